@@ -1,0 +1,76 @@
+//! Where the agent keeps things: one root directory, given by the caller, `/var/lib/magpie` by default.
+//!
+//! ```text
+//! <root>/enrol.json            enrol document, root-only, put there by the provider
+//! <root>/state/                identity: appears whole by one rename (see `enrol`)
+//! <root>/bundles/<digest>/     manifest, provenance.json, tree/
+//! <root>/bundles/.staging/     uploads under way
+//! <root>/runs/<id>/            request.json, lock, events, result.json, puppet's own directories
+//! <root>/runs/.apply.lock      held by the supervisor of the one apply under way
+//! <root>/history/              the flight record
+//! ```
+
+use std::path::{Path, PathBuf};
+
+/// The agent's root directory and the names below it.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// Names below `root`; nothing is created.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The enrol document that a provider leaves for the first start.
+    pub fn enrol_document(&self) -> PathBuf {
+        self.root.join("enrol.json")
+    }
+
+    /// The identity; exists if and only if the host is enrolled.
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// All bundles.
+    pub fn bundles(&self) -> PathBuf {
+        self.root.join("bundles")
+    }
+
+    /// One bundle, by the hex digest of its manifest.
+    pub fn bundle(&self, digest: &str) -> PathBuf {
+        self.bundles().join(digest)
+    }
+
+    /// The checked-out tree of a bundle.
+    pub fn bundle_tree(&self, digest: &str) -> PathBuf {
+        self.bundle(digest).join("tree")
+    }
+
+    /// All runs.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// One run, by its id.
+    pub fn run(&self, id: &str) -> PathBuf {
+        self.runs().join(id)
+    }
+
+    /// Held with `flock` by the supervisor of the apply under way.
+    pub fn apply_lock(&self) -> PathBuf {
+        self.runs().join(".apply.lock")
+    }
+
+    /// The flight record.
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history")
+    }
+}

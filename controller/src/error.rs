@@ -1,0 +1,94 @@
+//! The one error that reaches the user: a sentence, hints, and an exit code. Printed once, by `main`.
+
+use std::fmt;
+
+/// What kind of failure it was; decides the exit code (documented in `ctl --help`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A run failed on some host.
+    RunFailed,
+    /// Usage, configuration or bundle invalid: nothing was touched.
+    Invalid,
+    /// A host could not be reached or proved.
+    Unreachable,
+    /// Something else is under way; the message names the holder.
+    Busy,
+    /// Cancelled or interrupted.
+    Interrupted,
+    /// `--noop` found pending changes.
+    Pending,
+}
+
+impl Kind {
+    /// The process exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::RunFailed => 1,
+            Self::Invalid => 2,
+            Self::Unreachable => 3,
+            Self::Busy => 4,
+            Self::Interrupted => 5,
+            Self::Pending => 10,
+        }
+    }
+}
+
+/// `error: <what failed>: <cause>`, then hints.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    hints: Vec<String>,
+}
+
+/// Shorthand for this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind`; `message` is a sentence without a full stop, starting in lower case.
+    pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string(), hints: Vec::new() }
+    }
+
+    /// Usage, configuration or bundle invalid.
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// A host could not be reached or proved.
+    pub fn unreachable(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Unreachable, message)
+    }
+
+    /// Adds a hint: what the user can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hints.push(hint.to_string());
+        self
+    }
+
+    /// Prefixes the message with what was being done: `context: message`.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The hints, in order.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,11 @@
+//! Magpie's controller, a library behind a small `main`.
+//!
+//! [`cli`] is what was typed, [`context`] what it means, [`commands`] one file a verb; they gather from
+//! [`provider`] and [`client`] and hand values to [`render`], the only module that writes to stdout.
+
+pub mod bundle;
+pub mod client;
+pub mod error;
+pub mod pki;
+pub mod provider;
+pub mod render;
