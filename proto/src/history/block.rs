@@ -156,6 +156,43 @@ impl<'a> Block<'a> {
     }
 }
 
+/// What [`walk`] finds.
+#[derive(Clone, Debug)]
+pub enum Found<'a> {
+    /// A good block and where it begins.
+    Block(usize, Block<'a>),
+    /// Bytes that are no block, from here until the next good block or the end, and why.
+    Damaged(usize, Damage),
+}
+
+/// All good blocks of a segment, and the damage between them.
+pub fn walk(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = &bytes[at..];
+        if rest.is_empty() {
+            return None;
+        }
+        let start = at;
+        match Block::parse(rest) {
+            Ok(block) => {
+                at += block.header.block_bytes();
+                Some(Found::Block(start, block))
+            }
+            Err(damage) => {
+                at += next_good_block(rest);
+                Some(Found::Damaged(start, damage))
+            }
+        }
+    })
+}
+
+/// How far into damaged bytes the next good block begins; their length if there is none.
+fn next_good_block(bytes: &[u8]) -> usize {
+    let candidates = (1..bytes.len()).filter(|at| bytes[*at..].starts_with(&MAGIC));
+    candidates.into_iter().find(|at| Block::parse(&bytes[*at..]).is_ok()).unwrap_or(bytes.len())
+}
+
 /// The samples of a block, in order. Ends after the first error.
 #[derive(Debug)]
 pub struct Samples {
@@ -215,6 +252,11 @@ impl Builder {
         self.header.records += 1;
         self.raw.extend(record);
         Ok(())
+    }
+
+    /// The boot that all samples are of.
+    pub fn boot_id(&self) -> BootId {
+        self.header.boot_id
     }
 
     /// Samples so far.

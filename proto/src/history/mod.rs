@@ -16,7 +16,7 @@ pub mod tail;
 mod tests;
 mod varint;
 
-pub use block::{Block, Builder, HEADER_BYTES, Header, MAGIC, Samples, VERSION, encode};
+pub use block::{Block, Builder, Found, HEADER_BYTES, Header, MAGIC, Samples, VERSION, encode, walk};
 pub use record::{Decoder, Encoder};
 pub use sample::{BootId, HostCounters, Identity, Process, Sample};
 

@@ -211,3 +211,19 @@ fn a_tail_cut_anywhere_keeps_every_whole_record() {
         assert_eq!(found.as_deref(), Ok(&samples[..whole]));
     }
 }
+
+#[test]
+fn good_blocks_are_found_around_damage() {
+    let (_, block) = small_block();
+    let mut file = [block.as_slice(), &block, &block].concat();
+    file[block.len() + 90] ^= 1;
+    file.extend(&block[..50]);
+    let found: Vec<_> = walk(&file)
+        .map(|found| match found {
+            Found::Block(at, _) => (at, true),
+            Found::Damaged(at, _) => (at, false),
+        })
+        .collect();
+    let length = block.len();
+    assert_eq!(found, [(0, true), (length, false), (2 * length, true), (3 * length, false)]);
+}
