@@ -5,8 +5,9 @@
 //! <root>/state/                identity: appears whole by one rename (see `enrol`)
 //! <root>/bundles/<digest>/     manifest, provenance.json, tree/
 //! <root>/bundles/.staging/     uploads under way
-//! <root>/runs/<id>/            request.json, lock, events, result.json, puppet's own directories
+//! <root>/runs/<id>/            request, lock, events, result, Puppet's directories of the run (see `run::directory`)
 //! <root>/runs/.apply.lock      held by the supervisor of the one apply under way
+//! <root>/puppet/               what Puppet keeps from run to run
 //! <root>/history/              the flight record
 //! ```
 
@@ -67,6 +68,11 @@ impl Paths {
     /// Held with `flock` by the supervisor of the apply under way.
     pub fn apply_lock(&self) -> PathBuf {
         self.runs().join(".apply.lock")
+    }
+
+    /// What Puppet keeps from run to run.
+    pub fn puppet(&self) -> PathBuf {
+        self.root.join("puppet")
     }
 
     /// The flight record.
