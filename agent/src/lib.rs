@@ -8,6 +8,7 @@
 pub mod bundles;
 pub mod enrol;
 pub mod history;
+pub mod limits;
 pub mod paths;
 pub mod record;
 pub mod run;

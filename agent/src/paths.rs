@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/enrol.json            enrol document, root-only, put there by the provider
+//! <root>/limits.json           what the provider limits the host to (see `limits`)
 //! <root>/state/                identity: appears whole by one rename (see `enrol`)
 //! <root>/bundles/<digest>/     manifest, provenance.json, tree/
 //! <root>/bundles/.staging/     uploads under way
@@ -33,6 +34,11 @@ impl Paths {
     /// The enrol document that a provider leaves for the first start.
     pub fn enrol_document(&self) -> PathBuf {
         self.root.join("enrol.json")
+    }
+
+    /// What the provider limits the host to.
+    pub fn limits(&self) -> PathBuf {
+        self.root.join("limits.json")
     }
 
     /// The identity; exists if and only if the host is enrolled.
