@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The only part of the agent with a socket.
+
+pub mod runs;
