@@ -1,1 +1,47 @@
-//! Placeholder.
+//! The flight record: what a sample is, and every byte of how samples are kept and sent.
+//!
+//! - [`Sample`], [`Process`], [`HostCounters`]: raw counters as the kernel gave them; absent is not zero,
+//! - `record`: one sample, coded as what changed since the sample before it,
+//! - [`Block`]: many records behind one checked header, compressed; blocks travel as they lie on disk,
+//! - [`tail`]: the write-ahead file of records that are not yet a block.
+//!
+//! The format is little-endian throughout. Nothing that is read here is trusted: damage is an error that says
+//! what is wrong, never a panic, and no length is believed before it is checked.
+
+mod block;
+mod record;
+mod sample;
+pub mod tail;
+#[cfg(test)]
+mod tests;
+mod varint;
+
+pub use block::{Block, Builder, Found, HEADER_BYTES, Header, MAGIC, Samples, VERSION, encode, walk};
+pub use record::{Decoder, Encoder};
+pub use sample::{BootId, HostCounters, Identity, Process, Sample};
+
+/// Longest uncompressed body that is read: bounds what a hostile host can make a reader allocate.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// Why stored bytes cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// The bytes end too early: a write that a crash cut short.
+    #[error("cut short")]
+    Cut,
+    /// What stands here is not what should begin here.
+    #[error("no magic number where a block or tail should begin")]
+    Magic,
+    /// Bits changed after they were written.
+    #[error("checksum does not match")]
+    Checksum,
+    /// Written by another version of the format.
+    #[error("format version {found}, but this program reads version {VERSION}: use the matching version")]
+    Version {
+        /// The version found.
+        found: u16,
+    },
+    /// The checksum is right but the content makes no sense.
+    #[error("inconsistent content: {0}")]
+    Inconsistent(&'static str),
+}

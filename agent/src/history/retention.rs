@@ -1,0 +1,93 @@
+//! How much history is kept: a pure decision over what there is.
+
+use std::time::Duration;
+
+/// Bounds of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Bytes on disk, all files together.
+    pub max_bytes: u64,
+    /// History older than this is shed.
+    pub max_age: Duration,
+    /// Samples in a block: what one damaged byte can cost at most.
+    pub block_samples: u32,
+    /// Uncompressed bytes that close a block early; bounds the recorder's memory.
+    pub block_bytes: usize,
+    /// Bytes that close a segment: what is shed at once.
+    pub segment_bytes: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_bytes: 256 << 20,
+            max_age: Duration::from_secs(14 * 24 * 3600),
+            block_samples: 60,
+            block_bytes: 512 << 10,
+            segment_bytes: 4 << 20,
+        }
+    }
+}
+
+/// A segment, as far as retention cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Wall time of its newest sample, ms since the Unix epoch.
+    pub last_wall_ms: i64,
+}
+
+/// How many of the oldest segments to shed so that `incoming` more bytes fit. The newest is never shed.
+///
+/// `segments` are in order, oldest first. Only a prefix goes: a clock that was wrong for a while makes no holes.
+pub fn plan(segments: &[Extent], incoming: u64, now_ms: i64, policy: &Policy) -> usize {
+    let max_age = i64::try_from(policy.max_age.as_millis()).unwrap_or(i64::MAX);
+    let oldest_kept = now_ms.saturating_sub(max_age);
+    let mut total = segments.iter().map(|segment| segment.bytes).sum::<u64>().saturating_add(incoming);
+    let candidates = &segments[..segments.len().saturating_sub(1)];
+    let must_go = |segment: &&Extent| {
+        let goes = total > policy.max_bytes || segment.last_wall_ms < oldest_kept;
+        total -= segment.bytes;
+        goes
+    };
+    candidates.iter().take_while(must_go).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        max_bytes: 100,
+        max_age: Duration::from_millis(1_000),
+        block_samples: 60,
+        block_bytes: 10,
+        segment_bytes: 10,
+    };
+
+    fn extents(of: &[(u64, i64)]) -> Vec<Extent> {
+        of.iter().map(|&(bytes, last_wall_ms)| Extent { bytes, last_wall_ms }).collect()
+    }
+
+    #[test]
+    fn nothing_goes_while_there_is_room() {
+        assert_eq!(plan(&extents(&[(40, 5_000), (40, 5_100)]), 20, 5_100, &POLICY), 0);
+    }
+
+    #[test]
+    fn the_oldest_go_until_the_rest_fits() {
+        assert_eq!(plan(&extents(&[(40, 5_000), (40, 5_050), (40, 5_100)]), 30, 5_100, &POLICY), 2);
+    }
+
+    #[test]
+    fn what_is_too_old_goes_whatever_its_size() {
+        assert_eq!(plan(&extents(&[(1, 3_000), (1, 4_099), (1, 4_100), (1, 5_100)]), 0, 5_100, &POLICY), 2);
+    }
+
+    #[test]
+    fn the_newest_stays_even_if_it_alone_is_too_much() {
+        assert_eq!(plan(&extents(&[(40, 0), (400, 0)]), 10, 5_100, &POLICY), 1);
+        assert_eq!(plan(&[], 1_000, 0, &POLICY), 0);
+    }
+}
