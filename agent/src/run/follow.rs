@@ -25,7 +25,7 @@ pub async fn follow(
     directory: &RunDirectory,
     offset: u64,
     boot_id: &str,
-    to: &Sender<pb::Event>,
+    to: &Sender<Result<pb::Event, Error>>,
 ) -> Result<(), Error> {
     let inotify = Inotify::init().map_err(Error::system("cannot watch"))?;
     let mask = WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE;
@@ -38,14 +38,14 @@ pub async fn follow(
         if let Some(reader) = open(&mut reader, directory, offset)? {
             while let Some(event) = reader.next().map_err(Error::file("cannot read", &directory.events()))? {
                 let last = matches!(event.what, Some(What::Summary(_)));
-                if to.send(event).await.is_err() || last {
+                if to.send(Ok(event)).await.is_err() || last {
                     return Ok(());
                 }
             }
         }
         let at = reader.as_ref().map_or(offset, Reader::offset);
         if let Some(event) = farewell(&standing, directory, at)? {
-            let _ = to.send(event).await;
+            let _ = to.send(Ok(event)).await;
             return Ok(());
         }
         tokio::select! {

@@ -1,2 +1,4 @@
-//! Placeholder.
+//! The only part of the agent with a socket.
+
 pub mod bundles;
+pub mod runs;
