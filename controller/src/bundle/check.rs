@@ -87,16 +87,16 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// The `.pp` files that `puppet parser validate` should see, as they lie on this machine. Plans are left out: the validator
+/// The `.pp` files that `puppet parser validate` should see, by their path in the bundle. Plans are left out: the validator
 /// takes them only with `--tasks`.
-pub fn puppet_files(bundle: &Bundle) -> Vec<PathBuf> {
+pub fn puppet_files(bundle: &Bundle) -> Vec<&str> {
     let is_plan = |path: &str| path.split('/').any(|name| name == "plans");
     let paths = bundle.manifest().files().map(|(path, _, _)| path);
     let (vendored, own): (Vec<&str>, Vec<&str>) = paths
         .filter(|path| path.ends_with(".pp") && !is_plan(path))
         .partition(|path| path.starts_with("modules/"));
     let vendored = if vendored.len() <= MOST_VENDORED_FILES { vendored } else { Vec::new() };
-    own.into_iter().chain(vendored).filter_map(|path| bundle.file(path)).map(Path::to_owned).collect()
+    own.into_iter().chain(vendored).collect()
 }
 
 /// What `puppet parser validate` complained about, as one error with a line for each complaint; `None` if there is none.

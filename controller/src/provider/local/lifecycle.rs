@@ -298,7 +298,15 @@ fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
         directory_mode: 0o755,
         content: content.into_bytes(),
     };
+    let limits = serde_json::json!({ "memory_bytes": launch.memory }).to_string();
     Ok(vec![
+        // A limit set from outside cannot be seen inside; the agent looks here.
+        SeedFile {
+            path: "var/lib/magpie/limits.json".into(),
+            mode: 0o644,
+            directory_mode: 0o700,
+            content: limits.into_bytes(),
+        },
         public("etc/machine-id", format!("{machine_id}\n")),
         public("etc/hostname", format!("{name}\n")),
         public("etc/hosts", format!("127.0.0.1 localhost\n{address} {name}\n")),
