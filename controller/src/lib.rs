@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod client;
+pub mod cpu_log;
 pub mod error;
 pub mod pki;
 pub mod provider;
