@@ -9,6 +9,7 @@ pub mod client;
 pub mod commands;
 pub mod config;
 pub mod context;
+pub mod cpu_log;
 pub mod error;
 pub mod fanout;
 pub mod pki;
