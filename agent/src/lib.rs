@@ -6,6 +6,7 @@
 //! - [`record`]: the flight recorder; no network, no tokio.
 
 pub mod bundles;
+pub mod cli;
 pub mod enrol;
 pub mod history;
 pub mod limits;

@@ -10,9 +10,7 @@ use agent::{
 use prost::Message;
 use proto::{
     identity::{Role, User},
-    pb::{
-        self, RunState, event::What, runs_client::RunsClient, runs_server::RunsServer, start_request,
-    },
+    pb::{self, RunState, event::What, runs_client::RunsClient, runs_server::RunsServer, start_request},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
@@ -250,8 +248,7 @@ async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
     assert_eq!(again.state(), RunState::Interrupted);
     assert!(again.summary.unwrap().failure.contains("supervisor"));
     let agent = env!("CARGO_BIN_EXE_agent");
-    let refused =
-        Command::new(agent).args(["run", "r-1", "--root"]).arg(host.root.path()).output().unwrap();
+    let refused = Command::new(agent).args(["run", "r-1", "--root"]).arg(host.root.path()).output().unwrap();
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot start"), "{refused:?}");
 }
@@ -315,7 +312,8 @@ async fn readers_do_not_see_private_runs() {
     let command = |script: &str| {
         start_request::What::Command(pb::Command { argv: vec!["/bin/sh".into(), "-c".into(), script.into()] })
     };
-    let request = pb::StartRequest { run_id: "r-1".into(), what: Some(command("echo secret")), private: true };
+    let request =
+        pb::StartRequest { run_id: "r-1".into(), what: Some(command("echo secret")), private: true };
     host.client.start(request).await.unwrap();
     host.start("r-2", command("true")).await.unwrap();
     host.events("r-1", 0).await;
