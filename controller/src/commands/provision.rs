@@ -16,7 +16,7 @@ use crate::{
     error::Result,
     fanout, pki,
     provider::{Host, ImageId, Launch, Provider},
-    render::{Output, table},
+    render::{self, Output},
 };
 
 /// Checks everything that can be checked first, so that a typo never costs a machine; then launches,
@@ -41,7 +41,7 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
         async move {
             live.step(&host.name, "booting");
             let connected = context.connect(&host).await?;
-            table::ready(&output, &live, &host, took + connected.boot, connected.enrol)?;
+            render::provision::ready(&output, &live, &host, took + connected.boot, connected.enrol)?;
             apply::apply_on(&context, &host, connected, &job, &live, &started).await
         }
     });
