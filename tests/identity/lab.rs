@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -204,7 +203,7 @@ impl Machine {
         Config {
             paths: self.paths(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            system: PathBuf::from(self.dir.path().join("system")),
+            system: self.dir.path().join("system"),
             console: Console::new(self.console.clone()),
             limits: self.limits,
         }
