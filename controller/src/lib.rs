@@ -4,6 +4,7 @@
 //! [`provider`] and [`client`] and hand values to [`render`], the only module that writes to stdout.
 
 pub mod bundle;
+pub mod cli;
 pub mod client;
 pub mod error;
 pub mod pki;

@@ -245,7 +245,8 @@ mod tests {
     use super::*;
 
     fn intent(id: &str) -> Intent {
-        let run = pb::Run { run_id: id.into(), user: "alice".into(), started_unix_ms: 5, ..pb::Run::default() };
+        let run =
+            pb::Run { run_id: id.into(), user: "alice".into(), started_unix_ms: 5, ..pb::Run::default() };
         Intent { run: Some(run), boot_id: "boot".into() }
     }
 

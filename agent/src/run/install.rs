@@ -23,7 +23,9 @@ pub fn plan(exists: impl Fn(&Path) -> bool) -> Vec<Step> {
         return vec![step(&apt, &["update"]), install("puppet-agent"), install("puppet")];
     }
     let Some(manager) = ["dnf", "yum"].into_iter().find(|manager| has(manager)) else { return Vec::new() };
-    ["openvox-agent", "puppet-agent", "puppet"].map(|package| step(&[manager, "-y", "install"], &[package])).into()
+    ["openvox-agent", "puppet-agent", "puppet"]
+        .map(|package| step(&[manager, "-y", "install"], &[package]))
+        .into()
 }
 
 fn step(start: &[&str], end: &[&str]) -> Step {

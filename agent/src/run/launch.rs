@@ -29,7 +29,11 @@ pub enum Launcher {
 impl Launcher {
     /// Chooses by whether systemd is the host's init (sd_booted(3)).
     pub fn detect(agent: PathBuf) -> Self {
-        if Path::new("/run/systemd/system").is_dir() { Self::Systemd { agent } } else { Self::Direct { agent } }
+        if Path::new("/run/systemd/system").is_dir() {
+            Self::Systemd { agent }
+        } else {
+            Self::Direct { agent }
+        }
     }
 
     /// What works less well than it should, as a sentence.
@@ -83,7 +87,8 @@ fn supervisor(agent: &Path, paths: &Paths, id: &str) -> Vec<OsString> {
 /// The unit of one run (systemd-run(1), systemd.service(5), systemd.kill(5)).
 fn unit(id: &str, puppet: Option<OsString>) -> Vec<OsString> {
     let name = format!("--unit=magpie-run-{id}");
-    let mut arguments: Vec<OsString> = vec!["--no-block".into(), "--collect".into(), "--quiet".into(), name.into()];
+    let mut arguments: Vec<OsString> =
+        vec!["--no-block".into(), "--collect".into(), "--quiet".into(), name.into()];
     let properties = [
         // Nothing that Puppet started outlives the run or its supervisor, services excepted: they have their own units.
         "KillMode=control-group",

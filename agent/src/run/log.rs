@@ -268,7 +268,10 @@ mod tests {
             })
             .collect();
         assert_eq!(progress.first().unwrap().2, "File[/tmp/fx]");
-        assert!(progress.iter().any(|p| p.2 == "Exec[/bin/sh -c '[ -d /tmp ] && echo one[1]/a']"), "{progress:?}");
+        assert!(
+            progress.iter().any(|p| p.2 == "Exec[/bin/sh -c '[ -d /tmp ] && echo one[1]/a']"),
+            "{progress:?}"
+        );
         assert_eq!(progress.len(), 5, "{progress:?}");
         assert!(progress.iter().all(|p| p.0 > 0 && p.0 <= p.1));
     }

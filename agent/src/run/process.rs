@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn the_tree_below_a_process_is_found_and_nothing_else() {
-        let parents = BTreeMap::from([(1, 0), (10, 1), (20, 10), (21, 20), (30, 10), (40, 1), (50, 51), (51, 50)]);
+        let parents =
+            BTreeMap::from([(1, 0), (10, 1), (20, 10), (21, 20), (30, 10), (40, 1), (50, 51), (51, 50)]);
         assert_eq!(below(&parents, 10), [20, 21, 30]);
         assert_eq!(below(&parents, 21), [0; 0]);
     }

@@ -56,7 +56,8 @@ impl Layout {
 /// Finds Puppet: `$MAGPIE_PUPPET`, the vendors' place, then the path.
 pub fn find(chosen: Option<OsString>) -> Option<PathBuf> {
     let chosen = chosen.map(PathBuf::from);
-    let candidates = chosen.into_iter().chain(PATH.split(':').map(|directory| Path::new(directory).join("puppet")));
+    let candidates =
+        chosen.into_iter().chain(PATH.split(':').map(|directory| Path::new(directory).join("puppet")));
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
@@ -255,7 +256,12 @@ mod tests {
 
     #[test]
     fn a_legacy_fact_is_explained() {
-        let log = |message: &str| pb::Log { message: message.into(), file: "a.pp".into(), line: 3, ..pb::Log::default() };
+        let log = |message: &str| pb::Log {
+            message: message.into(),
+            file: "a.pp".into(),
+            line: 3,
+            ..pb::Log::default()
+        };
         let sentence = failure(1, Some(&log("Evaluation Error: Unknown variable: '::osfamily'.")));
         assert!(sentence.contains("(a.pp:3)") && sentence.contains("$facts['os']['family']"), "{sentence}");
         assert!(!failure(1, Some(&log("Unknown variable: 'mine'"))).contains("legacy"));

@@ -145,7 +145,10 @@ mod tests {
         let report = report("failed");
         assert_eq!(counts(&report.summary), [6, 1, 3, 2, 0]);
         let failure = &report.summary.failure;
-        assert!(failure.starts_with("Exec[migrate] (modules/profile/manifests/base.pp:6): change from"), "{failure}");
+        assert!(
+            failure.starts_with("Exec[migrate] (modules/profile/manifests/base.pp:6): change from"),
+            "{failure}"
+        );
         let of = |wanted| {
             let chosen = report.resources.iter().filter(|resource| resource.status() == wanted);
             chosen.map(|resource| resource.resource.as_str()).collect::<Vec<_>>()
@@ -161,7 +164,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_missing_values_are_no_reason_to_fail() {
-        let text = br#"{"new": 1, "resource_statuses": {"File[/x]": {"changed": true, "novel": [], "file": null}}}"#;
+        let text =
+            br#"{"new": 1, "resource_statuses": {"File[/x]": {"changed": true, "novel": [], "file": null}}}"#;
         let report = parse(text, &Origin::new([])).unwrap();
         assert_eq!(counts(&report.summary), [1, 1, 0, 0, 0]);
     }

@@ -81,7 +81,8 @@ impl Writer {
         if first {
             let message =
                 format!("the run has written more than {} MiB; what follows is dropped", self.limit >> 20);
-            let log = pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
+            let log =
+                pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
             self.write(time_unix_ms, What::Log(log))?;
         }
         Ok(())
@@ -91,7 +92,8 @@ impl Writer {
         let payload = pb::Event { next_offset: 0, time_unix_ms, what: Some(what) }.encode_to_vec();
         if payload.len() > MAX_FRAME {
             let message = format!("an event of {} bytes was left out", payload.len());
-            let log = pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
+            let log =
+                pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
             return self.write(time_unix_ms, What::Log(log));
         }
         let mut frame = Vec::with_capacity(HEADER + payload.len());

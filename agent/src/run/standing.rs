@@ -65,10 +65,7 @@ mod tests {
     use super::*;
 
     fn intent() -> Intent {
-        Intent {
-            boot_id: "this".into(),
-            run: Some(pb::Run { started_unix_ms: 1_000, ..pb::Run::default() }),
-        }
+        Intent { boot_id: "this".into(), run: Some(pb::Run { started_unix_ms: 1_000, ..pb::Run::default() }) }
     }
 
     #[test]

@@ -115,13 +115,12 @@ struct Follow {
 impl<'a> Supervisor<'a> {
     fn new(paths: &'a Paths, directory: RunDirectory) -> Result<Self, Error> {
         let (events, own) = (directory.events(), directory.puppet());
-        let spool = Writer::create(&events, spool::DEFAULT_LIMIT).map_err(Error::file("cannot make", &events))?;
+        let spool =
+            Writer::create(&events, spool::DEFAULT_LIMIT).map_err(Error::file("cannot make", &events))?;
         fs::create_dir_all(&own).map_err(Error::file("cannot make", &own))?;
         let nursery = Nursery::new()?;
-        nursery.watch(&[
-            (directory.path(), WatchMask::CREATE),
-            (&own, WatchMask::CREATE | WatchMask::MODIFY),
-        ])?;
+        nursery
+            .watch(&[(directory.path(), WatchMask::CREATE), (&own, WatchMask::CREATE | WatchMask::MODIFY)])?;
         let (began, oom_kills_before) = (Instant::now(), oom_kills());
         Ok(Self { paths, directory, spool, nursery, began, oom_kills_before, follow: None, apply_lock: None })
     }
@@ -130,7 +129,11 @@ impl<'a> Supervisor<'a> {
         self.state(pb::RunState::Preparing)?;
         match run.request.as_ref().and_then(|request| request.what.as_ref()) {
             Some(pb::start_request::What::Apply(apply)) => {
-                if self.take_apply_lock(&run.run_id)? { self.apply(apply) } else { Ok(cancelled()) }
+                if self.take_apply_lock(&run.run_id)? {
+                    self.apply(apply)
+                } else {
+                    Ok(cancelled())
+                }
             }
             Some(pb::start_request::What::Command(command)) => self.command(&command.argv),
             None => Ok(failed(0, "the request says neither apply nor command")),
@@ -150,7 +153,9 @@ impl<'a> Supervisor<'a> {
                 Err(TryLockError::Error(error)) => return Err(Error::file("cannot lock", &path)(error)),
             }
         }
-        file.set_len(0).and_then(|()| file.write_all(id.as_bytes())).map_err(Error::file("cannot write", &path))?;
+        file.set_len(0)
+            .and_then(|()| file.write_all(id.as_bytes()))
+            .map_err(Error::file("cannot write", &path))?;
         self.apply_lock = Some(file);
         Ok(true)
     }
@@ -189,7 +194,9 @@ impl<'a> Supervisor<'a> {
             let sentence = match puppet::own_agent(Path::new("/")) {
                 None => return Ok(None),
                 Some(OwnAgent::Disabled { message }) => {
-                    self.warn(format!("the host's own Puppet agent is disabled ({message}); applying all the same"))?;
+                    self.warn(format!(
+                        "the host's own Puppet agent is disabled ({message}); applying all the same"
+                    ))?;
                     return Ok(None);
                 }
                 Some(OwnAgent::Running { pid }) => {
@@ -378,7 +385,10 @@ impl<'a> Supervisor<'a> {
         let (state, mut summary) = outcome;
         summary.duration_ms = self.began.elapsed().as_millis() as u64;
         if self.spool.dropped() > 0 {
-            self.tell_log("warning", format!("{} bytes of output and log were dropped", self.spool.dropped()))?;
+            self.tell_log(
+                "warning",
+                format!("{} bytes of output and log were dropped", self.spool.dropped()),
+            )?;
         }
         self.state(state)?;
         let events = self.directory.events();
@@ -443,7 +453,8 @@ fn clean(command: &mut Command) {
 
 fn cancelled() -> Outcome {
     let exit_code = 128 + UnixSignal::SIGTERM as i32;
-    let summary = pb::Summary { exit_code, failure: "the run was cancelled".into(), ..pb::Summary::default() };
+    let summary =
+        pb::Summary { exit_code, failure: "the run was cancelled".into(), ..pb::Summary::default() };
     (pb::RunState::Cancelled, summary)
 }
 

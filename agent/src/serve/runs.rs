@@ -1,11 +1,7 @@
 //! The `Runs` service: starts supervisors, replays what they write. It owns no process and no state of its own, so
 //! that a restart loses nothing.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{pin::Pin, sync::Arc, time::SystemTime};
 
 use prost::Message;
 use proto::{
@@ -89,8 +85,7 @@ impl Inner {
     /// All readable runs, newest first.
     fn runs(&self) -> Result<Vec<pb::Run>, run::Error> {
         let directories = RunDirectory::all(&self.paths)?;
-        let mut runs: Vec<_> =
-            directories.iter().filter_map(|directory| self.view(directory).ok()).collect();
+        let mut runs: Vec<_> = directories.iter().filter_map(|directory| self.view(directory).ok()).collect();
         runs.sort_by(|a, b| (b.started_unix_ms, &b.run_id).cmp(&(a.started_unix_ms, &a.run_id)));
         Ok(runs)
     }
