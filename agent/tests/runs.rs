@@ -235,16 +235,19 @@ async fn a_restart_of_serve_loses_nothing() {
 
 #[tokio::test]
 async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
+    // One write, so that both ids come in one event.
+    const SCRIPT: &str = "echo $PPID $$; exec sleep 1000";
     let mut host = Host::new().await;
-    host.command("r-1", "echo $PPID; echo $$; exec sleep 1000").await.unwrap();
+    host.command("r-1", SCRIPT).await.unwrap();
     let seen = host.events_until("r-1", 0, has_output).await;
-    let pids: Vec<i32> = output(&seen, 1).lines().map(|line| line.parse().unwrap()).collect();
+    let pids: Vec<i32> = output(&seen, 1).split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2);
     for pid in &pids {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     }
     let rest = host.events("r-1", seen.last().unwrap().next_offset).await;
     assert_eq!(states(&rest), [RunState::Interrupted]);
-    let again = host.command("r-1", "echo $PPID; echo $$; exec sleep 1000").await.unwrap();
+    let again = host.command("r-1", SCRIPT).await.unwrap();
     assert_eq!(again.state(), RunState::Interrupted);
     assert!(again.summary.unwrap().failure.contains("supervisor"));
     let agent = env!("CARGO_BIN_EXE_agent");
