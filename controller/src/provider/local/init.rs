@@ -87,14 +87,10 @@ pub(super) fn init(channel: &Channel) -> Result<()> {
     let (master, slave) = mount_devices(&root)?;
     restrict_proc(&root)?;
     enter(&root)?;
-    if !Path::new(SYSTEMD).exists() {
-        return Err(Error::invalid(format!("the image has no {SYSTEMD}")).hint("bake it anew"));
-    }
     channel.send(())?;
     channel.send_files(&[master.as_fd(), slave.as_fd()])?;
     drop(master);
-    channel.send(())?;
-    Err(Error::unreachable(format!("cannot start systemd: {}", become_systemd(&slave)?)))
+    Err(Error::invalid(format!("cannot start {SYSTEMD} of the image: {}", become_systemd(&slave)?)))
 }
 
 /// Gives this process a network namespace of its own, plugged into the bridge of the one it came from.

@@ -165,7 +165,7 @@ pub(super) fn run(channel: &Channel) -> Result<()> {
     let mut start = Start::new(Path::new("/proc/self/exe"), Step::RunInside, "program");
     (start.stdout, start.log) = (Stdio::inherit(), Stdio::inherit());
     let (inside, mut child) = start.spawn(Path::new("."))?;
-    let started = inside.send(&request).and_then(|()| inside.receive::<()>());
+    let started = inside.send(&request).and_then(|()| inside.replaced());
     if started.is_ok() {
         channel.send(())?;
     }
@@ -208,7 +208,6 @@ pub(super) fn run_inside(channel: &Channel) -> Result<()> {
     chdir("/mnt").doing(|| "cannot enter /mnt")?;
     let (program, arguments) =
         request.argv.split_first().ok_or_else(|| Error::invalid("no program was named"))?;
-    channel.send(())?;
     let cause = Command::new(program)
         .args(arguments)
         .env_clear()

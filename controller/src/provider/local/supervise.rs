@@ -113,7 +113,7 @@ fn start_init(boot: Boot, state: &StateDir, doors: Vec<File>) -> Result<(u32, Ow
     let () = channel.receive()?;
     let terminal =
         channel.receive_files()?.try_into().map_err(|_| Error::unreachable("init handed over no console"))?;
-    let () = channel.receive()?;
+    channel.replaced()?;
     Ok((child.id(), watch, terminal))
 }
 
