@@ -23,7 +23,6 @@ pub struct Config {
     /// Who the hosts belong to.
     pub fleet: FleetConfig,
     /// Where the Puppet code is.
-    #[serde(default)]
     pub bundle: BundleConfig,
     /// Hosts on this machine.
     #[serde(default)]

@@ -12,7 +12,7 @@ use crate::{
         history::{Recorded, Recording},
     },
     context::Context,
-    cpu_log::{Break, CpuLog, Entry, Query, Sort, time::parse_time},
+    cpu_log::{Break, CpuLog, Entry, Query, Sort, parse_time},
     error::{Error, Result},
     fanout,
     provider::Host,
