@@ -198,3 +198,6 @@ fn refused(error: ManifestError) -> Error {
         _ => refused,
     }
 }
+
+#[cfg(test)]
+mod tests;
