@@ -197,7 +197,8 @@ fn two_uploads_of_one_bundle_both_succeed() {
 
 #[test]
 fn a_bundle_that_was_changed_on_the_host_is_found_out_and_never_shared() {
-    let changes: [(&str, fn(&std::path::Path)); 5] = [
+    type Change = fn(&std::path::Path);
+    let changes: [(&str, Change); 5] = [
         ("site.pp", |tree| {
             fs::remove_file(tree.join("site.pp")).expect("removed");
             fs::write(tree.join("site.pp"), "evil").expect("written");
