@@ -1,9 +1,6 @@
 //! Mistakes in a bundle that can be found before any host is touched.
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-};
+use std::{collections::BTreeSet, path::Path};
 
 use super::Bundle;
 use crate::error::{Error, Result};

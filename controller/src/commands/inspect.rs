@@ -34,7 +34,9 @@ pub(super) async fn status(context: Arc<Context>, args: &Targets, output: &Outpu
         async move {
             let channel = context.connect(&host).await?.channel;
             let reply = HostClient::new(channel).status(StatusRequest {}).await;
-            reply.map(tonic::Response::into_inner).map_err(|status| client::status::error(&host.name, &status))
+            reply
+                .map(tonic::Response::into_inner)
+                .map_err(|status| client::status::error(&host.name, &status))
         }
     });
     let (replies, failures) = split(results.await);
@@ -53,8 +55,10 @@ pub(super) async fn runs(context: Arc<Context>, args: &Targets, output: &Output)
         }
     });
     let (lists, failures) = split(results.await);
-    let runs: Vec<_> =
-        lists.into_iter().flat_map(|(host, runs)| runs.into_iter().map(move |run| (host.clone(), run))).collect();
+    let runs: Vec<_> = lists
+        .into_iter()
+        .flat_map(|(host, runs)| runs.into_iter().map(move |run| (host.clone(), run)))
+        .collect();
     table::runs(output, &runs, &TimeZone::system())?;
     fanout::sum(failures)
 }

@@ -35,7 +35,8 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     let (live, started) = (apply::screen(output, &names), Started::default());
     let launched: Vec<(String, Duration)> = hosts.into_iter().map(|(host, took)| (host.id, took)).collect();
     let work = fanout::each(names, |host| {
-        let (context, job, live, started) = (Arc::clone(&context), job.clone(), live.clone(), started.clone());
+        let (context, job, live, started) =
+            (Arc::clone(&context), job.clone(), live.clone(), started.clone());
         let took = launched.iter().find(|(id, _)| *id == host.id).map_or(Duration::ZERO, |(_, took)| *took);
         let output = output.clone();
         async move {

@@ -15,7 +15,11 @@ use crate::{
     error::{Error, Kind, Result},
     fanout,
     provider::Host,
-    render::{Output, live::Live, recap::{self, Ending}},
+    render::{
+        Output,
+        live::Live,
+        recap::{self, Ending},
+    },
 };
 
 /// `ctl run`: like ssh, one host's output passes through as it is; several hosts' lines say whose they are.
@@ -46,7 +50,8 @@ pub(super) async fn run(context: Arc<Context>, args: Run, output: &Output) -> Re
 
 /// One host that did well needs no recap: its output is the answer.
 fn finish(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
-    let quiet = matches!(results.as_slice(), [(_, Ok(ending))] if ending.run.state() == pb::RunState::Succeeded);
+    let quiet =
+        matches!(results.as_slice(), [(_, Ok(ending))] if ending.run.state() == pb::RunState::Succeeded);
     if quiet && !output.is_json() {
         live.finish();
         return Ok(());

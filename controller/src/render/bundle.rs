@@ -27,7 +27,11 @@ pub fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
         0 => String::new(),
         count => format!(", {count} paths changed since"),
     };
-    output.note(&format!("{files} files, {}; {commit}{changed}; {} at {when:.0}", size(bundle.total_bytes()), provenance.who));
+    output.note(&format!(
+        "{files} files, {}; {commit}{changed}; {} at {when:.0}",
+        size(bundle.total_bytes()),
+        provenance.who
+    ));
     Ok(())
 }
 

@@ -11,7 +11,8 @@ use crate::{error::Result, provider::Host};
 pub fn ready(output: &Output, live: &Live, host: &Host, boot: Duration, enrol: Duration) -> Result<()> {
     let (boot_ms, enrol_ms) = (milliseconds(boot), milliseconds(enrol));
     if output.is_json() {
-        return output.record("ready", json!({ "host": host.name, "boot_ms": boot_ms, "enrol_ms": enrol_ms }));
+        return output
+            .record("ready", json!({ "host": host.name, "boot_ms": boot_ms, "enrol_ms": enrol_ms }));
     }
     live.step(&host.name, &format!("booted in {}, enrolled in {}", duration(boot_ms), duration(enrol_ms)));
     Ok(())
