@@ -1,4 +1,4 @@
-//! The local provider with real parts: a baked image, real namespaces, systemd. Needs root and the network of
+//! The local provider with real parts: a baked image, real namespaces, systemd. Needs the network of
 //! the machine's apt sources; where namespaces are refused, it says so and does nothing.
 //!
 //! The image is kept in the target directory, so only the first run bakes one.
@@ -58,8 +58,8 @@ async fn cloud() -> Option<Cloud> {
 /// The cloud and its image, or `None` where this machine has no namespaces to give.
 async fn shared_cloud() -> Option<Cloud> {
     let namespaces = Command::new("unshare").args(["--user", "--net", "true"]).status();
-    if !nix::unistd::geteuid().is_root() || !namespaces.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: needs root and namespaces");
+    if !namespaces.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this machine gives no namespaces");
         return None;
     }
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -115,7 +115,10 @@ async fn a_host_keeps_its_disk_over_a_stop_and_leaves_nothing_when_destroyed() {
     cloud.connect(&host).await;
     eprintln!("port answers after {:?}", began.elapsed());
     assert_eq!(cloud.ask(&host, "systemctl is-system-running --wait").await, "running\n");
-    assert_eq!(cloud.ask(&host, "stat -c '%a %U' /var/lib/magpie /var/lib/magpie/enrol.json").await, "700 root\n600 root\n");
+    assert_eq!(
+        cloud.ask(&host, "stat -c '%a %U' /var/lib/magpie /var/lib/magpie/enrol.json").await,
+        "700 root\n600 root\n"
+    );
     let machine_id = cloud.ask(&host, "echo kept > /root/file; cat /etc/machine-id").await;
     assert!(cloud.local.console(&host).await.unwrap().contains("Started magpie-agent.service"));
     let again = cloud.local.launch(&cloud.launch_of("db", "keeps", None)).await.unwrap();
@@ -196,7 +199,8 @@ async fn twenty_hosts_at_once() {
     for number in 0..20 {
         let cloud = std::sync::Arc::clone(&cloud);
         tasks.spawn(async move {
-            let host = cloud.local.launch(&cloud.launch_of("many", &format!("many {number}"), None)).await.unwrap();
+            let host =
+                cloud.local.launch(&cloud.launch_of("many", &format!("many {number}"), None)).await.unwrap();
             assert_eq!(cloud.ask(&host, "hostname").await, format!("{}\n", host.name));
             host
         });
@@ -247,7 +251,11 @@ async fn two_processes_at_once_get_two_names() {
     let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
     assert_eq!(names, ["pair-1", "pair-2"]);
     for host in &hosts {
-        assert_eq!(cloud.ask(host, "hostname").await, format!("{}\n", host.name), "it outlives who launched it");
+        assert_eq!(
+            cloud.ask(host, "hostname").await,
+            format!("{}\n", host.name),
+            "it outlives who launched it"
+        );
         cloud.local.destroy(host).await.unwrap();
     }
 }
@@ -260,7 +268,9 @@ async fn a_host_that_dies_is_stopped_and_starts_again() {
     let host = cloud.local.launch(&cloud.launch_of("db", "dies", None)).await.unwrap();
     let unheard = cloud.local.dial(&host, 1).await.unwrap_err();
     assert_eq!(unheard.kind(), io::ErrorKind::ConnectionRefused, "{unheard}");
-    cloud.ask(&host, "touch /root/file; (sleep 0.1; systemctl poweroff --force --force) >/dev/null 2>&1 &").await;
+    cloud
+        .ask(&host, "touch /root/file; (sleep 0.1; systemctl poweroff --force --force) >/dev/null 2>&1 &")
+        .await;
     let deadline = Instant::now() + Duration::from_secs(20);
     while cloud.local.hosts("test").await.unwrap()[0].state == HostState::Running {
         assert!(Instant::now() < deadline, "it does not end");
@@ -294,8 +304,10 @@ async fn programs_of_the_image_see_a_tree_and_change_nothing() {
     let run = |argv: &[&str]| cloud.local.run_in_image(&cloud.image, tree.path(), argv);
     let set_mode = |mode| fs::set_permissions(tree.path(), fs::Permissions::from_mode(mode)).unwrap();
     set_mode(0o700);
-    let closed = run(&["true"]).unwrap_err();
-    assert!(closed.to_string().contains("mode 700"), "{closed}");
+    if nix::unistd::geteuid().is_root() {
+        let closed = run(&["true"]).unwrap_err();
+        assert!(closed.to_string().contains("mode 700"), "{closed}");
+    }
     set_mode(0o755);
     fs::write(tree.path().join("good.pp"), "notify { 'hello': }\n").unwrap();
     fs::write(tree.path().join("bad.pp"), "notify {\n").unwrap();
