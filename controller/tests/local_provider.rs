@@ -129,7 +129,7 @@ async fn a_host_keeps_its_disk_over_a_stop_and_leaves_nothing_when_destroyed() {
     eprintln!("stopped after {:?}", began.elapsed());
     assert_eq!(cloud.local.hosts("test").await.unwrap()[0].state, HostState::Stopped);
     let refused = cloud.local.dial(&host, PORT).await.unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::NetworkUnreachable, "{refused}");
+    assert_eq!(refused.kind(), io::ErrorKind::HostUnreachable, "{refused}");
     let idle = Machine::now(&cloud.state);
     assert_eq!(Machine { state: before.state.clone(), ..idle }, before, "a stopped host is files, no more");
 
@@ -335,6 +335,8 @@ struct Machine {
     forwarding: String,
     cgroups: BTreeSet<PathBuf>,
     state: BTreeSet<PathBuf>,
+    /// At home in the state directory: supervisors and holders.
+    processes: usize,
     null: u32,
 }
 
@@ -345,11 +347,16 @@ impl Machine {
         };
         let mut cgroups = BTreeSet::new();
         list(Path::new("/sys/fs/cgroup"), &mut cgroups);
-        // Others on this machine make cgroups of their own.
-        cgroups.retain(|path| path.to_string_lossy().contains("magpie-"));
+        // Others on this machine make cgroups of their own; ours are named after the state directory.
+        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, state.as_os_str().as_encoded_bytes());
+        let name: String = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        cgroups.retain(|path| path.to_string_lossy().contains(&name));
         let mut files = BTreeSet::new();
         list(&state.join("hosts"), &mut files);
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cwd"));
+        let processes = processes.filter(|cwd| fs::read_link(cwd).is_ok_and(|cwd| cwd == state)).count();
         Self {
+            processes,
             mounts: fs::read_to_string("/proc/mounts").unwrap(),
             links: run("ip", &["-brief", "link"]),
             routes: run("ip", &["route"]),
