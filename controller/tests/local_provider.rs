@@ -1,4 +1,4 @@
-//! The local provider with real parts: a baked image, real namespaces, systemd. Needs root and the network of
+//! The local provider with real parts: a baked image, real namespaces, systemd. Needs the network of
 //! the machine's apt sources; where namespaces are refused, it says so and does nothing.
 //!
 //! The image is kept in the target directory, so only the first run bakes one.
@@ -58,8 +58,8 @@ async fn cloud() -> Option<Cloud> {
 /// The cloud and its image, or `None` where this machine has no namespaces to give.
 async fn shared_cloud() -> Option<Cloud> {
     let namespaces = Command::new("unshare").args(["--user", "--net", "true"]).status();
-    if !nix::unistd::geteuid().is_root() || !namespaces.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: needs root and namespaces");
+    if !namespaces.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this machine gives no namespaces");
         return None;
     }
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -129,7 +129,7 @@ async fn a_host_keeps_its_disk_over_a_stop_and_leaves_nothing_when_destroyed() {
     eprintln!("stopped after {:?}", began.elapsed());
     assert_eq!(cloud.local.hosts("test").await.unwrap()[0].state, HostState::Stopped);
     let refused = cloud.local.dial(&host, PORT).await.unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::NetworkUnreachable, "{refused}");
+    assert_eq!(refused.kind(), io::ErrorKind::HostUnreachable, "{refused}");
     let idle = Machine::now(&cloud.state);
     assert_eq!(Machine { state: before.state.clone(), ..idle }, before, "a stopped host is files, no more");
 
@@ -304,8 +304,10 @@ async fn programs_of_the_image_see_a_tree_and_change_nothing() {
     let run = |argv: &[&str]| cloud.local.run_in_image(&cloud.image, tree.path(), argv);
     let set_mode = |mode| fs::set_permissions(tree.path(), fs::Permissions::from_mode(mode)).unwrap();
     set_mode(0o700);
-    let closed = run(&["true"]).unwrap_err();
-    assert!(closed.to_string().contains("mode 700"), "{closed}");
+    if nix::unistd::geteuid().is_root() {
+        let closed = run(&["true"]).unwrap_err();
+        assert!(closed.to_string().contains("mode 700"), "{closed}");
+    }
     set_mode(0o755);
     fs::write(tree.path().join("good.pp"), "notify { 'hello': }\n").unwrap();
     fs::write(tree.path().join("bad.pp"), "notify {\n").unwrap();
@@ -333,6 +335,8 @@ struct Machine {
     forwarding: String,
     cgroups: BTreeSet<PathBuf>,
     state: BTreeSet<PathBuf>,
+    /// At home in the state directory: supervisors and holders.
+    processes: usize,
     null: u32,
 }
 
@@ -343,11 +347,16 @@ impl Machine {
         };
         let mut cgroups = BTreeSet::new();
         list(Path::new("/sys/fs/cgroup"), &mut cgroups);
-        // Others on this machine make cgroups of their own.
-        cgroups.retain(|path| path.to_string_lossy().contains("magpie-"));
+        // Others on this machine make cgroups of their own; ours are named after the state directory.
+        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, state.as_os_str().as_encoded_bytes());
+        let name: String = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        cgroups.retain(|path| path.to_string_lossy().contains(&name));
         let mut files = BTreeSet::new();
         list(&state.join("hosts"), &mut files);
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cwd"));
+        let processes = processes.filter(|cwd| fs::read_link(cwd).is_ok_and(|cwd| cwd == state)).count();
         Self {
+            processes,
             mounts: fs::read_to_string("/proc/mounts").unwrap(),
             links: run("ip", &["-brief", "link"]),
             routes: run("ip", &["route"]),

@@ -142,10 +142,10 @@ fn write_seed(root: &Path, seed: &SeedFile) -> Result<()> {
     if seed.path.components().any(|part| !matches!(part, Component::Normal(_))) {
         return Err(Error::invalid(format!("{}: not a path inside the host", what())));
     }
-    if let Some(parent) = path.parent() {
-        if !parent.exists() {
-            DirBuilder::new().recursive(true).mode(seed.directory_mode).create(parent).doing(what)?;
-        }
+    if let Some(parent) = path.parent()
+        && !parent.exists()
+    {
+        DirBuilder::new().recursive(true).mode(seed.directory_mode).create(parent).doing(what)?;
     }
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).doing(what),
