@@ -58,6 +58,7 @@ fn hosts_that_cannot_be_proved_or_reached() {
     assert!(copied.expect("runs").success());
     let fleet_json = fs::read(aside.join("fleet.json")).expect("read");
     fs::write(ours.join("fleet.json"), fleet_json).expect("written");
+    fleet.ok(&["user", "issue", "root", "--role", "admin"]);
     says(&fleet.exits(3, &["status", "quick-1"]), &["quick-1"]);
     fs::remove_dir_all(&ours).expect("removed");
     fs::rename(&aside, &ours).expect("moved back");

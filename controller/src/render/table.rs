@@ -19,7 +19,7 @@ use crate::{
 /// # Errors
 /// When stdout cannot be written, other than because nobody reads it.
 pub fn image(output: &Output, image: &ImageId) -> Result<()> {
-    if output.is_json() { output.record("image", json!({ "image": image })) } else { output.line(&image.0) }
+    if output.is_json() { output.record("image", json!({ "image": image.0 })) } else { output.line(&image.0) }
 }
 
 /// The fleet's hosts, as the provider knows them.
@@ -28,7 +28,7 @@ pub fn image(output: &Output, image: &ImageId) -> Result<()> {
 /// As [`image`].
 pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
     if output.is_json() {
-        return hosts.iter().try_for_each(|host| output.record("host", json!({ "host": host })));
+        return hosts.iter().try_for_each(|host| output.record("host", json!(host)));
     }
     let rows = hosts.iter().map(|host| {
         let state = match (host.state, host.enrolled) {
@@ -85,15 +85,14 @@ pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Res
     if output.is_json() {
         return runs.iter().try_for_each(|(host, run)| json_run(output, host, run));
     }
-    let rows = runs.iter().map(|(host, run)| {
+    let rows = runs.iter().map(|(_, run)| {
         let started = Timestamp::from_millisecond(run.started_unix_ms).unwrap_or_default();
         let started = started.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
         let took = match u64::try_from(run.finished_unix_ms - run.started_unix_ms) {
             Ok(took) if run.finished_unix_ms > 0 => duration(took),
             _ => String::new(),
         };
-        let id = format!("{host}/{}", run.run_id);
-        [id, state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
+        [run.run_id.clone(), state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
     });
     print(output, ["RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
 }
