@@ -87,7 +87,7 @@ impl Config {
         };
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         let config = parse(&text).map_err(|error| error.context(path.display()))?;
-        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let directory = directory.canonicalize().map_err(|error| unreadable(&path, &error))?;
         Ok((config, directory))
     }

@@ -126,7 +126,7 @@ impl Context {
         let stream = if host.enrolled {
             stream
         } else {
-            client::enrol::enrol(stream, &self.fleet, &host.tid, &host.id)
+            client::enrol(stream, &self.fleet, &host.tid, &host.id)
                 .await
                 .map_err(|error| error.context("enrolment"))?;
             dial().await.map_err(|error| gone(host, &error))?

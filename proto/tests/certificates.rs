@@ -84,8 +84,8 @@ fn usage_must_be_there_and_alone() {
 #[test]
 fn a_ca_is_not_a_leaf() {
     let ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    assert_eq!(read_user(|params| params.is_ca = ca.clone()), Err(CertificateError::IsCa));
-    assert_eq!(read_host(|params| params.is_ca = ca.clone()), Err(CertificateError::IsCa));
+    assert_eq!(read_user(|params| params.is_ca = ca), Err(CertificateError::IsCa));
+    assert_eq!(read_host(|params| params.is_ca = ca), Err(CertificateError::IsCa));
 }
 
 #[test]

@@ -201,6 +201,8 @@ impl Machine {
 
     pub(crate) fn config(&self) -> Config {
         Config {
+            // No run is started here.
+            agent: "/nonexistent".into(),
             paths: self.paths(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             system: self.dir.path().join("system"),

@@ -3,10 +3,13 @@
 //! The client gets a byte stream from a provider and knows nothing of how it was made.
 
 mod connect;
-pub mod enrol;
+mod enrol;
 mod handshake;
 pub mod history;
 pub mod runs;
 pub mod status;
 
-pub use self::connect::{MAX_MESSAGE, connect};
+pub use self::{
+    connect::{MAX_MESSAGE, connect},
+    enrol::{Outcome, enrol, enrol_at},
+};

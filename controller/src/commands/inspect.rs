@@ -63,7 +63,10 @@ pub(super) async fn runs(context: Arc<Context>, args: &Targets, output: &Output)
     fanout::sum(failures)
 }
 
-fn split<T>(results: Vec<(Host, Result<T>)>) -> (Vec<(String, T)>, Vec<(Host, Error)>) {
+/// What those said that answered, and why the others did not.
+type Split<T> = (Vec<(String, T)>, Vec<(Host, Error)>);
+
+fn split<T>(results: Vec<(Host, Result<T>)>) -> Split<T> {
     let (mut answers, mut failures) = (Vec::new(), Vec::new());
     for (host, result) in results {
         match result {

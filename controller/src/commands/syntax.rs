@@ -1,6 +1,6 @@
 //! Does the Puppet code parse? Asked of the very Puppet that is in the image, before a host is launched.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, sync::Arc};
 
 use crate::{
     bundle::{Bundle, check},
@@ -30,10 +30,10 @@ fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
         tempfile::tempdir().map_err(|error| Error::invalid(format!("no temporary directory: {error}")))?;
     let files = check::puppet_files(bundle);
     for path in &files {
-        let from = bundle.file(path).unwrap_or(Path::new(path));
+        let Some(from) = bundle.file(path) else { continue };
         let to = tree.path().join(path);
         let copied =
-            fs::create_dir_all(to.parent().unwrap_or(tree.path())).and_then(|()| fs::copy(from, &to));
+            fs::create_dir_all(to.parent().unwrap_or_else(|| tree.path())).and_then(|()| fs::copy(from, &to));
         copied.map_err(|error| Error::invalid(format!("cannot read {}: {error}", from.display())))?;
     }
     if files.is_empty() {
