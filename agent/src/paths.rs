@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! <root>/enrol.json            enrol document, root-only, put there by the provider
+//! <root>/limits.json           what the provider limits the host to (see `limits`)
 //! <root>/state/                identity: appears whole by one rename (see `enrol`)
+//! <root>/state.new/            identity in the making; its key survives a crash
+//! <root>/quarantine/<time>/    identities that were found on another machine than their own
 //! <root>/bundles/<digest>/     manifest, provenance.json, tree/
 //! <root>/bundles/.staging/     uploads under way
 //! <root>/runs/<id>/            request, lock, events, result, Puppet's directories of the run (see `run::directory`)
@@ -35,9 +38,24 @@ impl Paths {
         self.root.join("enrol.json")
     }
 
+    /// What the provider limits the host to.
+    pub fn limits(&self) -> PathBuf {
+        self.root.join("limits.json")
+    }
+
     /// The identity; exists if and only if the host is enrolled.
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    /// Where an identity is made before it is renamed to [`Paths::state`].
+    pub fn state_new(&self) -> PathBuf {
+        self.root.join("state.new")
+    }
+
+    /// Where identities go that do not belong to this machine.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
     }
 
     /// All bundles.

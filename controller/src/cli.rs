@@ -15,6 +15,9 @@ pub struct Cli {
     /// Configuration file [default: magpie.toml here or in a parent directory]
     #[arg(long, global = true, value_name = "FILE", env = "MAGPIE_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Speak as this user of the CA directory [default: the only one]
+    #[arg(long, global = true, value_name = "NAME", env = "MAGPIE_USER")]
+    pub user: Option<String>,
     /// Format of the data on standard output
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub output: Format,

@@ -1,7 +1,7 @@
 //! What was typed, looked up: configuration, fleet, provider, and the hosts that were meant.
 
 use std::{
-    env,
+    env, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -52,6 +52,10 @@ impl Context {
         let here = env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
         let (config, directory) = Config::load(cli.config.as_deref(), &here)?;
         let fleet = Fleet::open(&directory.join(&config.fleet.ca))?;
+        let fleet = match &cli.user {
+            Some(user) => fleet.with_user(user),
+            None => fleet,
+        };
         let state = match &config.local.state {
             Some(state) => directory.join(state),
             None => Local::default_state_dir()?,
@@ -113,7 +117,8 @@ impl Context {
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
         let started = Instant::now();
         let patience = if host.enrolled { ANSWER } else { BOOT };
-        let stream = self.provider.dial_until(host, proto::PORT, patience).await.map_err(|error| gone(host, &error))?;
+        let dial = || self.provider.dial_until(host, proto::PORT, Instant::now() + patience);
+        let stream = dial().await.map_err(|error| gone(host, &error))?;
         let boot = started.elapsed();
         let stream = if host.enrolled {
             stream
@@ -121,9 +126,9 @@ impl Context {
             client::enrol::enrol(stream, &self.fleet, &host.tid, &host.id)
                 .await
                 .map_err(|error| error.context(format!("enrolling {}", host.name)))?;
-            self.provider.dial(host, proto::PORT).await.map_err(|error| gone(host, &error))?
+            dial().await.map_err(|error| gone(host, &error))?
         };
-        let channel = client::connect(stream, &self.fleet, &host.id).await.map_err(|error| error.context(&host.name))?;
+        let channel = client::connect(stream, &self.fleet, &host.id).await.map_err(|error| error.context_once(&host.name))?;
         if !host.enrolled {
             self.provider.mark_enrolled(host).await?;
         }
@@ -147,7 +152,7 @@ fn stopped(host: &Host) -> Error {
     Error::unreachable(format!("{} is stopped", host.name)).hint(format!("`ctl start {}` boots it", host.name))
 }
 
-fn gone(host: &Host, error: &Error) -> Error {
+fn gone(host: &Host, error: &io::Error) -> Error {
     Error::unreachable(format!("{} does not answer on port {}: {error}", host.name, proto::PORT))
         .hint("`ctl hosts` shows whether it runs")
 }

@@ -38,13 +38,19 @@ where
     hosts.into_iter().zip(results).map(|(host, result)| (host, result.unwrap_or_else(lost))).collect()
 }
 
-/// The error that decides the exit code where several hosts failed: the first one, naming its host.
-pub fn first_error<T>(results: Vec<(Host, Result<T>)>) -> Result<Vec<(Host, T)>> {
-    results
-        .into_iter()
-        .map(|(host, result)| match result {
-            Ok(value) => Ok((host, value)),
-            Err(error) => Err(error.context(&host.name)),
-        })
-        .collect()
+/// One error for all hosts that failed, with the kind and the hints of the first; `Ok` if none did.
+pub fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
+    match failures.len() {
+        0 => Ok(()),
+        1 => {
+            let (host, error) = failures.remove(0);
+            Err(error.context_once(&host.name))
+        }
+        count => {
+            let lines: Vec<_> = failures.iter().map(|(host, error)| format!("  {}: {error}", host.name)).collect();
+            let (_, first) = failures.remove(0);
+            let sum = Error::new(first.kind(), format!("{count} hosts failed:\n{}", lines.join("\n")));
+            Err(first.hints().iter().fold(sum, Error::hint))
+        }
+    }
 }

@@ -33,8 +33,11 @@ fn before_anything_is_launched() {
     fs::write(broken.join("manifests/site.pp"), "file { '/etc/motd': ensure => \n").expect("written");
     let config = fs::read_to_string(fleet.directory().join("magpie.toml")).expect("read");
     let tree = repository("tests/fixtures/control");
-    fs::write(fleet.directory().join("magpie.toml"), config.replace(&*tree.to_string_lossy(), &broken.to_string_lossy()))
-        .expect("written");
+    fs::write(
+        fleet.directory().join("magpie.toml"),
+        config.replace(&*tree.to_string_lossy(), &broken.to_string_lossy()),
+    )
+    .expect("written");
     says(&fleet.exits(2, &["provision", "--role", "quick"]), &["manifests/site.pp"]);
     assert_eq!(fleet.json(&["hosts"]).len(), 0, "a typo costs no machine");
 }
@@ -46,7 +49,8 @@ fn hosts_that_cannot_be_proved_or_reached() {
 
     // Another fleet's CA directory in place of ours.
     let other = tempfile::tempdir().expect("a directory");
-    let init = Command::new(binary("ctl")).args(["init", "--name", "other"]).current_dir(other.path()).status();
+    let init =
+        Command::new(binary("ctl")).args(["init", "--name", "other"]).current_dir(other.path()).status();
     assert!(init.expect("runs").success());
     let (ours, aside) = (fleet.directory().join(".magpie"), fleet.directory().join("aside"));
     fs::rename(&ours, &aside).expect("moved");
@@ -68,15 +72,25 @@ fn hosts_that_cannot_be_proved_or_reached() {
 fn a_full_disk_refuses_the_bundle_before_it_is_written() {
     let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
     fleet.ok(&["provision", "--role", "quick"]);
-    fleet.ok(&["run", "quick-1", "--", "sh", "-c", "mount -t tmpfs -o size=16k tmpfs /var/lib/magpie/bundles"]);
+    fleet.ok(&[
+        "run",
+        "quick-1",
+        "--",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=16k tmpfs /var/lib/magpie/bundles",
+    ]);
     let tree = fleet.directory().join("bigger");
     let copied = Command::new("cp").arg("-a").arg(repository("tests/fixtures/control")).arg(&tree).status();
     assert!(copied.expect("runs").success());
     fs::write(tree.join("data/large"), vec![7u8; 1 << 20]).expect("written");
     let config = fs::read_to_string(fleet.directory().join("magpie.toml")).expect("read");
     let old = repository("tests/fixtures/control");
-    fs::write(fleet.directory().join("magpie.toml"), config.replace(&*old.to_string_lossy(), &tree.to_string_lossy()))
-        .expect("written");
+    fs::write(
+        fleet.directory().join("magpie.toml"),
+        config.replace(&*old.to_string_lossy(), &tree.to_string_lossy()),
+    )
+    .expect("written");
     says(&fleet.ctl(&["apply", "quick-1"]), &["quick-1", "disk"]);
     fleet.ok(&["run", "quick-1", "--", "umount", "/var/lib/magpie/bundles"]);
     fleet.ok(&["apply", "quick-1"]);

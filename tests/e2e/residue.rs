@@ -19,13 +19,23 @@ struct Machine {
 impl Machine {
     fn now() -> Self {
         Self {
-            mounts: fs::read_to_string("/proc/self/mounts").expect("mounts").lines().map(str::to_owned).collect(),
+            mounts: fs::read_to_string("/proc/self/mounts")
+                .expect("mounts")
+                .lines()
+                .map(str::to_owned)
+                .collect(),
             interfaces: names("/sys/class/net"),
             routes: said("ip", &["route"]),
             firewall: said("nft", &["list", "ruleset"]),
             forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("sysctl"),
-            cgroups: said("find", &["/sys/fs/cgroup", "-type", "d", "-name", "*magpie*"]).lines().map(str::to_owned).collect(),
-            device_nodes: said("ls", &["-l", "/dev/null", "/dev/zero", "/dev/tty", "/dev/urandom", "/dev/net/tun"]),
+            cgroups: said("find", &["/sys/fs/cgroup", "-type", "d", "-name", "*magpie*"])
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+            device_nodes: said(
+                "ls",
+                &["-l", "/dev/null", "/dev/zero", "/dev/tty", "/dev/urandom", "/dev/net/tun"],
+            ),
         }
     }
 }
@@ -53,8 +63,22 @@ fn a_host_changes_nothing_on_the_machine_and_leaves_nothing() {
 
     let during = Machine::now();
     assert_eq!(
-        (&before.interfaces, &before.routes, &before.firewall, &before.forwarding, &before.device_nodes, &before.mounts),
-        (&during.interfaces, &during.routes, &during.firewall, &during.forwarding, &during.device_nodes, &during.mounts),
+        (
+            &before.interfaces,
+            &before.routes,
+            &before.firewall,
+            &before.forwarding,
+            &before.device_nodes,
+            &before.mounts
+        ),
+        (
+            &during.interfaces,
+            &during.routes,
+            &during.firewall,
+            &during.forwarding,
+            &during.device_nodes,
+            &during.mounts
+        ),
     );
 
     fleet.ok(&["destroy", "quick-1", "quick-2"]);

@@ -15,7 +15,8 @@ fn db_and_web_from_nothing_to_answering() {
         }
     });
 
-    let answer = fleet.ok(&["run", "db-1", "--", "runuser", "-u", "postgres", "--", "psql", "-Atc", "select 6*7"]);
+    let answer =
+        fleet.ok(&["run", "db-1", "--", "runuser", "-u", "postgres", "--", "psql", "-Atc", "select 6*7"]);
     assert!(answer.lines().any(|line| line.ends_with("42")), "{answer}");
     let page = fleet.ok(&["run", "web-1", "--", "perl", "-MIO::Socket::INET", "-e", HTTP_GET]);
     assert!(page.contains("200 OK"), "{page}");
@@ -38,7 +39,8 @@ fn db_and_web_from_nothing_to_answering() {
     fleet.ok(&["stop", "db-1"]);
     fleet.exits(3, &["apply", "db-1"]);
     fleet.ok(&["start", "db-1"]);
-    let answer = fleet.ok(&["run", "db-1", "--", "runuser", "-u", "postgres", "--", "psql", "-Atc", "select 6*7"]);
+    let answer =
+        fleet.ok(&["run", "db-1", "--", "runuser", "-u", "postgres", "--", "psql", "-Atc", "select 6*7"]);
     assert!(answer.lines().any(|line| line.ends_with("42")), "{answer}");
 
     // The record has every process by name, with its owner.

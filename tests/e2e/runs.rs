@@ -20,7 +20,11 @@ fn fleet() -> Fleet {
 /// Reads the child's standard error until a line contains `text`; returns that line.
 fn wait_for(child: &mut Child, text: &str) -> String {
     let mut lines = BufReader::new(child.stderr.as_mut().expect("captured")).lines();
-    lines.by_ref().map_while(Result::ok).find(|line| line.contains(text)).unwrap_or_else(|| panic!("never said {text:?}"))
+    lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find(|line| line.contains(text))
+        .unwrap_or_else(|| panic!("never said {text:?}"))
 }
 
 /// The run id in a line such as `db-1: run db-1-x7k2m9`.
@@ -40,7 +44,17 @@ fn a_killed_agent_loses_nothing_of_a_run() {
     fleet.ok(&["run", "slow-1", "--", "rm", "/etc/magpie-before", "/etc/magpie-after"]);
     let mut apply = fleet.spawn(&["apply", "slow-1"]);
     wait_for(&mut apply, "run slow-1-");
-    let killed = fleet.ctl(&["run", "slow-1", "--", "systemctl", "kill", "-s", "KILL", "--kill-whom=main", "magpie-agent"]);
+    let killed = fleet.ctl(&[
+        "run",
+        "slow-1",
+        "--",
+        "systemctl",
+        "kill",
+        "-s",
+        "KILL",
+        "--kill-whom=main",
+        "magpie-agent",
+    ]);
     assert!([0, 5].contains(&killed.code), "{killed:?}");
     let outcome = Outcome::from(apply.wait_with_output().expect("ends"));
     assert_eq!(outcome.code, 0, "{outcome:?}");

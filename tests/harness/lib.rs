@@ -60,7 +60,11 @@ impl Fleet {
     /// A `ctl` command in the fleet's directory, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary("ctl"));
-        command.args(args).current_dir(self.directory.path()).stdin(Stdio::null()).env_remove("MAGPIE_CONFIG");
+        command
+            .args(args)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .env_remove("MAGPIE_CONFIG");
         command
     }
 
@@ -99,8 +103,10 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         let listed = self.ctl(&["hosts", "--output", "json"]);
-        let names: Vec<String> =
-            parse_lines(&listed.stdout).iter().filter_map(|host| Some(host["name"].as_str()?.to_owned())).collect();
+        let names: Vec<String> = parse_lines(&listed.stdout)
+            .iter()
+            .filter_map(|host| Some(host["name"].as_str()?.to_owned()))
+            .collect();
         if !names.is_empty() {
             let args: Vec<&str> = ["destroy"].into_iter().chain(names.iter().map(String::as_str)).collect();
             self.ctl(&args);
@@ -126,7 +132,11 @@ pub fn parse_lines(text: &str) -> Vec<serde_json::Value> {
 
 /// A file of this repository.
 pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path).canonicalize().expect("the file is in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(path)
+        .canonicalize()
+        .expect("the file is in the repository")
 }
 
 /// Where cargo puts what it builds: two above the test binary.

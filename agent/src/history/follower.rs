@@ -7,14 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::{Damage, Decoder, Sample, encode, tail};
+use proto::history::{Damage, Decoder, Header, Sample, encode, tail};
 
-use super::{Error, StoredBlock, TAIL, while_trying};
+use super::{Error, Reader, StoredBlock, TAIL, while_trying};
 
 /// A place in the stream of samples. It keeps the tail open, so that a tail that became a block is still read to
 /// its end.
 #[derive(Debug)]
 pub struct Follower {
+    directory: PathBuf,
     path: PathBuf,
     tail: Option<OpenTail>,
     next_sequence: u64,
@@ -28,14 +29,18 @@ struct OpenTail {
     pending: Vec<u8>,
     /// Number of the record that comes next in this file.
     sequence: u64,
-    lost: Vec<String>,
 }
 
 impl Follower {
     /// Begins after the sample of this number; with `None`, after the newest sample there is.
     pub fn new(directory: &Path, after: Option<u64>) -> Result<Self, Error> {
         let next_sequence = after.map_or(0, |sequence| sequence.saturating_add(1));
-        let mut follower = Self { path: directory.join(TAIL), tail: None, next_sequence };
+        let mut follower = Self {
+            directory: directory.to_path_buf(),
+            path: directory.join(TAIL),
+            tail: None,
+            next_sequence,
+        };
         if after.is_none() {
             follower.poll()?;
         }
@@ -49,36 +54,45 @@ impl Follower {
             if let Some(tail) = &mut self.tail {
                 blocks.extend(tail.read(&mut self.next_sequence).map_err(while_trying("read", &self.path))?);
             }
-            if !self.open_newer().map_err(while_trying("open", &self.path))? {
+            let Some(newer) = self.open_newer().map_err(while_trying("open", &self.path))? else {
                 return Ok(blocks);
+            };
+            if self.next_sequence > 0 && newer.sequence > self.next_sequence {
+                blocks.extend(self.stored_before(newer.sequence)?);
             }
+            self.tail = Some(newer);
         }
     }
 
-    /// Opens the tail that has taken the place of the one being read, if there is one.
-    fn open_newer(&mut self) -> io::Result<bool> {
+    /// The blocks that became segments faster than they were followed.
+    fn stored_before(&mut self, sequence: u64) -> Result<Vec<StoredBlock>, Error> {
+        let missed = self.next_sequence..sequence;
+        self.next_sequence = sequence;
+        let is_missed = |block: &StoredBlock| {
+            Header::parse(&block.data).is_ok_and(|header| missed.contains(&header.last_sequence()))
+        };
+        let blocks = Reader::new(&self.directory).blocks(i64::MIN, i64::MAX)?;
+        blocks.filter(|block| block.as_ref().map_or(true, is_missed)).collect()
+    }
+
+    /// The tail that has taken the place of the one being read, if there is one.
+    fn open_newer(&self) -> io::Result<Option<OpenTail>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
         if let Some(tail) = &self.tail
             && identity(&tail.file)? == identity(&file)?
         {
-            return Ok(false);
+            return Ok(None);
         }
         let mut header = [0; tail::HEADER_BYTES];
         file.read_exact(&mut header)?;
         let header = tail::Header::parse(&header).map_err(io::Error::other)?;
-        let mut lost = Vec::new();
-        if self.next_sequence > 0 && header.first_sequence > self.next_sequence {
-            let count = header.first_sequence - self.next_sequence;
-            lost.push(format!("{count} samples came faster than they could be sent"));
-        }
         let (decoder, sequence) = (Decoder::new(header.boot_id), header.first_sequence);
-        self.tail = Some(OpenTail { file, decoder, pending: Vec::new(), sequence, lost });
-        Ok(true)
+        Ok(Some(OpenTail { file, decoder, pending: Vec::new(), sequence }))
     }
 }
 
@@ -87,6 +101,7 @@ impl OpenTail {
     fn read(&mut self, next_sequence: &mut u64) -> io::Result<Option<StoredBlock>> {
         self.file.read_to_end(&mut self.pending)?;
         let mut samples: Vec<Sample> = Vec::new();
+        let mut lost = Vec::new();
         let mut rest = self.pending.as_slice();
         loop {
             let mut record = match tail::read_frame(&mut rest) {
@@ -94,7 +109,7 @@ impl OpenTail {
                 // Not yet whole: the rest comes with the next look.
                 Err(Damage::Cut) => break,
                 Err(damage) => {
-                    self.lost.push(format!("the newest samples cannot be read: {damage}"));
+                    lost.push(format!("the newest samples cannot be read: {damage}"));
                     rest = &[];
                     break;
                 }
@@ -104,7 +119,7 @@ impl OpenTail {
                 *next_sequence = self.sequence + 1;
                 match sample {
                     Ok(sample) => samples.push(sample.clone()),
-                    Err(damage) => self.lost.push(format!("a sample cannot be read: {damage}")),
+                    Err(damage) => lost.push(format!("a sample cannot be read: {damage}")),
                 }
             }
             self.sequence += 1;
@@ -112,8 +127,7 @@ impl OpenTail {
         let read = self.pending.len() - rest.len();
         self.pending.drain(..read);
         let first_sequence = (*next_sequence).saturating_sub(samples.len() as u64);
-        let block =
-            StoredBlock { data: encode(&samples, first_sequence)?, lost: std::mem::take(&mut self.lost) };
+        let block = StoredBlock { data: encode(&samples, first_sequence)?, lost };
         Ok((block != StoredBlock::default()).then_some(block))
     }
 }

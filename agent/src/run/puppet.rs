@@ -61,11 +61,11 @@ pub fn find(chosen: Option<OsString>) -> Option<PathBuf> {
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
-/// Lays out what Puppet reads: the bundle as an environment, the role as a fact, the report's route.
+/// Lays out what Puppet reads: the bundle as an environment, role and usable memory as facts, the report's route.
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn prepare(layout: &Layout, apply: &pb::Apply) -> Result<(), Error> {
+pub fn prepare(layout: &Layout, apply: &pb::Apply, memory_bytes: Option<u64>) -> Result<(), Error> {
     for directory in ["conf", "environments", "facts.d", "log", "public", "run"] {
         make_directory(&layout.own.join(directory))?;
     }
@@ -75,7 +75,8 @@ pub fn prepare(layout: &Layout, apply: &pb::Apply) -> Result<(), Error> {
     let link = layout.environment(apply);
     symlink(&layout.tree, &link).map_err(Error::file("cannot make", &link))?;
     write(&layout.own.join("routes.yaml"), ROUTES)?;
-    let facts = serde_json::json!({ "role": apply.role }).to_string();
+    let facts =
+        serde_json::json!({ "role": apply.role, "magpie": { "memory_bytes": memory_bytes } }).to_string();
     write(&layout.own.join("facts.d").join("magpie.json"), &facts)
 }
 
@@ -233,10 +234,10 @@ mod tests {
         let layout = layout(root.path());
         fs::create_dir_all(layout.tree.join("manifests")).unwrap();
         fs::write(layout.tree.join("manifests/site.pp"), "").unwrap();
-        prepare(&layout, &apply()).unwrap();
+        prepare(&layout, &apply(), Some(1 << 30)).unwrap();
         assert!(Path::new(arguments(&layout, &apply()).last().unwrap()).is_file());
         let facts = fs::read_to_string(layout.own.join("facts.d/magpie.json")).unwrap();
-        assert_eq!(facts, r#"{"role":"db"}"#);
+        assert_eq!(facts, r#"{"magpie":{"memory_bytes":1073741824},"role":"db"}"#);
     }
 
     #[test]

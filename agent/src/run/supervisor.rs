@@ -38,7 +38,7 @@ use super::{
     standing::Standing,
     unix_ms,
 };
-use crate::paths::Paths;
+use crate::{limits::Memory, paths::Paths};
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -176,7 +176,8 @@ impl<'a> Supervisor<'a> {
             Ok(puppet) => puppet,
             Err(outcome) => return Ok(outcome),
         };
-        puppet::prepare(&layout, apply)?;
+        let memory = Memory::read(&self.paths, Path::new("/")).ok().map(|memory| memory.total);
+        puppet::prepare(&layout, apply, memory)?;
         self.state(pb::RunState::Running)?;
         let interpreter = Interpreter::new(layout.origin(apply), apply.noop);
         self.follow = Some(Follow { path: layout.log(), tail: Tail::default(), interpreter });

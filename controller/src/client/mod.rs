@@ -5,6 +5,7 @@
 mod connect;
 mod enrol;
 mod handshake;
+pub mod history;
 pub mod runs;
 pub mod status;
 

@@ -1,6 +1,6 @@
 //! `ctl init`: magpie.toml, CA directory, first admin certificate.
 
-use std::{env, fs, path::Path};
+use std::{env, fs, path::Path, time::SystemTime};
 
 use crate::{
     cli::Init,
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Makes a fleet in the current directory. Refuses to touch one that exists.
-pub fn init(args: &Init, output: &mut Output) -> Result<()> {
+pub(super) fn init(args: &Init, output: &Output) -> Result<()> {
     let here = env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
     let file = here.join(config::FILE);
     if file.exists() {
@@ -20,7 +20,7 @@ pub fn init(args: &Init, output: &mut Output) -> Result<()> {
     }
     let name = fleet_name(args.name.as_deref(), &here)?;
     let directory = here.join(".magpie");
-    Fleet::create(&directory, &name)?;
+    Fleet::create(&directory, &name, SystemTime::now())?;
     // The directory holds the keys to every host: git must never pick it up.
     write(&directory.join(".gitignore"), "*\n")?;
     write(&file, &config::template(&name, "puppet"))?;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// `ctl bake`: finds or builds the image.
-pub async fn bake(context: &Context, output: &mut Output) -> Result<()> {
+pub(super) async fn bake(context: &Context, output: &Output) -> Result<()> {
     let spec = context.image_spec()?;
     let notes = output.notes();
     let image = context.provider.image(&spec, &|line| notes.note(line)).await?;
@@ -19,12 +19,12 @@ pub async fn bake(context: &Context, output: &mut Output) -> Result<()> {
 }
 
 /// `ctl hosts`
-pub async fn hosts(context: &Context, output: &mut Output) -> Result<()> {
+pub(super) async fn hosts(context: &Context, output: &Output) -> Result<()> {
     table::hosts(output, &context.hosts().await?, jiff::Timestamp::now())
 }
 
 /// `ctl start HOST…`
-pub async fn start(context: Arc<Context>, names: &[String], output: &mut Output) -> Result<()> {
+pub(super) async fn start(context: Arc<Context>, names: &[String], output: &Output) -> Result<()> {
     let hosts = context.named(names).await?;
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
@@ -37,7 +37,7 @@ pub async fn start(context: Arc<Context>, names: &[String], output: &mut Output)
 }
 
 /// `ctl stop HOST…`
-pub async fn stop(context: Arc<Context>, names: &[String], output: &mut Output) -> Result<()> {
+pub(super) async fn stop(context: Arc<Context>, names: &[String], output: &Output) -> Result<()> {
     let hosts = context.named(names).await?;
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
@@ -47,7 +47,7 @@ pub async fn stop(context: Arc<Context>, names: &[String], output: &mut Output) 
 }
 
 /// `ctl destroy HOST…`
-pub async fn destroy(context: Arc<Context>, names: &[String], output: &mut Output) -> Result<()> {
+pub(super) async fn destroy(context: Arc<Context>, names: &[String], output: &Output) -> Result<()> {
     let hosts = context.named(names).await?;
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
@@ -56,11 +56,12 @@ pub async fn destroy(context: Arc<Context>, names: &[String], output: &mut Outpu
     said(results.await, "destroyed", output)
 }
 
-fn said(results: Vec<(Host, Result<()>)>, done: &str, output: &mut Output) -> Result<()> {
+fn said(results: Vec<(Host, Result<()>)>, done: &str, output: &Output) -> Result<()> {
     for (host, result) in &results {
         if result.is_ok() {
             output.note(&format!("{} {done}", host.name));
         }
     }
-    fanout::first_error(results).map(drop)
+    let failures = results.into_iter().filter_map(|(host, result)| Some((host, result.err()?))).collect();
+    fanout::sum(failures)
 }

@@ -2,11 +2,13 @@
 
 mod apply;
 mod bundle;
+mod follow;
 mod init;
 mod inspect;
 mod machines;
 mod provision;
 mod runs;
+mod syntax;
 mod user;
 
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// Does what was typed.
-pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
+pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
     match &cli.command {
         Command::Init(args) => return init::init(args, output),
         Command::Completions { shell } => return output.completions(*shell),

@@ -3,6 +3,7 @@
 //! With `--output json` the data is versioned NDJSON, one object a line, each with `v` and `type`. A reader that has
 //! gone away (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
+pub mod cpu_log;
 pub mod live;
 pub mod recap;
 pub mod table;

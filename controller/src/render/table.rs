@@ -1,15 +1,18 @@
 //! Tables: hosts, what they say of themselves, their runs.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, tz::TimeZone};
-use proto::pb;
+use proto::{bundle::manifest::Kind, pb};
 use serde_json::json;
 
 use super::{
     Output,
-    live::json_summary,
+    live::{Live, json_summary},
     text::{duration, size, state},
 };
 use crate::{
+    bundle::Bundle,
     error::Result,
     provider::{Host, HostState, ImageId},
 };
@@ -77,6 +80,82 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
     Ok(())
 }
 
+/// A bundle that was built: its name, size and origin.
+///
+/// # Errors
+/// As [`image`].
+pub fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
+    let (provenance, files) = (bundle.provenance(), bundle.manifest().files().count());
+    if output.is_json() {
+        return output.record(
+            "bundle",
+            json!({
+                "digest": bundle.digest().to_string(), "files": files, "bytes": bundle.total_bytes(),
+                "commit": provenance.commit, "dirty": provenance.dirty,
+            }),
+        );
+    }
+    output.line(bundle.digest())?;
+    let dirty = match provenance.dirty.len() {
+        0 => String::new(),
+        count => format!(", {count} paths changed since"),
+    };
+    let commit = match provenance.commit.get(..12) {
+        Some(commit) => format!("commit {commit}{dirty}"),
+        None => "not in git".to_owned(),
+    };
+    output.note(&format!("{files} files, {}, {commit}", size(bundle.total_bytes())));
+    Ok(())
+}
+
+/// Every entry of a bundle, in the order of its manifest.
+///
+/// # Errors
+/// As [`image`].
+pub fn bundle_entries(output: &Output, bundle: &Bundle) -> Result<()> {
+    let entries = bundle.manifest().entries().iter().map(|entry| {
+        let (kind, bytes, more) = match &entry.kind {
+            Kind::Directory => ("directory", None, String::new()),
+            Kind::File { executable: true, blob } => ("executable", Some(blob.size), blob.digest.to_string()),
+            Kind::File { executable: false, blob } => ("file", Some(blob.size), blob.digest.to_string()),
+            Kind::Link { target } => ("link", None, target.clone()),
+        };
+        (entry.path.as_str(), kind, bytes, more)
+    });
+    if output.is_json() {
+        let mut entries = entries;
+        return entries.try_for_each(|(path, kind, bytes, more)| {
+            let key = if kind == "link" { "target" } else { "digest" };
+            output.record("entry", json!({ "path": path, "kind": kind, "bytes": bytes, (key): more }))
+        });
+    }
+    let rows = entries.map(|(path, kind, bytes, more)| {
+        let short = if bytes.is_some() { more.get(..12).unwrap_or_default().to_owned() } else { more };
+        [kind.to_owned(), bytes.map_or_else(String::new, size), short, path.to_owned()]
+    });
+    print(output, ["KIND", "SIZE", "CONTENT", "PATH"], rows.collect())
+}
+
+/// A new host answers with its own certificate.
+///
+/// # Errors
+/// As [`image`].
+pub fn ready(output: &Output, live: &Live, host: &Host, boot: Duration, enrol: Duration) -> Result<()> {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (boot, enrol) = (milliseconds(boot), milliseconds(enrol));
+    if output.is_json() {
+        return output.record("ready", json!({ "host": host, "boot_ms": boot, "enrol_ms": enrol }));
+    }
+    output.note(&format!("{} is up after {}, enrolled in {}", host.name, duration(boot), duration(enrol)));
+    live.step(&host.name, "pushing");
+    Ok(())
+}
+
+/// A run that was asked to end and whose end could not be seen.
+pub fn note_cancelling(output: &Output, run_id: &str) {
+    output.note(&format!("{run_id} is being cancelled, but the connection was lost; `ctl attach {run_id}` shows its end"));
+}
+
 /// Recent runs, in the order given. Times are shown in `zone`.
 ///
 /// # Errors
@@ -92,10 +171,9 @@ pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Res
             Ok(took) if run.finished_unix_ms > 0 => duration(took),
             _ => String::new(),
         };
-        let id = format!("{host}/{}", run.run_id);
-        [id, state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
+        [host.clone(), run.run_id.clone(), state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
     });
-    print(output, ["RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
+    print(output, ["HOST", "RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
 }
 
 fn what(run: &pb::Run) -> String {
@@ -259,9 +337,9 @@ mod tests {
         let (output, data, _) = pages(Format::Text);
         runs(&output, &all, &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        RUN       STATE    USER   STARTED              TOOK   WHAT
-        db-1/r-1  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
-        db-1/r-2  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
+        HOST  RUN  STATE    USER   STARTED              TOOK   WHAT
+        db-1  r-1  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
+        db-1  r-2  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
         ");
     }
 }

@@ -18,7 +18,7 @@
 # @param reserve_mb
 #   memory for all that is not PostgreSQL
 # @param connection_mb
-#   what one idle connection holds
+#   what one connection holds for itself, sorting aside
 # @param connections_limit
 #   max_connections is never above it
 # @param database
@@ -52,8 +52,23 @@ class profile::db (
   $config  = "/etc/postgresql/${version}/main"
   $service = "postgresql@${version}-main"
 
-  profile::packages { 'db':
+  # Left alone, the package makes a cluster in the locale of whoever installs it, and starts it with settings that the
+  # next moment would change. Told not to, PostgreSQL is started once, with the right ones, which saves a restart of 2 s.
+  $create = '/etc/postgresql-common/createcluster.d'
+  file { ['/etc/postgresql-common', $create]:
+    ensure => directory,
+  }
+  -> file { "${create}/no-main.conf":
+    ensure  => file,
+    mode    => '0644',
+    content => "create_main_cluster = false\n",
+  }
+  -> profile::packages { 'db':
     names => ["postgresql-${version}"],
+  }
+  -> exec { 'pg_createcluster':
+    command => "/usr/bin/pg_createcluster --locale=C.UTF-8 ${version} main",
+    creates => "${config}/postgresql.conf",
   }
 
   file {
@@ -62,7 +77,7 @@ class profile::db (
       owner   => 'postgres',
       group   => 'postgres',
       mode    => '0640',
-      require => Profile::Packages['db'];
+      require => Exec['pg_createcluster'];
     "${config}/conf.d/capacity.conf":
       content => epp('profile/capacity.conf.epp', {
         'shared_buffers_mb' => $shared_buffers_mb,
