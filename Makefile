@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: demo test check build gen bench soak deny prerequisites
+.PHONY: demo test check build gen bench soak deny prerequisites prerequisites-test
 
 # From a fresh machine to a running, configured database host.
 demo: prerequisites
@@ -11,11 +11,11 @@ demo: prerequisites
 	sh deploy/demo.sh target/release/ctl
 
 # Everything that must hold, from a clean clone.
-test: prerequisites check
+test: prerequisites-test check build
 	$(CARGO) test --workspace --locked --lib --bins --tests
 	$(CARGO) test --workspace --locked --doc
 
-check:
+check: prerequisites-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	sh puppet/check.sh
@@ -37,5 +37,9 @@ deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	cargo-deny --locked check bans licenses sources
 
+# For using Magpie; and for checking and testing it, which needs Puppet and its packaged modules here.
 prerequisites:
 	sh deploy/prerequisites.sh
+
+prerequisites-test: prerequisites
+	sh deploy/prerequisites.sh test

@@ -4,7 +4,12 @@
 //! v1 limit is set from outside and invisible within), so a provider that sets one leaves it in
 //! `limits.json` beside the enrol document: `{"memory_bytes": 642777088}`.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{SysconfVar, sysconf};
 
 use serde::Deserialize;
 
@@ -39,8 +44,11 @@ impl Memory {
     pub fn read(paths: &Paths, system: &Path) -> io::Result<Self> {
         let own = Self::visible(system)?;
         Ok(match provided(paths) {
-            Some(limit) => Self { total: own.total.min(limit), available: own.available.min(limit) },
-            None => own,
+            Some(limit) if limit < own.total => {
+                let left = limit.saturating_sub(held(system));
+                Self { total: limit, available: own.available.min(left) }
+            }
+            _ => own,
         })
     }
 
@@ -77,6 +85,24 @@ impl Memory {
     }
 }
 
+/// Memory that processes hold and share with no file, in bytes: what a limit that shows no counters within is
+/// used up by, near enough. From statm (proc_pid_statm(5): size, resident, shared, in pages).
+fn held(system: &Path) -> u64 {
+    let private_pages = |path: PathBuf| -> Option<u64> {
+        let text = fs::read_to_string(path.join("statm")).ok()?;
+        let mut fields = text.split_ascii_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
+        Some(fields.next()?.saturating_sub(fields.next()?))
+    };
+    let processes = fs::read_dir(system.join("proc")).into_iter().flatten().flatten();
+    let pages: u64 = processes.filter_map(|entry| private_pages(entry.path())).sum();
+    pages.saturating_mul(page_bytes())
+}
+
+fn page_bytes() -> u64 {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
+}
+
 /// The number after `key` at the beginning of a line.
 fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
@@ -104,6 +130,12 @@ mod tests {
         assert_eq!(read().total, 2 << 20);
         fs::write(paths.limits(), "{\"memory_bytes\":1000}").expect("written");
         assert_eq!(read(), Memory { total: 1000, available: 1000 });
+
+        // Three pages resident, one of them shared: two are held.
+        fs::create_dir(root.path().join("proc/7")).expect("made");
+        fs::write(root.path().join("proc/7/statm"), "9 3 1 1 0 1 0\n").expect("written");
+        fs::write(paths.limits(), format!("{{\"memory_bytes\":{}}}", 10 * page_bytes())).expect("written");
+        assert_eq!(read(), Memory { total: 10 * page_bytes(), available: 8 * page_bytes() });
     }
 
     const MACHINE: Memory = Memory { total: 8 << 30, available: 6 << 30 };

@@ -99,6 +99,7 @@ pub struct Provision {
     /// Memory limit, such as 613M or 2G [default: the role's]
     #[arg(long, value_parser = parse_size)]
     pub memory: Option<u64>,
+    /// Which Puppet code
     #[command(flatten)]
     pub source: Source,
 }
@@ -125,6 +126,7 @@ pub struct Targets {
 /// `ctl apply`
 #[derive(Debug, Args)]
 pub struct Apply {
+    /// Which hosts
     #[command(flatten)]
     pub targets: Targets,
     /// Say what would change, and change nothing
@@ -133,6 +135,7 @@ pub struct Apply {
     /// Only resources with one of these tags
     #[arg(long, value_delimiter = ',')]
     pub tags: Vec<String>,
+    /// Which Puppet code
     #[command(flatten)]
     pub source: Source,
 }

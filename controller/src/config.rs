@@ -23,7 +23,6 @@ pub struct Config {
     /// Who the hosts belong to.
     pub fleet: FleetConfig,
     /// Where the Puppet code is.
-    #[serde(default)]
     pub bundle: BundleConfig,
     /// Hosts on this machine.
     #[serde(default)]
@@ -167,7 +166,8 @@ mod tests {
     fn errors_name_key_and_line() {
         let error = parse("[fleet]\nname = \"a\"\nnmae = \"b\"\n").expect_err("unknown key").to_string();
         assert!(error.contains("line 3") && error.contains("nmae"), "{error}");
-        let error = parse("[fleet]\nname = \"a\"\n[roles.db]\nmemory = \"lots\"\n").expect_err("size").to_string();
+        let error =
+            parse("[fleet]\nname = \"a\"\n[roles.db]\nmemory = \"lots\"\n").expect_err("size").to_string();
         assert!(error.contains("line 4") && error.contains("613M"), "{error}");
     }
 
@@ -186,6 +186,9 @@ mod tests {
         assert!(Config::load(None, &below).is_err());
         fs::write(root.path().join(FILE), template("shop", "puppet")).expect("written");
         let (config, directory) = Config::load(None, &below).expect("found");
-        assert_eq!((config.fleet.name.as_str(), directory), ("shop", root.path().canonicalize().expect("real")));
+        assert_eq!(
+            (config.fleet.name.as_str(), directory),
+            ("shop", root.path().canonicalize().expect("real"))
+        );
     }
 }

@@ -49,7 +49,8 @@ pub struct Connected {
 impl Context {
     /// Loads the configuration and opens what it names.
     pub fn load(cli: &Cli) -> Result<Self> {
-        let here = env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
+        let here =
+            env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
         let (config, directory) = Config::load(cli.config.as_deref(), &here)?;
         let fleet = Fleet::open(&directory.join(&config.fleet.ca))?;
         let fleet = match &cli.user {
@@ -71,8 +72,9 @@ impl Context {
             None => agent_binary(&own_binary()?),
         };
         if !agent.is_file() {
-            return Err(Error::invalid(format!("the agent binary {} is not there", agent.display()))
-                .hint("build it (`cargo build`), or say where it is: `agent = …` in [local] of magpie.toml"));
+            return Err(Error::invalid(format!("the agent binary {} is not there", agent.display())).hint(
+                "build it (`cargo build`), or say where it is: `agent = …` in [local] of magpie.toml",
+            ));
         }
         Ok(ImageSpec { agent, packages: self.config.local.packages.clone() })
     }
@@ -92,7 +94,8 @@ impl Context {
     pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
         let all = self.hosts().await?;
         if !names.is_empty() {
-            let hosts: Vec<Host> = names.iter().map(|name| find(&all, name).cloned()).collect::<Result<_>>()?;
+            let hosts: Vec<Host> =
+                names.iter().map(|name| find(&all, name).cloned()).collect::<Result<_>>()?;
             if let Some(host) = hosts.iter().find(|host| host.state == HostState::Stopped) {
                 return Err(stopped(host));
             }
@@ -125,10 +128,12 @@ impl Context {
         } else {
             client::enrol::enrol(stream, &self.fleet, &host.tid, &host.id)
                 .await
-                .map_err(|error| error.context(format!("enrolling {}", host.name)))?;
+                .map_err(|error| error.context("enrolment"))?;
             dial().await.map_err(|error| gone(host, &error))?
         };
-        let channel = client::connect(stream, &self.fleet, &host.id).await.map_err(|error| error.context_once(&host.name))?;
+        let channel = client::connect(stream, &self.fleet, &host.id)
+            .await
+            .map_err(|error| error.context_once(&host.name))?;
         if !host.enrolled {
             self.provider.mark_enrolled(host).await?;
         }
@@ -149,7 +154,8 @@ fn find<'a>(all: &'a [Host], name: &str) -> Result<&'a Host> {
 }
 
 fn stopped(host: &Host) -> Error {
-    Error::unreachable(format!("{} is stopped", host.name)).hint(format!("`ctl start {}` boots it", host.name))
+    Error::unreachable(format!("{} is stopped", host.name))
+        .hint(format!("`ctl start {}` boots it", host.name))
 }
 
 fn gone(host: &Host, error: &io::Error) -> Error {

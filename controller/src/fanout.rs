@@ -47,7 +47,8 @@ pub fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
             Err(error.context_once(&host.name))
         }
         count => {
-            let lines: Vec<_> = failures.iter().map(|(host, error)| format!("  {}: {error}", host.name)).collect();
+            let lines: Vec<_> =
+                failures.iter().map(|(host, error)| format!("  {}: {error}", host.name)).collect();
             let (_, first) = failures.remove(0);
             let sum = Error::new(first.kind(), format!("{count} hosts failed:\n{}", lines.join("\n")));
             Err(first.hints().iter().fold(sum, Error::hint))

@@ -66,7 +66,8 @@ fn apply(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
     let (mut by_hand, mut by_magpie) = (Vec::new(), Vec::new());
     for _ in 0..=REPEATS {
         let said = fleet.ok(&["run", "quick-1", "--", "sh", "-c", bare]);
-        let nanoseconds: f64 = said.split_whitespace().next_back().and_then(|word| word.parse().ok()).expect("a time");
+        let nanoseconds: f64 =
+            said.split_whitespace().next_back().and_then(|word| word.parse().ok()).expect("a time");
         by_hand.push(nanoseconds / 1e9);
         by_magpie.extend(timed(1, || drop(fleet.ok(&["apply", "quick-1"]))));
     }

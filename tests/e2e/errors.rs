@@ -1,6 +1,10 @@
 //! Every mistake a user can make: a sentence with cause and hint, the right exit code, nothing half-done.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use tests::{Fleet, Outcome, binary, repository};
 
@@ -58,14 +62,23 @@ fn hosts_that_cannot_be_proved_or_reached() {
     assert!(copied.expect("runs").success());
     let fleet_json = fs::read(aside.join("fleet.json")).expect("read");
     fs::write(ours.join("fleet.json"), fleet_json).expect("written");
+    fleet.ok(&["user", "issue", "root", "--role", "admin"]);
     says(&fleet.exits(3, &["status", "quick-1"]), &["quick-1"]);
     fs::remove_dir_all(&ours).expect("removed");
     fs::rename(&aside, &ours).expect("moved back");
     fleet.ok(&["status", "quick-1"]);
 
     // An agent that does not answer.
-    fleet.ok(&["run", "quick-1", "--", "systemctl", "stop", "--no-block", "magpie-agent"]);
-    says(&fleet.exits(3, &["status", "quick-1"]), &["quick-1", "717"]);
+    fleet.ok(&["run", "quick-1", "--", "systemd-run", "sh", "-c", "sleep 1; systemctl stop magpie-agent"]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let unreachable = loop {
+        let outcome = fleet.ctl(&["status", "quick-1"]);
+        if outcome.code != 0 || Instant::now() > deadline {
+            break outcome;
+        }
+    };
+    assert_eq!(unreachable.code, 3, "{unreachable:?}");
+    says(&unreachable, &["quick-1", "717"]);
 }
 
 #[test]

@@ -2,6 +2,5 @@
 //! `make prerequisites` installs.
 
 mod errors;
-mod residue;
 mod roles;
 mod runs;

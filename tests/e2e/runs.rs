@@ -111,11 +111,11 @@ fn two_applies_at_once_are_one_apply_and_one_answer() {
 fn failures_say_what_where_and_why() {
     let fleet = fleet();
     let failing = fleet.exits(1, &["provision", "--role", "failing"]);
-    for part in ["Exec[refuse]", "manifests/site.pp:13", "the disk is on fire"] {
+    for part in ["Exec[refuse]", "manifests/site.pp:15", "the disk is on fire"] {
         assert!(failing.stdout.contains(part), "{part}: {}", failing.stdout);
     }
     let uncompilable = fleet.exits(1, &["provision", "--role", "uncompilable"]);
-    for part in ["no_such_class", "manifests/site.pp:17"] {
+    for part in ["no_such_class", "manifests/site.pp:19"] {
         assert!(uncompilable.stdout.contains(part), "{part}: {}", uncompilable.stdout);
     }
 }

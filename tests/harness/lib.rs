@@ -33,9 +33,12 @@ impl Fleet {
         fleet.ok(&["init", "--name", "test"]);
         let state = fleet.directory.path().join("cloud");
         fs::create_dir_all(&state).expect("made");
-        let images = target_dir().join("e2e-images");
-        fs::create_dir_all(&images).expect("made");
-        std::os::unix::fs::symlink(&images, state.join("images")).expect("linked");
+        // Images hold no identity and are named by content: all fleets of a test run share them.
+        for kind in ["bases", "images"] {
+            let shared = target_dir().join("e2e").join(kind);
+            fs::create_dir_all(&shared).expect("made");
+            std::os::unix::fs::symlink(&shared, state.join(kind)).expect("linked");
+        }
         let mut config = format!(
             "[fleet]\nname = \"test\"\n[bundle]\npath = {puppet:?}\n[local]\nstate = {state:?}\nagent = {:?}\n",
             binary("agent")
@@ -44,6 +47,9 @@ impl Fleet {
             config.push_str(&format!("[roles.{role}]\nmemory = \"1G\"\n"));
         }
         fs::write(fleet.directory.path().join("magpie.toml"), config).expect("written");
+        let turn = fs::File::create(target_dir().join("e2e/lock")).expect("a lock file");
+        turn.lock().expect("locked: one bakes, the others find it done");
+        fleet.ok(&["bake"]);
         fleet
     }
 

@@ -20,6 +20,8 @@ mod kept;
 mod retention;
 mod space;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::{

@@ -3,9 +3,10 @@
 //! A kept descriptor pins the kernel's own notion of the process: once that is reaped, reads fail with ESRCH and
 //! can never return a later process with the same pid. Reading again through it also costs a third of opening anew.
 //!
-//! Every sweep reads `stat` and `statm` of all. `status`, three times as dear, is read for processes that are new,
-//! that ran exec, that are among the largest or changed by more than [`NOTABLE_KIB`], and for a tenth of the others in
-//! turn: what only it knows (user, memory split, swap) is then at most ten samples old.
+//! Every sweep reads `stat` and `statm` of all. `status`, three times as dear, is read for processes that are new or
+//! ran exec. Of those that have worked or changed their size since, the largest and those that changed by more than
+//! [`NOTABLE_KIB`] have it read again at once, the others within [`TURNS`] samples. Nothing in it changes without
+//! one of the two but by the user of a process that hardly worked, which is why the idle have their turn too.
 
 use std::{
     collections::BTreeMap,
@@ -24,8 +25,10 @@ use super::{
     users::Users,
 };
 
-/// Sweeps in which every process has its turn.
+/// Sweeps in which every process that has changed has its turn.
 const TURNS: u64 = 10;
+/// Sweeps in which every other process has its turn.
+const IDLE_TURNS: u64 = 100;
 /// Largest processes whose `status` is read in every sweep.
 const LARGEST: usize = 16;
 /// A change of resident size that makes a process worth a closer look.
@@ -56,8 +59,8 @@ struct Entry {
     /// `stat` and `statm`, unless there were too many.
     kept: Option<[File; 2]>,
     stack_start: u64,
-    /// Resident size when `status` was last read.
-    status_at_kib: Option<u64>,
+    /// Resident size and CPU time when `status` was last read.
+    status_at: Option<(u64, u64)>,
     wants_command: bool,
 }
 
@@ -149,7 +152,7 @@ impl Sweep {
             self.entries.insert(pid, entry);
         }
         let Some(entry) = self.entries.get_mut(&pid) else { return false };
-        if entry.needs_status(largest_kib, (u64::from(pid) + self.turn).is_multiple_of(TURNS)) {
+        if entry.needs_status(largest_kib, u64::from(pid) + self.turn) {
             entry.read_status(&self.proc, buffer, &self.users);
         } else if users_changed {
             entry.name_user(&self.users);
@@ -180,7 +183,7 @@ impl Entry {
             process: Process::bare(Identity { pid, started_ns: 0 }),
             kept,
             stack_start: 0,
-            status_at_kib: None,
+            status_at: None,
             wants_command: false,
         };
         let length = entry.fill(proc, "stat", 0, buffer)?;
@@ -225,7 +228,7 @@ impl Entry {
         if alive && (renamed || stat.stack_start != self.stack_start) {
             self.stack_start = stat.stack_start;
             self.wants_command = true;
-            self.status_at_kib = None;
+            self.status_at = None;
         }
         process.parent = stat.parent;
         process.state = stat.state;
@@ -236,18 +239,19 @@ impl Entry {
         process.virtual_kib = stat.virtual_kib;
     }
 
-    fn needs_status(&self, largest_kib: u64, its_turn: bool) -> bool {
-        let Some(then) = self.status_at_kib else { return true };
-        let now = self.process.resident_kib;
-        // Kernel threads have no memory and never change their user.
-        let has_memory = self.process.virtual_kib > 0;
-        (has_memory && (its_turn || now >= largest_kib)) || now.abs_diff(then) > NOTABLE_KIB
+    fn needs_status(&self, largest_kib: u64, turn: u64) -> bool {
+        let Some((size_then, cpu_then)) = self.status_at else { return true };
+        let size = self.process.resident_kib;
+        if (size, self.process.cpu_ns()) == (size_then, cpu_then) {
+            return turn.is_multiple_of(IDLE_TURNS);
+        }
+        turn.is_multiple_of(TURNS) || size >= largest_kib || size.abs_diff(size_then) > NOTABLE_KIB
     }
 
     fn read_status(&mut self, proc: &Path, buffer: &mut [u8], users: &Users) {
         let Some(length) = read_path(proc, self.process.identity.pid, "status", buffer) else { return };
         let status = parse_status(&buffer[..length]);
-        self.status_at_kib = Some(self.process.resident_kib);
+        self.status_at = Some((self.process.resident_kib, self.process.cpu_ns()));
         self.process.anon_kib = status.anon_kib;
         self.process.file_kib = status.file_kib;
         self.process.shmem_kib = status.shmem_kib;

@@ -204,3 +204,6 @@ fn status(error: Error) -> Status {
         Error::NoSpace { .. } => Status::resource_exhausted(sentence),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{sys::statvfs::statvfs, unistd::gethostname};
+use nix::{
+    sys::statvfs::statvfs,
+    unistd::{SysconfVar, gethostname, sysconf},
+};
 use proto::pb::{
     LastApply, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What,
 };
@@ -99,10 +102,16 @@ fn last_apply(run: &Run) -> LastApply {
     LastApply { run_id: run.run_id.clone(), state: state.into(), finished_unix_ms: run.finished_unix_ms }
 }
 
-/// Seconds since boot (proc_uptime(5)).
+/// Seconds since this host's init was started: since boot, or, in a container, since that was. proc_uptime(5) counts
+/// for the whole machine; field 22 of /proc/1/stat is the start of init in clock ticks on the same clock.
 fn uptime(system: &Path) -> Option<u64> {
     let text = fs::read_to_string(system.join("proc/uptime")).ok()?;
-    text.split(['.', ' ']).next()?.parse().ok()
+    let machine: u64 = text.split(['.', ' ']).next()?.parse().ok()?;
+    let stat = fs::read_to_string(system.join("proc/1/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let started: u64 = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
+    Some(machine.saturating_sub(started / ticks))
 }
 
 /// What an ordinary process may still write, in bytes.

@@ -1,9 +1,6 @@
 //! Mistakes in a bundle that can be found before any host is touched.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use super::Bundle;
 use crate::error::{Error, Result};
@@ -120,8 +117,8 @@ fn complaint(bundle: &Bundle, line: &str) -> String {
         .and_then(|rest| rest.split_once(": "))
         .map_or(line, |(_, what)| what);
     let Some((what, place)) = line.rsplit_once(" (file: ") else { return line.to_owned() };
-    let (file, place) =
-        place.trim_end_matches(')').split_once(", ").unwrap_or((place.trim_end_matches(')'), ""));
+    let place = place.trim_end_matches(')');
+    let (file, place) = place.split_once(", ").unwrap_or((place, ""));
     let path = bundle
         .manifest()
         .files()

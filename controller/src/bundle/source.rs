@@ -148,13 +148,10 @@ fn hash_all(files: &[(String, PathBuf)]) -> Result<Vec<Hashed>> {
         let mut hashed = Vec::new();
         loop {
             let start = next.fetch_add(PORTION, Ordering::Relaxed);
-            for index in start..(start + PORTION).min(files.len()) {
-                let (path, file) = &files[index];
+            for (index, (path, file)) in files.iter().enumerate().skip(start).take(PORTION) {
                 let blob = hash_one(file, &mut buffer);
-                hashed.push((
-                    index,
-                    blob.map_err(|error| Error::invalid(format!("cannot read `{path}`: {error}")))?,
-                ));
+                let blob = blob.map_err(|error| Error::invalid(format!("cannot read `{path}`: {error}")))?;
+                hashed.push((index, blob));
             }
             if start >= files.len() {
                 return Ok(hashed);
@@ -198,3 +195,6 @@ fn refused(error: ManifestError) -> Error {
         _ => refused,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,10 @@
 //! The client gets a byte stream from a provider and knows nothing of how it was made.
 
 mod connect;
-mod enrol;
+pub mod enrol;
 mod handshake;
 pub mod history;
 pub mod runs;
 pub mod status;
 
-pub use self::{
-    connect::{MAX_MESSAGE, connect},
-    enrol::{Outcome, enrol, enrol_at},
-};
+pub use self::connect::{MAX_MESSAGE, connect};

@@ -46,7 +46,8 @@ pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) 
     let job = Job { bundle, noop: args.noop, tags: args.tags.clone() };
     let (live, started) = (screen(output, &hosts), Started::default());
     let work = fanout::each(hosts, |host| {
-        let (context, job, live, started) = (Arc::clone(&context), job.clone(), live.clone(), started.clone());
+        let (context, job, live, started) =
+            (Arc::clone(&context), job.clone(), live.clone(), started.clone());
         async move {
             let connected = context.connect(&host).await?;
             apply_on(&context, &host, connected, &job, &live, &started).await
@@ -59,7 +60,8 @@ pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) 
 /// Makes the bundle that was asked for: a revision, or the tree as it is.
 pub(super) fn load(context: &Context, args: &Source) -> Result<Bundle> {
     let config = &context.config.bundle;
-    let (path, prepare, now) = (context.directory.join(&config.path), config.prepare.as_deref(), SystemTime::now());
+    let (path, prepare, now) =
+        (context.directory.join(&config.path), config.prepare.as_deref(), SystemTime::now());
     match &args.rev {
         Some(revision) => source::from_revision(&path, revision, prepare, now),
         None => source::from_working_tree(&path, prepare, now),
@@ -135,9 +137,13 @@ pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<
     }
     let ended = of(&[RunState::Cancelled, RunState::Interrupted]);
     if !ended.is_empty() {
-        return Err(Error::new(Kind::Interrupted, format!("the run did not get to its end on {}", ended.join(", "))));
+        return Err(Error::new(
+            Kind::Interrupted,
+            format!("the run did not get to its end on {}", ended.join(", ")),
+        ));
     }
-    let pending: u32 = endings.iter().filter_map(|e| e.run.summary.as_ref()).map(|summary| summary.pending).sum();
+    let pending: u32 =
+        endings.iter().filter_map(|e| e.run.summary.as_ref()).map(|summary| summary.pending).sum();
     if pending > 0 {
         let resources = if pending == 1 { "1 resource".to_owned() } else { format!("{pending} resources") };
         return Err(Error::new(Kind::Pending, format!("{resources} would change")));

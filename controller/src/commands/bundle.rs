@@ -6,7 +6,7 @@ use crate::{
     cli::BundleCommand,
     context::Context,
     error::Result,
-    render::{Output, table},
+    render::{self, Output},
 };
 
 /// Builds the bundle and prints its digest, or what is in it.
@@ -17,8 +17,8 @@ pub(super) fn bundle(context: &Context, args: &BundleCommand, output: &Output) -
             for role in context.config.roles.keys() {
                 check::check(&bundle, role)?;
             }
-            table::bundle(output, &bundle)
+            render::bundle::bundle(output, &bundle)
         }
-        BundleCommand::Show(source) => table::bundle_entries(output, &apply::load(context, source)?),
+        BundleCommand::Show(source) => render::bundle::entries(output, &apply::load(context, source)?),
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn new_run_id(host_name: &str) -> Result<String> {
 /// The host that a run id is of.
 pub(super) async fn host_of(context: &Context, run_id: &str) -> Result<Host> {
     let (name, _) = run_id.rsplit_once('-').ok_or_else(|| {
-        Error::invalid(format!("{run_id:?} is not the id of a run")).hint("`ctl runs` lists them: HOST-xxxxxx")
+        Error::invalid(format!("{run_id:?} is not the id of a run"))
+            .hint("`ctl runs` lists them: HOST-xxxxxx")
     })?;
     let mut hosts = context.running(&[name.to_owned()], None).await?;
     Ok(hosts.remove(0))
@@ -70,7 +71,9 @@ async fn again(context: &Context, host: &Host, run_id: &str) -> Result<Channel> 
         match context.connect(host).await {
             Ok(connected) => return Ok(connected.channel),
             Err(error) if Instant::now() > deadline || error.kind() != Kind::Unreachable => {
-                return Err(error.hint(format!("`ctl attach {run_id}` follows the run when the host is back")));
+                return Err(
+                    error.hint(format!("`ctl attach {run_id}` follows the run when the host is back"))
+                );
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }

@@ -2,17 +2,21 @@
 
 use std::{env, fs, path::Path, time::SystemTime};
 
+use nix::unistd::{User, geteuid};
+use proto::identity::{Role, names};
+
 use crate::{
     cli::Init,
     config,
     error::{Error, Result},
-    pki::Fleet,
+    pki::{DEFAULT_LIFETIME, Fleet},
     render::Output,
 };
 
 /// Makes a fleet in the current directory. Refuses to touch one that exists.
 pub(super) fn init(args: &Init, output: &Output) -> Result<()> {
-    let here = env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
+    let here =
+        env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
     let file = here.join(config::FILE);
     if file.exists() {
         return Err(Error::invalid(format!("{} exists", file.display()))
@@ -20,7 +24,9 @@ pub(super) fn init(args: &Init, output: &Output) -> Result<()> {
     }
     let name = fleet_name(args.name.as_deref(), &here)?;
     let directory = here.join(".magpie");
-    Fleet::create(&directory, &name, SystemTime::now())?;
+    let now = SystemTime::now();
+    let fleet = Fleet::create(&directory, &name, now)?;
+    fleet.issue_user(&first_user(), Role::Admin, DEFAULT_LIFETIME, now)?;
     // The directory holds the keys to every host: git must never pick it up.
     write(&directory.join(".gitignore"), "*\n")?;
     write(&file, &config::template(&name, "puppet"))?;
@@ -32,6 +38,12 @@ pub(super) fn init(args: &Init, output: &Output) -> Result<()> {
     Ok(())
 }
 
+/// The login name of whoever makes the fleet, so that runs say who started them.
+fn first_user() -> String {
+    let login = User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
+    login.filter(|name| names::is_user(name)).unwrap_or_else(|| "admin".to_owned())
+}
+
 fn fleet_name(given: Option<&str>, here: &Path) -> Result<String> {
     let name = match given {
         Some(name) => name.to_owned(),
@@ -39,8 +51,10 @@ fn fleet_name(given: Option<&str>, here: &Path) -> Result<String> {
     };
     let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 32 || !name.chars().all(valid) {
-        return Err(Error::invalid(format!("{name:?} cannot be a fleet's name: 1 to 32 of a-z, 0-9 and - are allowed"))
-            .hint("`ctl init --name NAME` sets another"));
+        return Err(Error::invalid(format!(
+            "{name:?} cannot be a fleet's name: 1 to 32 of a-z, 0-9 and - are allowed"
+        ))
+        .hint("`ctl init --name NAME` sets another"));
     }
     Ok(name)
 }

@@ -16,7 +16,7 @@ use crate::{
     error::Result,
     fanout, pki,
     provider::{Host, ImageId, Launch, Provider},
-    render::{Output, table},
+    render::{self, Output},
 };
 
 /// Checks everything that can be checked first, so that a typo never costs a machine; then launches,
@@ -35,13 +35,14 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     let (live, started) = (apply::screen(output, &names), Started::default());
     let launched: Vec<(String, Duration)> = hosts.into_iter().map(|(host, took)| (host.id, took)).collect();
     let work = fanout::each(names, |host| {
-        let (context, job, live, started) = (Arc::clone(&context), job.clone(), live.clone(), started.clone());
+        let (context, job, live, started) =
+            (Arc::clone(&context), job.clone(), live.clone(), started.clone());
         let took = launched.iter().find(|(id, _)| *id == host.id).map_or(Duration::ZERO, |(_, took)| *took);
         let output = output.clone();
         async move {
             live.step(&host.name, "booting");
             let connected = context.connect(&host).await?;
-            table::ready(&output, &live, &host, took + connected.boot, connected.enrol)?;
+            render::provision::ready(&output, &live, &host, took + connected.boot, connected.enrol)?;
             apply::apply_on(&context, &host, connected, &job, &live, &started).await
         }
     });

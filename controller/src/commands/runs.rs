@@ -15,7 +15,11 @@ use crate::{
     error::{Error, Kind, Result},
     fanout,
     provider::Host,
-    render::{Output, recap, recap::Ending, table},
+    render::{
+        Output,
+        live::Live,
+        recap::{self, Ending},
+    },
 };
 
 /// `ctl run`: like ssh, one host's output passes through as it is; several hosts' lines say whose they are.
@@ -45,8 +49,9 @@ pub(super) async fn run(context: Arc<Context>, args: Run, output: &Output) -> Re
 }
 
 /// One host that did well needs no recap: its output is the answer.
-fn finish(output: &Output, live: &crate::render::live::Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
-    let quiet = matches!(results.as_slice(), [(_, Ok(ending))] if ending.run.state() == pb::RunState::Succeeded);
+fn finish(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
+    let quiet =
+        matches!(results.as_slice(), [(_, Ok(ending))] if ending.run.state() == pb::RunState::Succeeded);
     if quiet && !output.is_json() {
         live.finish();
         return Ok(());
@@ -82,6 +87,6 @@ pub(super) async fn cancel(context: &Context, run_id: &str, output: &Output) -> 
         let ending = Ending { host: host.name, run: *run, push: None, story: Default::default() };
         return recap::recap(output, &[ending]);
     }
-    table::note_cancelling(output, run_id);
+    output.note(&format!("{run_id} was told to end; the connection was lost before it did"));
     Ok(())
 }

@@ -26,18 +26,21 @@ pub(super) async fn check(context: &Arc<Context>, bundle: &Arc<Bundle>, image: &
 }
 
 fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
-    let tree = tempfile::tempdir().map_err(|error| Error::invalid(format!("no temporary directory: {error}")))?;
+    let tree =
+        tempfile::tempdir().map_err(|error| Error::invalid(format!("no temporary directory: {error}")))?;
     let files = check::puppet_files(bundle);
     for path in &files {
         let from = bundle.file(path).unwrap_or(Path::new(path));
         let to = tree.path().join(path);
-        let copied = fs::create_dir_all(to.parent().unwrap_or(tree.path())).and_then(|()| fs::copy(from, &to));
+        let copied =
+            fs::create_dir_all(to.parent().unwrap_or(tree.path())).and_then(|()| fs::copy(from, &to));
         copied.map_err(|error| Error::invalid(format!("cannot read {}: {error}", from.display())))?;
     }
     if files.is_empty() {
         return Ok(());
     }
-    let argv: Vec<&str> = ["puppet", "parser", "validate", "--color=false"].into_iter().chain(files).collect();
+    let argv: Vec<&str> =
+        ["puppet", "parser", "validate", "--color=false"].into_iter().chain(files).collect();
     let output = context.provider.run_in_image(image, tree.path(), &argv)?;
     if output.status.success() {
         return Ok(());

@@ -1,6 +1,6 @@
 //! `ctl user issue`: a certificate for a person or a job.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use proto::identity::Role;
 
@@ -8,11 +8,9 @@ use crate::{
     cli::{UserCommand, UserRole},
     context::Context,
     error::Result,
+    pki::DEFAULT_LIFETIME,
     render::Output,
 };
-
-/// A working day, and no longer.
-const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 /// Issues the certificate into the CA directory's `users`.
 pub(super) fn user(context: &Context, command: &UserCommand, output: &Output) -> Result<()> {
@@ -23,7 +21,7 @@ pub(super) fn user(context: &Context, command: &UserCommand, output: &Output) ->
         UserRole::Reader => Role::Reader,
         UserRole::Enroller => Role::Enroller,
     };
-    let issued = context.fleet.issue_user(&args.name, role, LIFETIME, SystemTime::now())?;
+    let issued = context.fleet.issue_user(&args.name, role, DEFAULT_LIFETIME, SystemTime::now())?;
     let directory = context.directory.join(&context.config.fleet.ca);
     output.note(&format!("{} may act as {} for 12 hours: `ctl --user {0} …`", issued.user.name, args.name));
     output.note(&format!(

@@ -1,7 +1,7 @@
 //! Files that only their owner may read, and that appear whole.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
@@ -68,8 +68,9 @@ impl Draft {
     /// A draft on the same file system as `dir`, whose parents are created.
     pub(super) fn beside(dir: &Path) -> Result<Self> {
         let parent = parent(dir);
-        let draft = fs::create_dir_all(parent)
-            .and_then(|()| tempfile::Builder::new().prefix(".magpie-fleet-").tempdir_in(parent));
+        let mut draft = tempfile::Builder::new();
+        draft.prefix(".magpie-fleet-").permissions(Permissions::from_mode(0o700));
+        let draft = fs::create_dir_all(parent).and_then(|()| draft.tempdir_in(parent));
         draft.map(Self).map_err(|error| unwritable(dir, &error))
     }
 

@@ -3,8 +3,10 @@
 //! With `--output json` the data is versioned NDJSON, one object a line, each with `v` and `type`. A reader that has
 //! gone away (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
+pub mod bundle;
 pub mod cpu_log;
 pub mod live;
+pub mod provision;
 pub mod recap;
 pub mod table;
 mod text;
@@ -61,6 +63,11 @@ impl Output {
     /// Is the data for programs?
     pub fn is_json(&self) -> bool {
         matches!(self.format, Format::Json)
+    }
+
+    /// Does a person watch the data?
+    pub fn is_terminal(&self) -> bool {
+        self.notes.terminal
     }
 
     /// Says something to the person, not to the program that reads the data.

@@ -1,18 +1,15 @@
 //! Tables: hosts, what they say of themselves, their runs.
 
-use std::time::Duration;
-
 use jiff::{Timestamp, tz::TimeZone};
-use proto::{bundle::manifest::Kind, pb};
+use proto::pb;
 use serde_json::json;
 
 use super::{
     Output,
-    live::{Live, json_summary},
+    live::json_summary,
     text::{duration, size, state},
 };
 use crate::{
-    bundle::Bundle,
     error::Result,
     provider::{Host, HostState, ImageId},
 };
@@ -22,7 +19,7 @@ use crate::{
 /// # Errors
 /// When stdout cannot be written, other than because nobody reads it.
 pub fn image(output: &Output, image: &ImageId) -> Result<()> {
-    if output.is_json() { output.record("image", json!({ "image": image })) } else { output.line(&image.0) }
+    if output.is_json() { output.record("image", json!({ "image": image.0 })) } else { output.line(&image.0) }
 }
 
 /// The fleet's hosts, as the provider knows them.
@@ -31,7 +28,7 @@ pub fn image(output: &Output, image: &ImageId) -> Result<()> {
 /// As [`image`].
 pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
     if output.is_json() {
-        return hosts.iter().try_for_each(|host| output.record("host", json!({ "host": host })));
+        return hosts.iter().try_for_each(|host| output.record("host", json!(host)));
     }
     let rows = hosts.iter().map(|host| {
         let state = match (host.state, host.enrolled) {
@@ -80,82 +77,6 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
     Ok(())
 }
 
-/// A bundle that was built: its name, size and origin.
-///
-/// # Errors
-/// As [`image`].
-pub fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
-    let (provenance, files) = (bundle.provenance(), bundle.manifest().files().count());
-    if output.is_json() {
-        return output.record(
-            "bundle",
-            json!({
-                "digest": bundle.digest().to_string(), "files": files, "bytes": bundle.total_bytes(),
-                "commit": provenance.commit, "dirty": provenance.dirty,
-            }),
-        );
-    }
-    output.line(bundle.digest())?;
-    let dirty = match provenance.dirty.len() {
-        0 => String::new(),
-        count => format!(", {count} paths changed since"),
-    };
-    let commit = match provenance.commit.get(..12) {
-        Some(commit) => format!("commit {commit}{dirty}"),
-        None => "not in git".to_owned(),
-    };
-    output.note(&format!("{files} files, {}, {commit}", size(bundle.total_bytes())));
-    Ok(())
-}
-
-/// Every entry of a bundle, in the order of its manifest.
-///
-/// # Errors
-/// As [`image`].
-pub fn bundle_entries(output: &Output, bundle: &Bundle) -> Result<()> {
-    let entries = bundle.manifest().entries().iter().map(|entry| {
-        let (kind, bytes, more) = match &entry.kind {
-            Kind::Directory => ("directory", None, String::new()),
-            Kind::File { executable: true, blob } => ("executable", Some(blob.size), blob.digest.to_string()),
-            Kind::File { executable: false, blob } => ("file", Some(blob.size), blob.digest.to_string()),
-            Kind::Link { target } => ("link", None, target.clone()),
-        };
-        (entry.path.as_str(), kind, bytes, more)
-    });
-    if output.is_json() {
-        let mut entries = entries;
-        return entries.try_for_each(|(path, kind, bytes, more)| {
-            let key = if kind == "link" { "target" } else { "digest" };
-            output.record("entry", json!({ "path": path, "kind": kind, "bytes": bytes, (key): more }))
-        });
-    }
-    let rows = entries.map(|(path, kind, bytes, more)| {
-        let short = if bytes.is_some() { more.get(..12).unwrap_or_default().to_owned() } else { more };
-        [kind.to_owned(), bytes.map_or_else(String::new, size), short, path.to_owned()]
-    });
-    print(output, ["KIND", "SIZE", "CONTENT", "PATH"], rows.collect())
-}
-
-/// A new host answers with its own certificate.
-///
-/// # Errors
-/// As [`image`].
-pub fn ready(output: &Output, live: &Live, host: &Host, boot: Duration, enrol: Duration) -> Result<()> {
-    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let (boot, enrol) = (milliseconds(boot), milliseconds(enrol));
-    if output.is_json() {
-        return output.record("ready", json!({ "host": host, "boot_ms": boot, "enrol_ms": enrol }));
-    }
-    output.note(&format!("{} is up after {}, enrolled in {}", host.name, duration(boot), duration(enrol)));
-    live.step(&host.name, "pushing");
-    Ok(())
-}
-
-/// A run that was asked to end and whose end could not be seen.
-pub fn note_cancelling(output: &Output, run_id: &str) {
-    output.note(&format!("{run_id} is being cancelled, but the connection was lost; `ctl attach {run_id}` shows its end"));
-}
-
 /// Recent runs, in the order given. Times are shown in `zone`.
 ///
 /// # Errors
@@ -164,16 +85,16 @@ pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Res
     if output.is_json() {
         return runs.iter().try_for_each(|(host, run)| json_run(output, host, run));
     }
-    let rows = runs.iter().map(|(host, run)| {
+    let rows = runs.iter().map(|(_, run)| {
         let started = Timestamp::from_millisecond(run.started_unix_ms).unwrap_or_default();
         let started = started.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
         let took = match u64::try_from(run.finished_unix_ms - run.started_unix_ms) {
             Ok(took) if run.finished_unix_ms > 0 => duration(took),
             _ => String::new(),
         };
-        [host.clone(), run.run_id.clone(), state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
+        [run.run_id.clone(), state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
     });
-    print(output, ["HOST", "RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
+    print(output, ["RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
 }
 
 fn what(run: &pb::Run) -> String {
@@ -337,9 +258,9 @@ mod tests {
         let (output, data, _) = pages(Format::Text);
         runs(&output, &all, &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        HOST  RUN  STATE    USER   STARTED              TOOK   WHAT
-        db-1  r-1  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
-        db-1  r-2  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
+        RUN       STATE    USER   STARTED              TOOK   WHAT
+        db-1/r-1  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
+        db-1/r-2  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
         ");
     }
 }

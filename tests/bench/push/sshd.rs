@@ -41,7 +41,7 @@ impl Sshd {
         let at = directory.display();
         let configuration = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nHostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\n\
-             PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\nLogLevel ERROR\n"
+             PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\nLogLevel QUIET\n"
         );
         fs::write(directory.join("config"), configuration)?;
         let made_directory = fs::create_dir(PRIVILEGE_SEPARATION).is_ok();

@@ -179,7 +179,7 @@ fn debootstrap(
     ]);
     command.arg(format!("--include={packages}")).arg(format!("--customize-hook={FORGET}"));
     for key in sources.iter().filter_map(Source::own_key).filter(|key| key.starts_with('/')) {
-        let directory = Path::new(key).parent().unwrap_or(Path::new("/")).display();
+        let directory = Path::new(key).parent().unwrap_or_else(|| Path::new("/")).display();
         command.arg(format!("--customize-hook=mkdir -p \"$1{directory}\""));
         command.arg(format!("--customize-hook=copy-in {key} {directory}"));
     }

@@ -58,13 +58,24 @@ impl Channel {
         (&self.0).write_all(&line).doing(|| "the other process is gone")
     }
 
-    /// Waits for a value. Reads not one byte more: what follows may be raw data or an open file.
+    /// Waits for a value.
     pub(super) fn receive<T: DeserializeOwned>(&self) -> Result<T> {
+        self.next()?.ok_or_else(|| Error::unreachable("the other process ended without a word"))
+    }
+
+    /// Waits until the other process has become another program, or says why it could not.
+    pub(super) fn replaced(&self) -> Result<()> {
+        self.next::<()>().map(drop)
+    }
+
+    /// The next value, or `None` at the end. Reads not one byte more: what follows may be raw data or an open
+    /// file.
+    fn next<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let mut line = Vec::new();
         let mut byte = [0];
         loop {
             if (&self.0).read(&mut byte).doing(|| "cannot hear the other process")? == 0 {
-                return Err(Error::unreachable("the other process ended without a word"));
+                return Ok(None);
             }
             if byte == *b"\n" {
                 break;
@@ -72,7 +83,7 @@ impl Channel {
             line.push(byte[0]);
         }
         match serde_json::from_slice(&line).doing(|| "cannot decode a message")? {
-            Message::Value(value) => Ok(value),
+            Message::Value(value) => Ok(Some(value)),
             Message::Failed(failure) => Err(failure.into()),
         }
     }

@@ -54,7 +54,7 @@ pub(super) fn ensure(state: &StateDir, ctl: &Path, map: &IdMap, cgroups: &Cgroup
 }
 
 /// The pid of the process that holds the namespaces, while the cloud is up.
-pub(super) fn holder(state: &StateDir) -> Result<Option<u32>> {
+fn holder(state: &StateDir) -> Result<Option<u32>> {
     Ok(held_by(&state.cloud("holder"))?.and_then(|pids| pids.first().copied()))
 }
 

@@ -29,18 +29,19 @@ const PAUSE: Duration = Duration::from_millis(3);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
-    holder: u32,
+    /// A process in the cloud.
+    member: u32,
     address: SocketAddr,
     /// Go on trying for so long when nobody listens yet; zero means one attempt.
     patience: Duration,
 }
 
-/// Connects to `address` inside the cloud. The error keeps its kind, so that a caller can tell "not yet" from
+/// Connects to `address` inside the cloud that process `member` is in. The error keeps its kind, so that a caller can tell "not yet" from
 /// "never"; `name` is for its sentence.
 pub(super) fn dial(
     state: &StateDir,
     ctl: &Path,
-    holder: u32,
+    member: u32,
     address: SocketAddr,
     name: &str,
     patience: Duration,
@@ -48,7 +49,7 @@ pub(super) fn dial(
     let (channel, mut child) =
         Start::new(ctl, Step::Dial, name).spawn(state.root()).map_err(io::Error::other)?;
     let outcome = channel
-        .send(&Request { holder, address, patience })
+        .send(&Request { member, address, patience })
         .and_then(|()| channel.receive::<Option<i32>>())
         .and_then(|errno| Ok((errno, if errno.is_none() { channel.receive_files()? } else { Vec::new() })));
     child.wait()?;
@@ -75,7 +76,7 @@ fn sentence(cause: io::Error, name: &str, address: impl Display) -> io::Error {
 /// The other side: joins the cloud, connects, hands over the socket.
 pub(super) fn connect(channel: &Channel) -> Result<()> {
     let request: Request = channel.receive()?;
-    userns::join(request.holder)?;
+    userns::join(request.member)?;
     match connect_until(request.address, Instant::now() + request.patience) {
         Ok(stream) => {
             channel.send(None::<i32>)?;

@@ -39,6 +39,6 @@ impl From<Error> for Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let kind = if failure.invalid { Kind::Invalid } else { Kind::Unreachable };
-        failure.hints.into_iter().fold(Self::new(kind, failure.message), Error::hint)
+        failure.hints.into_iter().fold(Self::new(kind, failure.message), Self::hint)
     }
 }

@@ -87,14 +87,10 @@ pub(super) fn init(channel: &Channel) -> Result<()> {
     let (master, slave) = mount_devices(&root)?;
     restrict_proc(&root)?;
     enter(&root)?;
-    if !Path::new(SYSTEMD).exists() {
-        return Err(Error::invalid(format!("the image has no {SYSTEMD}")).hint("bake it anew"));
-    }
     channel.send(())?;
     channel.send_files(&[master.as_fd(), slave.as_fd()])?;
     drop(master);
-    channel.send(())?;
-    Err(Error::unreachable(format!("cannot start systemd: {}", become_systemd(&slave)?)))
+    Err(Error::invalid(format!("cannot start {SYSTEMD} of the image: {}", become_systemd(&slave)?)))
 }
 
 /// Gives this process a network namespace of its own, plugged into the bridge of the one it came from.
@@ -146,10 +142,10 @@ fn write_seed(root: &Path, seed: &SeedFile) -> Result<()> {
     if seed.path.components().any(|part| !matches!(part, Component::Normal(_))) {
         return Err(Error::invalid(format!("{}: not a path inside the host", what())));
     }
-    if let Some(parent) = path.parent() {
-        if !parent.exists() {
-            DirBuilder::new().recursive(true).mode(seed.directory_mode).create(parent).doing(what)?;
-        }
+    if let Some(parent) = path.parent()
+        && !parent.exists()
+    {
+        DirBuilder::new().recursive(true).mode(seed.directory_mode).create(parent).doing(what)?;
     }
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).doing(what),

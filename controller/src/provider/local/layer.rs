@@ -8,7 +8,7 @@ const AGENT_UNIT: &str = include_str!("../../../../deploy/systemd/magpie-agent.s
 const RECORD_UNIT: &str = include_str!("../../../../deploy/systemd/magpie-record.service");
 
 /// Units that have no work in a host, wait for hardware, or would do it behind the agent's back.
-const MASKED: [&str; 17] = [
+const MASKED: [&str; 28] = [
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
     "console-getty.service",
@@ -21,11 +21,23 @@ const MASKED: [&str; 17] = [
     "puppet.service",
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
+    "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "modprobe@loop.service",
+    // Each of these two watches a directory, and the machine's 128 inotify instances are for all its hosts.
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-journal-flush.service",
     "systemd-logind.service",
+    "systemd-modules-load.service",
     "systemd-networkd.service",
     "systemd-resolved.service",
     "systemd-timesyncd.service",
     "systemd-udevd.service",
+    "systemd-update-utmp.service",
 ];
 
 /// Files with their content.

@@ -3,9 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder, File},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs::{self, File},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -52,55 +50,53 @@ impl Inner {
     pub(super) fn launch(&self, launch: &Launch) -> Result<Host> {
         check_role(&launch.role)?;
         let layers = bake::layers(&self.state, &launch.image)?;
-        let id = host_id(&launch.tid);
-        let host = self.state.host(&id);
-        let (_turn, mut record) = self.admit(launch, &id)?;
+        let host = self.state.host(&host_id(&launch.tid));
+        let (_turn, mut record) = self.admit(launch, &host)?;
         if !record.booted {
-            let booted =
-                seeds(&record, launch).and_then(|seeds| self.boot(&record, layers, seeds)).and_then(|()| {
-                    record.booted = true;
-                    record.write(&host)
-                });
-            if let Err(error) = booted {
-                let cleaned = self.remove(&id);
+            let seeds = seeds(&record, launch)?;
+            self.boot(&record, layers, seeds).map_err(|error| {
                 let error = error.context(format!("cannot launch {}", record.name));
-                return Err(cleaned
-                    .err()
-                    .map_or(error, |cause| Error::hint(error_with(&record, &cause), cause)));
-            }
+                match self.remove(&record.id) {
+                    Ok(()) => error,
+                    Err(left) => error.hint(format!("what there was of it could not be removed: {left}")),
+                }
+            })?;
+            record.booted = true;
+            record.write(&host)?;
         }
         record.into_host(&host)
     }
 
-    /// Picks name and address under the directory's lock, and takes the host's.
-    fn admit(&self, launch: &Launch, id: &str) -> Result<(File, Record)> {
-        let host = self.state.host(id);
-        let _turn = lock(&self.state.allocation_lock())?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(host.root())
-            .doing(|| format!("cannot create {}", host.root().display()))?;
-        drop(super::state::open_lock(&host.root().join("lock")));
-        if let Some(record) = Record::read(&host)? {
-            drop(_turn);
-            let turn = host.lock()?.ok_or_else(|| gone(id))?;
-            return Ok((turn, Record::read(&host)?.unwrap_or(record)));
+    /// Takes the host's lock, and writes its record if this is its first launch.
+    fn admit(&self, launch: &Launch, host: &HostDir) -> Result<(File, Record)> {
+        let allocation = lock(&self.state.allocation_lock())?;
+        host.create()?;
+        if Record::read(host)?.is_none() {
+            let turn = host.lock()?.ok_or_else(|| gone(host))?;
+            let record = self.allocate(launch)?;
+            record.write(host)?;
+            return Ok((turn, record));
         }
-        let turn = host.lock()?.ok_or_else(|| gone(id))?;
+        // It may be booting at the other launcher's hands; others need not wait for that.
+        drop(allocation);
+        let turn = host.lock()?.ok_or_else(|| gone(host))?;
+        let record = Record::read(host)?.ok_or_else(|| gone(host))?;
+        Ok((turn, record))
+    }
+
+    /// A record with the lowest free name and address; the caller holds the lock on these.
+    fn allocate(&self, launch: &Launch) -> Result<Record> {
         let others = self.records()?;
         let taken: BTreeSet<_> = others.iter().map(|other| other.address).collect();
         let names =
             others.iter().filter(|other| other.fleet == launch.fleet).map(|other| other.name.as_str());
-        let record = Record::new(
+        Ok(Record::new(
             launch,
-            id.to_owned(),
+            host_id(&launch.tid),
             network::free_number(&launch.role, names),
             network::free_address(&taken)?,
             Timestamp::now().as_second(),
-        );
-        record.write(&host)?;
-        Ok((turn, record))
+        ))
     }
 
     /// All hosts of a fleet, ordered by role and number.
@@ -131,16 +127,16 @@ impl Inner {
 
     pub(super) fn mark_enrolled(&self, id: &str) -> Result<()> {
         let host = self.state.host(id);
-        let _turn = host.lock()?.ok_or_else(|| gone(id))?;
-        let mut record = Record::read(&host)?.ok_or_else(|| gone(id))?;
+        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
+        let mut record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
         record.enrolled = true;
         record.write(&host)
     }
 
     pub(super) fn start(&self, id: &str) -> Result<()> {
         let host = self.state.host(id);
-        let _turn = host.lock()?.ok_or_else(|| gone(id))?;
-        let record = Record::read(&host)?.ok_or_else(|| gone(id))?;
+        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
+        let record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
         if held_by(&host.running())?.is_some() {
             return Ok(());
         }
@@ -169,7 +165,7 @@ impl Inner {
 
     pub(super) fn stop(&self, id: &str) -> Result<()> {
         let host = self.state.host(id);
-        let _turn = host.lock()?.ok_or_else(|| gone(id))?;
+        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
         self.shut_down(&host)?;
         self.forget(id)
     }
@@ -226,21 +222,16 @@ impl Inner {
         let host = self.state.host(id);
         self.end(&host)?;
         self.forget(id)?;
+        // Should this be interrupted, what is left can be destroyed but not started.
+        if let Some(mut record) = Record::read(&host)?.filter(|record| record.booted) {
+            record.booted = false;
+            record.write(&host)?;
+        }
         let map = IdMap::of_this_user()?;
         for name in ["upper", "work"] {
             remove_tree(&self.ctl, &map, &host.root().join(name))?;
         }
-        // The record goes first of the rest: name and address are free from here on.
-        for path in [host.record(), host.root().to_path_buf()] {
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::unreachable(format!("cannot remove {}: {error}", path.display())));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        fs::remove_dir_all(host.root()).doing(|| format!("cannot remove {}", host.root().display()))
     }
 }
 
@@ -255,12 +246,9 @@ fn wait_until_ended(host: &HostDir, patience: Duration) -> Result<bool> {
     Ok(true)
 }
 
-fn gone(id: &str) -> Error {
-    Error::invalid(format!("no local host {id} is here"))
-}
-
-fn error_with(record: &Record, cause: &Error) -> Error {
-    Error::unreachable(format!("cannot launch {}, and could not clean up: {cause}", record.name))
+fn gone(host: &HostDir) -> Error {
+    Error::invalid(format!("no local host is at {}", host.root().display()))
+        .hint("it may have been destroyed a moment ago")
 }
 
 /// `l-` and ten hex digits: the same for the same transaction.

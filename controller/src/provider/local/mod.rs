@@ -168,14 +168,15 @@ impl Provider for Local {
 
     async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<TcpStream> {
         let address: IpAddr = host.address.parse().map_err(io::Error::other)?;
-        let (inner, name) = (Arc::clone(&self.0), host.name.clone());
+        let (inner, id, name) = (Arc::clone(&self.0), host.id.clone(), host.name.clone());
         let connected = tokio::task::spawn_blocking(move || {
-            let Some(holder) = cloud::holder(&inner.state).map_err(io::Error::other)? else {
-                let sentence = format!("{name} is not running: the local cloud is down");
-                return Err(io::Error::new(io::ErrorKind::NetworkUnreachable, sentence));
+            // The supervisor is in its host's cloud for as long as there is a host.
+            let pids = state::held_by(&inner.state.host(&id).running()).map_err(io::Error::other)?;
+            let Some(supervisor) = pids.and_then(|pids| pids.first().copied()) else {
+                return Err(io::Error::new(io::ErrorKind::HostUnreachable, format!("{name} is not running")));
             };
             let patience = deadline.saturating_duration_since(Instant::now());
-            dial::dial(&inner.state, &inner.ctl, holder, SocketAddr::new(address, port), &name, patience)
+            dial::dial(&inner.state, &inner.ctl, supervisor, SocketAddr::new(address, port), &name, patience)
         });
         let stream = connected.await.map_err(io::Error::other)??;
         stream.set_nonblocking(true)?;

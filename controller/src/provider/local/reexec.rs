@@ -17,6 +17,10 @@ use crate::error::{Error, Result};
 /// The hidden first argument.
 const MARK: &str = "__local";
 
+/// The running program by its open file: root inside need not be able to walk to it, and it may have been
+/// replaced meanwhile.
+pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// What such a process does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {

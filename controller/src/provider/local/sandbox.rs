@@ -22,7 +22,7 @@ use super::{
     channel::Channel,
     failure::Doing,
     init,
-    reexec::{Start, Step},
+    reexec::{Start, Step, THIS_PROGRAM},
     state::StateDir,
     tool::TAR,
     userns::{self, IdMap},
@@ -162,10 +162,10 @@ pub(super) fn run(channel: &Channel) -> Result<()> {
             | CloneFlags::CLONE_NEWUTS,
     )
     .doing(|| "this machine refuses namespaces")?;
-    let mut start = Start::new(Path::new("/proc/self/exe"), Step::RunInside, "program");
+    let mut start = Start::new(Path::new(THIS_PROGRAM), Step::RunInside, "program");
     (start.stdout, start.log) = (Stdio::inherit(), Stdio::inherit());
     let (inside, mut child) = start.spawn(Path::new("."))?;
-    let started = inside.send(&request).and_then(|()| inside.receive::<()>());
+    let started = inside.send(&request).and_then(|()| inside.replaced());
     if started.is_ok() {
         channel.send(())?;
     }
@@ -208,7 +208,6 @@ pub(super) fn run_inside(channel: &Channel) -> Result<()> {
     chdir("/mnt").doing(|| "cannot enter /mnt")?;
     let (program, arguments) =
         request.argv.split_first().ok_or_else(|| Error::invalid("no program was named"))?;
-    channel.send(())?;
     let cause = Command::new(program)
         .args(arguments)
         .env_clear()

@@ -102,6 +102,13 @@ impl HostDir {
         &self.root
     }
 
+    /// Creates the directory and its lock file.
+    pub(super) fn create(&self) -> Result<()> {
+        let what = || format!("cannot create {}", self.root.display());
+        DirBuilder::new().recursive(true).mode(0o711).create(&self.root).doing(what)?;
+        open_lock(&self.root.join("lock")).map(drop).doing(what)
+    }
+
     pub(super) fn record(&self) -> PathBuf {
         self.root.join("host.json")
     }
@@ -119,7 +126,7 @@ impl HostDir {
     pub(super) fn lock(&self) -> Result<Option<File>> {
         let path = self.root.join("lock");
         loop {
-            let file = match open_lock(&path) {
+            let file = match File::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 other => other.doing(|| format!("cannot open {}", path.display()))?,
             };

@@ -2,7 +2,7 @@
 //! kills the host's init and with it all of the host; when the host ends, the supervisor does.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{DirBuilder, File},
     io::{Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
@@ -28,7 +28,7 @@ use super::{
     failure::Doing,
     init::{self, SeedFile},
     record::Record,
-    reexec::{Start, Step},
+    reexec::{Start, Step, THIS_PROGRAM},
     state::{HostDir, StateDir, lock, write_pids},
     userns::{self, IdMap},
 };
@@ -59,8 +59,7 @@ pub(super) fn supervise(channel: &Channel) -> Result<()> {
 
     let map = IdMap::of_this_user()?;
     let cgroups = Cgroups::find(&boot.hash)?;
-    let executable = fs::read_link("/proc/self/exe").doing(|| "cannot find this program")?;
-    let (_users, holder) = cloud::ensure(&state, &executable, &map, &cgroups)?;
+    let (_users, holder) = cloud::ensure(&state, Path::new(THIS_PROGRAM), &map, &cgroups)?;
     let doors = cgroups.create_host(&boot.record.id, boot.record.memory, &map)?;
     make_directories(&host, &map)?;
     let console = open_console(&host)?;
@@ -100,9 +99,8 @@ fn start_init(boot: Boot, state: &StateDir, doors: Vec<File>) -> Result<(u32, Ow
         port: format!("v{}-{}", boot.record.address.octets()[3], std::process::id()),
     };
     unshare(CloneFlags::CLONE_NEWPID).doing(|| "this machine refuses a process namespace")?;
-    // By its open file: root inside need not be able to walk to it.
     let (channel, child) =
-        Start::new(Path::new("/proc/self/exe"), Step::Init, &boot.record.name).spawn(state.root())?;
+        Start::new(Path::new(THIS_PROGRAM), Step::Init, &boot.record.name).spawn(state.root())?;
     let pid = Pid::from_raw(child.id().cast_signed());
     let raw =
         rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| Error::unreachable("init has no pid"))?;
@@ -113,7 +111,7 @@ fn start_init(boot: Boot, state: &StateDir, doors: Vec<File>) -> Result<(u32, Ow
     let () = channel.receive()?;
     let terminal =
         channel.receive_files()?.try_into().map_err(|_| Error::unreachable("init handed over no console"))?;
-    let () = channel.receive()?;
+    channel.replaced()?;
     Ok((child.id(), watch, terminal))
 }
 

@@ -71,3 +71,15 @@ impl Tool {
         Err(Error::unreachable(format!("{} failed ({}): {}", self.name, output.status, said.trim())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let error = Tool { name: "no-such-program", package: "some-package" }.run(&[], "").unwrap_err();
+        assert_eq!(error.to_string(), "the program no-such-program is not installed");
+        assert_eq!(error.hints(), ["apt install some-package"]);
+    }
+}

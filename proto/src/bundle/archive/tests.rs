@@ -20,9 +20,12 @@ fn packed(contents: &[Vec<u8>]) -> (Vec<Blob>, Vec<u8>) {
     (blobs, stream)
 }
 
-/// What was stored until the end or the error, by digest.
-fn unpacked(stream: impl Read, blobs: &[Blob]) -> (Vec<(Digest, Vec<u8>)>, Result<(), UnpackError>) {
-    struct Store<'s>(&'s std::cell::RefCell<Vec<(Digest, Vec<u8>)>>);
+/// What was stored, in order.
+type Stored = Vec<(Digest, Vec<u8>)>;
+
+/// What was stored until the end or the error.
+fn unpacked(stream: impl Read, blobs: &[Blob]) -> (Stored, Result<(), UnpackError>) {
+    struct Store<'s>(&'s std::cell::RefCell<Stored>);
     impl Write for Store<'_> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.borrow_mut().last_mut().expect("created").1.write(bytes)
