@@ -129,15 +129,24 @@ impl RunDirectory {
         sync_directory(&self.path)
     }
 
-    /// Takes the run's lock; waits for those who only look. Held until the file is dropped.
+    /// Takes up the run: from now on its lock is held, until the file is dropped.
+    ///
+    /// The lock appears by a hard link, already held: whoever sees it free knows that its holder is gone. And a link
+    /// is made once, so of two supervisors one takes up the run.
     ///
     /// # Errors
-    /// When the file cannot be made or locked.
+    /// When somebody has taken up the run before, or the disk refuses.
     pub fn hold(&self) -> Result<File, Error> {
-        let path = self.path.join("lock");
-        let file = File::create(&path).map_err(Error::file("cannot make", &path))?;
-        file.lock().map_err(Error::file("cannot lock", &path))?;
-        Ok(file)
+        let (path, staging) =
+            (self.path.join("lock"), self.path.join(format!("lock.{}", std::process::id())));
+        let take = || {
+            let file = File::create(&staging)?;
+            file.lock()?;
+            let linked = fs::hard_link(&staging, &path);
+            fs::remove_file(&staging)?;
+            linked.map(|()| file)
+        };
+        take().map_err(Error::file("cannot take", &path))
     }
 
     /// What the lock says about the supervisor.
@@ -266,6 +275,30 @@ mod tests {
         result.set_state(pb::RunState::Changed);
         directory.write_result(&result).unwrap();
         assert_eq!(directory.run("other boot", 6).unwrap(), result);
+    }
+
+    #[test]
+    fn a_run_is_taken_up_once_and_never_looks_abandoned_meanwhile() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        for n in 0..200 {
+            let id = format!("r-{n}");
+            let directory = RunDirectory::create(&paths, &id, &intent(&id)).unwrap();
+            let watched = directory.clone();
+            let watcher = std::thread::spawn(move || {
+                let mut seen = watched.supervisor().unwrap();
+                while seen == Supervisor::NotStarted {
+                    seen = watched.supervisor().unwrap();
+                }
+                seen
+            });
+            let held = directory.hold().unwrap();
+            assert_eq!(watcher.join().unwrap(), Supervisor::Alive);
+            assert!(directory.hold().is_err());
+            drop(held);
+            assert!(directory.hold().is_err());
+            assert_eq!(directory.supervisor().unwrap(), Supervisor::Gone);
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn busy_error(host_name: &str, busy: &pb::Busy, zone: &TimeZone) -> Error {
     let at = if busy.resource.is_empty() { String::new() } else { format!(", at {}", busy.resource) };
     let holder = format!("{host_name} is busy: apply {} by {} since {since}{at}", busy.run_id, busy.user);
     Error::new(Kind::Busy, holder).hint(format!(
-        "`ctl attach {host_name}/{id}` follows it, `ctl cancel {host_name}/{id}` ends it",
+        "`ctl attach {id}` follows it, `ctl cancel {id}` ends it",
         id = busy.run_id
     ))
 }
@@ -160,7 +160,7 @@ mod tests {
             error.to_string(),
             "db-1 is busy: apply r-7 by alice since 12:03:04, at Package[postgresql]"
         );
-        assert!(error.hints()[0].contains("attach db-1/r-7"));
+        assert!(error.hints()[0].contains("attach r-7"));
         assert!(busy_detail(&Status::failed_precondition("something else")).is_none());
     }
 
