@@ -108,3 +108,21 @@ fn a_full_disk_refuses_the_bundle_before_it_is_written() {
     fleet.ok(&["run", "quick-1", "--", "umount", "/var/lib/magpie/bundles"]);
     fleet.ok(&["apply", "quick-1"]);
 }
+
+#[test]
+fn what_is_taken_or_gone_is_named() {
+    let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
+    fleet.ok(&["provision", "--role", "quick"]);
+
+    // A second agent on the host finds the port taken.
+    let taken = fleet.exits(1, &["run", "quick-1", "--", "/usr/lib/magpie/agent", "serve"]);
+    assert!(taken.stderr.contains("cannot listen on 0.0.0.0:717"), "{taken:?}");
+
+    // A stopped host says so; its image removed, it cannot start.
+    fleet.ok(&["stop", "quick-1"]);
+    says(&fleet.exits(3, &["status", "quick-1"]), &["quick-1 is stopped", "hint: `ctl start quick-1`"]);
+    let images = fleet.cloud().join("images");
+    fs::remove_file(&images).expect("the link to the shared images is removed");
+    fs::create_dir(&images).expect("made");
+    says(&fleet.exits(2, &["start", "quick-1"]), &["no image", "hint: "]);
+}
