@@ -120,7 +120,13 @@ impl Context {
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
         let started = Instant::now();
         let patience = if host.enrolled { ANSWER } else { BOOT };
-        let dial = || self.provider.dial_until(host, proto::PORT, Instant::now() + patience);
+        let dial = async || {
+            let stream = self.provider.dial_until(host, proto::PORT, Instant::now() + patience).await?;
+            // HTTP/2 writes one small frame after another; Nagle's algorithm would keep the second until the host's delayed
+            // acknowledgement of the first, 40 ms later (tcp(7)).
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
         let stream = dial().await.map_err(|error| gone(host, &error))?;
         let boot = started.elapsed();
         let stream = if host.enrolled {
