@@ -30,7 +30,7 @@ gen:
 # Measures against peers in the same run; rewrites tests/bench/RESULTS.md.
 bench: prerequisites
 	$(CARGO) build --release --locked --workspace --bins
-	sh tests/bench/run.sh
+	CARGO='$(CARGO)' sh tests/bench/run.sh
 
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:
