@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
         out,
         "\nLaunching is mostly the host's own boot: namespaces, systemd, and then the agent, which makes its key before it listens. \
          `ctl run HOST -- true` is the frame of every run: a connection with mutual TLS, a supervisor started in a unit of its own, its events followed to \
-         the end. The overhead of an apply is this frame, and the making and offering of an unchanged bundle. \
+         the end. The overhead of an apply contains this frame and the making and offering of an unchanged bundle; what is left of it was not taken apart. \
          Bare Puppet runs on the same host, in turn with Magpie, started through `ctl run` and timed on the host itself."
     )
 }
