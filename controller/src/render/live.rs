@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     Output,
-    text::{place, state, status},
+    text::{place, short_digests, state, status},
 };
 use crate::error::Result;
 
@@ -171,7 +171,7 @@ impl Inner {
         }
         let (word, colour) = status(status_now);
         let word = self.output.paint(colour, word);
-        let message = resource.message.lines().next().unwrap_or_default();
+        let message = short_digests(resource.message.lines().next().unwrap_or_default());
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         let place = bracketed(&place(&resource.file, resource.line));
         self.output

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     Output,
     live::json_summary,
-    text::{duration, size, state},
+    text::{age, duration, size, state},
 };
 use crate::{
     error::Result,
@@ -37,7 +37,7 @@ pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
             (HostState::Running, true) => "running",
         };
         let memory = host.memory.map_or_else(String::new, size);
-        let age = age_ms(host.launched_at.saturating_mul(1_000), now);
+        let age = since(host.launched_at.saturating_mul(1_000), now);
         [host.name.clone(), state.into(), host.address.clone(), memory, age, host.id.clone()]
     });
     print(output, ["NAME", "STATE", "ADDRESS", "MEMORY", "AGE", "ID"], rows.collect())
@@ -54,7 +54,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
     let rows = replies.iter().map(|(host, reply)| {
         let apply = reply.last_apply.as_ref().map_or_else(
             || "never applied".to_owned(),
-            |apply| format!("{} {} ago", apply.state, age_ms(apply.finished_unix_ms, now)),
+            |apply| format!("{} {} ago", apply.state, since(apply.finished_unix_ms, now)),
         );
         let memory = reply.memory_total_bytes.saturating_sub(reply.memory_available_bytes);
         let memory = format!("{} of {}", size(memory), size(reply.memory_total_bytes));
@@ -142,9 +142,9 @@ fn json_status(output: &Output, host: &str, reply: &pb::StatusReply) -> Result<(
     )
 }
 
-fn age_ms(since_unix_ms: i64, now: Timestamp) -> String {
-    let age = u64::try_from(now.as_millisecond().saturating_sub(since_unix_ms)).unwrap_or_default();
-    duration(age - age % 1_000)
+fn since(since_unix_ms: i64, now: Timestamp) -> String {
+    let age_ms = u64::try_from(now.as_millisecond().saturating_sub(since_unix_ms)).unwrap_or_default();
+    age(age_ms)
 }
 
 /// Left-aligned columns; the last is as wide as it likes.
