@@ -176,7 +176,7 @@ impl<'a> Supervisor<'a> {
             Ok(puppet) => puppet,
             Err(outcome) => return Ok(outcome),
         };
-        let memory = Memory::read(&self.paths, Path::new("/")).ok().map(|memory| memory.total);
+        let memory = Memory::read(self.paths, Path::new("/")).ok().map(|memory| memory.total);
         puppet::prepare(&layout, apply, memory)?;
         self.state(pb::RunState::Running)?;
         let interpreter = Interpreter::new(layout.origin(apply), apply.noop);

@@ -135,10 +135,8 @@ fn busy_error(host_name: &str, busy: &pb::Busy, zone: &TimeZone) -> Error {
     let since = since.to_zoned(zone.clone()).strftime("%H:%M:%S");
     let at = if busy.resource.is_empty() { String::new() } else { format!(", at {}", busy.resource) };
     let holder = format!("{host_name} is busy: apply {} by {} since {since}{at}", busy.run_id, busy.user);
-    Error::new(Kind::Busy, holder).hint(format!(
-        "`ctl attach {id}` follows it, `ctl cancel {id}` ends it",
-        id = busy.run_id
-    ))
+    Error::new(Kind::Busy, holder)
+        .hint(format!("`ctl attach {id}` follows it, `ctl cancel {id}` ends it", id = busy.run_id))
 }
 
 #[cfg(test)]
