@@ -252,15 +252,15 @@ mod tests {
             pb::Apply { bundle: "0123456789abcdef".into(), role: "db".into(), ..pb::Apply::default() };
         let command = pb::Command { argv: vec!["echo".into(), "a\nb".into()] };
         let all = [
-            ("db-1".to_owned(), run("r-1", What::Apply(apply), 0)),
-            ("db-1".to_owned(), run("r-2", What::Command(command), 1_800_000_002_100)),
+            ("db-1".to_owned(), run("db-1-abcdef", What::Apply(apply), 0)),
+            ("db-1".to_owned(), run("db-1-ghjkmn", What::Command(command), 1_800_000_002_100)),
         ];
         let (output, data, _) = pages(Format::Text);
         runs(&output, &all, &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        RUN       STATE    USER   STARTED              TOOK   WHAT
-        db-1/r-1  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
-        db-1/r-2  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
+        RUN          STATE    USER   STARTED              TOOK   WHAT
+        db-1-abcdef  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
+        db-1-ghjkmn  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
         ");
     }
 }
