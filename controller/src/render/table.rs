@@ -63,7 +63,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
             _ => "stopped".to_owned(),
         };
         let bundle = reply.bundle.get(..12).unwrap_or(&reply.bundle).to_owned();
-        let up = duration(reply.uptime_s.saturating_mul(1_000));
+        let up = age(reply.uptime_s.saturating_mul(1_000));
         [host.clone(), up, apply, bundle, memory, recorder, reply.agent_version.clone()]
     });
     let head = ["NAME", "UP", "LAST APPLY", "BUNDLE", "MEMORY", "RECORD", "AGENT"];
@@ -196,10 +196,10 @@ mod tests {
         ];
         hosts(&output, &all, now()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        NAME   STATE         ADDRESS   MEMORY   AGE        ID
-        db-1   running       10.0.0.2  512 MiB  2 h 5 min  h-db-1
-        db-2   not enrolled  10.0.0.2  512 MiB  2 h 5 min  h-db-2
-        db-10  stopped       10.0.0.2           2 h 5 min  h-db-10
+        NAME   STATE         ADDRESS   MEMORY   AGE  ID
+        db-1   running       10.0.0.2  512 MiB  2 h  h-db-1
+        db-2   not enrolled  10.0.0.2  512 MiB  2 h  h-db-2
+        db-10  stopped       10.0.0.2           2 h  h-db-10
         ");
     }
 
@@ -223,8 +223,8 @@ mod tests {
         };
         status(&output, &[("db-1".into(), reply.clone())], now()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        NAME  UP          LAST APPLY             BUNDLE        MEMORY              RECORD   AGENT
-        db-1  3 min 10 s  changed 1 min 0 s ago  0123456789ab  112 MiB of 512 MiB  stopped  0.1.0
+        NAME  UP     LAST APPLY         BUNDLE        MEMORY              RECORD   AGENT
+        db-1  3 min  changed 1 min ago  0123456789ab  112 MiB of 512 MiB  stopped  0.1.0
         ");
         insta::assert_snapshot!(talk.text(), @r"
         db-1: run r-2 is under way
