@@ -159,12 +159,38 @@ async fn a_command_yields_its_output_and_exit_code() {
 async fn a_killed_command_and_one_that_is_not_there_have_the_shells_exit_codes() {
     let mut host = Host::new().await;
     host.command("r-1", "kill -9 $$").await.unwrap();
-    assert_eq!(summary(&host.events("r-1", 0).await).exit_code, 137);
+    let events = host.events("r-1", 0).await;
+    assert_eq!(summary(&events).exit_code, 137);
+    assert_eq!(summary(&events).failure, "/bin/sh was killed by signal 9 (SIGKILL)");
     let argv = vec!["/no/such/program".to_owned()];
     host.start("r-2", start_request::What::Command(pb::Command { argv })).await.unwrap();
     let events = host.events("r-2", 0).await;
     assert_eq!(summary(&events).exit_code, 127);
     assert!(summary(&events).failure.contains("/no/such/program"));
+}
+
+#[tokio::test]
+async fn a_high_exit_code_is_not_a_signal() {
+    let mut host = Host::new().await;
+    host.command("r-1", "exit 255").await.unwrap();
+    let events = host.events("r-1", 0).await;
+    assert_eq!(
+        (summary(&events).exit_code, summary(&events).failure.as_str()),
+        (255, "/bin/sh exited with 255")
+    );
+}
+
+#[tokio::test]
+async fn a_flood_of_output_waits_in_the_child_and_not_in_the_supervisors_memory() {
+    let mut host = Host::new().await;
+    let peak = host.root.path().join("peak");
+    // The supervisor is the script's parent.
+    let script = format!("head -c 300M /dev/zero; grep VmHWM /proc/$PPID/status > {}", peak.display());
+    host.command("r-1", &script).await.unwrap();
+    assert_eq!(summary(&host.events("r-1", 0).await).exit_code, 0);
+    let kilobytes: u64 =
+        fs::read_to_string(peak).unwrap().split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kilobytes < 64 << 10, "{kilobytes} KiB");
 }
 
 #[tokio::test]
@@ -215,6 +241,16 @@ async fn who_does_not_hear_term_is_killed_after_the_grace() {
     host.client.cancel(pb::CancelRequest { run_id: "r-1".into() }).await.unwrap();
     assert_eq!(states(&host.events("r-1", seen.last().unwrap().next_offset).await), [RunState::Cancelled]);
     assert!(!is_running(&deaf));
+}
+
+#[tokio::test]
+async fn who_does_not_hear_term_and_never_stops_writing_is_killed_all_the_same() {
+    let mut host = Host::new().await;
+    host.command("r-1", "trap '' TERM; echo $$; exec yes").await.unwrap();
+    let seen = host.events_until("r-1", 0, has_output).await;
+    host.client.cancel(pb::CancelRequest { run_id: "r-1".into() }).await.unwrap();
+    let rest = timeout(LIMIT, host.events("r-1", seen.last().unwrap().next_offset)).await.unwrap();
+    assert_eq!(states(&rest), [RunState::Cancelled]);
 }
 
 #[tokio::test]
