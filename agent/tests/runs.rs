@@ -1,10 +1,15 @@
 //! Runs as a caller knows them: the service over a loopback connection, real supervisors, real processes.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use agent::{
     paths::Paths,
-    run::{Launcher, RunDirectory},
+    run::{Launcher, RunDirectory, directory::Intent},
     serve::runs::Service,
 };
 use prost::Message;
@@ -44,8 +49,7 @@ impl Host {
     }
 
     async fn command(&mut self, id: &str, script: &str) -> Result<pb::Run, Status> {
-        let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        self.start(id, start_request::What::Command(pb::Command { argv })).await
+        self.start(id, shell(script)).await
     }
 
     async fn start(&mut self, id: &str, what: start_request::What) -> Result<pb::Run, Status> {
@@ -80,11 +84,34 @@ impl Host {
         events
     }
 
+    /// A queued run of bob's whose supervisor nobody has launched.
+    fn queued(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
+        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: false };
+        let run = pb::Run {
+            run_id: id.into(),
+            user: "bob".into(),
+            started_unix_ms,
+            request: Some(request),
+            ..pb::Run::default()
+        };
+        let intent = Intent { run: Some(run), boot_id: agent::run::boot_id().unwrap() };
+        RunDirectory::create(&self.paths, id, &intent).unwrap()
+    }
+
     fn bundle(&self) -> String {
         let digest = "ab".repeat(32);
         fs::create_dir_all(self.paths.bundle_tree(&digest).join("manifests")).unwrap();
         digest
     }
+}
+
+fn shell(script: &str) -> start_request::What {
+    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    start_request::What::Command(pb::Command { argv })
+}
+
+fn now_unix_ms() -> i64 {
+    agent::run::unix_ms(SystemTime::now())
 }
 
 async fn serve(paths: &Paths, role: Role) -> (JoinHandle<()>, RunsClient<Channel>) {
@@ -293,23 +320,47 @@ async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
 }
 
 #[tokio::test]
+async fn want_of_room_costs_events_but_neither_those_after_it_nor_the_result() {
+    let mut host = Host::new().await;
+    // A file size limit stands for the full disk: a write is cut at it in the same way. Its end is the script's deed.
+    let script = "head -c 100000 /dev/zero; prlimit --fsize=unlimited --pid $PPID; echo after";
+    let directory = host.queued("r-1", now_unix_ms(), shell(script));
+    let limited = format!(
+        "ulimit -S -f 64; trap '' XFSZ; exec {} run r-1 --root {}",
+        env!("CARGO_BIN_EXE_agent"),
+        host.root.path().display()
+    );
+    assert!(Command::new("bash").args(["-c", &limited]).status().unwrap().success());
+    let events = host.events("r-1", 0).await;
+    let before = output(&events, 1).strip_suffix("after\n").unwrap().len();
+    assert!((1..64 << 10).contains(&before), "{before} bytes before the limit");
+    let told = events.iter().any(
+        |event| matches!(&event.what, Some(What::Log(log)) if log.message.contains("events were lost here")),
+    );
+    assert!(told, "{events:?}");
+    assert_eq!(directory.result().unwrap().unwrap().summary.as_ref(), Some(summary(&events)));
+    assert_eq!(summary(&events).exit_code, 0);
+}
+
+#[tokio::test]
+async fn a_supervisor_that_cannot_even_begin_leaves_a_result() {
+    let mut host = Host::new().await;
+    let directory = host.queued("r-1", now_unix_ms(), shell("true"));
+    fs::write(directory.puppet(), "in the way").unwrap();
+    let agent = env!("CARGO_BIN_EXE_agent");
+    Command::new(agent).args(["run", "r-1", "--root"]).arg(host.root.path()).status().unwrap();
+    let run = host.get("r-1").await;
+    assert_eq!(run.state(), RunState::Failed);
+    assert!(run.summary.as_ref().unwrap().failure.contains("cannot make"), "{run:?}");
+    assert_eq!(host.events("r-1", 0).await.last().unwrap().what, run.summary.map(What::Summary));
+}
+
+#[tokio::test]
 async fn a_second_apply_is_told_who_holds_the_host() {
     let mut host = Host::new().await;
     let apply = pb::Apply { bundle: host.bundle(), environment: "production".into(), ..pb::Apply::default() };
     // An apply that some supervisor has taken up, as far as anyone can see.
-    let run = pb::Run {
-        run_id: "r-1".into(),
-        user: "bob".into(),
-        started_unix_ms: 77,
-        request: Some(pb::StartRequest {
-            run_id: "r-1".into(),
-            what: Some(start_request::What::Apply(apply.clone())),
-            private: false,
-        }),
-        ..pb::Run::default()
-    };
-    let intent = agent::run::directory::Intent { run: Some(run), boot_id: agent::run::boot_id().unwrap() };
-    let directory = RunDirectory::create(&host.paths, "r-1", &intent).unwrap();
+    let directory = host.queued("r-1", 77, start_request::What::Apply(apply.clone()));
     let held = directory.hold().unwrap();
     let refused = host.start("r-2", start_request::What::Apply(apply.clone())).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -348,13 +399,9 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_made() {
 #[tokio::test]
 async fn readers_do_not_see_private_runs() {
     let mut host = Host::new().await;
-    let command = |script: &str| {
-        start_request::What::Command(pb::Command { argv: vec!["/bin/sh".into(), "-c".into(), script.into()] })
-    };
-    let request =
-        pb::StartRequest { run_id: "r-1".into(), what: Some(command("echo secret")), private: true };
+    let request = pb::StartRequest { run_id: "r-1".into(), what: Some(shell("echo secret")), private: true };
     host.client.start(request).await.unwrap();
-    host.start("r-2", command("true")).await.unwrap();
+    host.command("r-2", "true").await.unwrap();
     host.events("r-1", 0).await;
     host.events("r-2", 0).await;
     let (server, mut reader) = serve(&host.paths, Role::Reader).await;

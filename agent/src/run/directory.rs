@@ -6,6 +6,7 @@
 //! runs/<id>/events       see `spool`
 //! runs/<id>/cancel       exists once somebody asked for the end
 //! runs/<id>/result.pb    pb::Run with its summary, there once the run has ended
+//! runs/<id>/result.new   room kept for the result, so that a run that fills the disk still has one
 //! runs/<id>/puppet/      what is given to Puppet and what it leaves: facts.d, log.jsonl, report.json …
 //! ```
 
@@ -24,6 +25,9 @@ use super::{
     standing::{self, Standing, Supervisor},
 };
 use crate::paths::Paths;
+
+/// Room for what a result holds beyond the request, in bytes.
+const SUMMARY_ROOM: usize = 8 << 10;
 
 /// What was asked, by whom, when and in which boot.
 #[derive(Clone, PartialEq, Message)]
@@ -59,7 +63,11 @@ impl RunDirectory {
             .mode(0o700)
             .create(&staging)
             .map_err(Error::file("cannot make", &staging))?;
-        write_whole(&staging.join("request.pb"), &intent.encode_to_vec())?;
+        let request = intent.encode_to_vec();
+        write_whole(&staging.join("request.pb"), &request)?;
+        let room = staging.join("result.new");
+        fs::write(&room, vec![0; request.len() + SUMMARY_ROOM])
+            .map_err(Error::file("cannot write", &room))?;
         fs::rename(&staging, &path).map_err(Error::file("cannot make", &path))?;
         sync_directory(&paths.runs())?;
         Ok(Self { path })
@@ -233,12 +241,13 @@ fn read_message<M: Message + Default>(path: &Path, what: &'static str) -> Result
     M::decode(&*bytes).map(Some).map_err(|_| Error::Corrupt { path: path.to_owned(), what })
 }
 
-/// Writes a file that is either whole or not there, also after a power cut.
+/// Writes a file that is either whole or not there, also after a power cut. Room that was kept for it is used.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let write = || {
-        let mut file = File::create(&temporary)?;
+        let mut file = File::options().create(true).truncate(false).write(true).open(&temporary)?;
         file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     };

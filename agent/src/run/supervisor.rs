@@ -11,7 +11,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File, TryLockError},
-    io::{ErrorKind, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant, SystemTime},
@@ -50,6 +50,9 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How long another Puppet agent on the host is waited for.
 const OWN_AGENT_LIMIT: Duration = Duration::from_secs(300);
 
+/// The longest sentence on why a run failed, in bytes: a result has to fit into the room kept for it.
+const FAILURE_LIMIT: usize = 4 << 10;
+
 /// What became of one child.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
@@ -83,13 +86,17 @@ pub fn supervise(paths: &Paths, id: &str) -> Result<(), Error> {
     }
     // Puppet and commands expect the usual mask, whatever the agent's own is; the run's directory is closed anyway.
     umask(Mode::from_bits_truncate(0o022));
-    let _held = directory.hold()?;
     let run = directory.intent()?.run.unwrap_or_default();
-    let mut supervisor = Supervisor::new(paths, directory)?;
-    let outcome = supervisor.carry_out(&run).or_else(|error| {
-        supervisor.end_all()?;
-        Ok(failed(0, error.to_string()))
-    })?;
+    let _held = directory.hold()?;
+    // Whatever fails from here on, the run has a result.
+    let mut supervisor = match Supervisor::new(paths, directory.clone()) {
+        Ok(supervisor) => supervisor,
+        Err(error) => return directory.write_result(&ended(run, failed(0, error.to_string()))),
+    };
+    let outcome = supervisor.carry_out(&run).unwrap_or_else(|error| {
+        let left = supervisor.end_all().err().map(|error| format!("; {error}")).unwrap_or_default();
+        failed(0, format!("{error}{left}"))
+    });
     supervisor.finish(run, outcome)
 }
 
@@ -374,24 +381,22 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn finish(mut self, mut run: pb::Run, outcome: Outcome) -> Result<(), Error> {
-        let (state, mut summary) = outcome;
+    fn finish(mut self, run: pb::Run, (state, mut summary): Outcome) -> Result<(), Error> {
         summary.duration_ms = self.began.elapsed().as_millis() as u64;
-        if self.spool.dropped() > 0 {
-            self.tell_log(
-                "warning",
-                format!("{} bytes of output and log were dropped", self.spool.dropped()),
-            )?;
-        }
-        self.state(state)?;
-        let events = self.directory.events();
-        self.spool.sync().map_err(Error::file("cannot sync", &events))?;
-        run.set_state(state);
-        run.finished_unix_ms = unix_ms(SystemTime::now());
-        run.summary = Some(summary.clone());
+        let told = self.tell_end(state);
+        let run = ended(run, (state, summary));
         self.directory.write_result(&run)?;
         self.apply_lock = None;
-        self.tell(What::Summary(summary))
+        told?;
+        self.tell(What::Summary(run.summary.unwrap_or_default()))
+    }
+
+    fn tell_end(&mut self, state: pb::RunState) -> Result<(), Error> {
+        if self.spool.dropped() > 0 {
+            self.warn(format!("{} bytes of output and log were dropped", self.spool.dropped()))?;
+        }
+        self.state(state)?;
+        self.spool.sync().map_err(Error::file("cannot sync", &self.directory.events()))
     }
 
     /// Adds to a sentence that the kernel's memory killer was at work, if it was.
@@ -412,20 +417,13 @@ impl<'a> Supervisor<'a> {
     }
 
     fn warn(&mut self, message: String) -> Result<(), Error> {
-        self.tell_log("warning", message)
+        self.tell(spool::warning(message))
     }
 
-    fn tell_log(&mut self, level: &str, message: String) -> Result<(), Error> {
-        let log = pb::Log { level: level.into(), message, source: "magpie".into(), ..pb::Log::default() };
-        self.tell(What::Log(log))
-    }
-
-    /// A full disk does not end Puppet in the middle: what cannot be told is lost, the result is still tried.
+    /// A full disk does not end Puppet in the middle: what there is no room for is lost, the result has room.
     fn tell(&mut self, what: What) -> Result<(), Error> {
-        match self.spool.append(unix_ms(SystemTime::now()), what) {
-            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
-            told => told.map_err(Error::file("cannot write", &self.directory.events())),
-        }
+        let told = self.spool.append(unix_ms(SystemTime::now()), what);
+        told.map_err(Error::file("cannot write", &self.directory.events()))
     }
 }
 
@@ -441,6 +439,15 @@ fn clean(command: &mut Command) {
         command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
     command.env_clear().envs([("PATH", puppet::PATH), ("HOME", "/root"), ("LANG", "C.UTF-8")]).envs(added);
     command.current_dir("/");
+}
+
+/// The run with its end.
+fn ended(mut run: pb::Run, (state, mut summary): Outcome) -> pb::Run {
+    summary.failure.truncate(summary.failure.floor_char_boundary(FAILURE_LIMIT));
+    run.set_state(state);
+    run.finished_unix_ms = unix_ms(SystemTime::now());
+    run.summary = Some(summary);
+    run
 }
 
 fn cancelled() -> Outcome {
