@@ -87,15 +87,26 @@ impl Host {
     /// A queued run of bob's whose supervisor nobody has launched.
     fn queued(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
         let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: false };
+        self.queue(started_unix_ms, request)
+    }
+
+    /// The same, for operators' eyes only.
+    fn queued_privately(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
+        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: true };
+        self.queue(started_unix_ms, request)
+    }
+
+    fn queue(&self, started_unix_ms: i64, request: pb::StartRequest) -> RunDirectory {
+        let id = request.run_id.clone();
         let run = pb::Run {
-            run_id: id.into(),
+            run_id: id.clone(),
             user: "bob".into(),
             started_unix_ms,
             request: Some(request),
             ..pb::Run::default()
         };
         let intent = Intent { run: Some(run), boot_id: agent::run::boot_id().unwrap() };
-        RunDirectory::create(&self.paths, id, &intent).unwrap()
+        RunDirectory::create(&self.paths, &id, &intent).unwrap()
     }
 
     fn bundle(&self) -> String {
@@ -114,9 +125,13 @@ fn now_unix_ms() -> i64 {
     agent::run::unix_ms(SystemTime::now())
 }
 
-async fn serve(paths: &Paths, role: Role) -> (JoinHandle<()>, RunsClient<Channel>) {
+fn service(paths: &Paths) -> Service {
     let launcher = Launcher::Direct { agent: PathBuf::from(env!("CARGO_BIN_EXE_agent")) };
-    let service = Service::new(paths.clone(), launcher).unwrap();
+    Service::new(paths.clone(), launcher).unwrap()
+}
+
+async fn serve(paths: &Paths, role: Role) -> (JoinHandle<()>, RunsClient<Channel>) {
+    let service = service(paths);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let known = move |mut request: Request<()>| {
@@ -394,6 +409,28 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_made() {
         assert_eq!(result.unwrap_err().code(), code);
     }
     assert!(RunDirectory::all(&host.paths).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_overview_hides_private_runs_from_readers_and_needs_no_spool() {
+    let host = Host::new().await;
+    let service = service(&host.paths);
+    let user = |role| User { name: "carol".into(), role };
+    let active = |role| service.overview(&user(role)).unwrap().active.map(|run| run.run_id);
+    let public = host.queued("r-1", now_unix_ms() - 1, shell("true"));
+    let private = host.queued_privately("r-2", now_unix_ms(), shell("true"));
+    let held = (public.hold().unwrap(), private.hold().unwrap());
+    fs::create_dir(public.events()).unwrap();
+    assert_eq!(active(Role::Reader).as_deref(), Some("r-1"));
+    assert_eq!(active(Role::Operator).as_deref(), Some("r-2"));
+    let apply = pb::Apply { environment: "production".into(), ..pb::Apply::default() };
+    let apply = host.queued_privately("r-3", now_unix_ms(), start_request::What::Apply(apply));
+    let mut ended = apply.intent().unwrap().run.unwrap();
+    ended.set_state(RunState::Changed);
+    apply.write_result(&ended).unwrap();
+    let last = |role| service.overview(&user(role)).unwrap().last_apply.map(|run| run.run_id);
+    assert_eq!((last(Role::Reader), last(Role::Operator)), (None, Some("r-3".into())));
+    drop(held);
 }
 
 #[tokio::test]
