@@ -108,7 +108,7 @@ impl Nursery {
         let (sender, signals) = sync_channel(AHEAD);
         let (born, births) = channel();
         let to = sender.clone();
-        thread::spawn(move || reap(&births, &to));
+        start_thread(move || reap(&births, &to)).map_err(Error::system("cannot wait for processes"))?;
         Ok(Self { signals, sender, born })
     }
 
@@ -134,11 +134,11 @@ impl Nursery {
             inotify.watches().add(directory, *mask).map_err(Error::file("cannot watch", directory))?;
         }
         let to = self.sender.clone();
-        thread::spawn(move || {
+        let watch = move || {
             let mut buffer = [0; 4096];
             while inotify.read_events_blocking(&mut buffer).is_ok() && to.send(Signal::Woken).is_ok() {}
-        });
-        Ok(())
+        };
+        start_thread(watch).map_err(Error::system("cannot watch"))
     }
 
     /// Starts a child; its output and its end come as signals.
@@ -148,20 +148,20 @@ impl Nursery {
     pub fn spawn(&self, command: &mut Command) -> io::Result<Pid> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let pid = Pid::from_raw(child.id() as i32);
-        if let Some(stdout) = child.stdout.take() {
-            self.listen(pid, 1, stdout);
-        }
-        if let Some(stderr) = child.stderr.take() {
-            self.listen(pid, 2, stderr);
-        }
         // The reaper waits for it: it ends only when this nursery is gone.
         let _ = self.born.send(());
+        let stdout = child.stdout.take().map_or(Ok(()), |stdout| self.listen(pid, 1, stdout));
+        let stderr = child.stderr.take().map_or(Ok(()), |stderr| self.listen(pid, 2, stderr));
+        if let Err(error) = stdout.and(stderr) {
+            child.kill()?;
+            return Err(error);
+        }
         Ok(pid)
     }
 
-    fn listen(&self, pid: Pid, fd: u32, mut stream: impl Read + Send + 'static) {
+    fn listen(&self, pid: Pid, fd: u32, mut stream: impl Read + Send + 'static) -> io::Result<()> {
         let to = self.sender.clone();
-        thread::spawn(move || {
+        start_thread(move || {
             let mut buffer = vec![0; CHUNK];
             loop {
                 match stream.read(&mut buffer) {
@@ -176,8 +176,13 @@ impl Nursery {
                 }
             }
             let _ = to.send(Signal::Closed { pid });
-        });
+        })
     }
+}
+
+/// Starts a thread; a limit on them is an error like any other.
+fn start_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().spawn(work).map(drop)
 }
 
 /// Waits for children until there are none, each time one is born.
