@@ -90,6 +90,20 @@ impl Live {
         }
     }
 
+    /// A run has begun; its id is what `attach` and `cancel` take.
+    ///
+    /// # Errors
+    /// As [`Live::event`].
+    pub fn started(&self, host: &str, run_id: &str) -> Result<()> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.output.is_json() {
+            return inner.output.record("started", json!({ "host": host, "run_id": run_id }));
+        }
+        drop(inner);
+        self.step(host, &format!("run {run_id}"));
+        Ok(())
+    }
+
     /// Takes the bars away; returns the story of each host.
     pub fn finish(&self) -> BTreeMap<String, Story> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
