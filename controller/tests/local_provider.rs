@@ -158,9 +158,8 @@ async fn root_inside_cannot_reach_out() {
     let refused = |command: &str| format!("{command} >/dev/null 2>&1 && echo allowed || echo refused");
     for command in [
         "mount -t debugfs none /mnt",
-        "chmod 600 /dev/null",
-        "chown root /dev/zero",
         "mknod /tmp/disk b 254 0",
+        "mknod /dev/mem c 1 1",
         "date -s 2000-01-01",
         "echo 1 > /proc/sys/kernel/panic",
         "echo b > /proc/sysrq-trigger",
@@ -171,6 +170,38 @@ async fn root_inside_cannot_reach_out() {
     }
     assert_eq!(cloud.ask(&host, &refused("echo 1 > /proc/sys/net/ipv4/ip_forward")).await, "allowed\n");
     assert_eq!(cloud.ask(&host, &refused("apt-get update")).await, "allowed\n", "the way out is open");
+    cloud.local.destroy(&host).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn device_nodes_are_the_hosts_own() {
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let nodes = ["null", "zero", "full", "random", "urandom", "tty"].map(|name| format!("/dev/{name}"));
+    let describe = format!("stat -c '%n %F %t,%T %a %d-%i' {}", nodes.join(" "));
+    let machine = Command::new("sh").args(["-c", &describe]).output().unwrap();
+    let machine = String::from_utf8(machine.stdout).unwrap();
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+
+    let host = cloud.local.launch(&cloud.launch_of("dev", "nodes", None)).await.unwrap();
+    let in_host = cloud.ask(&host, &describe).await;
+    let ran = cloud.local.run_in_image(&cloud.image, Path::new("/usr"), &["sh", "-c", &describe]).unwrap();
+    for inside in [in_host, String::from_utf8(ran.stdout).unwrap()] {
+        for (ours, theirs) in inside.lines().zip(machine.lines()) {
+            let (number, inode) = ours.rsplit_once(' ').unwrap();
+            let (machines_number, machines_inode) = theirs.rsplit_once(' ').unwrap();
+            assert_eq!(number, machines_number);
+            if nix::unistd::geteuid().is_root() {
+                assert_ne!(inode, machines_inode, "{ours} is the machine's own");
+            }
+        }
+        assert_eq!(inside.lines().count(), nodes.len(), "{inside}");
+    }
+    cloud.ask(&host, "chmod 600 /dev/full; chown daemon /dev/full; echo >/dev/null").await;
+    assert_eq!(cloud.ask(&host, "head -c 3 /dev/zero | od -An -tx1").await, " 00 00 00\n");
+    let after = Command::new("sh").args(["-c", &describe]).output().unwrap();
+    assert_eq!(String::from_utf8(after.stdout).unwrap(), machine, "nothing done inside is seen outside");
+    assert_eq!(fs::read_to_string("/proc/mounts").unwrap(), mounts);
     cloud.local.destroy(&host).await.unwrap();
 }
 

@@ -8,6 +8,7 @@ mod bake;
 mod cgroup;
 mod channel;
 mod cloud;
+mod devices;
 mod dial;
 mod failure;
 mod init;
