@@ -313,6 +313,95 @@ async fn a_host_that_dies_is_stopped_and_starts_again() {
     assert_eq!(Machine::now(&cloud.state), before);
 }
 
+/// The process that a host's life hangs on, as its state directory tells it.
+fn supervisor(cloud: &Cloud, host: &Host) -> i32 {
+    let pids = fs::read_to_string(cloud.state.join("hosts").join(&host.id).join("running")).unwrap();
+    pids.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Returns when the supervisor is gone, which is before the last of its host is.
+async fn kill_supervisor(cloud: &Cloud, host: &Host) {
+    let pid = nix::unistd::Pid::from_raw(supervisor(cloud, host));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let running = cloud.state.join("hosts").join(&host.id).join("running");
+    eventually("it survives SIGKILL", || fs::File::open(&running).unwrap().try_lock_shared().is_ok()).await;
+}
+
+/// Processes that have a host's file system in their mount namespace.
+fn mounted_by(host: &Host) -> Vec<PathBuf> {
+    let upper = format!("hosts/{}/upper", host.id);
+    let holds = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains(&upper));
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path().join("mountinfo"))
+        .filter(holds)
+        .collect()
+}
+
+/// Waits for the kernel to do what it does in its own time.
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_supervisor_takes_its_host_along_and_no_more() {
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let before = Machine::now(&cloud.state);
+    let other = cloud.local.launch(&cloud.launch_of("web", "stays", None)).await.unwrap();
+    cloud.connect(&other).await;
+    let (only_other, alone) = (Machine::now(&cloud.state).without(&other), ports(&cloud, &other));
+    assert_eq!(alone.len(), 1, "{alone:?}");
+
+    let host = cloud.local.launch(&cloud.launch_of("db", "killed", None)).await.unwrap();
+    cloud.ask(&host, "touch /root/file; sync").await;
+    assert_eq!((ports(&cloud, &other).len(), mounted_by(&host).is_empty()), (2, false));
+    kill_supervisor(&cloud, &host).await;
+    let unreachable = cloud.local.dial_until(&host, PORT, Instant::now()).await.unwrap_err();
+    assert_eq!(unreachable.kind(), io::ErrorKind::HostUnreachable, "{unreachable}");
+    let hosts = cloud.local.hosts("test").await.unwrap();
+    assert_eq!([hosts[0].state, hosts[1].state], [HostState::Stopped, HostState::Running]);
+    eventually("its file system stays mounted", || mounted_by(&host).is_empty()).await;
+    eventually("its interface stays", || ports(&cloud, &other) == alone).await;
+    let after = Machine::now(&cloud.state).without(&other);
+    assert_eq!(Machine { state: only_other.state.clone(), ..after }, only_other, "only its disk is left");
+    assert_eq!(cloud.ask(&other, "hostname").await, "web-1\n");
+
+    cloud.local.start(&host).await.unwrap();
+    assert_eq!(cloud.ask(&host, "ls /root/file").await, "/root/file\n");
+    kill_supervisor(&cloud, &host).await;
+    cloud.local.start(&host).await.unwrap();
+    assert_eq!(cloud.ask(&host, "ls /root/file").await, "/root/file\n", "at once, without a look first");
+    kill_supervisor(&cloud, &host).await;
+    cloud.local.destroy(&host).await.unwrap();
+    assert_eq!(Machine::now(&cloud.state).without(&other), only_other);
+
+    kill_supervisor(&cloud, &other).await;
+    cloud.local.hosts("test").await.unwrap();
+    let after = Machine::now(&cloud.state);
+    assert_eq!(Machine { state: before.state.clone(), ..after }, before, "the cloud went with its last host");
+    cloud.local.destroy(&other).await.unwrap();
+    assert_eq!(Machine::now(&cloud.state), before);
+}
+
+/// The hosts' ports on the bridge, seen from the cloud that `host` runs in.
+fn ports(cloud: &Cloud, host: &Host) -> Vec<String> {
+    let pid = supervisor(cloud, host);
+    let output = Command::new("nsenter")
+        .args([&format!("--user=/proc/{pid}/ns/user"), &format!("--net=/proc/{pid}/ns/net")])
+        .args(["ip", "-oneline", "link", "show", "type", "veth"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_launch_that_fails_leaves_nothing() {
     let _turn = TURN.lock().await;
@@ -372,6 +461,14 @@ struct Machine {
 }
 
 impl Machine {
+    /// All but the directories of a host that goes on living, and so changes them.
+    fn without(mut self, host: &Host) -> Self {
+        for paths in [&mut self.cgroups, &mut self.state] {
+            paths.retain(|path| !path.iter().any(|part| *part == *host.id));
+        }
+        self
+    }
+
     fn now(state: &Path) -> Self {
         let run = |program: &str, arguments: &[&str]| {
             String::from_utf8(Command::new(program).args(arguments).output().unwrap().stdout).unwrap()

@@ -108,6 +108,10 @@ impl Inner {
                 record.name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
             (record.role.clone(), number)
         });
+        for record in &records {
+            // Whoever acts on the host next tries again, and says so.
+            drop(self.sweep(&record.id));
+        }
         records
             .into_iter()
             .map(|record| {
@@ -115,6 +119,19 @@ impl Inner {
                 record.into_host(&host)
             })
             .collect()
+    }
+
+    /// Removes the cgroups of a host that ended by itself: neither it nor its supervisor could.
+    fn sweep(&self, id: &str) -> Result<()> {
+        let host = self.state.host(id);
+        let ended = || held_by(&host.running()).map(|pids| pids.is_none());
+        if !ended()? || !Cgroups::find(&self.hash)?.knows_host(id) {
+            return Ok(());
+        }
+        match host.lock()? {
+            Some(_turn) if ended()? => self.forget(id),
+            _ => Ok(()),
+        }
     }
 
     fn records(&self) -> Result<Vec<Record>> {
@@ -154,6 +171,8 @@ impl Inner {
         if held_by(&self.state.host(&record.id).running())?.is_some() {
             return Ok(());
         }
+        // If it ended a moment ago, its processes may still be on their way out, with the disk in their hands.
+        Cgroups::find(&self.hash)?.remove_host(&record.id)?;
         let (channel, mut child) =
             Start::new(&self.ctl, Step::Supervise, &record.name).spawn(self.state.root())?;
         let boot = Boot { record: record.clone(), hash: self.hash.clone(), layers, seeds };
