@@ -416,6 +416,102 @@ async fn a_launch_that_fails_leaves_nothing() {
     assert_eq!(Machine::now(&cloud.state), before);
 }
 
+/// Variable that tells a second process of this test which state directory to use.
+const STATE: &str = "MAGPIE_TEST_STATE";
+
+/// In a second process: launches a host there, baking first if need be, and prints what is wrong.
+async fn fail_to_launch(state: PathBuf) {
+    let local = Local::open(state, env!("CARGO_BIN_EXE_ctl").into()).unwrap();
+    let agent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in-agent");
+    let launched = async {
+        let image = local.image(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await?;
+        let cloud = Cloud { local: local.clone(), image, state: PathBuf::new() };
+        local.launch(&cloud.launch_of("db", "wanting", None)).await
+    };
+    let error = launched.await.unwrap_err();
+    println!("<{error}> <{}>", error.hints().join("; "));
+}
+
+/// What a launch says in a process that `launcher` starts.
+fn failed_launch(launcher: &mut Command, state: &Path, test: &str) -> String {
+    let launcher = launcher.args(["--exact", "--nocapture", test]).env(STATE, state);
+    let output = launcher.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A directory for PATH with all of the machine's programs but one.
+fn path_without(missing: &str) -> tempfile::TempDir {
+    let path = tempfile::tempdir().unwrap();
+    for program in ["/usr/bin", "/usr/sbin"].iter().flat_map(|bin| fs::read_dir(bin).unwrap().flatten()) {
+        if program.file_name() != missing {
+            // Some are in both.
+            drop(std::os::unix::fs::symlink(program.path(), path.path().join(program.file_name())));
+        }
+    }
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_programs_are_named_with_their_packages() {
+    if let Some(state) = std::env::var_os(STATE) {
+        return fail_to_launch(state.into()).await;
+    }
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let (before, nothing) = (Machine::now(&cloud.state), tempfile::tempdir().unwrap());
+    for (program, package, state, doing) in [
+        (
+            "slirp4netns",
+            "slirp4netns",
+            cloud.state.as_path(),
+            "cannot launch db-1: cannot start the local cloud",
+        ),
+        ("nft", "nftables", &cloud.state, "cannot launch db-1: cannot start the local cloud"),
+        ("ip", "iproute2", &cloud.state, "cannot launch db-1: cannot start the local cloud"),
+        ("mmdebstrap", "mmdebstrap", nothing.path(), "cannot bake a base"),
+    ] {
+        let path = path_without(program);
+        let mut launcher = Command::new(std::env::current_exe().unwrap());
+        launcher.env("PATH", path.path());
+        let said = failed_launch(&mut launcher, state, "missing_programs_are_named_with_their_packages");
+        let expected = format!("<{doing}: the program {program} is not installed> <apt install {package}>");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert_eq!(Machine::now(&cloud.state), before);
+    assert_eq!(fs::read_dir(nothing.path().join("bases")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_that_cannot_carry_disks_is_named() {
+    if let Some(state) = std::env::var_os(STATE) {
+        return fail_to_launch(state.into()).await;
+    }
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can mount an overlay as the state directory");
+        return;
+    }
+    let before = Machine::now(&cloud.state);
+    let layers = tempfile::tempdir_in(cloud.state.parent().unwrap()).unwrap();
+    fs::set_permissions(layers.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let state = layers.path().join("state");
+    for name in ["upper", "work", "state"] {
+        fs::create_dir(layers.path().join(name)).unwrap();
+    }
+    // The whole state directory once more, images and all, as a container would have it.
+    let mut launcher = Command::new("unshare");
+    launcher
+        .args(["--mount", "sh", "-ec"])
+        .arg("mount -t overlay overlay -o lowerdir=$1,upperdir=$2/upper,workdir=$2/work $2/state; shift 2; exec \"$@\"")
+        .args([Path::new("sh"), &cloud.state, layers.path(), &std::env::current_exe().unwrap()]);
+    let said = failed_launch(&mut launcher, &state, "a_state_directory_that_cannot_carry_disks_is_named");
+    let expected = format!("cannot launch db-1: the state directory {} is on an overlay", state.display());
+    assert!(said.contains(&expected) && said.contains("in [local] of magpie.toml"), "{said}");
+    assert_eq!(Machine::now(&cloud.state), before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_of_the_image_see_a_tree_and_change_nothing() {
     let _turn = TURN.lock().await;

@@ -18,10 +18,15 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
-    sys::{prctl, signal::Signal},
+    sys::{
+        prctl,
+        signal::Signal,
+        statfs::{FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs},
+    },
     unistd::{chdir, pivot_root, sethostname, setsid},
 };
 use serde::{Deserialize, Serialize};
@@ -128,16 +133,33 @@ pub(super) fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path, root:
         upper.display(),
         work.display()
     );
-    mount(Some("overlay"), root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).map_err(|errno| {
-        let error = Error::invalid(format!("cannot mount the host's root file system with overlayfs: {errno}"));
-        match errno {
-            nix::errno::Errno::ENODEV => error.hint("the kernel lacks overlayfs: modprobe overlay"),
-            nix::errno::Errno::EINVAL => error
-                .hint("the state directory may be on a file system that cannot carry one (an overlay itself, NFS): choose another")
-                .hint("overlayfs in a user namespace needs Linux 5.11 or newer"),
-            _ => error.hint("overlayfs in a user namespace needs Linux 5.11 or newer"),
-        }
-    })
+    mount(Some("overlay"), root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .map_err(|errno| overlay_refused(errno, upper))
+}
+
+fn overlay_refused(errno: Errno, upper: &Path) -> Error {
+    let error = Error::invalid(format!("cannot mount the host's root file system with overlayfs: {errno}"));
+    if errno == Errno::ENODEV {
+        return error.hint("the kernel lacks overlayfs: modprobe overlay");
+    }
+    let state = std::env::current_dir().unwrap_or_default();
+    match statfs(upper).map(|found| found.filesystem_type()).ok().and_then(unfit) {
+        Some(kind) => Error::invalid(format!(
+            "the state directory {} is on {kind}, which cannot carry the hosts' disks ({errno})",
+            state.display()
+        ))
+        .hint("name a directory on ext4, xfs or btrfs: `state = \"…\"` in [local] of magpie.toml")
+        .hint("in a container: a volume, not the container's own file system"),
+        None => error.hint("overlayfs in a user namespace needs Linux 5.11 or newer"),
+    }
+}
+
+/// File systems that overlayfs refuses to write to; kernel documentation filesystems/overlayfs.rst, "Upper and
+/// Lower".
+fn unfit(kind: FsType) -> Option<&'static str> {
+    [(OVERLAYFS_SUPER_MAGIC, "an overlay"), (NFS_SUPER_MAGIC, "NFS"), (FUSE_SUPER_MAGIC, "FUSE")]
+        .into_iter()
+        .find_map(|(known, name)| (known == kind).then_some(name))
 }
 
 /// Writes one file through the mounted root. Directories in the way that are symbolic links are refused.
