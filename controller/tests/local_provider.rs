@@ -541,6 +541,37 @@ async fn programs_of_the_image_see_a_tree_and_change_nothing() {
     assert!(run(&["no-such-program"]).unwrap_err().to_string().contains("no-such-program"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn old_images_go_when_no_host_uses_them() {
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let agents = tempfile::tempdir().unwrap();
+    let bake = async |number: u32| {
+        let agent = agents.path().join("agent");
+        // Never the same as one of an earlier run.
+        fs::write(&agent, format!("{AGENT}# {number} {}\n", agents.path().display())).unwrap();
+        cloud.local.image(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await.unwrap()
+    };
+    let used = bake(0).await;
+    let launch = Launch { image: used.clone(), ..cloud.launch_of("db", "uses", None) };
+    let host = cloud.local.launch(&launch).await.unwrap();
+    cloud.local.stop(&host).await.unwrap();
+    let interrupted = cloud.state.join("images/0-0.new");
+    fs::create_dir(&interrupted).unwrap();
+    let mut baked = Vec::new();
+    for number in 1..=4 {
+        baked.push(bake(number).await);
+    }
+    let kept = cloud.local.images().unwrap();
+    assert!(!kept.contains(&baked[0]) && baked[1..].iter().chain([&used]).all(|image| kept.contains(image)));
+    assert_eq!((kept.len(), interrupted.exists()), (4, false));
+    cloud.local.start(&host).await.unwrap();
+    assert_eq!(cloud.ask(&host, "hostname").await, "db-1\n");
+    cloud.local.destroy(&host).await.unwrap();
+    bake(5).await;
+    assert!(!cloud.local.images().unwrap().contains(&used));
+}
+
 /// All of the machine that a local host might touch.
 #[derive(Debug, PartialEq, Eq)]
 struct Machine {

@@ -13,7 +13,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{
     failure::Doing,
-    layer,
+    layer, prune,
     sandbox::{remove_tree, unpack_into},
     sources::{self, Distribution, Source},
     state::{StateDir, lock},
@@ -70,6 +70,9 @@ pub(super) fn image(
                 std::io::Write::write_all(&mut stream, &tar).doing(|| "cannot unpack the agent's layer")
             })
         })?;
+    }
+    if let Err(error) = prune::prune(state, ctl, map, &id, progress) {
+        progress(&format!("old images stay for now: {error}"));
     }
     Ok(id)
 }

@@ -49,10 +49,10 @@ impl Inner {
     /// Launches a host, or returns the one that this transaction launched before.
     pub(super) fn launch(&self, launch: &Launch) -> Result<Host> {
         check_role(&launch.role)?;
-        let layers = bake::layers(&self.state, &launch.image)?;
         let host = self.state.host(&host_id(&launch.tid));
         let (_turn, mut record) = self.admit(launch, &host)?;
         if !record.booted {
+            let layers = bake::layers(&self.state, &record.image)?;
             let seeds = seeds(&record, launch)?;
             self.boot(&record, layers, seeds).map_err(|error| {
                 let error = error.context(format!("cannot launch {}", record.name));
@@ -70,6 +70,8 @@ impl Inner {
     /// Takes the host's lock, and writes its record if this is its first launch.
     fn admit(&self, launch: &Launch, host: &HostDir) -> Result<(File, Record)> {
         let allocation = lock(&self.state.allocation_lock())?;
+        // From here to the record, which tells that this image is in use, nobody else may remove it.
+        bake::layers(&self.state, &launch.image)?;
         host.create()?;
         if Record::read(host)?.is_none() {
             let turn = host.lock()?.ok_or_else(|| gone(host))?;
@@ -86,7 +88,7 @@ impl Inner {
 
     /// A record with the lowest free name and address; the caller holds the lock on these.
     fn allocate(&self, launch: &Launch) -> Result<Record> {
-        let others = self.records()?;
+        let others = Record::all(&self.state)?;
         let taken: BTreeSet<_> = others.iter().map(|other| other.address).collect();
         let names =
             others.iter().filter(|other| other.fleet == launch.fleet).map(|other| other.name.as_str());
@@ -101,7 +103,7 @@ impl Inner {
 
     /// All hosts of a fleet, ordered by role and number.
     pub(super) fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
-        let mut records = self.records()?;
+        let mut records = Record::all(&self.state)?;
         records.retain(|record| record.fleet == fleet);
         records.sort_by_cached_key(|record| {
             let number: u32 =
@@ -132,14 +134,6 @@ impl Inner {
             Some(_turn) if ended()? => self.forget(id),
             _ => Ok(()),
         }
-    }
-
-    fn records(&self) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
-        for id in self.state.host_ids()? {
-            records.extend(Record::read(&self.state.host(&id))?);
-        }
-        Ok(records)
     }
 
     pub(super) fn mark_enrolled(&self, id: &str) -> Result<()> {

@@ -15,6 +15,7 @@ mod init;
 mod layer;
 mod lifecycle;
 mod network;
+mod prune;
 mod record;
 mod reexec;
 mod sandbox;
