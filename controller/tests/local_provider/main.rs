@@ -3,10 +3,12 @@
 //!
 //! The image is kept in the target directory, so only the first run bakes one.
 
+mod machine;
+
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -18,6 +20,8 @@ use tokio::{
     net::TcpStream,
     sync::Mutex,
 };
+
+use self::machine::Machine;
 
 /// Stands in for the agent: `serve` runs one line from each connection in a shell, `record` idles.
 const AGENT: &str = r#"#!/usr/bin/perl
@@ -570,66 +574,4 @@ async fn old_images_go_when_no_host_uses_them() {
     cloud.local.destroy(&host).await.unwrap();
     bake(5).await;
     assert!(!cloud.local.images().unwrap().contains(&used));
-}
-
-/// All of the machine that a local host might touch.
-#[derive(Debug, PartialEq, Eq)]
-struct Machine {
-    mounts: String,
-    links: String,
-    routes: String,
-    rules: String,
-    forwarding: String,
-    cgroups: BTreeSet<PathBuf>,
-    state: BTreeSet<PathBuf>,
-    /// At home in the state directory: supervisors and holders.
-    processes: usize,
-    null: u32,
-}
-
-impl Machine {
-    /// All but the directories of a host that goes on living, and so changes them.
-    fn without(mut self, host: &Host) -> Self {
-        for paths in [&mut self.cgroups, &mut self.state] {
-            paths.retain(|path| !path.iter().any(|part| *part == *host.id));
-        }
-        self
-    }
-
-    fn now(state: &Path) -> Self {
-        let run = |program: &str, arguments: &[&str]| {
-            String::from_utf8(Command::new(program).args(arguments).output().unwrap().stdout).unwrap()
-        };
-        let mut cgroups = BTreeSet::new();
-        list(Path::new("/sys/fs/cgroup"), &mut cgroups);
-        // Others on this machine make cgroups of their own; ours are named after the state directory.
-        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, state.as_os_str().as_encoded_bytes());
-        let name: String = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        cgroups.retain(|path| path.to_string_lossy().contains(&name));
-        let mut files = BTreeSet::new();
-        list(&state.join("hosts"), &mut files);
-        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cwd"));
-        let processes = processes.filter(|cwd| fs::read_link(cwd).is_ok_and(|cwd| cwd == state)).count();
-        Self {
-            processes,
-            mounts: fs::read_to_string("/proc/mounts").unwrap(),
-            links: run("ip", &["-brief", "link"]),
-            routes: run("ip", &["route"]),
-            rules: run("nft", &["list", "ruleset"]),
-            forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(),
-            cgroups,
-            state: files,
-            null: fs::metadata("/dev/null").unwrap().mode(),
-        }
-    }
-}
-
-/// All directories below `path`.
-fn list(path: &Path, found: &mut BTreeSet<PathBuf>) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            list(&entry.path(), found);
-            found.insert(entry.path());
-        }
-    }
 }
