@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     failure::Doing,
-    state::{HostDir, held_by, write_atomically},
+    state::{HostDir, StateDir, held_by, write_atomically},
 };
 use crate::{
     error::{Error, Result},
@@ -77,6 +77,15 @@ impl Record {
             .hint("use the ctl that launched this host"));
         }
         Ok(Some(record))
+    }
+
+    /// The records of all hosts.
+    pub(super) fn all(state: &StateDir) -> Result<Vec<Self>> {
+        let mut records = Vec::new();
+        for id in state.host_ids()? {
+            records.extend(Self::read(&state.host(&id))?);
+        }
+        Ok(records)
     }
 
     /// Replaces a host's record in one step.
