@@ -13,7 +13,7 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::history::Process;
 use serde::Serialize;
 
-use super::JSON_VERSION;
+use super::{JSON_VERSION, text::printable};
 use crate::cpu_log::{Break, Entry, ProcessEntry, user_name};
 
 /// How to write entries.
@@ -112,16 +112,6 @@ fn command(process: &Process) -> String {
         Some(command) => printable(command),
         None => printable(&format!("[{}]", process.comm)),
     }
-}
-
-/// What a process calls itself must neither break the line nor command the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_direction(c) { '?' } else { c }).collect()
-}
-
-/// Characters that reorder what follows (Unicode UAX #9).
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 /// A JSON line. Sizes in bytes, times in seconds, unknown values absent.
