@@ -30,6 +30,7 @@ use crate::{
 pub(super) struct Job {
     pub(super) bundle: Arc<Bundle>,
     pub(super) noop: bool,
+    pub(super) private: bool,
     pub(super) tags: Vec<String>,
 }
 
@@ -44,7 +45,7 @@ pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) 
     for host in &hosts {
         check::check(&bundle, &host.role)?;
     }
-    let job = Job { bundle, noop: args.noop, tags: args.tags.clone() };
+    let job = Job { bundle, noop: args.noop, private: args.private, tags: args.tags.clone() };
     let (live, started) = (screen(output, &hosts), Started::default());
     let work = fanout::each(hosts, |host| {
         let (context, job, live, started) =
@@ -94,7 +95,7 @@ pub(super) async fn apply_on(
             noop: job.noop,
             tags: job.tags.clone(),
         })),
-        private: false,
+        private: job.private,
     };
     let run = started.start(channel.clone(), host, request, live).await?;
     let run = follow::to_the_end(context, host, channel, &run.run_id, live).await?;

@@ -31,7 +31,7 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
 
     // From here on there are hosts: an interruption must name them, so it is not left to the signal's default.
     let hosts = launch(&context, args, memory, &image).await?;
-    let job = Job { bundle, noop: false, tags: Vec::new() };
+    let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
     let names: Vec<Host> = hosts.iter().map(|(host, _)| host.clone()).collect();
     let (live, started) = (apply::screen(output, &names), Started::default());
     let launched_names: Vec<String> = names.iter().map(|host| host.name.clone()).collect();

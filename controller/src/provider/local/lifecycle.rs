@@ -273,15 +273,15 @@ fn host_id(tid: &str) -> String {
 
 /// A role becomes part of a host name, and that of a path.
 fn check_role(role: &str) -> Result<()> {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let valid = role.bytes().all(letter)
         && role.starts_with(|first: char| first.is_ascii_lowercase())
         && role.len() <= 50;
-    if valid && !role.ends_with('-') {
+    if valid && !role.ends_with(['-', '_']) {
         return Ok(());
     }
     Err(Error::invalid(format!("{role:?} cannot be a role"))
-        .hint("lower-case letters, digits and hyphens, a letter first, at most 50"))
+        .hint("lower-case letters, digits, _ and -, a letter first, at most 50"))
 }
 
 /// What makes this host itself, written before its first boot.
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn roles_are_host_names() {
-        for role in ["db", "web-2", "a"] {
+        for role in ["db", "web-2", "web_edge", "a"] {
             check_role(role).unwrap();
         }
         for role in ["", "-db", "db-", "DB", "a/b", "a b", "..", "1a"] {

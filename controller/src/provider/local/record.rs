@@ -46,7 +46,8 @@ impl Record {
         Self {
             version: VERSION,
             id,
-            name: format!("{}-{number}", launch.role),
+            // A host name has no underscores (RFC 952), a role may.
+            name: format!("{}-{number}", launch.role.replace('_', "-")),
             fleet: launch.fleet.clone(),
             role: launch.role.clone(),
             tid: launch.tid.clone(),
