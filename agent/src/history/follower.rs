@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::{Damage, Decoder, Header, Sample, encode, tail};
+use proto::history::{Block, Damage, Decoder, Header, Sample, encode, tail};
 
 use super::{Error, Reader, StoredBlock, TAIL, while_trying};
 
@@ -68,11 +68,17 @@ impl Follower {
     fn stored_before(&mut self, sequence: u64) -> Result<Vec<StoredBlock>, Error> {
         let missed = self.next_sequence..sequence;
         self.next_sequence = sequence;
-        let is_missed = |block: &StoredBlock| {
-            Header::parse(&block.data).is_ok_and(|header| missed.contains(&header.last_sequence()))
-        };
-        let blocks = Reader::new(&self.directory).blocks(i64::MIN, i64::MAX)?;
-        blocks.filter(|block| block.as_ref().map_or(true, is_missed)).collect()
+        let mut blocks = Vec::new();
+        for block in Reader::new(&self.directory).blocks(i64::MIN, i64::MAX)? {
+            let block = block?;
+            let Ok(header) = Header::parse(&block.data) else { continue };
+            if missed.contains(&header.last_sequence()) {
+                blocks.push(
+                    without_before(block, missed.start).map_err(while_trying("read", &self.directory))?,
+                );
+            }
+        }
+        Ok(blocks)
     }
 
     /// The tail that has taken the place of the one being read, if there is one.
@@ -94,6 +100,18 @@ impl Follower {
         let (decoder, sequence) = (Decoder::new(header.boot_id), header.first_sequence);
         Ok(Some(OpenTail { file, decoder, pending: Vec::new(), sequence }))
     }
+}
+
+/// A block without the samples before this number: they were sent while they were still in the tail.
+fn without_before(mut block: StoredBlock, sequence: u64) -> io::Result<StoredBlock> {
+    let parsed = Block::parse(&block.data).map_err(io::Error::other)?;
+    let sent = sequence.saturating_sub(parsed.header.first_sequence);
+    if sent > 0 {
+        let samples =
+            parsed.samples().and_then(|samples| samples.skip(sent as usize).collect::<Result<Vec<_>, _>>());
+        block.data = encode(&samples.map_err(io::Error::other)?, sequence)?;
+    }
+    Ok(block)
 }
 
 impl OpenTail {

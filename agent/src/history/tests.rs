@@ -252,6 +252,17 @@ fn a_follower_gets_every_sample_once() {
     assert_eq!(follower.poll().unwrap(), []);
 }
 
+#[test]
+fn a_follower_skips_what_was_sent_of_a_block_that_was_finished_since() {
+    let directory = TempDir::new().unwrap();
+    let mut writer = open(directory.path());
+    (0..6).for_each(|n| writer.append(&sample(n)).unwrap());
+    let mut follower = Follower::new(directory.path(), Some(6)).unwrap();
+    (6..21).for_each(|n| writer.append(&sample(n)).unwrap());
+    let found: Vec<_> = follower.poll().unwrap().iter().flat_map(decode).collect();
+    assert_eq!(seconds(&found), (6..21).collect::<Vec<_>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
