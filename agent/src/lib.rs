@@ -6,8 +6,10 @@
 //! - [`record`]: the flight recorder; no network, no tokio.
 
 pub mod bundles;
+pub mod cli;
 pub mod enrol;
 pub mod history;
+pub mod limits;
 pub mod paths;
 pub mod record;
 pub mod run;

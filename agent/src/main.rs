@@ -1,1 +1,69 @@
-fn main() {}
+//! `agent`: see [`agent`] for what it is made of.
+
+use std::{env, error::Error, io, os::fd::AsFd, process::ExitCode};
+
+use agent::{
+    cli::{Cli, Command},
+    enrol::console::Console,
+    limits,
+    paths::Paths,
+    record, run,
+    serve::{Config, Server, listener::Limits},
+};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).without_time().init();
+    let done = match Cli::parse().command {
+        Command::Serve { root, listen } => env::current_exe().map_err(Into::into).and_then(|agent| {
+            let (paths, system) = (Paths::new(root), "/".into());
+            serve(Config {
+                paths,
+                listen,
+                system,
+                agent,
+                console: Console::device(),
+                limits: Limits::default(),
+            })
+        }),
+        Command::Run { id, root } => run::supervise(&Paths::new(root), &id).map_err(Into::into),
+        Command::Record { root } => record(&Paths::new(root)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread is enough, and keeps the agent small: nothing it does in `serve` takes long.
+fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut shutdown = std::pin::pin!(async {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+            }
+        });
+        let server = tokio::select! {
+            server = Server::bind(config) => server?,
+            () = &mut shutdown => return Ok(()),
+        };
+        Ok(server.serve(shutdown).await?)
+    })
+}
+
+fn record(paths: &Paths) -> Result<(), Box<dyn Error>> {
+    let stop = record::stop_signals()?;
+    let options =
+        record::Options { memory_limit: limits::provided(paths), ..record::Options::new(paths.history()) };
+    for refused in record::harden(&options) {
+        tracing::warn!("{refused}");
+    }
+    Ok(record::run(&options, stop.as_fd())?)
+}

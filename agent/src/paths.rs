@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! <root>/enrol.json            enrol document, root-only, put there by the provider
+//! <root>/limits.json           what the provider limits the host to (see `limits`)
 //! <root>/state/                identity: appears whole by one rename (see `enrol`)
+//! <root>/state.new/            identity in the making; its key survives a crash
+//! <root>/quarantine/<time>/    identities that were found on another machine than their own
 //! <root>/bundles/<digest>/     manifest, provenance.json, tree/
 //! <root>/bundles/.staging/     uploads under way
-//! <root>/runs/<id>/            request.json, lock, events, result.json, puppet's own directories
+//! <root>/runs/<id>/            request, lock, events, result, Puppet's directories of the run (see `run::directory`)
 //! <root>/runs/.apply.lock      held by the supervisor of the one apply under way
+//! <root>/puppet/               what Puppet keeps from run to run
 //! <root>/history/              the flight record
 //! ```
 
@@ -34,9 +38,24 @@ impl Paths {
         self.root.join("enrol.json")
     }
 
+    /// What the provider limits the host to.
+    pub fn limits(&self) -> PathBuf {
+        self.root.join("limits.json")
+    }
+
     /// The identity; exists if and only if the host is enrolled.
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    /// Where an identity is made before it is renamed to [`Paths::state`].
+    pub fn state_new(&self) -> PathBuf {
+        self.root.join("state.new")
+    }
+
+    /// Where identities go that do not belong to this machine.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
     }
 
     /// All bundles.
@@ -67,6 +86,11 @@ impl Paths {
     /// Held with `flock` by the supervisor of the apply under way.
     pub fn apply_lock(&self) -> PathBuf {
         self.runs().join(".apply.lock")
+    }
+
+    /// What Puppet keeps from run to run.
+    pub fn puppet(&self) -> PathBuf {
+        self.root.join("puppet")
     }
 
     /// The flight record.

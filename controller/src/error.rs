@@ -74,6 +74,12 @@ impl Error {
         self
     }
 
+    /// [`Error::context`] with a host's name, unless the message begins with it.
+    #[must_use]
+    pub fn context_once(self, name: &str) -> Self {
+        if self.message.starts_with(name) { self } else { self.context(name) }
+    }
+
     /// What kind of failure it was.
     pub fn kind(&self) -> Kind {
         self.kind

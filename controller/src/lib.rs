@@ -4,9 +4,14 @@
 //! [`provider`] and [`client`] and hand values to [`render`], the only module that writes to stdout.
 
 pub mod bundle;
+pub mod cli;
 pub mod client;
+pub mod commands;
+pub mod config;
+pub mod context;
 pub mod cpu_log;
 pub mod error;
+pub mod fanout;
 pub mod pki;
 pub mod provider;
 pub mod render;

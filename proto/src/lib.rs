@@ -12,7 +12,7 @@ pub mod history;
 pub mod identity;
 
 /// Messages and services of `magpie.v1`, generated. Regenerate with `make gen`.
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::too_many_lines)]
 pub mod pb {
     include!("gen/magpie.v1.rs");
 }

@@ -1,1 +1,160 @@
-//! Harness.
+//! A fleet in a temporary directory, driven through the built `ctl` on real hosts.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A fleet with its own CA directory, its own local cloud, and a shared store of images.
+///
+/// Dropping it destroys its hosts.
+pub struct Fleet {
+    directory: TempDir,
+}
+
+/// What a finished `ctl` left.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Exit code, or -1 if it was killed.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Fleet {
+    /// A fleet whose bundle is the tree at `puppet`, with a role section for each of `roles`.
+    pub fn new(puppet: &Path, roles: &[&str]) -> Self {
+        let fleet = Self { directory: TempDir::with_prefix("magpie-").expect("a temporary directory") };
+        fleet.ok(&["init", "--name", "test"]);
+        let state = fleet.directory.path().join("cloud");
+        fs::create_dir_all(&state).expect("made");
+        // Images hold no identity and are named by content: all fleets of a test run share them.
+        for kind in ["bases", "images"] {
+            let shared = target_dir().join("e2e").join(kind);
+            fs::create_dir_all(&shared).expect("made");
+            std::os::unix::fs::symlink(&shared, state.join(kind)).expect("linked");
+        }
+        let mut config = format!(
+            "[fleet]\nname = \"test\"\n[bundle]\npath = {puppet:?}\n[local]\nstate = {state:?}\nagent = {:?}\n",
+            binary("agent")
+        );
+        for role in roles {
+            config.push_str(&format!("[roles.{role}]\nmemory = \"1G\"\n"));
+        }
+        fs::write(fleet.directory.path().join("magpie.toml"), config).expect("written");
+        let turn = fs::File::create(target_dir().join("e2e/lock")).expect("a lock file");
+        turn.lock().expect("locked: one bakes, the others find it done");
+        fleet.ok(&["bake"]);
+        fleet
+    }
+
+    /// The directory with `magpie.toml`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The state directory of the fleet's local cloud.
+    pub fn cloud(&self) -> PathBuf {
+        self.directory.path().join("cloud")
+    }
+
+    /// A `ctl` command in the fleet's directory, not yet started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("ctl"));
+        command
+            .args(args)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .env_remove("MAGPIE_CONFIG");
+        command
+    }
+
+    /// Runs `ctl` to its end.
+    pub fn ctl(&self, args: &[&str]) -> Outcome {
+        Outcome::from(self.command(args).output().expect("ctl starts"))
+    }
+
+    /// Starts `ctl` with its output captured.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ctl starts")
+    }
+
+    /// Runs `ctl`, demands exit code 0, and returns its standard output.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        self.exits(0, args).stdout
+    }
+
+    /// Runs `ctl` and demands an exit code.
+    #[track_caller]
+    pub fn exits(&self, code: i32, args: &[&str]) -> Outcome {
+        let outcome = self.ctl(args);
+        assert_eq!(outcome.code, code, "ctl {args:?}\n{}\n{}", outcome.stdout, outcome.stderr);
+        outcome
+    }
+
+    /// Runs `ctl --output json` and parses its lines.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Vec<serde_json::Value> {
+        let args: Vec<&str> = args.iter().copied().chain(["--output", "json"]).collect();
+        parse_lines(&self.ok(&args))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let listed = self.ctl(&["hosts", "--output", "json"]);
+        let names: Vec<String> = parse_lines(&listed.stdout)
+            .iter()
+            .filter_map(|host| Some(host["name"].as_str()?.to_owned()))
+            .collect();
+        if !names.is_empty() {
+            let args: Vec<&str> = ["destroy"].into_iter().chain(names.iter().map(String::as_str)).collect();
+            self.ctl(&args);
+        }
+    }
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Parses NDJSON.
+#[track_caller]
+pub fn parse_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+}
+
+/// A file of this repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(path)
+        .canonicalize()
+        .expect("the file is in the repository")
+}
+
+/// Where cargo puts what it builds: two above the test binary.
+pub fn target_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of the test");
+    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned()
+}
+
+/// A built binary of the workspace.
+#[track_caller]
+pub fn binary(name: &str) -> PathBuf {
+    let path = target_dir().join(name);
+    assert!(path.is_file(), "{} is not built: run `make build` first", path.display());
+    path
+}

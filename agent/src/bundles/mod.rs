@@ -1,1 +1,262 @@
-//! Placeholder.
+//! Bundles on this host: offered, received, verified, kept, and in the end removed.
+//!
+//! ```text
+//! bundles/                        0700
+//!   <digest>/                     appears whole, by one rename
+//!     manifest                    the bytes whose SHA-256 is <digest>
+//!     provenance.json             of the latest offer
+//!     tree/                       directories 0755, files 0444 or 0555
+//!   .staging/<digest>.<random>/   an upload under way, or a bundle being removed
+//! ```
+//!
+//! An upload is written to staging, forced to the disk with one `syncfs` and then renamed, so a kill or a power cut at any moment leaves
+//! a complete bundle or none; what lies in staging at the start belongs to nobody and is removed. Blobs that a kept bundle has
+//! already are hard-linked from there, after their content was hashed again.
+//!
+//! A bundle's time of last use is the mtime of its directory; retention goes by it.
+
+mod error;
+mod kept;
+mod retention;
+mod space;
+mod staging;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    fs,
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+
+use proto::bundle::{Blob, Digest, Manifest, Provenance};
+
+use crate::paths::Paths;
+
+pub use error::{Error, Result};
+pub use retention::{Kept, plan};
+
+use staging::Staging;
+
+/// Offers remembered until their upload comes; a controller whose offer was forgotten offers again.
+const OPEN_OFFERS: usize = 8;
+
+/// All bundles of this host.
+#[derive(Debug)]
+pub struct Store {
+    paths: Paths,
+    keep: usize,
+    offers: Mutex<VecDeque<Arc<Offer>>>,
+}
+
+/// What an upload will be checked against.
+#[derive(Debug)]
+struct Offer {
+    digest: Digest,
+    manifest: Manifest,
+    provenance: Provenance,
+    missing: Vec<Blob>,
+}
+
+/// The answer to an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The bundle is complete; nothing need be sent.
+    Present,
+    /// These blobs are needed, in this order; perhaps none.
+    Missing(Vec<Blob>),
+}
+
+impl Store {
+    /// Opens the store below `paths`, creating it if needed, and removes what an interrupted upload left in staging.
+    /// `keep` (at least 1) is how many bundles stay when a new one arrives.
+    ///
+    /// # Errors
+    /// The directories cannot be created, read or cleaned.
+    pub fn open(paths: Paths, keep: usize) -> Result<Self> {
+        let store = Self { paths, keep: keep.max(1), offers: Mutex::default() };
+        staging::create_private(&store.paths.bundles())?;
+        let staging = store.staging();
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(Error::io("clean", &staging))?;
+        }
+        staging::create_private(&staging)?;
+        Ok(store)
+    }
+
+    /// Whether the bundle is here, complete and verified when it was received.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.paths.bundle(&digest.to_string()).join("manifest").is_file()
+    }
+
+    /// Marks a bundle as used now, which protects it from retention.
+    ///
+    /// # Errors
+    /// The bundle is not here, or its directory cannot be changed.
+    pub fn touch(&self, digest: &Digest, now: SystemTime) -> Result<()> {
+        let directory = self.paths.bundle(&digest.to_string());
+        fs::File::open(&directory)
+            .and_then(|open| open.set_modified(now))
+            .map_err(Error::io("set the time of", &directory))
+    }
+
+    /// Takes an offer of a whole manifest and says which blobs have to be sent.
+    ///
+    /// # Errors
+    /// The manifest is not valid or not the one that `digest` names, or there is no room for what is missing.
+    pub fn offer(
+        &self,
+        digest: Digest,
+        manifest: &[u8],
+        provenance: Provenance,
+        now: SystemTime,
+    ) -> Result<Answer> {
+        let found = Digest::of(manifest);
+        if found != digest {
+            return Err(Error::OtherManifest { named: digest, found });
+        }
+        let manifest = Manifest::decode(manifest)?;
+        if self.has(&digest) {
+            self.again(&digest, &provenance, now)?;
+            return Ok(Answer::Present);
+        }
+        let kept = kept::find(&self.paths, &manifest);
+        let missing: Vec<Blob> =
+            manifest.blobs().into_iter().filter(|blob| !kept.contains_key(&blob.digest)).collect();
+        space::require(&self.paths.bundles(), &manifest, &missing)?;
+        let answer = Answer::Missing(missing.clone());
+        self.remember(Offer { digest, manifest, provenance, missing });
+        Ok(answer)
+    }
+
+    /// Takes an offer of a digest alone: `true` if the bundle is here, and then its provenance and time of use are
+    /// brought up to date.
+    ///
+    /// # Errors
+    /// The bundle's directory cannot be written.
+    pub fn again(&self, digest: &Digest, provenance: &Provenance, now: SystemTime) -> Result<bool> {
+        if !self.has(digest) {
+            return Ok(false);
+        }
+        if self.provenance(digest).ok().as_ref() != Some(provenance) {
+            staging::replace_provenance(&self.paths, digest, provenance)?;
+        }
+        self.touch(digest, now)?;
+        Ok(true)
+    }
+
+    /// Receives the blobs that the latest offer of `digest` was answered with. When this returns, the bundle is on the
+    /// disk and visible. Two receivers of one digest may run at once; both succeed.
+    ///
+    /// # Errors
+    /// Nothing was offered, the stream is not what was announced, or the disk is full; then nothing has changed.
+    pub fn receive(&self, digest: Digest, stream: impl Read, now: SystemTime) -> Result<()> {
+        if self.has(&digest) {
+            return self.touch(&digest, now);
+        }
+        let offer = self.recall(&digest).ok_or(Error::NotOffered { digest })?;
+        let result = self.stage(&offer, stream, now);
+        self.forget(&offer);
+        result
+    }
+
+    fn stage(&self, offer: &Offer, stream: impl Read, now: SystemTime) -> Result<()> {
+        space::require(&self.paths.bundles(), &offer.manifest, &offer.missing)?;
+        let staging = Staging::create(&self.staging(), &offer.digest)?;
+        staging.write_head(&offer.manifest, &offer.provenance)?;
+        let kept = kept::find(&self.paths, &offer.manifest);
+        match tree::write(&staging.tree(), &offer.manifest, &offer.missing, &kept, stream) {
+            Err(Error::Damaged { digest: damaged, path }) => {
+                // Nobody may apply a bundle that is not what its name says; without it the next offer asks for the blob.
+                self.remove(&damaged)?;
+                return Err(Error::Damaged { digest: damaged, path });
+            }
+            other => other?,
+        }
+        staging.commit(&self.paths.bundle(&offer.digest.to_string()), now)
+    }
+
+    /// Hashes every file of a bundle again: for the moment before it is applied.
+    ///
+    /// # Errors
+    /// The bundle is not here, or differs from its manifest; the message names the first path.
+    pub fn verify(&self, digest: &Digest) -> Result<()> {
+        tree::verify(digest, &self.paths.bundle_tree(&digest.to_string()), &self.manifest(digest)?)
+    }
+
+    /// The manifest of a kept bundle.
+    ///
+    /// # Errors
+    /// It is not here, or not readable.
+    pub fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        kept::manifest(&self.paths, digest)
+    }
+
+    /// Where a kept bundle came from, by its latest offer.
+    ///
+    /// # Errors
+    /// The bundle is not here, or the file is not readable.
+    pub fn provenance(&self, digest: &Digest) -> Result<Provenance> {
+        let path = self.paths.bundle(&digest.to_string()).join("provenance.json");
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&text).map_err(Error::io("read", &path))
+    }
+
+    /// All bundles with their time of last use.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Kept>> {
+        kept::list(&self.paths)
+    }
+
+    /// Removes the bundles that [`plan`] lists, and returns them. `in_use` is never among them.
+    ///
+    /// # Errors
+    /// A directory cannot be removed; those before it are gone.
+    pub fn retain(&self, in_use: &BTreeSet<Digest>) -> Result<Vec<Digest>> {
+        let removals = plan(self.list()?, self.keep, in_use);
+        removals.iter().try_for_each(|digest| self.remove(digest))?;
+        Ok(removals)
+    }
+
+    /// Takes a bundle away: first out of sight by a rename, then file by file.
+    fn remove(&self, digest: &Digest) -> Result<()> {
+        let grave = Staging::create(&self.staging(), digest)?;
+        let bundle = self.paths.bundle(&digest.to_string());
+        match fs::rename(&bundle, grave.tree()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(Error::io("remove", &bundle)),
+        }
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.paths.bundles().join(".staging")
+    }
+
+    fn remember(&self, offer: Offer) {
+        let mut offers = self.offers.lock().expect("no holder of this lock panics");
+        offers.retain(|open| open.digest != offer.digest);
+        offers.push_back(Arc::new(offer));
+        if offers.len() > OPEN_OFFERS {
+            offers.pop_front();
+        }
+    }
+
+    fn recall(&self, digest: &Digest) -> Option<Arc<Offer>> {
+        let offers = self.offers.lock().expect("no holder of this lock panics");
+        offers.iter().find(|offer| offer.digest == *digest).cloned()
+    }
+
+    fn forget(&self, offer: &Arc<Offer>) {
+        let mut offers = self.offers.lock().expect("no holder of this lock panics");
+        offers.retain(|open| !Arc::ptr_eq(open, offer));
+    }
+}
+
+/// Blobs that kept bundles have: where each lies and in which bundle.
+type Found = HashMap<Digest, kept::Place>;

@@ -44,15 +44,21 @@ const CGROUP_FILES: [(&str, Parse); 5] = [
 pub(super) struct Host {
     sources: Vec<(File, Parse)>,
     buffer: Vec<u8>,
+    memory_limit_kib: Option<u64>,
 }
 
 impl Host {
-    /// Opens what there is; what is missing stays absent in every sample.
-    pub(super) fn open(proc: &Path, cgroup: &Path) -> Self {
+    /// Opens what there is; what is missing stays absent in every sample. A limit that is given, in bytes, counts
+    /// as the cgroup's where that shows none.
+    pub(super) fn open(proc: &Path, cgroup: &Path, memory_limit: Option<u64>) -> Self {
         let proc_files = PROC_FILES.iter().map(|(name, parse)| (proc.join(name), *parse));
         let cgroup_files = CGROUP_FILES.iter().map(|(name, parse)| (cgroup.join(name), *parse));
         let open = |(path, parse)| Some((File::open(path).ok()?, parse));
-        Self { sources: proc_files.chain(cgroup_files).filter_map(open).collect(), buffer: Vec::new() }
+        Self {
+            sources: proc_files.chain(cgroup_files).filter_map(open).collect(),
+            buffer: Vec::new(),
+            memory_limit_kib: memory_limit.map(|bytes| bytes / 1024),
+        }
     }
 
     /// All counters now.
@@ -64,6 +70,7 @@ impl Host {
                 parse(&self.buffer, &mut host);
             }
         }
+        host.cgroup_limit_kib = host.cgroup_limit_kib.or(self.memory_limit_kib);
         host
     }
 }
@@ -217,7 +224,7 @@ mod tests {
         fs::write(cgroup.join("memory.swap.max"), "max\n").unwrap();
         fs::write(cgroup.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
 
-        let host = Host::open(&proc, &cgroup).read();
+        let host = Host::open(&proc, &cgroup, None).read();
         let expected = HostCounters {
             cpus: Some(2),
             cpu_user_ns: Some(1_000_000_000),

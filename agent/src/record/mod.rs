@@ -50,6 +50,8 @@ pub struct Options {
     pub passwd: PathBuf,
     /// Time between samples; they fall on its whole multiples.
     pub interval: Duration,
+    /// A memory limit that the recorder cannot see from within, in bytes.
+    pub memory_limit: Option<u64>,
     /// Bounds of the record.
     pub policy: Policy,
 }
@@ -63,6 +65,7 @@ impl Options {
             cgroup: "/sys/fs/cgroup".into(),
             passwd: "/etc/passwd".into(),
             interval: Duration::from_secs(1),
+            memory_limit: None,
             policy: Policy::default(),
         }
     }
@@ -115,7 +118,7 @@ pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let users = Users::new(&options.passwd);
     let budget = limits::descriptor_budget();
     let mut sweep = Sweep::new(&options.proc, page_kib, users, budget).map_err(Error::Sweep)?;
-    let mut host = Host::open(&options.proc, &options.cgroup);
+    let mut host = Host::open(&options.proc, &options.cgroup, options.memory_limit);
     let now_ms = Moment::now()?.wall.as_millis() as i64;
     let (mut writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
     for sentence in lost {

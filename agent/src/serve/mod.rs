@@ -1,3 +1,294 @@
-//! Placeholder.
+//! `agent serve`: the composition root. Binds, is enrolled if need be, and then serves gRPC on the same socket.
+//!
+//! - [`listener`]: from a socket to connections whose user is proved,
+//! - [`tls`]: whom to trust before and after enrolment,
+//! - [`authz`]: who may call what,
+//! - [`host`], [`bundles`], [`runs`], [`history`]: one gRPC service each.
 
+pub mod authz;
+pub mod bundles;
 pub mod history;
+pub mod host;
+pub mod listener;
+pub mod runs;
+pub mod tls;
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use proto::{
+    bundle::Digest,
+    identity::document::{Document, DocumentError},
+    pb::{
+        history_server::HistoryServer, host_server::HostServer, runs_server::RunsServer, start_request::What,
+    },
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{service::Routes, transport};
+
+use self::listener::{Connection, Limits};
+use crate::{
+    bundles::Store,
+    enrol::{
+        EnrolError,
+        console::Console,
+        document,
+        exchange::Enrolment,
+        identity::{Found, Identity},
+        machine::Binding,
+    },
+    paths::Paths,
+    run::{self, Launcher},
+};
+
+/// The largest message that a controller may send, in bytes; bulk travels in chunks of 256 KiB.
+pub const MAX_REQUEST: usize = 1 << 20;
+
+/// Bundles kept on a host, the one in use among them.
+const KEPT_BUNDLES: usize = 5;
+
+/// How long a controller may take for its part of an enrolment.
+const EXCHANGE: Duration = Duration::from_secs(15);
+
+/// How long connections may go on after the agent was told to stop.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What the agent is told from outside.
+pub struct Config {
+    /// Where it keeps things.
+    pub paths: Paths,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Root of the file system that describes the machine: `/`.
+    pub system: PathBuf,
+    /// The agent's own binary, which is started once more for each run.
+    pub agent: PathBuf,
+    /// Where it speaks to the provider.
+    pub console: Console,
+    /// How much the network may ask of it.
+    pub limits: Limits,
+}
+
+/// Why the agent cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The host has no identity and could get none.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The bundles that are there cannot be read.
+    #[error("the stored bundles cannot be used: {0}")]
+    Bundles(#[from] crate::bundles::Error),
+    /// The runs that are there cannot be read.
+    #[error("the stored runs cannot be used: {0}")]
+    Runs(#[from] run::Error),
+    /// HTTP/2 failed as a whole.
+    #[error("serving ended: {0}")]
+    Transport(#[from] transport::Error),
+}
+
+/// A socket that is bound, and what to do on it first.
+pub struct Server {
+    config: Config,
+    listener: TcpListener,
+    phase: Phase,
+}
+
+enum Phase {
+    Enrolling(Box<Enrolment>),
+    Enrolled(Box<Identity>),
+}
+
+impl Server {
+    /// Binds the socket; a host without identity waits for an enrol document before it does.
+    ///
+    /// # Errors
+    /// The identity cannot be used, or the address cannot be listened on.
+    pub async fn bind(config: Config) -> Result<Self, ServeError> {
+        let phase = match Identity::load(&config.paths, &Binding::read(&config.system), SystemTime::now())? {
+            Found::Identity(identity) => Phase::Enrolled(Box::new(identity)),
+            Found::Nothing => Self::prepare(&config).await?,
+            Found::Clone => {
+                config
+                    .console
+                    .say("MAGPIE-ENROL v1 error: this disk was cloned; the identity is in quarantine");
+                Self::prepare(&config).await?
+            }
+        };
+        let address = config.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
+        Ok(Self { config, listener, phase })
+    }
+
+    async fn prepare(config: &Config) -> Result<Phase, EnrolError> {
+        let document = document::wait(&config.paths, &config.console).await?;
+        let enrolment = Enrolment::prepare(&config.paths, config.system.clone(), document)?;
+        Ok(Phase::Enrolling(Box::new(enrolment)))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`: first enrolment, if need be, then gRPC.
+    ///
+    /// # Errors
+    /// The enrol document expired before a controller came, or the identity cannot be used.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { config, listener, phase } = self;
+        let mut shutdown = pin!(shutdown);
+        let identity = match phase {
+            Phase::Enrolled(identity) => *identity,
+            Phase::Enrolling(enrolment) => tokio::select! {
+                identity = enrol(&config, &listener, &enrolment) => identity?,
+                () = &mut shutdown => return Ok(()),
+            },
+        };
+        tracing::info!(host = identity.host_id, fleet = identity.fleet_id, "serving");
+        serve(&config, &listener, &identity, shutdown).await
+    }
+}
+
+/// Lets controllers try, one after another, until one has enrolled this host or the document expires.
+async fn enrol(
+    config: &Config,
+    listener: &TcpListener,
+    enrolment: &Enrolment,
+) -> Result<Identity, EnrolError> {
+    let document = enrolment.document();
+    let tls = Arc::new(tls::enrolling(enrolment.candidate(), document.user_ca_pin)?);
+    let (ready, mut connections) = mpsc::channel(1);
+    let announcement = enrolment.announcement();
+    let exchanges = async {
+        while let Some(connection) = connections.recv().await {
+            match exchange(enrolment, connection).await {
+                Ok(()) => break,
+                Err(error) => config.console.say(&format!("MAGPIE-ENROL v1 error: {error}")),
+            }
+        }
+    };
+    tokio::select! {
+        // The identity is there before anything else is looked at.
+        biased;
+        () = exchanges => (),
+        never = listener::accept(listener, tls, config.limits, ready) => match never {},
+        never = config.console.repeat(&announcement) => match never {},
+        error = expiry(document) => return Err(error.into()),
+    }
+    match Identity::load(&config.paths, &Binding::read(&config.system), SystemTime::now())? {
+        Found::Identity(identity) => {
+            let Identity { host_id, fleet_id, .. } = &identity;
+            config.console.say(&format!("MAGPIE-ENROL v1 done host={host_id} fleet={fleet_id}"));
+            Ok(identity)
+        }
+        Found::Nothing | Found::Clone => Err(EnrolError::Grant("the identity just stored is not there")),
+    }
+}
+
+/// Waits until the document has expired, also if the clock is set meanwhile.
+async fn expiry(document: &Document) -> DocumentError {
+    loop {
+        let now = SystemTime::now();
+        if let Err(error) = document.check(now) {
+            return error;
+        }
+        let left = document.expires.duration_since(now).unwrap_or_default();
+        sleep(left.min(Duration::from_secs(30))).await;
+    }
+}
+
+async fn exchange(enrolment: &Enrolment, mut connection: Connection) -> Result<(), EnrolError> {
+    let fleet_id = connection.certificate().fleet_id.clone();
+    let exchange = enrolment.exchange(connection.stream(), &fleet_id);
+    timeout(EXCHANGE, exchange).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn serve(
+    config: &Config,
+    listener: &TcpListener,
+    identity: &Identity,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let tls = Arc::new(tls::enrolled(identity)?);
+    let (ready, connections) = mpsc::channel(1);
+    let stopping = Notify::new();
+    let signal = async {
+        shutdown.await;
+        stopping.notify_one();
+    };
+    let serving = http2()
+        .layer(authz::Authorise)
+        .add_routes(routes(config, identity)?)
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections).map(Ok::<_, Infallible>), signal);
+    tokio::select! {
+        served = serving => Ok(served?),
+        never = listener::accept(listener, tls, config.limits, ready) => match never {},
+        // Streams that follow something never end by themselves; their readers attach again.
+        () = async { stopping.notified().await; sleep(GRACE).await } => Ok(()),
+    }
+}
+
+/// Every service of the agent. A service checks nothing that [`authz`] has checked.
+fn routes(config: &Config, identity: &Identity) -> Result<Routes, ServeError> {
+    let paths = &config.paths;
+    let runs = runs::Service::new(paths.clone(), Launcher::detect(config.agent.clone()))?;
+    let host = host::Service::new(identity, paths, &config.system, runs.clone());
+    let (store, applies) = (Arc::new(Store::open(paths.clone(), KEPT_BUNDLES)?), runs.clone());
+    let bundles = bundles::Service::new(store, move || bundle_in_use(&applies));
+    Ok(Routes::new(HostServer::new(host).max_decoding_message_size(MAX_REQUEST))
+        .add_service(bundles.into_server())
+        .add_service(RunsServer::new(runs).max_decoding_message_size(MAX_REQUEST))
+        .add_service(HistoryServer::new(history::Service::new(paths)).max_decoding_message_size(MAX_REQUEST)))
+}
+
+/// The bundle of the apply under way must not be removed under Puppet's feet.
+fn bundle_in_use(runs: &runs::Service) -> BTreeSet<Digest> {
+    let active = runs.active_apply().ok().flatten().and_then(|run| run.request);
+    let apply = active.and_then(|request| match request.what {
+        Some(What::Apply(apply)) => apply.bundle.parse().ok(),
+        _ => None,
+    });
+    apply.into_iter().collect()
+}
+
+/// HTTP/2 with every limit set by hand: what tonic leaves out it passes on as "none", which switches off
+/// protections that hyper and h2 have by default.
+fn http2() -> transport::Server {
+    transport::Server::builder()
+        .max_concurrent_streams(32)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_frame_size(16 << 10)
+        .http2_max_header_list_size(16 << 10)
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(128))
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_adaptive_window(Some(false))
+        .accept_http1(false)
+}

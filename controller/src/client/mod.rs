@@ -1,3 +1,15 @@
-//! Placeholder.
+//! Speaking with agents: proving both ends, enrolling, and turning failures into sentences.
+//!
+//! The client gets a byte stream from a provider and knows nothing of how it was made.
 
+mod connect;
+mod enrol;
+mod handshake;
 pub mod history;
+pub mod runs;
+pub mod status;
+
+pub use self::{
+    connect::{MAX_MESSAGE, connect},
+    enrol::{Outcome, enrol, enrol_at},
+};

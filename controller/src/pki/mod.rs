@@ -1,1 +1,186 @@
-//! Placeholder.
+//! The fleet's CA directory: who is a host of this fleet, and who may command it.
+//!
+//! ```text
+//! <dir>/                     0700, refused if anybody else may look in
+//!   fleet.json               {id, name}
+//!   host-ca.{key,crt}        signs hosts
+//!   user-ca.{key,crt}        signs people and CI
+//!   enrol.key                every host's enrolment token is derived from it
+//!   users/<name>.{key,crt}   one pair for each user; `ctl` speaks as one of them
+//! ```
+//!
+//! Only `fleet.json` and the two `.crt` must be there: CI gets a directory with these and a user's pair, and
+//! what then cannot be done (enrolling, issuing) says which file is missing. Every file appears whole, so
+//! the directory may be shared by people and machines at once; serial numbers are random, there is no counter.
+
+mod files;
+mod issue;
+mod users;
+
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use proto::identity::{
+    certificate::KeyDigest,
+    document::{self, Document},
+    names,
+    secret::Secret,
+};
+use rcgen::{Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+pub use self::{
+    issue::HostChain,
+    users::{Credentials, DEFAULT_LIFETIME},
+};
+use crate::error::{Error, Result};
+
+/// An open CA directory.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    dir: PathBuf,
+    about: About,
+    host_ca: CertificateDer<'static>,
+    user_ca: CertificateDer<'static>,
+    user: Option<String>,
+}
+
+/// What `fleet.json` says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct About {
+    id: String,
+    name: String,
+}
+
+/// A fresh transaction id for a host to be launched: 16 random bytes in hex.
+///
+/// # Errors
+/// The system's random number generator failed.
+pub fn new_tid() -> Result<String> {
+    Ok(hex(&random::<16>()?))
+}
+
+impl Fleet {
+    /// Makes the CA directory of a new fleet; it appears whole or not at all. `dir` must not exist or be empty.
+    ///
+    /// # Errors
+    /// The directory is in use, or cannot be written.
+    pub fn create(dir: &Path, name: &str, now: SystemTime) -> Result<Self> {
+        let about = About { id: hex(&random::<8>()?), name: name.to_owned() };
+        let draft = files::Draft::beside(dir)?;
+        for (role, title) in [("host-ca", "hosts"), ("user-ca", "users")] {
+            let (key, certificate) = issue::ca(&format!("Magpie fleet {}: CA of {title}", about.id), now)?;
+            draft.write(&format!("{role}.key"), key.as_bytes())?;
+            draft.write(&format!("{role}.crt"), certificate.as_bytes())?;
+        }
+        let enrol = Secret::generate().map_err(|_| no_randomness())?;
+        draft.write("enrol.key", enrol.to_hex().as_bytes())?;
+        let json = serde_json::to_vec_pretty(&about).map_err(|error| Error::invalid(error.to_string()))?;
+        draft.write("fleet.json", &json)?;
+        draft.publish(dir)?;
+        Self::open(dir)
+    }
+
+    /// Opens a CA directory.
+    ///
+    /// # Errors
+    /// It is not one, or others than its owner have access to it.
+    pub fn open(dir: &Path) -> Result<Self> {
+        files::check_private(dir)?;
+        let about = dir.join("fleet.json");
+        let about: About = serde_json::from_slice(&files::read(&about)?)
+            .map_err(|error| Error::invalid(format!("{} is damaged: {error}", about.display())))?;
+        if !names::is_label(&about.id) {
+            return Err(Error::invalid(format!("{:?} in fleet.json is not a fleet id", about.id)));
+        }
+        let certificate = |name| certificate(&dir.join(name));
+        let (host_ca, user_ca) = (certificate("host-ca.crt")?, certificate("user-ca.crt")?);
+        Ok(Self { dir: dir.to_owned(), about, host_ca, user_ca, user: None })
+    }
+
+    /// Speaks as this user, where the directory holds several.
+    #[must_use]
+    pub fn with_user(mut self, name: &str) -> Self {
+        self.user = Some(name.to_owned());
+        self
+    }
+
+    /// The random id in every name of this fleet.
+    pub fn id(&self) -> &str {
+        &self.about.id
+    }
+
+    /// The name that people gave it.
+    pub fn name(&self) -> &str {
+        &self.about.name
+    }
+
+    /// The only CA that hosts are checked against.
+    pub fn host_ca(&self) -> &CertificateDer<'static> {
+        &self.host_ca
+    }
+
+    /// The CA of users; hosts know it by its digest before they are enrolled.
+    pub fn user_ca(&self) -> &CertificateDer<'static> {
+        &self.user_ca
+    }
+
+    /// The enrolment token of a transaction; never stored, never sent.
+    ///
+    /// # Errors
+    /// There is no `enrol.key` here, or `tid` is not one.
+    pub fn token(&self, tid: &str) -> Result<Secret> {
+        if !names::is_tid(tid) {
+            return Err(Error::invalid(format!("{tid:?} is not an enrolment transaction id")));
+        }
+        let path = self.dir.join("enrol.key");
+        let text = files::read_private(&path)?;
+        let key = std::str::from_utf8(&text).ok().and_then(|text| Secret::from_hex(text.trim_end()));
+        let key = key.ok_or_else(|| Error::invalid(format!("{} is damaged", path.display())))?;
+        Ok(key.token(tid))
+    }
+
+    /// The document that lets one host be enrolled; a secret, good for [`document::LIFETIME`].
+    ///
+    /// # Errors
+    /// As [`Fleet::token`].
+    pub fn enrol_document(&self, tid: &str, now: SystemTime) -> Result<Zeroizing<Vec<u8>>> {
+        let user_ca_pin = KeyDigest::of_certificate(&self.user_ca).map_err(Error::invalid)?;
+        let expires = now + document::LIFETIME;
+        let document = Document { tid: tid.to_owned(), token: self.token(tid)?, user_ca_pin, expires };
+        document.to_json().map_err(Error::invalid)
+    }
+
+    /// One of the two CAs, ready to sign.
+    fn issuer(&self, role: &str, ca: &CertificateDer<'static>) -> Result<Issuer<'static, KeyPair>> {
+        let path = self.dir.join(format!("{role}.key"));
+        let damaged = |error| Error::invalid(format!("{} cannot be used: {error}", path.display()));
+        let text = files::read_private(&path)?;
+        let text = String::from_utf8_lossy(&text);
+        let key = KeyPair::from_pem(&text).map_err(damaged)?;
+        Issuer::from_ca_cert_der(ca, key).map_err(damaged)
+    }
+}
+
+fn certificate(path: &Path) -> Result<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(&files::read(path)?)
+        .map_err(|error| Error::invalid(format!("{} is not a certificate: {error}", path.display())))
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| no_randomness())?;
+    Ok(bytes)
+}
+
+fn no_randomness() -> Error {
+    Error::invalid("the system's random number generator failed")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

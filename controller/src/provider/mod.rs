@@ -3,7 +3,7 @@
 
 pub mod local;
 
-use std::{future::Future, path::PathBuf};
+use std::{future::Future, io, path::PathBuf, time::Instant};
 
 use tokio::net::TcpStream;
 
@@ -98,8 +98,20 @@ pub trait Provider: Send + Sync {
     fn stop(&self, host: &Host) -> impl Future<Output = Result<()>> + Send;
     /// Ends a host and removes all that it was.
     fn destroy(&self, host: &Host) -> impl Future<Output = Result<()>> + Send;
-    /// Opens a connection to a port of the host.
-    fn dial(&self, host: &Host, port: u16) -> impl Future<Output = Result<TcpStream>> + Send;
+    /// Opens a connection to a port of the host, trying again until `deadline` while nobody listens there yet.
+    ///
+    /// The error keeps its kind: `ConnectionRefused` when nobody listens, `HostUnreachable` or
+    /// `NetworkUnreachable` when the host is not there, `TimedOut` when it does not answer.
+    fn dial_until(
+        &self,
+        host: &Host,
+        port: u16,
+        deadline: Instant,
+    ) -> impl Future<Output = io::Result<TcpStream>> + Send;
+    /// [`Provider::dial_until`] with a single attempt.
+    fn dial(&self, host: &Host, port: u16) -> impl Future<Output = io::Result<TcpStream>> + Send {
+        self.dial_until(host, port, Instant::now())
+    }
     /// What the host wrote to its console.
     fn console(&self, host: &Host) -> impl Future<Output = Result<String>> + Send;
 }

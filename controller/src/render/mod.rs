@@ -1,3 +1,229 @@
-//! Placeholder.
+//! Everything that a user sees: data on stdout, talk on stderr. Nothing else in this program writes to either.
+//!
+//! With `--output json` the data is versioned NDJSON, one object a line, each with `v` and `type`. A reader that has
+//! gone away (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
+pub mod bundle;
 pub mod cpu_log;
+pub mod live;
+pub mod provision;
+pub mod recap;
+pub mod table;
+mod text;
+
+use std::{
+    env, fmt,
+    io::{self, IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde_json::{Value, json};
+
+use crate::{cli::Format, error::Error, error::Result};
+
+/// Version of the JSON objects; raised when a key changes its meaning or goes away.
+pub const JSON_VERSION: u32 = 1;
+
+type Sink = Arc<Mutex<dyn Write + Send>>;
+
+/// Where data and talk go, and how.
+#[derive(Clone)]
+pub struct Output {
+    format: Format,
+    data: Sink,
+    notes: Notes,
+}
+
+/// The talking half of an [`Output`], for those who have no data.
+#[derive(Clone)]
+pub struct Notes {
+    talk: Sink,
+    colour: bool,
+    terminal: bool,
+    bars: indicatif::MultiProgress,
+}
+
+impl Output {
+    /// The process's own stdout and stderr.
+    pub fn standard(format: Format) -> Self {
+        let terminal = io::stderr().is_terminal() && io::stdout().is_terminal();
+        let mut output = Self::new(format, io::stdout(), io::stderr());
+        output.notes.terminal = terminal;
+        output.notes.colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        output
+    }
+
+    /// Any two writers, without colours and bars.
+    pub fn new(format: Format, data: impl Write + Send + 'static, talk: impl Write + Send + 'static) -> Self {
+        let bars = indicatif::MultiProgress::new();
+        let notes = Notes { talk: Arc::new(Mutex::new(talk)), colour: false, terminal: false, bars };
+        Self { format, data: Arc::new(Mutex::new(data)), notes }
+    }
+
+    /// Is the data for programs?
+    pub fn is_json(&self) -> bool {
+        matches!(self.format, Format::Json)
+    }
+
+    /// Does a person watch the data?
+    pub fn is_terminal(&self) -> bool {
+        self.notes.terminal
+    }
+
+    /// Says something to the person, not to the program that reads the data.
+    pub fn note(&self, line: &str) {
+        self.notes.note(line);
+    }
+
+    /// The talking half, to be given away.
+    pub fn notes(&self) -> Notes {
+        self.notes.clone()
+    }
+
+    /// The error that ends the program, with its hints.
+    pub fn error(&self, error: &Error) {
+        self.notes.note(&format!("{} {error}", self.paint(Colour::Red, "error:")));
+        for hint in error.hints() {
+            self.notes.note(&format!("{} {hint}", self.paint(Colour::Cyan, "hint:")));
+        }
+    }
+
+    /// One line of data for a person.
+    ///
+    /// # Errors
+    /// When stdout cannot be written, other than because nobody reads it.
+    pub fn line(&self, line: impl fmt::Display) -> Result<()> {
+        self.bytes(format!("{line}\n").as_bytes())
+    }
+
+    /// One object of data for a program; `value` must be an object.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn record(&self, kind: &str, value: Value) -> Result<()> {
+        let mut object = json!({ "v": JSON_VERSION, "type": kind });
+        if let (Value::Object(object), Value::Object(more)) = (&mut object, value) {
+            object.extend(more);
+        }
+        self.line(object)
+    }
+
+    /// Data as it is.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        let written = self.notes.bars.suspend(|| write(&self.data, bytes));
+        written.map_err(|error| Error::invalid(format!("cannot write to standard output: {error}")))
+    }
+
+    /// Shell completions.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn completions(&self, shell: clap_complete::Shell) -> Result<()> {
+        let mut script = Vec::new();
+        let mut command = <crate::cli::Cli as clap::CommandFactory>::command();
+        clap_complete::generate(shell, &mut command, "ctl", &mut script);
+        self.bytes(&script)
+    }
+
+    fn paint(&self, colour: Colour, text: &str) -> String {
+        if !self.notes.colour || matches!(colour, Colour::None) {
+            return text.to_owned();
+        }
+        format!("\x1b[{}m{text}\x1b[0m", colour as u8)
+    }
+}
+
+impl Notes {
+    /// Says something to the person.
+    pub fn note(&self, line: &str) {
+        self.bytes(format!("{line}\n").as_bytes());
+    }
+
+    /// Talk as it is.
+    fn bytes(&self, bytes: &[u8]) {
+        // Where even stderr fails there is nobody left to tell.
+        let _ = self.bars.suspend(|| write(&self.talk, bytes));
+    }
+}
+
+/// SGR codes (ECMA-48 §8.3.117).
+#[derive(Clone, Copy)]
+enum Colour {
+    None = 0,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Cyan = 36,
+}
+
+fn write(sink: &Sink, bytes: &[u8]) -> io::Result<()> {
+    let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+    match sink.write_all(bytes).and_then(|()| sink.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// A writer that others can look into.
+    #[derive(Clone, Default)]
+    pub(super) struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Page {
+        pub(super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    pub(super) fn pages(format: Format) -> (Output, Page, Page) {
+        let (data, talk) = (Page::default(), Page::default());
+        (Output::new(format, data.clone(), talk.clone()), data, talk)
+    }
+
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_error_is_a_sentence_with_hints_on_stderr() {
+        let (output, data, talk) = pages(Format::Json);
+        output.error(&Error::new(Kind::Busy, "db-1 is busy").hint("wait"));
+        assert_eq!(data.text(), "");
+        insta::assert_snapshot!(talk.text(), @r"
+        error: db-1 is busy
+        hint: wait
+        ");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is() {
+        assert!(Output::new(Format::Text, Gone, Gone).line("x").is_ok());
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert!(Output::new(Format::Text, full, Gone).line("x").is_err());
+    }
+}

@@ -418,7 +418,18 @@ pub mod bundles_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// M1, agent to controller.
+/// M1 and M2 on the wire. The code covers the bytes as they were sent: it is checked before they are
+/// parsed, and needs no canonical encoding.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sealed {
+    /// An encoded EnrolHello or EnrolGrant.
+    #[prost(bytes = "vec", tag = "1")]
+    pub message: ::prost::alloc::vec::Vec<u8>,
+    /// HMAC-SHA-256, see proto::identity::enrol::Session.
+    #[prost(bytes = "vec", tag = "2")]
+    pub mac: ::prost::alloc::vec::Vec<u8>,
+}
+/// M1, agent to controller, sealed with the agent's key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrolHello {
     #[prost(string, tag = "1")]
@@ -437,13 +448,11 @@ pub struct EnrolHello {
     pub boot_id: ::prost::alloc::string::String,
     #[prost(int64, tag = "7")]
     pub time_unix_ms: i64,
-    /// HMAC-SHA-256 with the agent's key over exporter, key digest and this message with an empty mac.
-    #[prost(bytes = "vec", tag = "15")]
-    pub mac: ::prost::alloc::vec::Vec<u8>,
 }
-/// M2, controller to agent.
+/// M2, controller to agent, sealed with the controller's key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrolGrant {
+    /// The agent's nonce, repeated.
     #[prost(bytes = "vec", tag = "1")]
     pub nonce: ::prost::alloc::vec::Vec<u8>,
     #[prost(string, tag = "2")]
@@ -458,9 +467,6 @@ pub struct EnrolGrant {
     pub user_ca: ::prost::alloc::vec::Vec<u8>,
     #[prost(int64, tag = "6")]
     pub time_unix_ms: i64,
-    /// HMAC-SHA-256 with the controller's key over exporter, digest of M1 and this message with an empty mac.
-    #[prost(bytes = "vec", tag = "15")]
-    pub mac: ::prost::alloc::vec::Vec<u8>,
 }
 /// M3, agent to controller, after the identity is durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

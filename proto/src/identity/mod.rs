@@ -1,21 +1,19 @@
-//! Who may speak: roles, names in certificates, and the enrolment protocol.
+//! Who may speak: roles, names in certificates, and the enrolment protocol `enrol/1`.
+//!
+//! - [`names`]: what hosts and users are called in certificates,
+//! - [`certificate`]: our own checks of a leaf, beside those of the TLS library,
+//! - [`secret`]: 32 bytes that are never printed, and keys derived from them,
+//! - [`document`]: what a provider leaves on a host so that it may be enrolled,
+//! - [`frame`] and [`enrol`]: the messages of `enrol/1` and the codes that seal them,
+//! - [`tls`]: what both ends of a connection must set alike.
 
-/// What a user may do; each role includes the ones before it, except [`Role::Enroller`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// May look: status, records, runs that are not private.
-    Reader,
-    /// May push bundles and start, follow and cancel runs.
-    Operator,
-    /// May do everything, enrolment included.
-    Admin,
-}
+pub mod certificate;
+pub mod document;
+pub mod enrol;
+pub mod frame;
+pub mod names;
+mod role;
+pub mod secret;
+pub mod tls;
 
-/// The caller of an RPC, taken from the leaf certificate and from nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The name in `magpie://<fleet-id>/user/<name>`.
-    pub name: String,
-    /// The role in the subject's organisation.
-    pub role: Role,
-}
+pub use role::{Role, UnknownRole, User};

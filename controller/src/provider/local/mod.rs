@@ -1,1 +1,196 @@
-//! Placeholder.
+//! Throw-away hosts on one Linux machine. All hosts of a state directory share a *local cloud* (its own user
+//! and network namespace); each has its own process, mount, network, name, IPC and cgroup namespaces, an
+//! overlay over a baked image, and systemd as its init. Nothing of the machine is changed.
+//!
+//! `lifecycle` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
+
+mod bake;
+mod cgroup;
+mod channel;
+mod cloud;
+mod dial;
+mod failure;
+mod init;
+mod layer;
+mod lifecycle;
+mod network;
+mod record;
+mod reexec;
+mod sandbox;
+mod sources;
+mod state;
+mod supervise;
+mod tool;
+mod userns;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Output,
+    sync::Arc,
+    time::Instant,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use nix::unistd::geteuid;
+use tokio::net::TcpStream;
+
+pub use self::reexec::reexecuted;
+use self::{cgroup::Cgroups, failure::Doing, state::StateDir, userns::IdMap};
+use super::{Host, ImageId, ImageSpec, Launch, Provider};
+use crate::error::{Error, Result};
+
+/// The local provider; clones share one state directory.
+#[derive(Clone, Debug)]
+pub struct Local(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: StateDir,
+    /// Hex digits that tell this state directory's cgroups from others'.
+    hash: String,
+    /// The program to start for namespace work.
+    ctl: PathBuf,
+}
+
+impl Local {
+    /// Opens a state directory, creating it if need be. `ctl` is the program that is started for namespace
+    /// work; its `main` must call [`reexecuted`] first.
+    ///
+    /// # Errors
+    /// The directory cannot be created.
+    pub fn open(state_dir: PathBuf, ctl: PathBuf) -> Result<Self> {
+        let state = StateDir::open(&state_dir)?;
+        let sum = digest(&SHA256, state.root().as_os_str().as_encoded_bytes());
+        let hash = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(Arc::new(Inner { state, hash, ctl })))
+    }
+
+    /// Where state is kept unless the user says otherwise: `/var/lib/magpie-local` for root,
+    /// `$XDG_DATA_HOME/magpie/local` for others.
+    ///
+    /// # Errors
+    /// Neither `XDG_DATA_HOME` nor `HOME` is set.
+    pub fn default_state_dir() -> Result<PathBuf> {
+        if geteuid().is_root() {
+            return Ok("/var/lib/magpie-local".into());
+        }
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        set("XDG_DATA_HOME")
+            .or_else(|| Some(set("HOME")?.join(".local/share")))
+            .map(|data| data.join("magpie/local"))
+            .ok_or_else(|| {
+                Error::invalid("neither XDG_DATA_HOME nor HOME is set, so there is no place for local hosts")
+            })
+    }
+
+    /// All images that are here, by name.
+    ///
+    /// # Errors
+    /// The state directory cannot be read.
+    pub fn images(&self) -> Result<Vec<ImageId>> {
+        bake::list(&self.0.state)
+    }
+
+    /// Runs a program of an image in throw-away namespaces: `tree` is at /mnt, read-only, and the working
+    /// directory; there is no network; what the program writes elsewhere is gone afterwards. Blocks.
+    ///
+    /// # Errors
+    /// Namespaces are refused, or the program cannot be started. Its exit code is not an error.
+    pub fn run_in_image(&self, image: &ImageId, tree: &Path, argv: &[&str]) -> Result<Output> {
+        let Inner { state, ctl, .. } = &*self.0;
+        sandbox::run_in(state, ctl, &IdMap::of_this_user()?, bake::layers(state, image)?, tree, argv)
+    }
+
+    /// How many processes of a host the kernel has killed for want of memory since it was booted; `None` when
+    /// it does not count them (no memory controller) or the host is stopped.
+    pub fn oom_kills(&self, host: &Host) -> Option<u64> {
+        Cgroups::find(&self.0.hash).ok()?.oom_kills(&host.id)
+    }
+
+    /// Runs blocking work where it may block.
+    async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || work(&inner)).await.doing(|| "the local provider broke off")?
+    }
+}
+
+impl Provider for Local {
+    async fn image(&self, spec: &ImageSpec, progress: &(dyn Fn(&str) + Sync)) -> Result<ImageId> {
+        let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
+        let spec = spec.clone();
+        let work = self.block(move |inner| {
+            // Nobody hears the steps of a bake that nobody waits for.
+            let report = |step: &str| drop(send.send(step.to_owned()));
+            bake::image(&inner.state, &inner.ctl, &IdMap::of_this_user()?, &spec, &report)
+        });
+        let relay = async {
+            while let Some(step) = receive.recv().await {
+                progress(&step);
+            }
+        };
+        tokio::join!(work, relay).0
+    }
+
+    async fn launch(&self, launch: &Launch) -> Result<Host> {
+        let launch = launch.clone();
+        self.block(move |inner| inner.launch(&launch)).await
+    }
+
+    async fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
+        let fleet = fleet.to_owned();
+        self.block(move |inner| inner.hosts(&fleet)).await
+    }
+
+    async fn mark_enrolled(&self, host: &Host) -> Result<()> {
+        let id = host.id.clone();
+        self.block(move |inner| inner.mark_enrolled(&id)).await
+    }
+
+    async fn start(&self, host: &Host) -> Result<()> {
+        let id = host.id.clone();
+        self.block(move |inner| inner.start(&id)).await
+    }
+
+    async fn stop(&self, host: &Host) -> Result<()> {
+        let id = host.id.clone();
+        self.block(move |inner| inner.stop(&id)).await
+    }
+
+    async fn destroy(&self, host: &Host) -> Result<()> {
+        let id = host.id.clone();
+        self.block(move |inner| inner.destroy(&id)).await
+    }
+
+    async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<TcpStream> {
+        let address: IpAddr = host.address.parse().map_err(io::Error::other)?;
+        let (inner, id, name) = (Arc::clone(&self.0), host.id.clone(), host.name.clone());
+        let connected = tokio::task::spawn_blocking(move || {
+            // The supervisor is in its host's cloud for as long as there is a host.
+            let pids = state::held_by(&inner.state.host(&id).running()).map_err(io::Error::other)?;
+            let Some(supervisor) = pids.and_then(|pids| pids.first().copied()) else {
+                return Err(io::Error::new(io::ErrorKind::HostUnreachable, format!("{name} is not running")));
+            };
+            let patience = deadline.saturating_duration_since(Instant::now());
+            dial::dial(&inner.state, &inner.ctl, supervisor, SocketAddr::new(address, port), &name, patience)
+        });
+        let stream = connected.await.map_err(io::Error::other)??;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    }
+
+    async fn console(&self, host: &Host) -> Result<String> {
+        let path = self.0.state.host(&host.id).console();
+        match tokio::fs::read(&path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            other => {
+                let text = other.doing(|| format!("cannot read {}", path.display()))?;
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            }
+        }
+    }
+}

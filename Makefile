@@ -1,0 +1,45 @@
+# What README and continuous integration call. Everything else is cargo.
+
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= never
+
+.PHONY: demo test check build gen bench soak deny prerequisites prerequisites-test
+
+# From a fresh machine to a running, configured database host.
+demo: prerequisites
+	$(CARGO) build --release --locked
+	sh deploy/demo.sh target/release/ctl
+
+# Everything that must hold, from a clean clone.
+test: prerequisites-test check build
+	$(CARGO) test --workspace --locked --lib --bins --tests
+	$(CARGO) test --workspace --locked --doc
+
+check: prerequisites-test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	sh puppet/check.sh
+
+build:
+	$(CARGO) build --locked
+
+# Generated code is committed; this rewrites it from proto/magpie/v1.
+gen:
+	MAGPIE_REGENERATE=1 $(CARGO) test -p proto --locked --test generated
+
+# Measures against peers in the same run; rewrites tests/bench/RESULTS.md.
+bench: prerequisites
+	$(CARGO) build --release --locked --workspace --bins
+	sh tests/bench/run.sh
+
+# Licences, sources and bans of all dependencies; advisories where their database can be reached.
+deny:
+	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
+	cargo-deny --locked check bans licenses sources
+
+# For using Magpie; and for checking and testing it, which needs Puppet and its packaged modules here.
+prerequisites:
+	sh deploy/prerequisites.sh
+
+prerequisites-test: prerequisites
+	sh deploy/prerequisites.sh test

@@ -1,0 +1,112 @@
+//! The host's key before it has a certificate: made once, kept across crashes, so that the digest on the
+//! console stays true.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+
+use proto::identity::certificate::KeyDigest;
+use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair, PublicKeyData};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
+
+use super::EnrolError;
+use crate::paths::Paths;
+
+/// Name of the key's file in the state directory; PEM.
+pub(super) const KEY_FILE: &str = "host.key";
+
+/// A key that waits for its certificate.
+pub struct Candidate {
+    key: KeyPair,
+}
+
+impl Candidate {
+    /// The key in `state.new`, made if there is none yet. Durable on return.
+    ///
+    /// # Errors
+    /// The directory or key cannot be read or written.
+    pub fn prepare(paths: &Paths) -> Result<Self, EnrolError> {
+        let dir = paths.state_new();
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(EnrolError::file(dir)(error));
+            }
+            _ => (),
+        }
+        let path = dir.join(KEY_FILE);
+        let pem = match fs::read_to_string(&path) {
+            Ok(pem) => Zeroizing::new(pem),
+            Err(error) if error.kind() == ErrorKind::NotFound => create_key(&path)?,
+            Err(error) => return Err(EnrolError::file(path)(error)),
+        };
+        let key = KeyPair::from_pem(&pem).map_err(EnrolError::crypto)?;
+        Ok(Self { key })
+    }
+
+    /// What the console shows, and what M1 is bound to.
+    pub fn digest(&self) -> KeyDigest {
+        KeyDigest::of(&self.key.subject_public_key_info())
+    }
+
+    /// A PKCS#10 request without any name; DER.
+    ///
+    /// # Errors
+    /// The request could not be signed.
+    pub fn request(&self) -> Result<Vec<u8>, EnrolError> {
+        let request = nameless().serialize_request(&self.key).map_err(EnrolError::crypto)?;
+        Ok(request.der().to_vec())
+    }
+
+    /// A certificate that says nothing but which key this is, for TLS before the real one.
+    ///
+    /// # Errors
+    /// The certificate could not be signed.
+    pub fn certificate(&self) -> Result<CertificateDer<'static>, EnrolError> {
+        let mut params = nameless();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Ok(params.self_signed(&self.key).map_err(EnrolError::crypto)?.der().clone())
+    }
+
+    /// The key itself, for TLS.
+    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+}
+
+fn nameless() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+}
+
+fn create_key(path: &Path) -> Result<Zeroizing<String>, EnrolError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(EnrolError::crypto)?;
+    let pem = Zeroizing::new(key.serialize_pem());
+    write(path, pem.as_bytes())?;
+    Ok(pem)
+}
+
+/// Writes a file of mode 0600 that appears whole. Durable on return, with its name.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), EnrolError> {
+    let draft = path.with_extension("new");
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&draft, path));
+    written.map_err(EnrolError::file(path))?;
+    sync_parent(path)
+}
+
+/// Makes the names in the directory of `path` durable.
+pub(super) fn sync_parent(path: &Path) -> Result<(), EnrolError> {
+    let parent = path.parent().unwrap_or(path);
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(EnrolError::file(parent))
+}

@@ -1,0 +1,58 @@
+//! What the agent says where a provider can read it without having access to the host.
+
+use std::{
+    convert::Infallible,
+    fs::OpenOptions,
+    io::Write,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How often the key's digest is repeated: consoles are rings that roll over.
+const REPEAT: Duration = Duration::from_secs(30);
+
+/// How often in all: ten minutes' worth.
+const REPEATS: u32 = 20;
+
+/// The console; what is said there is said in the log as well.
+pub struct Console(Option<Mutex<Box<dyn Write + Send>>>);
+
+impl Console {
+    /// A console that is some writer.
+    pub fn new(writer: impl Write + Send + 'static) -> Self {
+        Self(Some(Mutex::new(Box::new(writer))))
+    }
+
+    /// `/dev/console`; where it cannot be opened (containers often have none), the log alone must do.
+    pub fn device() -> Self {
+        match OpenOptions::new().append(true).open("/dev/console") {
+            Ok(device) => Self::new(device),
+            Err(error) => {
+                tracing::warn!("/dev/console: {error}; messages for it go to this log only");
+                Self(None)
+            }
+        }
+    }
+
+    /// Says one line.
+    pub fn say(&self, line: &str) {
+        tracing::info!("{line}");
+        let Some(writer) = &self.0 else { return };
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // The newline before it ends whatever half line somebody else left there.
+        let written = writer.write_all(format!("\n{line}\n").as_bytes()).and_then(|()| writer.flush());
+        if let Err(error) = written {
+            tracing::debug!("console: {error}");
+        }
+    }
+
+    /// Says one line now and again every 30 s for 10 min; never returns.
+    pub async fn repeat(&self, line: &str) -> Infallible {
+        let mut ticks = tokio::time::interval(REPEAT);
+        for _ in 0..=REPEATS {
+            ticks.tick().await;
+            self.say(line);
+        }
+        std::future::pending().await
+    }
+}

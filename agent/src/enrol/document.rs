@@ -1,0 +1,91 @@
+//! Waiting for an enrol document that is good.
+
+use std::{
+    fs::{self, DirBuilder},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use inotify::{EventStream, Inotify, WatchMask};
+use proto::identity::document::Document;
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+use zeroize::Zeroizing;
+
+use super::{EnrolError, console::Console};
+use crate::paths::Paths;
+
+/// More is no document; in bytes.
+const MAX_LENGTH: u64 = 4096;
+
+/// How often the document is read again although nothing happened to it.
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// Room for many events, each with a file name (inotify(7)).
+type Buffer = [u8; 4096];
+
+/// Reads the enrol document; `None` if there is none.
+///
+/// # Errors
+/// It cannot be read, is open to others, malformed, or has expired.
+pub fn read(paths: &Paths, now: SystemTime) -> Result<Option<Document>, EnrolError> {
+    let path = paths.enrol_document();
+    let file = match fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(EnrolError::file(path)(error)),
+    };
+    let mode = file.metadata().map_err(EnrolError::file(&path))?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(EnrolError::Exposed { path, mode });
+    }
+    let mut json = Zeroizing::new(Vec::new());
+    file.take(MAX_LENGTH).read_to_end(&mut json).map_err(EnrolError::file(path))?;
+    let document = Document::from_json(&json)?;
+    document.check(now)?;
+    Ok(Some(document))
+}
+
+/// Waits until there is a document that is good. What is wrong with one that is not is said on the console.
+///
+/// # Errors
+/// The agent's directory cannot be made or watched.
+pub async fn wait(paths: &Paths, console: &Console) -> Result<Document, EnrolError> {
+    let root = paths.root();
+    DirBuilder::new().recursive(true).mode(0o711).create(root).map_err(EnrolError::file(root))?;
+    // Watched before it is first read, so that no document can appear unseen in between.
+    let mut changes = watch(root).map_err(EnrolError::file(root))?;
+    let mut said = false;
+    loop {
+        match read(paths, SystemTime::now()) {
+            Ok(Some(document)) => return Ok(document),
+            Ok(None) if !said => tracing::info!("waiting for {}", paths.enrol_document().display()),
+            Err(error) if !said => console.say(&format!("MAGPIE-ENROL v1 error: {error}")),
+            _ => (),
+        }
+        // Looked at again from time to time: the clock may be set, and make a document good or not.
+        let change = timeout(RECHECK, changed(&mut changes, paths)).await;
+        said = change.is_err();
+        change.unwrap_or(Ok(())).map_err(EnrolError::file(root))?;
+    }
+}
+
+/// Waits until something happens to the document.
+async fn changed(changes: &mut EventStream<Buffer>, paths: &Paths) -> io::Result<()> {
+    let path = paths.enrol_document();
+    loop {
+        let event = changes.next().await.ok_or(ErrorKind::UnexpectedEof)??;
+        // An event without name tells of the directory, or that events were lost.
+        if event.name.is_none() || event.name.as_deref() == path.file_name() {
+            return Ok(());
+        }
+    }
+}
+
+fn watch(root: &Path) -> io::Result<EventStream<Buffer>> {
+    let inotify = Inotify::init()?;
+    inotify.watches().add(root, WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::ATTRIB)?;
+    inotify.into_event_stream([0; 4096])
+}

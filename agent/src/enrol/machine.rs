@@ -1,0 +1,63 @@
+//! Which machine this is, as far as it can tell: an identity on a cloned disk must not speak.
+
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+/// What an identity is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// machine-id(5); made at first boot, cleared when an image is baked.
+    pub machine_id: Option<String>,
+    /// The SMBIOS system UUID, given by the hypervisor; only root can read it, containers may have none.
+    pub product_uuid: Option<String>,
+}
+
+impl Binding {
+    /// Reads the machine's marks; `root` is `/` but in tests.
+    pub fn read(root: &Path) -> Self {
+        Self {
+            machine_id: line(root, "etc/machine-id").filter(|id| id != "uninitialized"),
+            product_uuid: line(root, "sys/class/dmi/id/product_uuid"),
+        }
+    }
+
+    /// Whether an identity bound to `self` may be used on `machine`. Each mark must be the same; the UUID
+    /// counts where both are known, because a change of privileges or kernel may hide it.
+    pub fn fits(&self, machine: &Self) -> bool {
+        let same_uuid = match (&self.product_uuid, &machine.product_uuid) {
+            (Some(bound), Some(found)) => bound == found,
+            _ => true,
+        };
+        self.machine_id == machine.machine_id && same_uuid
+    }
+}
+
+/// This boot's id (random(4)).
+pub fn boot_id(root: &Path) -> Option<String> {
+    line(root, "proc/sys/kernel/random/boot_id")
+}
+
+fn line(root: &Path, path: &str) -> Option<String> {
+    let text = fs::read_to_string(root.join(path)).ok()?;
+    Some(text.trim().to_owned()).filter(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding(machine_id: Option<&str>, product_uuid: Option<&str>) -> Binding {
+        Binding { machine_id: machine_id.map(str::to_owned), product_uuid: product_uuid.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_clone_does_not_fit() {
+        let bound = binding(Some("m"), Some("u"));
+        assert!(bound.fits(&bound));
+        assert!(bound.fits(&binding(Some("m"), None)), "the UUID became unreadable");
+        assert!(!bound.fits(&binding(Some("m"), Some("v"))));
+        assert!(!bound.fits(&binding(Some("n"), Some("u"))));
+        assert!(!bound.fits(&binding(None, Some("u"))));
+    }
+}

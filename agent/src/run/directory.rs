@@ -1,0 +1,292 @@
+//! The files of one run, and the formats of its request and its result.
+//!
+//! ```text
+//! runs/<id>/request.pb   Intent, there from the first moment (the directory appears by one rename)
+//! runs/<id>/lock         flocked by the supervisor for its life; exists once it has started
+//! runs/<id>/events       see `spool`
+//! runs/<id>/cancel       exists once somebody asked for the end
+//! runs/<id>/result.pb    pb::Run with its summary, there once the run has ended
+//! runs/<id>/puppet/      what is given to Puppet and what it leaves: facts.d, log.jsonl, report.json …
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use prost::Message;
+use proto::pb;
+
+use super::{
+    Error, spool,
+    standing::{self, Standing, Supervisor},
+};
+use crate::paths::Paths;
+
+/// What was asked, by whom, when and in which boot.
+#[derive(Clone, PartialEq, Message)]
+pub struct Intent {
+    /// The run as it began: id, user, start and request.
+    #[prost(message, optional, tag = "1")]
+    pub run: Option<pb::Run>,
+    /// The kernel's boot id at that time.
+    #[prost(string, tag = "2")]
+    pub boot_id: String,
+}
+
+/// The directory of one run.
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    /// Makes the directory of a new run by one rename; from then on the run is queued.
+    ///
+    /// # Errors
+    /// When the run exists or the disk refuses.
+    pub fn create(paths: &Paths, id: &str, intent: &Intent) -> Result<Self, Error> {
+        let (path, staging) = (paths.run(id), paths.runs().join(format!(".new-{id}")));
+        if let Err(source) = fs::remove_dir_all(&staging)
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            return Err(Error::File { action: "cannot remove", path: staging, source });
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&staging)
+            .map_err(Error::file("cannot make", &staging))?;
+        write_whole(&staging.join("request.pb"), &intent.encode_to_vec())?;
+        fs::rename(&staging, &path).map_err(Error::file("cannot make", &path))?;
+        sync_directory(&paths.runs())?;
+        Ok(Self { path })
+    }
+
+    /// The directory of a run, if there is such a run.
+    pub fn open(paths: &Paths, id: &str) -> Option<Self> {
+        let path = paths.run(id);
+        (super::is_run_id(id) && path.join("request.pb").exists()).then_some(Self { path })
+    }
+
+    /// All runs, in no order.
+    ///
+    /// # Errors
+    /// When the directory of runs cannot be read; that it is not there yet is none.
+    pub fn all(paths: &Paths) -> Result<Vec<Self>, Error> {
+        let runs = paths.runs();
+        let entries = match fs::read_dir(&runs) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file("cannot read", &runs)(error)),
+        };
+        Ok(entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| Self::open(paths, &name))
+            .collect())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The spool.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events")
+    }
+
+    /// What belongs to Puppet.
+    pub fn puppet(&self) -> PathBuf {
+        self.path.join("puppet")
+    }
+
+    /// What was asked.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn intent(&self) -> Result<Intent, Error> {
+        let path = self.path.join("request.pb");
+        read_message(&path, "request")?.ok_or(Error::Corrupt { path, what: "request" })
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn result(&self) -> Result<Option<pb::Run>, Error> {
+        read_message(&self.path.join("result.pb"), "result")
+    }
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_result(&self, result: &pb::Run) -> Result<(), Error> {
+        write_whole(&self.path.join("result.pb"), &result.encode_to_vec())?;
+        sync_directory(&self.path)
+    }
+
+    /// Takes the run's lock; waits for those who only look. Held until the file is dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be made or locked.
+    pub fn hold(&self) -> Result<File, Error> {
+        let path = self.path.join("lock");
+        let file = File::create(&path).map_err(Error::file("cannot make", &path))?;
+        file.lock().map_err(Error::file("cannot lock", &path))?;
+        Ok(file)
+    }
+
+    /// What the lock says about the supervisor.
+    ///
+    /// # Errors
+    /// When the lock cannot be tried.
+    pub fn supervisor(&self) -> Result<Supervisor, Error> {
+        let path = self.path.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Supervisor::NotStarted),
+            Err(error) => return Err(Error::file("cannot open", &path)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Supervisor::Gone),
+            Err(TryLockError::WouldBlock) => Ok(Supervisor::Alive),
+            Err(TryLockError::Error(error)) => Err(Error::file("cannot lock", &path)(error)),
+        }
+    }
+
+    /// Asks the supervisor to end the run; safe to repeat.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn request_cancel(&self) -> Result<(), Error> {
+        let path = self.path.join("cancel");
+        File::create(&path).map(drop).map_err(Error::file("cannot make", &path))
+    }
+
+    /// Has somebody asked for the end?
+    pub fn cancel_requested(&self) -> bool {
+        self.path.join("cancel").exists()
+    }
+
+    /// Where the run stands.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn standing(&self, boot_id: &str, now_unix_ms: i64) -> Result<Standing, Error> {
+        // The lock is looked at before the result: a supervisor that ends in between has written one.
+        let supervisor = self.supervisor()?;
+        Ok(standing::derive(&self.intent()?, self.result()?, supervisor, boot_id, now_unix_ms))
+    }
+
+    /// The run as callers see it.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn run(&self, boot_id: &str, now_unix_ms: i64) -> Result<pb::Run, Error> {
+        let standing = self.standing(boot_id, now_unix_ms)?;
+        let mut run = match standing {
+            Standing::Ended(run) => return Ok(*run),
+            _ => self.intent()?.run.unwrap_or_default(),
+        };
+        match standing {
+            Standing::Interrupted(why) => {
+                run.set_state(pb::RunState::Interrupted);
+                run.finished_unix_ms = self.last_sign_of_life(run.started_unix_ms);
+                run.summary = Some(pb::Summary { failure: why.into(), ..pb::Summary::default() });
+            }
+            Standing::Active => {
+                let events = self.events();
+                let latest = spool::latest(&events).map_err(Error::file("cannot read", &events))?;
+                run.set_state(latest.state.unwrap_or(pb::RunState::Preparing));
+                run.resource = latest.resource;
+            }
+            Standing::Queued | Standing::Ended(_) => run.set_state(pb::RunState::Queued),
+        }
+        Ok(run)
+    }
+
+    fn last_sign_of_life(&self, otherwise: i64) -> i64 {
+        let modified = fs::metadata(self.events()).and_then(|metadata| metadata.modified());
+        modified.map_or(otherwise, super::unix_ms)
+    }
+}
+
+fn read_message<M: Message + Default>(path: &Path, what: &'static str) -> Result<Option<M>, Error> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file("cannot read", path)(error)),
+    };
+    M::decode(&*bytes).map(Some).map_err(|_| Error::Corrupt { path: path.to_owned(), what })
+}
+
+/// Writes a file that is either whole or not there, also after a power cut.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let temporary = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(Error::file("cannot write", path))
+}
+
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::file("cannot sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intent(id: &str) -> Intent {
+        let run =
+            pb::Run { run_id: id.into(), user: "alice".into(), started_unix_ms: 5, ..pb::Run::default() };
+        Intent { run: Some(run), boot_id: "boot".into() }
+    }
+
+    #[test]
+    fn a_run_is_queued_then_held_then_interrupted_or_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        let directory = RunDirectory::create(&paths, "r-1", &intent("r-1")).unwrap();
+        let state = |directory: &RunDirectory| directory.run("boot", 6).unwrap().state();
+        assert_eq!(state(&directory), pb::RunState::Queued);
+        let lock = directory.hold().unwrap();
+        assert_eq!(state(&directory), pb::RunState::Preparing);
+        drop(lock);
+        assert_eq!(state(&directory), pb::RunState::Interrupted);
+        assert!(!directory.run("boot", 6).unwrap().summary.unwrap().failure.is_empty());
+        let mut result = intent("r-1").run.unwrap();
+        result.set_state(pb::RunState::Changed);
+        directory.write_result(&result).unwrap();
+        assert_eq!(directory.run("other boot", 6).unwrap(), result);
+    }
+
+    #[test]
+    fn a_second_run_of_one_id_is_refused_and_the_first_is_untouched() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        RunDirectory::create(&paths, "r-1", &intent("r-1")).unwrap();
+        let other = Intent { boot_id: "other".into(), ..intent("r-1") };
+        assert!(RunDirectory::create(&paths, "r-1", &other).is_err());
+        assert_eq!(RunDirectory::open(&paths, "r-1").unwrap().intent().unwrap(), intent("r-1"));
+    }
+
+    #[test]
+    fn what_is_not_a_run_is_not_listed() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        assert!(RunDirectory::all(&paths).unwrap().is_empty());
+        RunDirectory::create(&paths, "r-1", &intent("r-1")).unwrap();
+        fs::create_dir(paths.runs().join(".new-r-2")).unwrap();
+        fs::write(paths.apply_lock(), "").unwrap();
+        assert_eq!(RunDirectory::all(&paths).unwrap().len(), 1);
+        assert!(RunDirectory::open(&paths, "../runs/r-1").is_none());
+    }
+}

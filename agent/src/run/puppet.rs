@@ -1,0 +1,285 @@
+//! Puppet's command line, directories and exit codes. No other module knows them.
+//!
+//! Everything that Puppet would look for in a distribution's own place is passed explicitly, so that all packages
+//! (Puppet 7 and 8, OpenVox, Debian's) behave alike and nothing of the host's own Puppet set-up leaks in.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use proto::pb;
+
+use super::{Error, origin::Origin};
+
+/// Where programs are looked for, ours and Puppet's.
+pub const PATH: &str = "/opt/puppetlabs/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Terminus for the report: JSON instead of tagged YAML, in Puppet since 6.20.
+const ROUTES: &str = "---\napply:\n  report:\n    cache: json\n";
+
+/// The directories of one apply.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The checked-out bundle.
+    pub tree: PathBuf,
+    /// What outlives the run: client state, library cache, last schedule times.
+    pub lasting: PathBuf,
+    /// What belongs to the run alone.
+    pub own: PathBuf,
+}
+
+impl Layout {
+    /// Puppet's log, one JSON object a line.
+    pub fn log(&self) -> PathBuf {
+        self.own.join("log.jsonl")
+    }
+
+    /// Puppet's report.
+    pub fn report(&self) -> PathBuf {
+        self.own.join("report.json")
+    }
+
+    /// The directories under which Puppet may name a file of the bundle.
+    pub fn origin(&self, apply: &pb::Apply) -> Origin {
+        Origin::new([self.environment(apply), self.tree.clone()].map(|path| path.display().to_string()))
+    }
+
+    fn environment(&self, apply: &pb::Apply) -> PathBuf {
+        self.own.join("environments").join(&apply.environment)
+    }
+}
+
+/// Finds Puppet: `$MAGPIE_PUPPET`, the vendors' place, then the path.
+pub fn find(chosen: Option<OsString>) -> Option<PathBuf> {
+    let chosen = chosen.map(PathBuf::from);
+    let candidates =
+        chosen.into_iter().chain(PATH.split(':').map(|directory| Path::new(directory).join("puppet")));
+    candidates.into_iter().find(|candidate| candidate.is_file())
+}
+
+/// Lays out what Puppet reads: the bundle as an environment, role and usable memory as facts, the report's route.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn prepare(layout: &Layout, apply: &pb::Apply, memory_bytes: Option<u64>) -> Result<(), Error> {
+    for directory in ["conf", "environments", "facts.d", "log", "public", "run"] {
+        make_directory(&layout.own.join(directory))?;
+    }
+    for directory in ["ssl", "state", "var"] {
+        make_directory(&layout.lasting.join(directory))?;
+    }
+    let link = layout.environment(apply);
+    symlink(&layout.tree, &link).map_err(Error::file("cannot make", &link))?;
+    write(&layout.own.join("routes.yaml"), ROUTES)?;
+    let facts =
+        serde_json::json!({ "role": apply.role, "magpie": { "memory_bytes": memory_bytes } }).to_string();
+    write(&layout.own.join("facts.d").join("magpie.json"), &facts)
+}
+
+/// The whole command of one apply.
+pub fn command(puppet: &Path, layout: &Layout, apply: &pb::Apply) -> Command {
+    let mut command = Command::new(puppet);
+    command.args(arguments(layout, apply));
+    command
+}
+
+/// Puppet's arguments. The log goes to a file alone: what then still comes on stdout and stderr is unforeseen.
+fn arguments(layout: &Layout, apply: &pb::Apply) -> Vec<OsString> {
+    let flags = [
+        "apply",
+        "--detailed-exitcodes",
+        "--no-splay",
+        "--color=false",
+        "--verbose",
+        "--evaltrace",
+        "--show_diff",
+        "--no-exclude_unchanged_resources",
+        "--reports",
+        "none",
+        "--environment",
+        &apply.environment,
+    ];
+    let own = |name: &str| layout.own.join(name);
+    let places = [
+        ("--logdest", layout.log()),
+        ("--route_file", own("routes.yaml")),
+        ("--lastrunreport", layout.report()),
+        ("--lastrunfile", own("summary.yaml")),
+        ("--pluginfactdest", own("facts.d")),
+        ("--environmentpath", own("environments")),
+        ("--confdir", own("conf")),
+        ("--codedir", own("conf").join("code")),
+        ("--logdir", own("log")),
+        ("--publicdir", own("public")),
+        ("--rundir", own("run")),
+        ("--vardir", layout.lasting.join("var")),
+        ("--statedir", layout.lasting.join("state")),
+        ("--ssldir", layout.lasting.join("ssl")),
+    ];
+    let mut arguments: Vec<OsString> = flags.map(OsString::from).into();
+    arguments.extend(places.into_iter().flat_map(|(flag, path)| [flag.into(), path.into_os_string()]));
+    if apply.noop {
+        arguments.push("--noop".into());
+    }
+    if !apply.tags.is_empty() {
+        arguments.extend(["--tags".into(), apply.tags.join(",").into()]);
+    }
+    arguments.push(layout.environment(apply).join("manifests").join("site.pp").into());
+    arguments
+}
+
+/// What an exit code of `puppet apply --detailed-exitcodes` means: 2 and 4 are bits, 1 is "did not get that far".
+pub fn state(exit_code: i32) -> pb::RunState {
+    match exit_code {
+        0 => pb::RunState::Succeeded,
+        2 => pb::RunState::Changed,
+        _ => pb::RunState::Failed,
+    }
+}
+
+/// Why an apply without a report failed, from the last error of its log.
+pub fn failure(exit_code: i32, error: Option<&pb::Log>) -> String {
+    if exit_code > 128 {
+        return format!("Puppet was killed by signal {}", exit_code - 128);
+    }
+    let Some(error) = error else { return format!("Puppet exited with {exit_code} and said nothing of it") };
+    let place =
+        if error.file.is_empty() { String::new() } else { format!(" ({}:{})", error.file, error.line) };
+    format!("{}{place}{}", error.message, legacy_fact_hint(&error.message).unwrap_or_default())
+}
+
+/// Puppet 8 no longer sets the facts of old; on 7 the same code works, so the message alone does not help.
+fn legacy_fact_hint(message: &str) -> Option<String> {
+    const RENAMED: [(&str, &str); 12] = [
+        ("architecture", "$facts['os']['architecture']"),
+        ("domain", "$facts['networking']['domain']"),
+        ("fqdn", "$facts['networking']['fqdn']"),
+        ("hostname", "$facts['networking']['hostname']"),
+        ("ipaddress", "$facts['networking']['ip']"),
+        ("lsbdistcodename", "$facts['os']['distro']['codename']"),
+        ("memorysize", "$facts['memory']['system']['total']"),
+        ("operatingsystem", "$facts['os']['name']"),
+        ("operatingsystemmajrelease", "$facts['os']['release']['major']"),
+        ("operatingsystemrelease", "$facts['os']['release']['full']"),
+        ("osfamily", "$facts['os']['family']"),
+        ("processorcount", "$facts['processors']['count']"),
+    ];
+    let name = message.split_once("Unknown variable: '")?.1.split('\'').next()?.trim_start_matches("::");
+    let (_, modern) = RENAMED.iter().find(|(old, _)| *old == name)?;
+    Some(format!("; ${name} is a legacy fact that Puppet 8 no longer sets, use {modern}"))
+}
+
+/// A Puppet agent of the host's own, which knows nothing of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnAgent {
+    /// It is applying a catalog right now.
+    Running {
+        /// Its process.
+        pid: u32,
+    },
+    /// Somebody has switched it off, and said why.
+    Disabled {
+        /// The reason given.
+        message: String,
+    },
+}
+
+/// Looks for the locks that a Puppet agent leaves in its state directory, in all packages' places below `root`.
+///
+/// `puppet apply` neither takes nor honours them.
+pub fn own_agent(root: &Path) -> Option<OwnAgent> {
+    let places = ["opt/puppetlabs/puppet/cache/state", "var/cache/puppet/state", "var/lib/puppet/state"];
+    places.iter().find_map(|place| own_agent_in(&root.join(place), root))
+}
+
+fn own_agent_in(state: &Path, root: &Path) -> Option<OwnAgent> {
+    let pid = fs::read_to_string(state.join("agent_catalog_run.lock")).ok();
+    let pid: Option<u32> = pid.and_then(|text| text.trim().parse().ok());
+    if let Some(pid) = pid.filter(|pid| root.join("proc").join(pid.to_string()).exists()) {
+        return Some(OwnAgent::Running { pid });
+    }
+    let text = fs::read_to_string(state.join("agent_disabled.lock")).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let message = value["disabled_message"].as_str().unwrap_or("no reason given").to_owned();
+    Some(OwnAgent::Disabled { message })
+}
+
+fn make_directory(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(Error::file("cannot make", path))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(|source: io::Error| Error::file("cannot write", path)(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(root: &Path) -> Layout {
+        Layout { tree: root.join("tree"), lasting: root.join("lasting"), own: root.join("own") }
+    }
+
+    fn apply() -> pb::Apply {
+        pb::Apply { role: "db".into(), environment: "production".into(), ..pb::Apply::default() }
+    }
+
+    #[test]
+    fn puppet_finds_the_bundle_and_the_role() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = layout(root.path());
+        fs::create_dir_all(layout.tree.join("manifests")).unwrap();
+        fs::write(layout.tree.join("manifests/site.pp"), "").unwrap();
+        prepare(&layout, &apply(), Some(1 << 30)).unwrap();
+        assert!(Path::new(arguments(&layout, &apply()).last().unwrap()).is_file());
+        let facts = fs::read_to_string(layout.own.join("facts.d/magpie.json")).unwrap();
+        assert_eq!(facts, r#"{"magpie":{"memory_bytes":1073741824},"role":"db"}"#);
+    }
+
+    #[test]
+    fn noop_and_tags_are_passed_on() {
+        let apply = pb::Apply { noop: true, tags: vec!["a".into(), "b".into()], ..apply() };
+        let arguments = arguments(&layout(Path::new("/r")), &apply);
+        let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+        assert!(has("--noop") && has("--tags") && has("a,b"));
+        assert!(!self::arguments(&layout(Path::new("/r")), &self::apply()).contains(&"--noop".into()));
+    }
+
+    #[test]
+    fn only_0_and_2_are_good() {
+        let good: Vec<i32> = (0..=255).filter(|&code| state(code) != pb::RunState::Failed).collect();
+        assert_eq!(good, [0, 2]);
+    }
+
+    #[test]
+    fn a_legacy_fact_is_explained() {
+        let log = |message: &str| pb::Log {
+            message: message.into(),
+            file: "a.pp".into(),
+            line: 3,
+            ..pb::Log::default()
+        };
+        let sentence = failure(1, Some(&log("Evaluation Error: Unknown variable: '::osfamily'.")));
+        assert!(sentence.contains("(a.pp:3)") && sentence.contains("$facts['os']['family']"), "{sentence}");
+        assert!(!failure(1, Some(&log("Unknown variable: 'mine'"))).contains("legacy"));
+    }
+
+    #[test]
+    fn a_running_agent_is_seen_and_a_stale_lock_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("var/cache/puppet/state");
+        fs::create_dir_all(&state).unwrap();
+        assert_eq!(own_agent(root.path()), None);
+        fs::write(state.join("agent_catalog_run.lock"), "42").unwrap();
+        assert_eq!(own_agent(root.path()), None);
+        fs::create_dir_all(root.path().join("proc/42")).unwrap();
+        assert_eq!(own_agent(root.path()), Some(OwnAgent::Running { pid: 42 }));
+        fs::remove_file(state.join("agent_catalog_run.lock")).unwrap();
+        fs::write(state.join("agent_disabled.lock"), r#"{"disabled_message":"upgrade"}"#).unwrap();
+        assert_eq!(own_agent(root.path()), Some(OwnAgent::Disabled { message: "upgrade".into() }));
+    }
+}

@@ -1,0 +1,305 @@
+//! The event file of a run: written by its supervisor alone, read by everyone else while it grows.
+//!
+//! ```text
+//! file  = "MAGPEV1\n" frame*
+//! frame = length: u32 LE │ crc32c(payload): u32 LE │ payload: pb::Event without next_offset
+//! ```
+//!
+//! Offsets given to callers are byte offsets of frame boundaries; 0 is the beginning. A frame is written by one
+//! `write`, so a reader sees at most one unfinished frame, at the end. A torn tail is normal: the reader stops
+//! before it, and goes on from there if it becomes whole.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use prost::Message;
+use proto::pb::{self, event::What};
+
+const MAGIC: &[u8; 8] = b"MAGPEV1\n";
+const HEADER: usize = 8;
+/// No frame is longer, so that a damaged length cannot make a reader allocate at will.
+const MAX_FRAME: usize = 4 << 20;
+
+/// What a run may write before its output and log are cut, in bytes.
+pub const DEFAULT_LIMIT: u64 = 64 << 20;
+
+/// The writing end; one a run.
+#[derive(Debug)]
+pub struct Writer {
+    file: File,
+    written: u64,
+    limit: u64,
+    dropped: u64,
+}
+
+impl Writer {
+    /// Makes the spool of a new run. `limit` bounds output and log; states, resources and the summary always fit.
+    ///
+    /// # Errors
+    /// When the file exists or cannot be written.
+    pub fn create(path: &Path, limit: u64) -> io::Result<Self> {
+        let mut file = File::create_new(path)?;
+        file.write_all(MAGIC)?;
+        Ok(Self { file, written: MAGIC.len() as u64, limit, dropped: 0 })
+    }
+
+    /// Appends one event and makes it visible to readers.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn append(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
+        if self.written > self.limit && matches!(what, What::Output(_) | What::Log(_)) {
+            return self.drop_event(time_unix_ms, &what);
+        }
+        self.write(time_unix_ms, what)
+    }
+
+    /// How many bytes of output and log were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Makes all that was appended survive a power cut.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn drop_event(&mut self, time_unix_ms: i64, what: &What) -> io::Result<()> {
+        let size = match what {
+            What::Output(output) => output.data.len(),
+            What::Log(log) => log.message.len(),
+            _ => 0,
+        };
+        let first = self.dropped == 0;
+        self.dropped += size as u64;
+        if first {
+            let message =
+                format!("the run has written more than {} MiB; what follows is dropped", self.limit >> 20);
+            let log =
+                pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
+            self.write(time_unix_ms, What::Log(log))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
+        let payload = pb::Event { next_offset: 0, time_unix_ms, what: Some(what) }.encode_to_vec();
+        if payload.len() > MAX_FRAME {
+            let message = format!("an event of {} bytes was left out", payload.len());
+            let log =
+                pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
+            return self.write(time_unix_ms, What::Log(log));
+        }
+        let mut frame = Vec::with_capacity(HEADER + payload.len());
+        frame.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        frame.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
+        frame.extend_from_slice(&payload);
+        self.file.write_all(&frame)?;
+        self.written += frame.len() as u64;
+        Ok(())
+    }
+}
+
+/// A reading end; any number of them, at any time.
+#[derive(Debug)]
+pub struct Reader {
+    file: BufReader<File>,
+    offset: u64,
+}
+
+impl Reader {
+    /// Opens a spool at an offset that an earlier event named, or 0.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
+        let mut file = BufReader::new(File::open(path)?);
+        let offset = offset.max(MAGIC.len() as u64);
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self { file, offset })
+    }
+
+    /// The offset of the event that [`Reader::next`] returns next.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next whole event, or `None` where the file ends, is torn or does not hold a frame: ask again later.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    #[expect(clippy::should_implement_trait, reason = "None is not the end: the file may grow")]
+    pub fn next(&mut self) -> io::Result<Option<pb::Event>> {
+        let payload = self.payload()?;
+        let event = payload.as_deref().and_then(|payload| pb::Event::decode(payload).ok());
+        let Some(mut event) = event else {
+            self.file.seek(SeekFrom::Start(self.offset))?;
+            return Ok(None);
+        };
+        self.offset += (HEADER + payload.map_or(0, |payload| payload.len())) as u64;
+        event.next_offset = self.offset;
+        Ok(Some(event))
+    }
+
+    fn payload(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut header = [0; HEADER];
+        if !fill(&mut self.file, &mut header)? {
+            return Ok(None);
+        }
+        let [a, b, c, d, e, f, g, h] = header;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if length == 0 || length > MAX_FRAME {
+            return Ok(None);
+        }
+        let mut payload = vec![0; length];
+        let whole = fill(&mut self.file, &mut payload)?;
+        let sound = whole && crc32c::crc32c(&payload) == u32::from_le_bytes([e, f, g, h]);
+        Ok(sound.then_some(payload))
+    }
+}
+
+/// Fills the buffer, or says that the file ended first.
+fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a spool says about a run that is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latest {
+    /// The last state that was written.
+    pub state: Option<pb::RunState>,
+    /// The resource that was taken up last.
+    pub resource: String,
+}
+
+/// Reads a spool through for where its run is; empty if there is no spool yet.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn latest(path: &Path) -> io::Result<Latest> {
+    let mut latest = Latest::default();
+    let mut reader = match Reader::open(path, 0) {
+        Ok(reader) => reader,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(latest),
+        Err(error) => return Err(error),
+    };
+    while let Some(event) = reader.next()? {
+        match event.what {
+            Some(What::State(state)) => latest.state = pb::RunState::try_from(state).ok(),
+            Some(What::Progress(progress)) => latest.resource = progress.resource,
+            _ => {}
+        }
+    }
+    Ok(latest)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn output(data: &[u8]) -> What {
+        What::Output(pb::Output { fd: 1, data: data.to_vec() })
+    }
+
+    fn all(path: &Path, offset: u64) -> Vec<pb::Event> {
+        let mut reader = Reader::open(path, offset).unwrap();
+        std::iter::from_fn(|| reader.next().unwrap()).collect()
+    }
+
+    #[test]
+    fn any_event_can_be_resumed_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let mut writer = Writer::create(&path, DEFAULT_LIMIT).unwrap();
+        for n in 0..20_u8 {
+            writer.append(i64::from(n), output(&vec![n; usize::from(n) * 100])).unwrap();
+        }
+        let whole = all(&path, 0);
+        assert_eq!(whole.len(), 20);
+        for (n, event) in whole.iter().enumerate() {
+            assert_eq!(all(&path, event.next_offset), whole[n + 1..], "from {}", event.next_offset);
+        }
+    }
+
+    #[test]
+    fn a_spool_cut_at_any_byte_yields_the_whole_events_before_and_goes_on_when_it_grows() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let mut writer = Writer::create(&path, DEFAULT_LIMIT).unwrap();
+        for n in 0..5_u8 {
+            writer.append(i64::from(n), output(&[n; 7])).unwrap();
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let whole = all(&path, 0);
+        for cut in 0..=bytes.len() {
+            let torn = directory.path().join("torn");
+            std::fs::write(&torn, &bytes[..cut]).unwrap();
+            let mut reader = Reader::open(&torn, 0).unwrap();
+            let mut seen: Vec<_> = std::iter::from_fn(|| reader.next().unwrap()).collect();
+            let expected = whole.iter().filter(|event| event.next_offset <= cut as u64).count();
+            assert_eq!(seen.len(), expected, "cut at {cut}");
+            std::fs::OpenOptions::new().append(true).open(&torn).unwrap().write_all(&bytes[cut..]).unwrap();
+            seen.extend(std::iter::from_fn(|| reader.next().unwrap()));
+            assert_eq!(seen, whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn output_is_bounded_and_says_so_but_the_end_is_always_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let mut writer = Writer::create(&path, 1_000).unwrap();
+        for _ in 0..10 {
+            writer.append(0, output(&[7; 600])).unwrap();
+        }
+        writer.append(0, What::Summary(pb::Summary::default())).unwrap();
+        assert_eq!(writer.dropped(), 8 * 600);
+        let events = all(&path, 0);
+        let outputs = events.iter().filter(|event| matches!(event.what, Some(What::Output(_)))).count();
+        let warnings = events.iter().filter(|event| matches!(event.what, Some(What::Log(_)))).count();
+        assert_eq!((outputs, warnings), (2, 1));
+        assert!(matches!(events.last().unwrap().what, Some(What::Summary(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_never_panic_and_offsets_never_pass_the_end(bytes: Vec<u8>, offset in 0_u64..200) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("events");
+            std::fs::write(&path, &bytes).unwrap();
+            for event in all(&path, offset) {
+                prop_assert!(event.next_offset <= bytes.len() as u64);
+            }
+        }
+
+        #[test]
+        fn one_flipped_bit_loses_no_event_before_it(flip in 8_usize..150, bit in 0_u8..8) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("events");
+            let mut writer = Writer::create(&path, DEFAULT_LIMIT).unwrap();
+            for n in 0..6_u8 {
+                writer.append(i64::from(n), output(&[n; 20])).unwrap();
+            }
+            let whole = all(&path, 0);
+            let mut bytes = std::fs::read(&path).unwrap();
+            prop_assume!(flip < bytes.len());
+            bytes[flip] ^= 1 << bit;
+            std::fs::write(&path, &bytes).unwrap();
+            let before = whole.iter().filter(|event| event.next_offset <= flip as u64).count();
+            let seen = all(&path, 0);
+            prop_assert_eq!(&seen[..], &whole[..before]);
+        }
+    }
+}

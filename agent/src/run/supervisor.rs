@@ -1,0 +1,464 @@
+//! `agent run <id>`: takes up one queued run, owns its processes, and writes down how it ended.
+//!
+//! There is one way to end a run early, the file `cancel` in its directory: it reaches the supervisor in every
+//! environment, and the supervisor survives to write the result. TERM and KILL of the supervisor itself mean what they
+//! say; the run is then interrupted.
+//!
+//! The order of the end matters: the spool is synced, the result written, the apply lock released, and only then
+//! comes the summary event. Who has seen the summary sees the result, and may start the next apply.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File, TryLockError},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc::RecvTimeoutError,
+    time::{Duration, Instant, SystemTime},
+};
+
+use inotify::WatchMask;
+use nix::{
+    sys::{
+        signal::Signal as UnixSignal,
+        stat::{Mode, umask},
+    },
+    unistd::Pid,
+};
+use proto::pb::{self, event::What};
+
+use super::{
+    Error, RunDirectory, boot_id, install,
+    log::{Interpreter, Tail},
+    process::{Nursery, Signal, oom_kills, signal_descendants},
+    puppet::{self, Layout, OwnAgent},
+    report,
+    spool::{self, Writer},
+    standing::Standing,
+    unix_ms,
+};
+use crate::{limits::Memory, paths::Paths};
+
+/// Between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(10);
+/// After KILL; longer only for a process that the kernel cannot end, such as one that waits for a dead disk.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How long output of an ended child is waited for: only a process that it left behind can hold the pipe open.
+const DRAIN: Duration = Duration::from_millis(250);
+/// How often a lock that others hold is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long another Puppet agent on the host is waited for.
+const OWN_AGENT_LIMIT: Duration = Duration::from_secs(300);
+
+/// How one child ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    /// Exit status, or 128 + signal.
+    Exited(i32),
+    /// It could not be started; says why.
+    Unstartable(String),
+    /// Somebody cancelled the run.
+    Cancelled,
+}
+
+/// How the run ended.
+type Outcome = (pb::RunState, pb::Summary);
+
+/// Takes up a queued run and returns when it has ended, however it did.
+///
+/// Becomes the subreaper and session leader of this process: call it once, in a process of its own.
+///
+/// # Errors
+/// When the run is not there or not queued, or its own files fail. That Puppet fails is a result, not an error.
+pub fn supervise(paths: &Paths, id: &str) -> Result<(), Error> {
+    // Fails if this process leads a session already, which is just as well.
+    let _ = nix::unistd::setsid();
+    let not_queued = |why| Error::NotQueued { id: id.to_owned(), why };
+    let directory = RunDirectory::open(paths, id).ok_or_else(|| not_queued("there is no such run"))?;
+    match directory.standing(&boot_id()?, unix_ms(SystemTime::now()))? {
+        Standing::Queued => {}
+        Standing::Active => return Err(not_queued("it is under way")),
+        Standing::Ended(_) => return Err(not_queued("it has ended")),
+        Standing::Interrupted(why) => return Err(not_queued(why)),
+    }
+    // Puppet and commands expect the usual mask, whatever the agent's own is; the run's directory is closed anyway.
+    umask(Mode::from_bits_truncate(0o022));
+    let _held = directory.hold()?;
+    let run = directory.intent()?.run.unwrap_or_default();
+    let mut supervisor = Supervisor::new(paths, directory)?;
+    let outcome = supervisor.carry_out(&run).or_else(|error| {
+        supervisor.end_all()?;
+        Ok(failed(0, error.to_string()))
+    })?;
+    supervisor.finish(run, outcome)
+}
+
+struct Supervisor<'a> {
+    paths: &'a Paths,
+    directory: RunDirectory,
+    spool: Writer,
+    nursery: Nursery,
+    began: Instant,
+    oom_kills_before: Option<u64>,
+    follow: Option<Follow>,
+    apply_lock: Option<File>,
+}
+
+/// Puppet's log while Puppet runs.
+struct Follow {
+    path: PathBuf,
+    tail: Tail,
+    interpreter: Interpreter,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(paths: &'a Paths, directory: RunDirectory) -> Result<Self, Error> {
+        let (events, own) = (directory.events(), directory.puppet());
+        let spool =
+            Writer::create(&events, spool::DEFAULT_LIMIT).map_err(Error::file("cannot make", &events))?;
+        fs::create_dir_all(&own).map_err(Error::file("cannot make", &own))?;
+        let nursery = Nursery::new()?;
+        nursery
+            .watch(&[(directory.path(), WatchMask::CREATE), (&own, WatchMask::CREATE | WatchMask::MODIFY)])?;
+        let (began, oom_kills_before) = (Instant::now(), oom_kills());
+        Ok(Self { paths, directory, spool, nursery, began, oom_kills_before, follow: None, apply_lock: None })
+    }
+
+    fn carry_out(&mut self, run: &pb::Run) -> Result<Outcome, Error> {
+        self.state(pb::RunState::Preparing)?;
+        match run.request.as_ref().and_then(|request| request.what.as_ref()) {
+            Some(pb::start_request::What::Apply(apply)) => {
+                if self.take_apply_lock(&run.run_id)? {
+                    self.apply(apply)
+                } else {
+                    Ok(cancelled())
+                }
+            }
+            Some(pb::start_request::What::Command(command)) => self.command(&command.argv),
+            None => Ok(failed(0, "the request says neither apply nor command")),
+        }
+    }
+
+    /// One apply at a time, also when somebody starts a supervisor by hand. False when cancelled meanwhile.
+    fn take_apply_lock(&mut self, id: &str) -> Result<bool, Error> {
+        let path = self.paths.apply_lock();
+        let open = || File::options().create(true).truncate(false).write(true).open(&path);
+        let mut file = open().map_err(Error::file("cannot open", &path))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if !self.directory.cancel_requested() => self.pause(RETRY),
+                Err(TryLockError::WouldBlock) => return Ok(false),
+                Err(TryLockError::Error(error)) => return Err(Error::file("cannot lock", &path)(error)),
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| file.write_all(id.as_bytes()))
+            .map_err(Error::file("cannot write", &path))?;
+        self.apply_lock = Some(file);
+        Ok(true)
+    }
+
+    fn apply(&mut self, apply: &pb::Apply) -> Result<Outcome, Error> {
+        let layout = Layout {
+            tree: self.paths.bundle_tree(&apply.bundle),
+            lasting: self.paths.puppet(),
+            own: self.directory.puppet(),
+        };
+        if !layout.tree.is_dir() {
+            return Ok(failed(0, format!("bundle {} is not on this host", apply.bundle)));
+        }
+        if let Some(outcome) = self.wait_for_own_agent()? {
+            return Ok(outcome);
+        }
+        let puppet = match self.find_puppet()? {
+            Ok(puppet) => puppet,
+            Err(outcome) => return Ok(outcome),
+        };
+        let memory = Memory::read(self.paths, Path::new("/")).ok().map(|memory| memory.total);
+        puppet::prepare(&layout, apply, memory)?;
+        self.state(pb::RunState::Running)?;
+        let interpreter = Interpreter::new(layout.origin(apply), apply.noop);
+        self.follow = Some(Follow { path: layout.log(), tail: Tail::default(), interpreter });
+        let ending = self.child(&mut puppet::command(&puppet, &layout, apply))?;
+        self.read_log()?;
+        let interpreter = self.follow.take().map(|follow| follow.interpreter);
+        self.judge(ending, &layout, apply, interpreter)
+    }
+
+    /// Waits, within reason, for a Puppet agent of the host's own. `Some` when the run ends here.
+    fn wait_for_own_agent(&mut self) -> Result<Option<Outcome>, Error> {
+        let since = Instant::now();
+        let mut told = false;
+        loop {
+            let sentence = match puppet::own_agent(Path::new("/")) {
+                None => return Ok(None),
+                Some(OwnAgent::Disabled { message }) => {
+                    self.warn(format!(
+                        "the host's own Puppet agent is disabled ({message}); applying all the same"
+                    ))?;
+                    return Ok(None);
+                }
+                Some(OwnAgent::Running { pid }) => {
+                    format!("the host's own Puppet agent (process {pid}) is applying a catalog")
+                }
+            };
+            if self.directory.cancel_requested() {
+                return Ok(Some(cancelled()));
+            }
+            if since.elapsed() > OWN_AGENT_LIMIT {
+                return Ok(Some(failed(0, sentence)));
+            }
+            if !told {
+                self.warn(format!("{sentence}; waiting for it to end"))?;
+                told = true;
+            }
+            self.pause(RETRY);
+        }
+    }
+
+    /// Puppet's path, installing Puppet where there is none.
+    fn find_puppet(&mut self) -> Result<Result<PathBuf, Outcome>, Error> {
+        let find = || puppet::find(env::var_os("MAGPIE_PUPPET"));
+        if let Some(puppet) = find() {
+            return Ok(Ok(puppet));
+        }
+        for step in install::plan(Path::exists) {
+            self.warn(format!("Puppet is not installed; running {}", step.argv.join(" ")))?;
+            let mut command = program(&step.argv);
+            command.env("DEBIAN_FRONTEND", "noninteractive");
+            if self.child(&mut command)? == Ending::Cancelled {
+                return Ok(Err(cancelled()));
+            }
+            if let Some(puppet) = find() {
+                return Ok(Ok(puppet));
+            }
+        }
+        Ok(Err(failed(0, "Puppet is not installed, and this host's package manager could not install it")))
+    }
+
+    fn judge(
+        &mut self,
+        ending: Ending,
+        layout: &Layout,
+        apply: &pb::Apply,
+        interpreter: Option<Interpreter>,
+    ) -> Result<Outcome, Error> {
+        let exit_code = match ending {
+            Ending::Exited(code) => code,
+            Ending::Unstartable(why) => return Ok(failed(127, why)),
+            Ending::Cancelled => 128 + UnixSignal::SIGTERM as i32,
+        };
+        let report = fs::read(layout.report()).ok();
+        let report = report.and_then(|bytes| report::parse(&bytes, &layout.origin(apply)).ok());
+        let mut summary = report.as_ref().map_or_else(pb::Summary::default, |report| report.summary.clone());
+        for resource in report.into_iter().flat_map(|report| report.resources) {
+            if !interpreter.as_ref().is_some_and(|interpreter| interpreter.has_told(&resource)) {
+                self.tell(What::Resource(resource))?;
+            }
+        }
+        summary.exit_code = exit_code;
+        if ending == Ending::Cancelled {
+            summary.failure = "the run was cancelled".into();
+            return Ok((pb::RunState::Cancelled, summary));
+        }
+        let state = puppet::state(exit_code);
+        if state == pb::RunState::Failed && summary.failure.is_empty() {
+            let error = interpreter.as_ref().and_then(Interpreter::last_error);
+            summary.failure = self.with_oom(exit_code, puppet::failure(exit_code, error));
+        }
+        Ok((state, summary))
+    }
+
+    fn command(&mut self, argv: &[String]) -> Result<Outcome, Error> {
+        if argv.is_empty() {
+            return Ok(failed(127, "the command is empty"));
+        }
+        self.state(pb::RunState::Running)?;
+        let (state, exit_code, failure) = match self.child(&mut program(argv))? {
+            Ending::Cancelled => return Ok(cancelled()),
+            Ending::Unstartable(why) => return Ok(failed(127, why)),
+            Ending::Exited(0) => (pb::RunState::Succeeded, 0, String::new()),
+            Ending::Exited(code) if code > 128 => {
+                let sentence = format!("{} was killed by signal {}", argv[0], code - 128);
+                (pb::RunState::Failed, code, self.with_oom(code, sentence))
+            }
+            Ending::Exited(code) => (pb::RunState::Failed, code, format!("{} exited with {code}", argv[0])),
+        };
+        Ok((state, pb::Summary { exit_code, failure, ..pb::Summary::default() }))
+    }
+
+    /// Runs one child to its end, telling what it says.
+    fn child(&mut self, command: &mut Command) -> Result<Ending, Error> {
+        if self.directory.cancel_requested() {
+            return Ok(Ending::Cancelled);
+        }
+        clean(command);
+        let child = match self.nursery.spawn(command) {
+            Ok(child) => child,
+            Err(error) => {
+                let program = command.get_program().display();
+                return Ok(Ending::Unstartable(format!("cannot start {program}: {error}")));
+            }
+        };
+        let mut open_streams = 2;
+        loop {
+            // The nursery itself keeps a sender, so this waits for ever rather than fail.
+            let Ok(signal) = self.nursery.signals().recv() else { return Ok(Ending::Cancelled) };
+            match signal {
+                Signal::Closed { pid } if pid == child => open_streams -= 1,
+                Signal::Exited { pid, code } if pid == child => {
+                    self.drain(open_streams, child)?;
+                    return Ok(Ending::Exited(code));
+                }
+                other => self.say(other)?,
+            }
+            if self.directory.cancel_requested() {
+                self.end_all()?;
+                return Ok(Ending::Cancelled);
+            }
+        }
+    }
+
+    /// Tells what a signal says.
+    fn say(&mut self, signal: Signal) -> Result<(), Error> {
+        match signal {
+            Signal::Output { fd, data } => self.tell(What::Output(pb::Output { fd, data })),
+            Signal::Woken => self.read_log(),
+            Signal::Exited { .. } | Signal::Closed { .. } | Signal::Childless => Ok(()),
+        }
+    }
+
+    /// What the child wrote before its end is told before its end.
+    fn drain(&mut self, mut open_streams: u8, child: Pid) -> Result<(), Error> {
+        let until = Instant::now() + DRAIN;
+        while open_streams > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.nursery.signals().recv_timeout(left) {
+                Ok(Signal::Closed { pid }) if pid == child => open_streams -= 1,
+                Ok(signal) => self.say(signal)?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// TERM, grace, KILL, for everything below this process.
+    fn end_all(&mut self) -> Result<(), Error> {
+        if signal_descendants(Some(UnixSignal::SIGTERM))? == 0 || self.await_childless(GRACE)? {
+            return Ok(());
+        }
+        self.warn(format!("still there {} s after TERM; killing", GRACE.as_secs()))?;
+        let until = Instant::now() + KILL_LIMIT;
+        // Again and again, because a process that is being killed may just have made another.
+        while signal_descendants(Some(UnixSignal::SIGKILL))? > 0 && Instant::now() < until {
+            self.await_childless(RETRY)?;
+        }
+        Ok(())
+    }
+
+    fn await_childless(&mut self, limit: Duration) -> Result<bool, Error> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.nursery.signals().recv_timeout(until.saturating_duration_since(Instant::now())) {
+                // It may have been said of an earlier child, so look.
+                Ok(Signal::Childless) if signal_descendants(None)? == 0 => return Ok(true),
+                Ok(signal) => self.say(signal)?,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(false),
+            }
+        }
+    }
+
+    fn read_log(&mut self) -> Result<(), Error> {
+        let Some(mut follow) = self.follow.take() else { return Ok(()) };
+        let lines = follow.tail.lines(&follow.path).map_err(Error::file("cannot read", &follow.path))?;
+        for line in lines {
+            if let Some(what) = follow.interpreter.line(&line) {
+                self.tell(what)?;
+            }
+        }
+        self.follow = Some(follow);
+        Ok(())
+    }
+
+    fn finish(mut self, mut run: pb::Run, outcome: Outcome) -> Result<(), Error> {
+        let (state, mut summary) = outcome;
+        summary.duration_ms = self.began.elapsed().as_millis() as u64;
+        if self.spool.dropped() > 0 {
+            self.tell_log(
+                "warning",
+                format!("{} bytes of output and log were dropped", self.spool.dropped()),
+            )?;
+        }
+        self.state(state)?;
+        let events = self.directory.events();
+        self.spool.sync().map_err(Error::file("cannot sync", &events))?;
+        run.set_state(state);
+        run.finished_unix_ms = unix_ms(SystemTime::now());
+        run.summary = Some(summary.clone());
+        self.directory.write_result(&run)?;
+        self.apply_lock = None;
+        self.tell(What::Summary(summary))
+    }
+
+    /// Adds to a sentence that the kernel's memory killer was at work, if it was.
+    fn with_oom(&self, exit_code: i32, sentence: String) -> String {
+        let killed = oom_kills() > self.oom_kills_before && self.oom_kills_before.is_some();
+        if killed && exit_code != 0 {
+            return format!("{sentence}; the kernel killed a process of this run for want of memory");
+        }
+        sentence
+    }
+
+    fn pause(&self, limit: Duration) {
+        // Nothing runs: the only signal that can come is a change in the run's directory, such as `cancel`.
+        let _ = self.nursery.signals().recv_timeout(limit);
+    }
+
+    fn state(&mut self, state: pb::RunState) -> Result<(), Error> {
+        self.tell(What::State(state.into()))
+    }
+
+    fn warn(&mut self, message: String) -> Result<(), Error> {
+        self.tell_log("warning", message)
+    }
+
+    fn tell_log(&mut self, level: &str, message: String) -> Result<(), Error> {
+        let log = pb::Log { level: level.into(), message, source: "magpie".into(), ..pb::Log::default() };
+        self.tell(What::Log(log))
+    }
+
+    /// A full disk does not end Puppet in the middle: what cannot be told is lost, the result is still tried.
+    fn tell(&mut self, what: What) -> Result<(), Error> {
+        match self.spool.append(unix_ms(SystemTime::now()), what) {
+            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
+            told => told.map_err(Error::file("cannot write", &self.directory.events())),
+        }
+    }
+}
+
+fn program(argv: &[String]) -> Command {
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]);
+    command
+}
+
+/// Gives a child a known environment, whatever the agent was started with.
+fn clean(command: &mut Command) {
+    let added: Vec<(OsString, OsString)> =
+        command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
+    command.env_clear().envs([("PATH", puppet::PATH), ("HOME", "/root"), ("LANG", "C.UTF-8")]).envs(added);
+    command.current_dir("/");
+}
+
+fn cancelled() -> Outcome {
+    let exit_code = 128 + UnixSignal::SIGTERM as i32;
+    let summary =
+        pb::Summary { exit_code, failure: "the run was cancelled".into(), ..pb::Summary::default() };
+    (pb::RunState::Cancelled, summary)
+}
+
+fn failed(exit_code: i32, failure: impl Into<String>) -> Outcome {
+    (pb::RunState::Failed, pb::Summary { exit_code, failure: failure.into(), ..pb::Summary::default() })
+}

@@ -1,0 +1,209 @@
+//! The `Bundles` service: translation between messages and the [`Store`], nothing else.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::{self, Read},
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use proto::{
+    bundle::{CHUNK_BYTES, Digest, MAX_MANIFEST_BYTES, UnpackError},
+    pb::{self, bundles_server::BundlesServer, upload_request::Part},
+};
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::bundles::{Answer, Error, Store};
+
+/// Longest pause between two pieces of an upload.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Pieces between the network and the disk: 2 MiB.
+const PIECES_AHEAD: usize = 8;
+
+/// Tells which bundles an apply under way is using.
+type InUse = dyn Fn() -> BTreeSet<Digest> + Send + Sync;
+
+/// Serves one store.
+pub struct Service {
+    store: Arc<Store>,
+    in_use: Arc<InUse>,
+    uploads: Uploads,
+}
+
+impl Service {
+    /// A service for `store`; `in_use` is asked, on a blocking thread, before old bundles are removed.
+    pub fn new(store: Arc<Store>, in_use: impl Fn() -> BTreeSet<Digest> + Send + Sync + 'static) -> Self {
+        Self { store, in_use: Arc::new(in_use), uploads: Uploads::default() }
+    }
+
+    /// The tonic service with its message limit: a manifest is larger than any other message.
+    pub fn into_server(self) -> BundlesServer<Self> {
+        BundlesServer::new(self).max_decoding_message_size(MAX_MANIFEST_BYTES + (1 << 20))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::bundles_server::Bundles for Service {
+    async fn offer(&self, request: Request<pb::OfferRequest>) -> Result<Response<pb::OfferReply>, Status> {
+        let request = request.into_inner();
+        let digest = parse(&request.digest)?;
+        let store = Arc::clone(&self.store);
+        let reply = blocking(move || {
+            let provenance = request.provenance.unwrap_or_default().into();
+            if request.manifest.is_empty() {
+                let present = store.again(&digest, &provenance, SystemTime::now())?;
+                return Ok(pb::OfferReply { present, manifest_wanted: !present, missing: Vec::new() });
+            }
+            Ok(match store.offer(digest, &request.manifest, provenance, SystemTime::now())? {
+                Answer::Present => pb::OfferReply { present: true, ..Default::default() },
+                Answer::Missing(blobs) => pb::OfferReply {
+                    missing: blobs.iter().map(|blob| blob.digest.as_bytes().to_vec()).collect(),
+                    ..Default::default()
+                },
+            })
+        });
+        Ok(Response::new(reply.await?))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<pb::UploadRequest>>,
+    ) -> Result<Response<pb::UploadReply>, Status> {
+        let mut stream = request.into_inner();
+        let Some(Part::Header(header)) = next_part(&mut stream).await? else {
+            return Err(Status::invalid_argument("an upload begins with its header"));
+        };
+        let digest = parse(&header.digest)?;
+        // A second upload of the same bundle waits, and then finds it complete.
+        let _turn = self.uploads.turn(digest).await;
+        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+        let (store, in_use) = (Arc::clone(&self.store), Arc::clone(&self.in_use));
+        let received = spawn_blocking(move || {
+            store.receive(digest, Pieces { receiver, piece: Vec::new(), at: 0 }, SystemTime::now())?;
+            let mut in_use = in_use();
+            in_use.insert(digest);
+            store.retain(&in_use)
+        });
+        let fed = feed(&mut stream, sender).await;
+        let removed = received.await.map_err(|panic| Status::internal(panic.to_string()))?;
+        // Why the sender stopped explains more than that the stream was incomplete.
+        fed?;
+        let removed = removed.map_err(status)?.iter().map(Digest::to_string).collect();
+        Ok(Response::new(pb::UploadReply { removed }))
+    }
+}
+
+/// Passes pieces on until the stream ends or the store has seen enough.
+async fn feed(
+    stream: &mut Streaming<pb::UploadRequest>,
+    sender: mpsc::Sender<io::Result<Vec<u8>>>,
+) -> Result<(), Status> {
+    loop {
+        let piece = match next_part(stream).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Part::Data(piece))) if piece.len() <= CHUNK_BYTES => piece,
+            Ok(Some(_)) => {
+                stop(&sender).await;
+                return Err(Status::invalid_argument(format!(
+                    "after its header an upload has data alone, in pieces of at most {CHUNK_BYTES} bytes"
+                )));
+            }
+            Err(status) => {
+                stop(&sender).await;
+                return Err(status);
+            }
+        };
+        if sender.send(Ok(piece)).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Ends the store's reading with an error, so that an upload that broke off is never taken for a complete one.
+async fn stop(sender: &mpsc::Sender<io::Result<Vec<u8>>>) {
+    // If nobody reads any more there is nobody to tell.
+    let _ = sender.send(Err(io::ErrorKind::ConnectionAborted.into())).await;
+}
+
+async fn next_part(stream: &mut Streaming<pb::UploadRequest>) -> Result<Option<Part>, Status> {
+    match timeout(IDLE, stream.message()).await {
+        Err(_) => {
+            Err(Status::deadline_exceeded(format!("the upload paused for more than {} s", IDLE.as_secs())))
+        }
+        Ok(Err(status)) => Err(status),
+        Ok(Ok(None)) => Ok(None),
+        Ok(Ok(Some(request))) => {
+            request.part.map(Some).ok_or_else(|| Status::invalid_argument("an upload has no empty messages"))
+        }
+    }
+}
+
+/// The pieces of an upload as one `Read`, for a blocking thread.
+struct Pieces {
+    receiver: mpsc::Receiver<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.piece.len() {
+            match self.receiver.blocking_recv() {
+                None => return Ok(0),
+                Some(piece) => (self.piece, self.at) = (piece?, 0),
+            }
+        }
+        let length = buffer.len().min(self.piece.len() - self.at);
+        buffer[..length].copy_from_slice(&self.piece[self.at..self.at + length]);
+        self.at += length;
+        Ok(length)
+    }
+}
+
+/// One upload of a digest at a time.
+#[derive(Default)]
+struct Uploads(Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Uploads {
+    async fn turn(&self, digest: Digest) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().expect("no holder of this lock panics");
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(digest).or_default())
+        };
+        lock.lock_owned().await
+    }
+}
+
+fn parse(digest: &str) -> Result<Digest, Status> {
+    digest.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Status> {
+    let done = spawn_blocking(work).await.map_err(|panic| Status::internal(panic.to_string()))?;
+    done.map_err(status)
+}
+
+/// The code says who can do something about it: `ABORTED` means that offering again will do.
+fn status(error: Error) -> Status {
+    let sentence = error.to_string();
+    match error {
+        full if full.is_full() => Status::resource_exhausted(sentence),
+        Error::Upload(UnpackError::Write { .. }) | Error::Io { .. } => Status::internal(sentence),
+        Error::Manifest(_) | Error::OtherManifest { .. } | Error::Upload(_) => {
+            Status::invalid_argument(sentence)
+        }
+        Error::NotOffered { .. } | Error::BlobGone { .. } | Error::Damaged { .. } => {
+            Status::aborted(sentence)
+        }
+        Error::Absent { .. } => Status::not_found(sentence),
+        Error::NoSpace { .. } => Status::resource_exhausted(sentence),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What a host says about itself.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::statvfs::statvfs,
+    unistd::{SysconfVar, gethostname, sysconf},
+};
+use proto::pb::{
+    LastApply, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What,
+};
+use tonic::{Request, Response, Status};
+
+use super::{history, runs};
+use crate::{
+    enrol::{identity::Identity, machine},
+    limits::Memory,
+    paths::Paths,
+};
+
+/// The service `magpie.v1.Host`.
+pub struct Service {
+    host_id: String,
+    fleet_id: String,
+    paths: Paths,
+    system: PathBuf,
+    runs: runs::Service,
+}
+
+impl Service {
+    /// Speaks for `identity`; `system` is the root of the file system that describes the machine.
+    pub fn new(identity: &Identity, paths: &Paths, system: &Path, runs: runs::Service) -> Self {
+        Self {
+            host_id: identity.host_id.clone(),
+            fleet_id: identity.fleet_id.clone(),
+            paths: paths.clone(),
+            system: system.to_owned(),
+            runs,
+        }
+    }
+
+    fn reply(&self) -> StatusReply {
+        let mut degraded = Vec::new();
+        let memory = Memory::read(&self.paths, &self.system).unwrap_or_else(|error| {
+            degraded.push(format!("memory is not known: {error}"));
+            Memory::default()
+        });
+        let disk_free_bytes = disk_free(self.paths.root()).unwrap_or_else(|error| {
+            degraded.push(format!("free disk space is not known: {error}"));
+            0
+        });
+        let last = self.runs.last_apply().ok().flatten();
+        let recorder = history::recorder_status(&self.paths).ok();
+        if !recorder.as_ref().is_some_and(|recorder| recorder.running) {
+            degraded.push("the recorder does not run".to_owned());
+        }
+        degraded.extend(self.runs.degraded().map(str::to_owned));
+        StatusReply {
+            bundle: last.as_ref().and_then(bundle).unwrap_or_default(),
+            active_run: self.runs.active_run().ok().flatten().map(|run| run.run_id),
+            last_apply: last.as_ref().map(last_apply),
+            recorder,
+            host_id: self.host_id.clone(),
+            fleet_id: self.fleet_id.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            boot_id: machine::boot_id(&self.system).unwrap_or_default(),
+            uptime_s: uptime(&self.system).unwrap_or_default(),
+            disk_free_bytes,
+            degraded,
+            memory_total_bytes: memory.total,
+            memory_available_bytes: memory.available,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Host for Service {
+    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        Ok(Response::new(self.reply()))
+    }
+}
+
+fn bundle(run: &Run) -> Option<String> {
+    match run.request.as_ref()?.what.as_ref()? {
+        What::Apply(apply) => Some(apply.bundle.clone()),
+        What::Command(_) => None,
+    }
+}
+
+fn last_apply(run: &Run) -> LastApply {
+    let state = match run.state() {
+        RunState::Succeeded => "succeeded",
+        RunState::Changed => "changed",
+        RunState::Failed => "failed",
+        RunState::Cancelled => "cancelled",
+        _ => "interrupted",
+    };
+    LastApply { run_id: run.run_id.clone(), state: state.into(), finished_unix_ms: run.finished_unix_ms }
+}
+
+/// Seconds since this host's init was started: since boot, or, in a container, since that was. proc_uptime(5) counts
+/// for the whole machine; field 22 of /proc/1/stat is the start of init in clock ticks on the same clock.
+fn uptime(system: &Path) -> Option<u64> {
+    let text = fs::read_to_string(system.join("proc/uptime")).ok()?;
+    let machine: u64 = text.split(['.', ' ']).next()?.parse().ok()?;
+    let stat = fs::read_to_string(system.join("proc/1/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let started: u64 = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
+    Some(machine.saturating_sub(started / ticks))
+}
+
+/// What an ordinary process may still write, in bytes.
+fn disk_free(path: &Path) -> nix::Result<u64> {
+    let stat = statvfs(path)?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}

@@ -1,0 +1,302 @@
+//! The `Runs` service: starts supervisors, replays what they write. It owns no process and no state of its own, so
+//! that a restart loses nothing.
+
+use std::{pin::Pin, sync::Arc, time::SystemTime};
+
+use prost::Message;
+use proto::{
+    identity::{Role, User},
+    pb::{self, RunState, runs_server::Runs, start_request::What},
+};
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    paths::Paths,
+    run::{self, Launcher, RunDirectory, directory::Intent, retention, standing::Standing, unix_ms},
+};
+
+/// Events that may wait for a slow caller; the rest wait on disk.
+const EVENTS_AHEAD: usize = 64;
+/// What `List` returns when nothing is asked, and at most.
+const LIST_DEFAULT: u32 = 20;
+
+/// The service; clones share one start lock.
+#[derive(Clone, Debug)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    paths: Paths,
+    launcher: Launcher,
+    boot_id: String,
+    starting: Mutex<()>,
+}
+
+impl Service {
+    /// Serves the runs below `paths`.
+    ///
+    /// # Errors
+    /// When the kernel's boot id cannot be read.
+    pub fn new(paths: Paths, launcher: Launcher) -> Result<Self, run::Error> {
+        let boot_id = run::boot_id()?;
+        Ok(Self { inner: Arc::new(Inner { paths, launcher, boot_id, starting: Mutex::new(()) }) })
+    }
+
+    /// The apply that is queued or under way.
+    ///
+    /// # Errors
+    /// When the runs cannot be read.
+    pub fn active_apply(&self) -> Result<Option<pb::Run>, run::Error> {
+        self.inner.active(is_apply)
+    }
+
+    /// The newest run of any kind that is queued or under way.
+    ///
+    /// # Errors
+    /// When the runs cannot be read.
+    pub fn active_run(&self) -> Result<Option<pb::Run>, run::Error> {
+        self.inner.active(|_| true)
+    }
+
+    /// The apply that ended last, whatever became of it.
+    ///
+    /// # Errors
+    /// When the runs cannot be read.
+    pub fn last_apply(&self) -> Result<Option<pb::Run>, run::Error> {
+        let ended = self.inner.runs()?.into_iter().filter(|run| is_apply(run) && is_over(run));
+        Ok(ended.max_by_key(|run| run.finished_unix_ms))
+    }
+
+    /// What works less well than it should, as a sentence.
+    pub fn degraded(&self) -> Option<&'static str> {
+        self.inner.launcher.degraded()
+    }
+}
+
+impl Inner {
+    fn view(&self, directory: &RunDirectory) -> Result<pb::Run, run::Error> {
+        directory.run(&self.boot_id, unix_ms(SystemTime::now()))
+    }
+
+    /// All readable runs, newest first.
+    fn runs(&self) -> Result<Vec<pb::Run>, run::Error> {
+        let directories = RunDirectory::all(&self.paths)?;
+        let mut runs: Vec<_> = directories.iter().filter_map(|directory| self.view(directory).ok()).collect();
+        runs.sort_by(|a, b| (b.started_unix_ms, &b.run_id).cmp(&(a.started_unix_ms, &a.run_id)));
+        Ok(runs)
+    }
+
+    fn active(&self, wanted: impl Fn(&pb::Run) -> bool) -> Result<Option<pb::Run>, run::Error> {
+        Ok(self.runs()?.into_iter().find(|run| wanted(run) && !is_over(run)))
+    }
+
+    fn find(&self, id: &str) -> Result<RunDirectory, Status> {
+        RunDirectory::open(&self.paths, id).ok_or_else(|| Status::not_found(format!("there is no run {id}")))
+    }
+
+    /// A run that this user may look at. Of a private run, readers do not even learn that it exists.
+    fn find_for(&self, id: &str, user: &User) -> Result<RunDirectory, Status> {
+        let directory = self.find(id)?;
+        let intent = directory.intent().map_err(internal)?;
+        if intent.run.is_some_and(|run| may_see(user, &run)) { Ok(directory) } else { self.find("") }
+    }
+
+    /// Makes a queued run and launches its supervisor. Blocks on disk and on the launcher.
+    fn start(&self, user: &User, request: pb::StartRequest) -> Result<pb::Run, Status> {
+        check(&request)?;
+        if let Some(existing) = RunDirectory::open(&self.paths, &request.run_id) {
+            return self.existing(&existing, &request);
+        }
+        if let Some(What::Apply(apply)) = &request.what {
+            self.admit(apply)?;
+        }
+        let run = pb::Run {
+            run_id: request.run_id.clone(),
+            state: RunState::Queued.into(),
+            user: user.name.clone(),
+            started_unix_ms: unix_ms(SystemTime::now()),
+            request: Some(request),
+            ..pb::Run::default()
+        };
+        let intent = Intent { run: Some(run.clone()), boot_id: self.boot_id.clone() };
+        let directory = RunDirectory::create(&self.paths, &run.run_id, &intent).map_err(internal)?;
+        self.launcher.launch(&self.paths, &run.run_id).map_err(|error| {
+            // A run that nobody will take up is over at once, rather than when its time in the queue is.
+            let ended = not_launched(run.clone(), error.to_string());
+            directory.write_result(&ended).err().map_or_else(|| internal(error), internal)
+        })?;
+        Ok(run)
+    }
+
+    fn existing(&self, directory: &RunDirectory, request: &pb::StartRequest) -> Result<pb::Run, Status> {
+        let run = self.view(directory).map_err(internal)?;
+        if run.request.as_ref() == Some(request) {
+            return Ok(run);
+        }
+        Err(Status::already_exists(format!("run {} exists and was asked to do something else", run.run_id)))
+    }
+
+    /// May this apply start now?
+    fn admit(&self, apply: &pb::Apply) -> Result<(), Status> {
+        if !self.paths.bundle_tree(&apply.bundle).is_dir() {
+            return Err(Status::not_found(format!("bundle {} is not on this host", apply.bundle)));
+        }
+        let Some(holder) = self.active(is_apply).map_err(internal)? else { return Ok(()) };
+        let message = format!("apply {} by {} is under way", holder.run_id, holder.user);
+        let busy = pb::Busy {
+            run_id: holder.run_id,
+            user: holder.user,
+            started_unix_ms: holder.started_unix_ms,
+            resource: holder.resource,
+        };
+        let details = busy.encode_to_vec().into();
+        Err(Status::with_details(tonic::Code::FailedPrecondition, message, details))
+    }
+
+    fn retain(&self) -> Result<(), run::Error> {
+        let finished = retention::finished(&self.paths, &self.boot_id, unix_ms(SystemTime::now()))?;
+        retention::execute(&retention::plan(finished, retention::KEEP))
+    }
+}
+
+#[tonic::async_trait]
+impl Runs for Service {
+    async fn start(&self, request: Request<pb::StartRequest>) -> Result<Response<pb::Run>, Status> {
+        let user = caller(&request)?;
+        let _alone = self.inner.starting.lock().await;
+        let inner = Arc::clone(&self.inner);
+        let run = blocking(move || inner.start(&user, request.into_inner())).await??;
+        let inner = Arc::clone(&self.inner);
+        // What cannot be removed now is tried again at the next start.
+        tokio::task::spawn_blocking(move || inner.retain().map_err(|error| tracing::warn!("{error}")));
+        Ok(Response::new(run))
+    }
+
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<pb::Event, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<pb::AttachRequest>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let user = caller(&request)?;
+        let pb::AttachRequest { run_id, offset } = request.into_inner();
+        let directory = self.inner.find_for(&run_id, &user)?;
+        let size = directory.events().metadata().map_or(0, |metadata| metadata.len());
+        if offset > size {
+            return Err(Status::out_of_range(format!("run {run_id} has only {size} bytes of events")));
+        }
+        let boot_id = self.inner.boot_id.clone();
+        let (to, events) = mpsc::channel(EVENTS_AHEAD);
+        tokio::spawn(async move {
+            if let Err(error) = run::follow::follow(&directory, offset, &boot_id, &to).await {
+                let _ = to.send(Err(error)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(events).map(|event| event.map_err(internal)))))
+    }
+
+    async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::Run>, Status> {
+        let inner = Arc::clone(&self.inner);
+        let run = blocking(move || {
+            let directory = inner.find(&request.get_ref().run_id)?;
+            let standing = directory.standing(&inner.boot_id, unix_ms(SystemTime::now()));
+            if let Standing::Queued | Standing::Active = standing.map_err(internal)? {
+                directory.request_cancel().map_err(internal)?;
+            }
+            inner.view(&directory).map_err(internal)
+        });
+        Ok(Response::new(run.await??))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Run>, Status> {
+        let user = caller(&request)?;
+        let inner = Arc::clone(&self.inner);
+        let run = blocking(move || {
+            let directory = inner.find_for(&request.get_ref().run_id, &user)?;
+            inner.view(&directory).map_err(internal)
+        });
+        Ok(Response::new(run.await??))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListReply>, Status> {
+        let user = caller(&request)?;
+        let limit = match request.get_ref().limit {
+            0 => LIST_DEFAULT,
+            limit => limit,
+        };
+        let inner = Arc::clone(&self.inner);
+        let mut runs = blocking(move || inner.runs().map_err(internal)).await??;
+        runs.retain(|run| may_see(&user, run));
+        runs.truncate(limit as usize);
+        Ok(Response::new(pb::ListReply { runs }))
+    }
+}
+
+/// Runs what waits for the disk away from the threads that serve connections.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
+}
+
+/// Who calls: put there by the listener, from the certificate.
+fn caller<T>(request: &Request<T>) -> Result<User, Status> {
+    let user = request.extensions().get::<User>().cloned();
+    user.ok_or_else(|| Status::unauthenticated("the caller is not known"))
+}
+
+fn check(request: &pb::StartRequest) -> Result<(), Status> {
+    let invalid = |why: &str| Err(Status::invalid_argument(why));
+    if !run::is_run_id(&request.run_id) {
+        return invalid("a run id is 1 to 64 characters of [a-z0-9-]");
+    }
+    match &request.what {
+        None => invalid("the request says neither apply nor command"),
+        Some(What::Command(command)) if command.argv.first().is_none_or(String::is_empty) => {
+            invalid("the command is empty")
+        }
+        Some(What::Apply(apply)) if !is_digest(&apply.bundle) => {
+            invalid("a bundle is named by 64 lower-case hex digits")
+        }
+        Some(What::Apply(apply)) if !is_word(&apply.environment) => {
+            invalid("an environment's name is made of letters, digits and _")
+        }
+        Some(What::Apply(apply)) if apply.tags.iter().any(|tag| tag.is_empty() || tag.contains(',')) => {
+            invalid("a tag is neither empty nor does it hold a comma")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn is_apply(run: &pb::Run) -> bool {
+    matches!(run.request.as_ref().and_then(|request| request.what.as_ref()), Some(What::Apply(_)))
+}
+
+fn is_over(run: &pb::Run) -> bool {
+    !matches!(run.state(), RunState::Queued | RunState::Preparing | RunState::Running)
+}
+
+fn may_see(user: &User, run: &pb::Run) -> bool {
+    user.role >= Role::Operator || !run.request.as_ref().is_some_and(|request| request.private)
+}
+
+fn not_launched(mut run: pb::Run, failure: String) -> pb::Run {
+    run.set_state(RunState::Failed);
+    run.finished_unix_ms = run.started_unix_ms;
+    run.summary = Some(pb::Summary { failure, ..pb::Summary::default() });
+    run
+}
+
+fn internal(error: run::Error) -> Status {
+    Status::internal(error.to_string())
+}

@@ -1,0 +1,160 @@
+//! Whom the agent talks to: TLS 1.3, no resumption, and a user's certificate that passes our own checks too.
+
+use std::sync::Arc;
+
+use proto::identity::{
+    certificate::{CertificateError, KeyDigest, UserCertificate},
+    tls,
+};
+use rustls::{
+    CertificateError as Refusal, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
+    server::{
+        NoServerSessionStorage, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+use crate::enrol::{EnrolError, candidate::Candidate, identity::Identity};
+
+/// The configuration of an enrolled host: HTTP/2 with users of its fleet.
+///
+/// # Errors
+/// Key or certificates cannot be used.
+pub fn enrolled(identity: &Identity) -> Result<ServerConfig, EnrolError> {
+    let trust = Trust::Fleet {
+        id: identity.fleet_id.clone(),
+        verifier: anchored_at(&identity.user_ca).map_err(EnrolError::crypto)?,
+    };
+    config(trust, identity.chain.clone(), identity.key.clone_key(), tls::ALPN_MAIN)
+}
+
+/// The configuration of a host that waits to be enrolled: `enrol/1` with users of the pinned CA that may enrol.
+///
+/// # Errors
+/// Key or certificate cannot be used.
+pub fn enrolling(candidate: &Candidate, user_ca_pin: KeyDigest) -> Result<ServerConfig, EnrolError> {
+    let chain = vec![candidate.certificate()?];
+    config(Trust::Pin(user_ca_pin), chain, candidate.private_key(), tls::ALPN_ENROL)
+}
+
+fn config(
+    trust: Trust,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[u8],
+) -> Result<ServerConfig, EnrolError> {
+    let provider = tls::provider();
+    let verifier = Arc::new(UserVerifier { trust, provider: Arc::clone(&provider) });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(tls::VERSIONS)
+        .map_err(EnrolError::crypto)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(EnrolError::crypto)?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    // A resumed session would bring an old certificate past its expiry: rustls does not verify it again.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+fn anchored_at(ca: &CertificateDer<'_>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone().into_owned())?;
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), tls::provider())
+        .build()
+        .map_err(|error| Error::General(error.to_string()))
+}
+
+/// Which CA's users may speak.
+#[derive(Debug)]
+enum Trust {
+    /// The CA whose key has this digest, shown by the client itself; admins and enrollers.
+    Pin(KeyDigest),
+    /// The CA of this fleet; every user. What each may do is decided per call.
+    Fleet { id: String, verifier: Arc<dyn ClientCertVerifier> },
+}
+
+impl Trust {
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match self {
+            Self::Pin(pin) => {
+                let pinned =
+                    |ca: &&CertificateDer<'_>| KeyDigest::of_certificate(ca).is_ok_and(|key| key == *pin);
+                let ca = above.iter().find(pinned).ok_or(Refusal::UnknownIssuer)?;
+                anchored_at(ca)?.verify_client_cert(leaf, &[], now)
+            }
+            Self::Fleet { verifier, .. } => verifier.verify_client_cert(leaf, &[], now),
+        }
+    }
+
+    fn check(&self, leaf: &CertificateDer<'_>) -> Result<(), CertificateError> {
+        let certificate = UserCertificate::read(leaf)?;
+        match self {
+            Self::Pin(_) if certificate.user.role.may_enrol() => Ok(()),
+            Self::Pin(_) => Err(CertificateError::Role),
+            Self::Fleet { id, .. } => certificate.check_fleet(id),
+        }
+    }
+}
+
+/// rustls's own verification, then ours.
+#[derive(Debug)]
+struct UserVerifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for UserVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.trust.verify(leaf, above, now)?;
+        self.trust.check(leaf).map_err(|error| Refusal::Other(OtherError(Arc::new(error))))?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.3 is the only version".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,332 @@
+//! Runs as a caller knows them: the service over a loopback connection, real supervisors, real processes.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use agent::{
+    paths::Paths,
+    run::{Launcher, RunDirectory},
+    serve::runs::Service,
+};
+use prost::Message;
+use proto::{
+    identity::{Role, User},
+    pb::{self, RunState, event::What, runs_client::RunsClient, runs_server::RunsServer, start_request},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint, Server},
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Host {
+    root: TempDir,
+    paths: Paths,
+    server: JoinHandle<()>,
+    client: RunsClient<Channel>,
+}
+
+impl Host {
+    async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        let (server, client) = serve(&paths, Role::Operator).await;
+        Self { root, paths, server, client }
+    }
+
+    /// What a restart of `agent serve` does to callers.
+    async fn restart(&mut self) {
+        self.server.abort();
+        (self.server, self.client) = serve(&self.paths, Role::Operator).await;
+    }
+
+    async fn command(&mut self, id: &str, script: &str) -> Result<pb::Run, Status> {
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        self.start(id, start_request::What::Command(pb::Command { argv })).await
+    }
+
+    async fn start(&mut self, id: &str, what: start_request::What) -> Result<pb::Run, Status> {
+        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: false };
+        self.client.start(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn get(&mut self, id: &str) -> pb::Run {
+        self.client.get(pb::GetRequest { run_id: id.into() }).await.unwrap().into_inner()
+    }
+
+    async fn events(&mut self, id: &str, offset: u64) -> Vec<pb::Event> {
+        self.events_until(id, offset, |_| false).await
+    }
+
+    /// The events up to the one that is enough, or all.
+    async fn events_until(
+        &mut self,
+        id: &str,
+        offset: u64,
+        enough: impl Fn(&pb::Event) -> bool,
+    ) -> Vec<pb::Event> {
+        let request = pb::AttachRequest { run_id: id.into(), offset };
+        let mut stream = self.client.attach(request).await.unwrap().into_inner();
+        let mut events = Vec::new();
+        while let Some(event) = timeout(LIMIT, stream.message()).await.expect("an event in time").unwrap() {
+            events.push(event);
+            if events.last().is_some_and(&enough) {
+                break;
+            }
+        }
+        events
+    }
+
+    fn bundle(&self) -> String {
+        let digest = "ab".repeat(32);
+        fs::create_dir_all(self.paths.bundle_tree(&digest).join("manifests")).unwrap();
+        digest
+    }
+}
+
+async fn serve(paths: &Paths, role: Role) -> (JoinHandle<()>, RunsClient<Channel>) {
+    let launcher = Launcher::Direct { agent: PathBuf::from(env!("CARGO_BIN_EXE_agent")) };
+    let service = Service::new(paths.clone(), launcher).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let known = move |mut request: Request<()>| {
+        request.extensions_mut().insert(User { name: "alice".into(), role });
+        Ok::<_, Status>(request)
+    };
+    let server = Server::builder().add_service(RunsServer::with_interceptor(service, known));
+    let server = tokio::spawn(async move {
+        server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+    });
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    (server, RunsClient::new(channel))
+}
+
+fn output(events: &[pb::Event], wanted: u32) -> String {
+    let bytes = events.iter().filter_map(|event| match &event.what {
+        Some(What::Output(output)) if output.fd == wanted => Some(output.data.clone()),
+        _ => None,
+    });
+    String::from_utf8(bytes.flatten().collect()).unwrap()
+}
+
+fn summary(events: &[pb::Event]) -> &pb::Summary {
+    match events.last().and_then(|event| event.what.as_ref()) {
+        Some(What::Summary(summary)) => summary,
+        other => panic!("the last event is {other:?}"),
+    }
+}
+
+fn states(events: &[pb::Event]) -> Vec<RunState> {
+    let states = events.iter().filter_map(|event| match event.what {
+        Some(What::State(state)) => RunState::try_from(state).ok(),
+        _ => None,
+    });
+    states.collect()
+}
+
+fn has_output(event: &pb::Event) -> bool {
+    matches!(event.what, Some(What::Output(_)))
+}
+
+/// The process that a script named by `echo $$`.
+fn named_process(events: &[pb::Event]) -> procfs::process::Process {
+    let pid = output(events, 1).lines().next().unwrap().parse().unwrap();
+    procfs::process::Process::new(pid).unwrap()
+}
+
+fn is_running(process: &procfs::process::Process) -> bool {
+    process.stat().is_ok_and(|stat| stat.state != 'Z')
+}
+
+#[tokio::test]
+async fn a_command_yields_its_output_and_exit_code() {
+    let mut host = Host::new().await;
+    host.command("r-1", "echo out; echo err >&2; exit 3").await.unwrap();
+    let events = host.events("r-1", 0).await;
+    assert_eq!((output(&events, 1).as_str(), output(&events, 2).as_str()), ("out\n", "err\n"));
+    assert_eq!(states(&events), [RunState::Preparing, RunState::Running, RunState::Failed]);
+    assert_eq!((summary(&events).exit_code, summary(&events).failure.as_str()), (3, "/bin/sh exited with 3"));
+    let run = host.get("r-1").await;
+    assert_eq!((run.state(), run.user.as_str()), (RunState::Failed, "alice"));
+    assert!(run.finished_unix_ms >= run.started_unix_ms);
+    assert_eq!(run.summary.as_ref(), Some(summary(&events)));
+}
+
+#[tokio::test]
+async fn a_killed_command_and_one_that_is_not_there_have_the_shells_exit_codes() {
+    let mut host = Host::new().await;
+    host.command("r-1", "kill -9 $$").await.unwrap();
+    assert_eq!(summary(&host.events("r-1", 0).await).exit_code, 137);
+    let argv = vec!["/no/such/program".to_owned()];
+    host.start("r-2", start_request::What::Command(pb::Command { argv })).await.unwrap();
+    let events = host.events("r-2", 0).await;
+    assert_eq!(summary(&events).exit_code, 127);
+    assert!(summary(&events).failure.contains("/no/such/program"));
+}
+
+#[tokio::test]
+async fn any_offset_replays_exactly_what_came_after() {
+    let mut host = Host::new().await;
+    host.command("r-1", "for n in 1 2 3 4 5; do echo $n; done").await.unwrap();
+    let whole = host.events("r-1", 0).await;
+    for (n, event) in whole.iter().enumerate().take(whole.len() - 1) {
+        assert_eq!(host.events("r-1", event.next_offset).await, whole[n + 1..]);
+    }
+    let past = pb::AttachRequest { run_id: "r-1".into(), offset: 1 << 40 };
+    assert_eq!(host.client.attach(past).await.unwrap_err().code(), Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn starting_twice_runs_once() {
+    let mut host = Host::new().await;
+    let mark = host.root.path().join("mark");
+    let script = format!("echo once >> {}", mark.display());
+    host.command("r-1", &script).await.unwrap();
+    host.events("r-1", 0).await;
+    assert_eq!(host.command("r-1", &script).await.unwrap().state(), RunState::Succeeded);
+    assert_eq!(host.command("r-1", "true").await.unwrap_err().code(), Code::AlreadyExists);
+    assert_eq!(fs::read_to_string(mark).unwrap(), "once\n");
+}
+
+#[tokio::test]
+async fn cancel_leaves_no_process_behind_not_even_one_in_its_own_session() {
+    let mut host = Host::new().await;
+    host.command("r-1", "setsid sh -c 'echo $$; exec sleep 1000' & wait").await.unwrap();
+    let seen = host.events_until("r-1", 0, has_output).await;
+    let sleep = named_process(&seen);
+    assert!(is_running(&sleep));
+    host.client.cancel(pb::CancelRequest { run_id: "r-1".into() }).await.unwrap();
+    let rest = host.events("r-1", seen.last().unwrap().next_offset).await;
+    assert_eq!(states(&rest), [RunState::Cancelled]);
+    assert!(!is_running(&sleep));
+    let run = host.get("r-1").await;
+    assert_eq!((run.state(), run.summary.unwrap().exit_code), (RunState::Cancelled, 143));
+}
+
+#[tokio::test]
+async fn who_does_not_hear_term_is_killed_after_the_grace() {
+    let mut host = Host::new().await;
+    host.command("r-1", "trap '' TERM; echo $$; while :; do sleep 1000; done").await.unwrap();
+    let seen = host.events_until("r-1", 0, has_output).await;
+    let deaf = named_process(&seen);
+    host.client.cancel(pb::CancelRequest { run_id: "r-1".into() }).await.unwrap();
+    assert_eq!(states(&host.events("r-1", seen.last().unwrap().next_offset).await), [RunState::Cancelled]);
+    assert!(!is_running(&deaf));
+}
+
+#[tokio::test]
+async fn a_restart_of_serve_loses_nothing() {
+    let mut host = Host::new().await;
+    let go = host.root.path().join("go");
+    let fifo = Command::new("mkfifo").arg(&go).status().unwrap();
+    assert!(fifo.success());
+    host.command("r-1", &format!("echo before; cat {}; echo after", go.display())).await.unwrap();
+    let seen = host.events_until("r-1", 0, has_output).await;
+    host.restart().await;
+    assert_eq!(host.get("r-1").await.state(), RunState::Running);
+    tokio::task::spawn_blocking(move || fs::write(go, "while away\n").unwrap()).await.unwrap();
+    let rest = host.events("r-1", seen.last().unwrap().next_offset).await;
+    assert_eq!(output(&rest, 1), "while away\nafter\n");
+    assert_eq!(host.get("r-1").await.state(), RunState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
+    // One write, so that both ids come in one event.
+    const SCRIPT: &str = "echo $PPID $$; exec sleep 1000";
+    let mut host = Host::new().await;
+    host.command("r-1", SCRIPT).await.unwrap();
+    let seen = host.events_until("r-1", 0, has_output).await;
+    let pids: Vec<i32> = output(&seen, 1).split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2);
+    for pid in &pids {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    let rest = host.events("r-1", seen.last().unwrap().next_offset).await;
+    assert_eq!(states(&rest), [RunState::Interrupted]);
+    let again = host.command("r-1", SCRIPT).await.unwrap();
+    assert_eq!(again.state(), RunState::Interrupted);
+    assert!(again.summary.unwrap().failure.contains("supervisor"));
+    let agent = env!("CARGO_BIN_EXE_agent");
+    let refused = Command::new(agent).args(["run", "r-1", "--root"]).arg(host.root.path()).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot start"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_second_apply_is_told_who_holds_the_host() {
+    let mut host = Host::new().await;
+    let apply = pb::Apply { bundle: host.bundle(), environment: "production".into(), ..pb::Apply::default() };
+    // An apply that some supervisor has taken up, as far as anyone can see.
+    let run = pb::Run {
+        run_id: "r-1".into(),
+        user: "bob".into(),
+        started_unix_ms: 77,
+        request: Some(pb::StartRequest {
+            run_id: "r-1".into(),
+            what: Some(start_request::What::Apply(apply.clone())),
+            private: false,
+        }),
+        ..pb::Run::default()
+    };
+    let intent = agent::run::directory::Intent { run: Some(run), boot_id: agent::run::boot_id().unwrap() };
+    let directory = RunDirectory::create(&host.paths, "r-1", &intent).unwrap();
+    let held = directory.hold().unwrap();
+    let refused = host.start("r-2", start_request::What::Apply(apply.clone())).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let busy = pb::Busy::decode(refused.details()).unwrap();
+    assert_eq!((busy.run_id.as_str(), busy.user.as_str(), busy.started_unix_ms), ("r-1", "bob", 77));
+    host.command("r-3", "true").await.unwrap();
+    assert_eq!(summary(&host.events("r-3", 0).await).exit_code, 0);
+    drop(held);
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_before_anything_is_made() {
+    let mut host = Host::new().await;
+    let bundle = host.bundle();
+    let apply = |bundle: &str, environment: &str| {
+        let (bundle, environment) = (bundle.to_owned(), environment.to_owned());
+        start_request::What::Apply(pb::Apply { bundle, environment, ..pb::Apply::default() })
+    };
+    let cases = [
+        (host.command("../r", "true").await, Code::InvalidArgument),
+        (host.command("-rf", "true").await, Code::InvalidArgument),
+        (host.start("r-1", apply("../../etc", "production")).await, Code::InvalidArgument),
+        (host.start("r-1", apply(&bundle, "a-b")).await, Code::InvalidArgument),
+        (host.start("r-1", apply(&"cd".repeat(32), "production")).await, Code::NotFound),
+        (
+            host.start("r-1", start_request::What::Command(pb::Command::default())).await,
+            Code::InvalidArgument,
+        ),
+    ];
+    for (result, code) in cases {
+        assert_eq!(result.unwrap_err().code(), code);
+    }
+    assert!(RunDirectory::all(&host.paths).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn readers_do_not_see_private_runs() {
+    let mut host = Host::new().await;
+    let command = |script: &str| {
+        start_request::What::Command(pb::Command { argv: vec!["/bin/sh".into(), "-c".into(), script.into()] })
+    };
+    let request =
+        pb::StartRequest { run_id: "r-1".into(), what: Some(command("echo secret")), private: true };
+    host.client.start(request).await.unwrap();
+    host.start("r-2", command("true")).await.unwrap();
+    host.events("r-1", 0).await;
+    host.events("r-2", 0).await;
+    let (server, mut reader) = serve(&host.paths, Role::Reader).await;
+    let ids = |reply: pb::ListReply| reply.runs.into_iter().map(|run| run.run_id).collect::<Vec<_>>();
+    assert_eq!(ids(reader.list(pb::ListRequest::default()).await.unwrap().into_inner()), ["r-2"]);
+    assert_eq!(host.client.list(pb::ListRequest::default()).await.unwrap().into_inner().runs.len(), 2);
+    let get = reader.get(pb::GetRequest { run_id: "r-1".into() }).await.unwrap_err();
+    let attach = reader.attach(pb::AttachRequest { run_id: "r-1".into(), offset: 0 }).await.unwrap_err();
+    assert_eq!((get.code(), attach.code()), (Code::NotFound, Code::NotFound));
+    server.abort();
+}

@@ -1,0 +1,234 @@
+//! Mistakes in a bundle that can be found before any host is touched.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::Bundle;
+use crate::error::{Error, Result};
+
+/// `modules/` is what others wrote; it is checked too unless that would take long.
+const MOST_VENDORED_FILES: usize = 500;
+
+/// Checks that the bundle is a control repository and knows `role`. Roles are the classes of a module named `role`; a tree
+/// without such a module may describe its roles in another way and passes.
+///
+/// # Errors
+/// No `manifests/site.pp`, or no class `role::<role>`; the roles that exist are listed.
+pub fn check(bundle: &Bundle, role: &str) -> Result<()> {
+    if bundle.file("manifests/site.pp").is_none() {
+        return Err(Error::invalid("the bundle has no manifests/site.pp")
+            .hint("`path` under [bundle] names the root of a Puppet control repository"));
+    }
+    let Some(roles) = roles(bundle)? else { return Ok(()) };
+    if roles.contains(role) {
+        return Ok(());
+    }
+    let mut error =
+        Error::invalid(format!("the bundle has no role `{role}`: no module has the class role::{role}"));
+    if let Some(nearest) = nearest(role, &roles) {
+        error = error.hint(format!("did you mean `{nearest}`?"));
+    }
+    let listed: Vec<&str> = roles.iter().map(String::as_str).collect();
+    Err(error.hint(format!("roles in the bundle: {}", listed.join(", "))))
+}
+
+/// The roles that the bundle describes; `None` if it has no module named `role`.
+///
+/// # Errors
+/// `environment.conf` cannot be read.
+pub fn roles(bundle: &Bundle) -> Result<Option<BTreeSet<String>>> {
+    let configuration = bundle.text("environment.conf")?.unwrap_or_default();
+    let modules: Vec<String> =
+        module_directories(&configuration).iter().map(|directory| format!("{directory}/role/")).collect();
+    let in_module =
+        |path: &str| modules.iter().find_map(|module| path.strip_prefix(module).map(str::to_owned));
+    let files: Vec<String> = bundle.manifest().files().filter_map(|(path, _, _)| in_module(path)).collect();
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let classes = files.iter().filter_map(|file| file.strip_prefix("manifests/")?.strip_suffix(".pp"));
+    Ok(Some(classes.filter(|class| *class != "init").map(|class| class.replace('/', "::")).collect()))
+}
+
+/// The bundle's own directories in `modulepath` of `environment.conf`; `$basemodulepath` and absolute ones are the host's.
+fn module_directories(configuration: &str) -> Vec<String> {
+    let value = configuration.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "modulepath").then(|| value.trim())
+    });
+    value
+        .unwrap_or("modules")
+        .split(':')
+        .map(|directory| directory.trim().trim_start_matches("./").trim_end_matches('/'))
+        .filter(|directory| !directory.is_empty() && !directory.starts_with(['/', '$']))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn nearest<'r>(role: &str, roles: &'r BTreeSet<String>) -> Option<&'r str> {
+    let nearest = roles.iter().min_by_key(|known| distance(role, known))?;
+    (distance(role, nearest) <= 1 + role.len() / 3).then_some(nearest)
+}
+
+/// Levenshtein's distance: how many letters to insert, delete or replace.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The `.pp` files that `puppet parser validate` should see, by their path in the bundle. Plans are left out: the validator
+/// takes them only with `--tasks`.
+pub fn puppet_files(bundle: &Bundle) -> Vec<&str> {
+    let is_plan = |path: &str| path.split('/').any(|name| name == "plans");
+    let paths = bundle.manifest().files().map(|(path, _, _)| path);
+    let (vendored, own): (Vec<&str>, Vec<&str>) = paths
+        .filter(|path| path.ends_with(".pp") && !is_plan(path))
+        .partition(|path| path.starts_with("modules/"));
+    let vendored = if vendored.len() <= MOST_VENDORED_FILES { vendored } else { Vec::new() };
+    own.into_iter().chain(vendored).collect()
+}
+
+/// What `puppet parser validate` complained about, as one error with a line for each complaint; `None` if there is none.
+/// The form `<what> (file: <path>, line: <n>, column: <n>)` is that of Puppet 6 to 8.
+pub fn parser_errors(bundle: &Bundle, output: &str) -> Option<Error> {
+    let output = without_colours(output);
+    let complaints: Vec<String> = output
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Error: "))
+        .filter(|line| !line.starts_with("Try 'puppet help"))
+        .map(|line| complaint(bundle, line))
+        .collect();
+    (!complaints.is_empty())
+        .then(|| Error::invalid(format!("the Puppet code is not valid:\n  {}", complaints.join("\n  "))))
+}
+
+fn complaint(bundle: &Bundle, line: &str) -> String {
+    // "Could not parse for environment production: Syntax error …" says nothing with its first half.
+    let line = line
+        .strip_prefix("Could not parse for environment ")
+        .and_then(|rest| rest.split_once(": "))
+        .map_or(line, |(_, what)| what);
+    let Some((what, place)) = line.rsplit_once(" (file: ") else { return line.to_owned() };
+    let place = place.trim_end_matches(')');
+    let (file, place) = place.split_once(", ").unwrap_or((place, ""));
+    let path = bundle
+        .manifest()
+        .files()
+        .map(|(path, _, _)| path)
+        .find(|path| bundle.file(path) == Some(Path::new(file)));
+    let number = place.strip_prefix("line: ").and_then(|rest| rest.split(',').next());
+    let at = number.map_or_else(String::new, |number| format!(":{number}"));
+    format!("{}{at}: {what}", path.unwrap_or(file))
+}
+
+/// Drops the escape sequences `ESC [ … m` that Puppet colours its errors with.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::SystemTime};
+
+    use super::*;
+    use crate::bundle::source::from_working_tree;
+
+    fn bundle(files: &[(&str, &str)]) -> (tempfile::TempDir, Bundle) {
+        let temp = tempfile::tempdir().expect("a directory");
+        for (path, text) in files {
+            let path = temp.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+            fs::write(path, text).expect("a file");
+        }
+        let bundle = from_working_tree(temp.path(), None, SystemTime::now()).expect("a bundle");
+        (temp, bundle)
+    }
+
+    const CONTROL_REPOSITORY: [(&str, &str); 6] = [
+        ("environment.conf", "# where\nmodulepath = site:./vendor/:$basemodulepath:/etc/puppet/modules\n"),
+        ("manifests/site.pp", "include role\n"),
+        ("site/role/manifests/init.pp", "class role {}\n"),
+        ("site/role/manifests/db.pp", "class role::db {}\n"),
+        ("site/role/manifests/web/edge.pp", "class role::web::edge {}\n"),
+        ("modules/role/manifests/other.pp", "class role::other {} # not on the modulepath\n"),
+    ];
+
+    #[test]
+    fn an_unknown_role_is_answered_with_those_that_exist() {
+        let (_temp, bundle) = bundle(&CONTROL_REPOSITORY);
+        assert!(check(&bundle, "db").is_ok());
+        assert!(check(&bundle, "web::edge").is_ok());
+        let error = check(&bundle, "dbb").expect_err("no such role");
+        assert_eq!(error.to_string(), "the bundle has no role `dbb`: no module has the class role::dbb");
+        assert_eq!(error.hints(), ["did you mean `db`?", "roles in the bundle: db, web::edge"]);
+        assert_eq!(check(&bundle, "kafka").expect_err("no such role").hints().len(), 1);
+    }
+
+    #[test]
+    fn a_tree_without_site_pp_or_roles() {
+        let (_temp, other) = bundle(&[("README.md", "")]);
+        assert_eq!(
+            check(&other, "db").expect_err("no code").to_string(),
+            "the bundle has no manifests/site.pp"
+        );
+        let (_temp, without_roles) = bundle(&[("manifests/site.pp", "")]);
+        assert!(check(&without_roles, "anything").is_ok());
+    }
+
+    #[test]
+    fn parser_errors_name_files_of_the_bundle() {
+        let (_temp, bundle) = bundle(&CONTROL_REPOSITORY);
+        let site = bundle.file("manifests/site.pp").expect("a file").display().to_string();
+        let output = format!(
+            "\u{1b}[1;31mError: Could not parse for environment production: Syntax error at '}}' (file: {site}, line: 3, column: 1)\u{1b}[0m\n\
+             Error: Could not parse for environment production: Illegal variable name (file: /elsewhere.pp, line: 1)\n\
+             Error: Try 'puppet help parser validate' for usage\n"
+        );
+        let error = parser_errors(&bundle, &output).expect("two errors");
+        assert_eq!(
+            error.to_string(),
+            "the Puppet code is not valid:\n  manifests/site.pp:3: Syntax error at '}'\n  /elsewhere.pp:1: Illegal variable name"
+        );
+        assert!(parser_errors(&bundle, "Warning: something\n").is_none());
+    }
+
+    #[test]
+    fn own_code_is_validated_and_plans_are_not() {
+        let (_temp, bundle) = bundle(&[
+            ("manifests/site.pp", ""),
+            ("modules/a/plans/x.pp", "#"),
+            ("modules/a/manifests/init.pp", "class a {}"),
+            ("a.rb", ""),
+        ]);
+        let files = puppet_files(&bundle);
+        assert_eq!(files.len(), 2);
+        assert!(files[0].ends_with("manifests/site.pp") && files[1].ends_with("modules/a/manifests/init.pp"));
+    }
+
+    #[test]
+    fn distance_counts_edits() {
+        for (a, b, edits) in [
+            ("", "", 0),
+            ("db", "db", 0),
+            ("dbb", "db", 1),
+            ("web", "bew", 2),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(a, b), edits, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Sends a bundle to one host: what it lacks, and nothing else.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::File,
+    io::{self, Write},
+    mem,
+    path::PathBuf,
+};
+
+use proto::{
+    bundle::{Blob, CHUNK_BYTES, Digest, MAX_MANIFEST_BYTES, PackError, pack},
+    pb::{self, bundles_client::BundlesClient, upload_request::Part},
+};
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, transport::Channel};
+
+use super::Bundle;
+use crate::error::{Error, Kind, Result};
+
+/// Pieces between compression and the network: 2 MiB.
+const PIECES_AHEAD: usize = 8;
+
+/// What a push came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Bytes sent for blobs and manifest, compressed.
+    pub sent_bytes: u64,
+    /// Bytes in all files of the bundle.
+    pub total_bytes: u64,
+    /// Blobs that the host lacked.
+    pub blobs_sent: usize,
+    /// Files of the bundle.
+    pub files: usize,
+    /// The host had the whole bundle.
+    pub already_there: bool,
+    /// Older bundles that the host removed for this one.
+    pub removed: Vec<String>,
+}
+
+impl fmt::Display for Pushed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sent {} of {}", Bytes(self.sent_bytes), Bytes(self.total_bytes))
+    }
+}
+
+/// A number of bytes for people: two digits or more, powers of 1000.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut value = self.0 as f64;
+        let mut units = ["B", "kB", "MB", "GB"].into_iter();
+        let mut unit = units.next().unwrap_or_default();
+        while value >= 999.5 {
+            let Some(next) = units.next() else { break };
+            (value, unit) = (value / 1000.0, next);
+        }
+        let decimals = usize::from(value < 9.95 && unit != "B");
+        write!(f, "{value:.decimals$} {unit}")
+    }
+}
+
+/// Pushes `bundle` over `channel`. An unchanged bundle costs one small message; a host that lost track of the offer (restarted, or
+/// cleaned up) gets a second one.
+///
+/// # Errors
+/// A file changed while it was sent, or the host refused or could not be reached.
+pub async fn push(channel: Channel, bundle: &Bundle) -> Result<Pushed> {
+    let mut client = BundlesClient::new(channel).max_decoding_message_size(MAX_MANIFEST_BYTES);
+    match attempt(&mut client, bundle).await {
+        Err(Failure::Status(status)) if status.code() == Code::Aborted => attempt(&mut client, bundle).await,
+        other => other,
+    }
+    .map_err(|failure| match failure {
+        Failure::Own(error) => error,
+        Failure::Status(status) => refused(&status),
+    })
+}
+
+/// Why an attempt failed: over here, or by what the host answered.
+enum Failure {
+    Own(Error),
+    Status(Status),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+async fn attempt(
+    client: &mut BundlesClient<Channel>,
+    bundle: &Bundle,
+) -> std::result::Result<Pushed, Failure> {
+    let mut pushed = Pushed {
+        total_bytes: bundle.total_bytes(),
+        files: bundle.manifest().files().count(),
+        ..Pushed::default()
+    };
+    let mut offer = pb::OfferRequest {
+        digest: bundle.digest().to_string(),
+        manifest: Vec::new(),
+        provenance: Some(bundle.provenance().clone().into()),
+    };
+    let mut answer = client.offer(offer.clone()).await?.into_inner();
+    if answer.manifest_wanted {
+        offer.manifest = bundle.manifest().encode();
+        pushed.sent_bytes += offer.manifest.len() as u64;
+        answer = client.offer(offer).await?.into_inner();
+    }
+    if answer.present {
+        pushed.already_there = true;
+        return Ok(pushed);
+    }
+    let wanted = wanted(bundle, &answer.missing).map_err(Failure::Own)?;
+    pushed.blobs_sent = wanted.len();
+    upload(client, bundle, wanted, pushed).await
+}
+
+/// A blob and where it lies.
+type Source = (Blob, PathBuf);
+
+/// Looks up what the host asked for.
+fn wanted(bundle: &Bundle, missing: &[Vec<u8>]) -> Result<Vec<Source>> {
+    let known: HashMap<Digest, Blob> =
+        bundle.manifest().blobs().into_iter().map(|blob| (blob.digest, blob)).collect();
+    let source = |bytes: &Vec<u8>| {
+        let blob = known.get(&Digest::try_from(bytes.as_slice()).ok()?)?;
+        Some((*blob, bundle.blob_path(blob)?.to_owned()))
+    };
+    let sources: Option<Vec<Source>> = missing.iter().map(source).collect();
+    sources.ok_or_else(|| Error::new(Kind::RunFailed, "the host asked for a file that is not in the bundle"))
+}
+
+/// Packs on a blocking thread into a bounded channel, so that reading and compressing go on while the network is busy.
+async fn upload(
+    client: &mut BundlesClient<Channel>,
+    bundle: &Bundle,
+    wanted: Vec<Source>,
+    mut pushed: Pushed,
+) -> std::result::Result<Pushed, Failure> {
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    let header = Part::Header(pb::UploadHeader { digest: bundle.digest().to_string() });
+    let digest_paths: HashMap<Digest, String> =
+        bundle.manifest().files().map(|(path, _, blob)| (blob.digest, path.to_owned())).collect();
+    let packing = spawn_blocking(move || {
+        let out = Pieces { sender, piece: Vec::with_capacity(CHUNK_BYTES), sent: 0 };
+        out.send(header).map_err(PackError::Write)?;
+        let blobs: Vec<Blob> = wanted.iter().map(|(blob, _)| *blob).collect();
+        let mut paths = wanted.into_iter().map(|(_, path)| path);
+        let open = |_: &Blob| File::open(paths.next().expect("one path for each blob, in the same order"));
+        pack(&blobs, open, out).map(|out| out.sent)
+    });
+    let reply = client.upload(ReceiverStream::new(receiver)).await;
+    match packing.await.expect("packing does not panic") {
+        Ok(sent) => pushed.sent_bytes += sent,
+        Err(PackError::Write(_)) => {} // The host hung up, and its reply says why.
+        Err(PackError::Read { digest, source }) => {
+            return Err(Failure::Own(Error::invalid(format!(
+                "cannot read `{}`: {source}",
+                digest_paths[&digest]
+            ))));
+        }
+        Err(PackError::Changed { digest }) => {
+            let path = &digest_paths[&digest];
+            return Err(Failure::Own(
+                Error::invalid(format!("`{path}` changed while it was pushed")).hint("push again"),
+            ));
+        }
+    }
+    pushed.removed = reply?.into_inner().removed;
+    Ok(pushed)
+}
+
+/// Cuts the stream into messages.
+struct Pieces {
+    sender: mpsc::Sender<pb::UploadRequest>,
+    piece: Vec<u8>,
+    sent: u64,
+}
+
+impl Pieces {
+    fn send(&self, part: Part) -> io::Result<()> {
+        let request = pb::UploadRequest { part: Some(part) };
+        self.sender.blocking_send(request).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(CHUNK_BYTES - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == CHUNK_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = mem::replace(&mut self.piece, Vec::with_capacity(CHUNK_BYTES));
+        self.sent += piece.len() as u64;
+        self.send(Part::Data(piece))
+    }
+}
+
+fn refused(status: &Status) -> Error {
+    let message = format!("the bundle was not taken: {}", status.message());
+    match status.code() {
+        Code::InvalidArgument => Error::invalid(message),
+        Code::ResourceExhausted => {
+            Error::new(Kind::RunFailed, message).hint("free space on the host and push again")
+        }
+        Code::PermissionDenied => Error::unreachable(message).hint("pushing needs the role operator"),
+        _ => Error::unreachable(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (7, "7 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (9_949, "9.9 kB"),
+            (9_950, "10 kB"),
+            (14_321, "14 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.0 MB"),
+            (3_100_000, "3.1 MB"),
+            (5_000_000_000_000, "5000 GB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+    }
+}

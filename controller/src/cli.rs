@@ -1,0 +1,279 @@
+//! What was typed: clap types only. What it means is [`crate::context`]'s and the commands' business.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or bundle invalid (nothing was touched) · \
+3 a host could not be reached or proved · 4 busy · 5 cancelled or interrupted · 10 --noop found pending changes";
+
+/// One command from a role and a git revision to a running, configured, recorded host.
+#[derive(Debug, Parser)]
+#[command(name = "ctl", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// Configuration file [default: magpie.toml here or in a parent directory]
+    #[arg(long, global = true, value_name = "FILE", env = "MAGPIE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Speak as this user of the CA directory [default: the only one]
+    #[arg(long, global = true, value_name = "NAME", env = "MAGPIE_USER")]
+    pub user: Option<String>,
+    /// Format of the data on standard output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON object a line, versioned
+    Json,
+}
+
+/// One variant a verb.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a fleet: magpie.toml with comments, CA directory, first admin certificate
+    Init(Init),
+    /// Build the image that hosts boot from, with the agent and Puppet inside
+    Bake,
+    /// From a role to a running, configured host: launch, enrol, push, apply
+    Provision(Provision),
+    /// List the fleet's hosts
+    Hosts,
+    /// Ask hosts how they are
+    Status(Targets),
+    /// Push the bundle to hosts and apply it
+    Apply(Apply),
+    /// Run a command on hosts
+    Run(Run),
+    /// List recent runs on hosts
+    Runs(Targets),
+    /// Follow a run again, from its beginning
+    Attach(RunId),
+    /// End a run and everything it started
+    Cancel(RunId),
+    /// Who used the CPU and the memory: the flight record, as ps would have printed it
+    CpuLog(CpuLog),
+    /// Shut hosts down and keep their disks
+    Stop(Names),
+    /// Boot stopped hosts
+    Start(Names),
+    /// End hosts and remove all that they were
+    Destroy(Names),
+    /// Look at the bundle without sending it
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Issue certificates for people and CI
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Print a shell completion script
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `ctl init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Name of the fleet [default: name of this directory]
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// `ctl provision`
+#[derive(Debug, Args)]
+pub struct Provision {
+    /// Role of the hosts, as in magpie.toml
+    #[arg(long)]
+    pub role: String,
+    /// How many hosts
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub count: u16,
+    /// Memory limit, such as 613M or 2G [default: the role's]
+    #[arg(long, value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Which Puppet code
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// Which Puppet code.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// Git revision of the Puppet code [default: the working tree as it is]
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+}
+
+/// Some hosts, by name or by role.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// Hosts by name or id [default: all that run]
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<String>,
+    /// All running hosts of a role
+    #[arg(long, conflicts_with = "hosts")]
+    pub role: Option<String>,
+}
+
+/// `ctl apply`
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Which hosts
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub noop: bool,
+    /// Only resources with one of these tags
+    #[arg(long, value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// Which Puppet code
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// `ctl run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Host by name or id
+    #[arg(value_name = "HOST", required_unless_present = "role", conflicts_with = "role")]
+    pub host: Option<String>,
+    /// All running hosts of a role
+    #[arg(long)]
+    pub role: Option<String>,
+    /// Keep the command and its output from users with the role reader
+    #[arg(long)]
+    pub private: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// A run, by its id.
+#[derive(Debug, Args)]
+pub struct RunId {
+    /// Id of the run, such as db-1-x7k2m9
+    #[arg(value_name = "RUN")]
+    pub run: String,
+}
+
+/// Some hosts, by name, at least one.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// Hosts by name or id
+    #[arg(value_name = "HOST", required = true)]
+    pub hosts: Vec<String>,
+}
+
+/// `ctl cpu-log`
+#[derive(Debug, Args)]
+pub struct CpuLog {
+    /// Host by name or id
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Begin this long ago or at this time: 5m, 2h, "2026-07-13 00:12", RFC 3339
+    #[arg(long, default_value = "1m")]
+    pub since: String,
+    /// End this long ago or at this time [default: now]
+    #[arg(long, conflicts_with = "follow")]
+    pub until: Option<String>,
+    /// Go on with new samples as they are taken
+    #[arg(long)]
+    pub follow: bool,
+    /// At most this many processes a sample
+    #[arg(long, default_value_t = 10)]
+    pub top: usize,
+    /// Order within a sample
+    #[arg(long, value_enum, default_value_t = Sort::Cpu)]
+    pub sort: Sort,
+}
+
+/// What the biggest process of a sample is big in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// CPU time since the sample before
+    Cpu,
+    /// Resident memory
+    Memory,
+}
+
+/// `ctl bundle …`
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Build and check the bundle; print its digest
+    Build(Source),
+    /// List what is in the bundle
+    Show(Source),
+}
+
+/// `ctl user …`
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Issue a certificate of 12 hours; needs the fleet's user CA key
+    Issue(UserIssue),
+}
+
+/// `ctl user issue`
+#[derive(Debug, Args)]
+pub struct UserIssue {
+    /// Name of the person or job
+    pub name: String,
+    /// What they may do
+    #[arg(long, value_enum, default_value_t = UserRole::Operator)]
+    pub role: UserRole,
+}
+
+/// Roles in certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UserRole {
+    /// Everything
+    Admin,
+    /// Push, apply, run, cancel
+    Operator,
+    /// Look
+    Reader,
+    /// Enrol new hosts and nothing else
+    Enroller,
+}
+
+/// Parses `613M`, `2G`, `1048576` into bytes; suffixes are powers of 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size such as 613M or 2G");
+    let (digits, shift) = match text.trim_end_matches("iB").trim_end_matches('B') {
+        t if t.ends_with(['K', 'k']) => (&t[..t.len() - 1], 10),
+        t if t.ends_with(['M', 'm']) => (&t[..t.len() - 1], 20),
+        t if t.ends_with(['G', 'g']) => (&t[..t.len() - 1], 30),
+        t => (t, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(parse_size("613M"), Ok(613 << 20));
+        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        assert_eq!(parse_size("4096"), Ok(4096));
+        for wrong in ["", "0", "-1M", "1.5G", "M", "99999999999G", "ten"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,180 @@
+//! The TLS side of both kinds of connection, and what its failures mean to a user.
+
+use std::{io, sync::Arc, time::Duration};
+
+use proto::identity::{names, tls};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, Error as TlsError, client::WantsClientCert,
+    pki_types::ServerName,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    error::{Error, Result},
+    pki::{Credentials, Fleet},
+};
+
+/// How long a host may take for the handshake, and then for its first word.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which conversation the connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Main,
+    Enrol,
+}
+
+impl Purpose {
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Main => tls::ALPN_MAIN,
+            Self::Enrol => tls::ALPN_ENROL,
+        }
+    }
+}
+
+/// The part of the configuration before the question whom to trust.
+pub(super) fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
+    ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(tls::VERSIONS)
+        .map_err(invalid)
+}
+
+/// The part after it: who we are, and what we came for.
+pub(super) fn finish(
+    builder: rustls::ConfigBuilder<ClientConfig, WantsClientCert>,
+    credentials: Credentials,
+    purpose: Purpose,
+) -> Result<ClientConfig> {
+    let mut config = builder.with_client_auth_cert(credentials.chain, credentials.key).map_err(invalid)?;
+    config.alpn_protocols = vec![purpose.alpn().to_vec()];
+    // A resumed session would carry over what was checked at another time.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+/// The name that a host must prove.
+pub(super) fn server_name(fleet: &Fleet, host_id: &str) -> Result<ServerName<'static>> {
+    ServerName::try_from(names::host(host_id, fleet.id()))
+        .map_err(|_| Error::invalid(format!("{host_id:?} cannot be a host's id in a certificate")))
+}
+
+/// Shakes hands with a host; [`explain`] says what a failure means.
+pub(super) async fn handshake<IO>(
+    stream: IO,
+    config: ClientConfig,
+    name: ServerName<'static>,
+) -> io::Result<TlsStream<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let offered = config.alpn_protocols.clone();
+    let stream = within(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
+    if stream.get_ref().1.alpn_protocol() != offered.first().map(Vec::as_slice) {
+        return Err(io::Error::other(TlsError::General(
+            "it does not say which protocol it speaks".to_owned(),
+        )));
+    }
+    Ok(stream)
+}
+
+/// Gives up on the host after `patience`.
+pub(super) async fn within<T>(
+    patience: Duration,
+    operation: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(patience, operation).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The alert with which the host refused us, if that is what happened.
+pub(super) fn alert(error: &io::Error) -> Option<AlertDescription> {
+    match tls_error(error) {
+        Some(TlsError::AlertReceived(alert)) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// The TLS error below an I/O error or a gRPC status, if there is one.
+pub(super) fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a TlsError> {
+    if let Some(error) = error.downcast_ref::<TlsError>() {
+        return Some(error);
+    }
+    // The source of an io::Error is the source of what it wraps, so that itself must be asked for.
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match wrapped {
+        Some(wrapped) => tls_error(wrapped),
+        None => error.source().and_then(tls_error),
+    }
+}
+
+/// What went wrong on a connection, for people.
+pub(super) fn explain(error: &io::Error, purpose: Purpose) -> Error {
+    match tls_error(error) {
+        Some(TlsError::AlertReceived(alert)) => refused(*alert, purpose),
+        Some(TlsError::InvalidCertificate(certificate)) => distrusted(certificate),
+        Some(other) => no_agent(other),
+        None if error.kind() == io::ErrorKind::TimedOut => Error::unreachable("the agent does not answer")
+            .hint("the host may still be booting, or too busy; its console shows more"),
+        None => Error::unreachable(format!("the host closed the connection: {error}")),
+    }
+}
+
+/// The host refuses us.
+pub(super) fn refused(alert: AlertDescription, purpose: Purpose) -> Error {
+    match (alert, purpose) {
+        (AlertDescription::NoApplicationProtocol, Purpose::Main) => {
+            Error::unreachable("the host is not enrolled yet")
+        }
+        (AlertDescription::NoApplicationProtocol, Purpose::Enrol) => {
+            Error::unreachable("the host is already enrolled")
+        }
+        (AlertDescription::CertificateExpired, _) => {
+            Error::unreachable("the host says that your certificate has expired or is not valid yet")
+                .hint("compare the clocks of both machines; otherwise have another certificate issued")
+        }
+        (AlertDescription::UnknownCA | AlertDescription::DecryptError, _) => foreign(),
+        (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Enrol) => {
+            Error::unreachable("the host refuses your certificate")
+                .hint("enrolling takes the role admin or enroller; the host's console and journal say why")
+        }
+        (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Main) => {
+            Error::unreachable("the host refuses your certificate")
+                .hint("the journal of the host's agent says why")
+        }
+        (alert, _) => Error::unreachable(format!("the host refused the connection (TLS alert {alert:?})")),
+    }
+}
+
+/// We refuse the host.
+fn distrusted(error: &CertificateError) -> Error {
+    match error {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Error::unreachable("the address now leads to another host of this fleet")
+                .hint("`ctl hosts` asks the provider where each host is now")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            Error::unreachable(format!("the host's certificate is of no use any more: {error}"))
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            Error::unreachable(format!("the host's certificate is of no use yet: {error}"))
+                .hint("this machine's clock is probably slow")
+        }
+        _ => foreign(),
+    }
+}
+
+fn foreign() -> Error {
+    Error::unreachable("this host belongs to another fleet or its address now leads to another host")
+}
+
+fn no_agent(why: impl std::fmt::Display) -> Error {
+    Error::unreachable(format!("what answers there is not a Magpie agent: {why}"))
+}
+
+fn invalid(error: TlsError) -> Error {
+    Error::invalid(format!("TLS cannot be set up: {error}"))
+}

@@ -1,0 +1,173 @@
+//! Starting a run and following it to its end, whatever happens to the connection.
+
+use jiff::{Timestamp, tz::TimeZone};
+use prost::Message;
+use proto::pb::{self, RunState, event::What, runs_client::RunsClient};
+use tonic::{Code, Status, transport::Channel};
+
+use super::{MAX_MESSAGE, status};
+use crate::error::{Error, Kind, Result};
+
+/// How following a run came to an end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Followed {
+    /// The run is over.
+    Ended(Box<pb::Run>),
+    /// The connection broke; the run goes on. Follow again from here, over a new connection.
+    Disconnected {
+        /// Where to go on.
+        offset: u64,
+    },
+}
+
+/// Starts a run on a host; safe to repeat with the same request.
+///
+/// # Errors
+/// [`Kind::Busy`], naming the holder, if another apply is under way; otherwise what the host says.
+pub async fn start(channel: Channel, host_name: &str, request: pb::StartRequest) -> Result<pb::Run> {
+    let started = client(channel).start(request).await;
+    started.map(tonic::Response::into_inner).map_err(|refused| match busy_detail(&refused) {
+        Some(busy) => busy_error(host_name, &busy, &TimeZone::system()),
+        None => status::error(host_name, &refused),
+    })
+}
+
+/// Follows a run from an offset until it is over, handing over each event.
+///
+/// # Errors
+/// What the host says, such as that there is no such run. A broken connection is not an error.
+pub async fn follow(
+    channel: Channel,
+    host_name: &str,
+    run_id: &str,
+    mut offset: u64,
+    mut on_event: impl FnMut(pb::Event),
+) -> Result<Followed> {
+    let mut client = client(channel);
+    let request = pb::AttachRequest { run_id: run_id.to_owned(), offset };
+    let mut events = match client.attach(request).await {
+        Ok(response) => response.into_inner(),
+        Err(failure) => return disconnected(host_name, &failure, offset),
+    };
+    loop {
+        match events.message().await {
+            Ok(Some(event)) => {
+                offset = event.next_offset;
+                let last = is_last(&event);
+                on_event(event);
+                if last {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(failure) => return disconnected(host_name, &failure, offset),
+        }
+    }
+    match client.get(pb::GetRequest { run_id: run_id.to_owned() }).await {
+        Ok(run) if is_over(run.get_ref().state()) => Ok(Followed::Ended(Box::new(run.into_inner()))),
+        // The stream ended early, such as when the agent was stopped.
+        Ok(_) => Ok(Followed::Disconnected { offset }),
+        Err(failure) => disconnected(host_name, &failure, offset),
+    }
+}
+
+/// Asks a host to end a run; returns at once, with the run as it is.
+///
+/// # Errors
+/// What the host says.
+pub async fn cancel(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::Run> {
+    let cancelled = client(channel).cancel(pb::CancelRequest { run_id: run_id.to_owned() }).await;
+    cancelled.map(tonic::Response::into_inner).map_err(|refused| status::error(host_name, &refused))
+}
+
+/// One run of a host.
+///
+/// # Errors
+/// What the host says.
+pub async fn get(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::Run> {
+    let got = client(channel).get(pb::GetRequest { run_id: run_id.to_owned() }).await;
+    got.map(tonic::Response::into_inner).map_err(|refused| status::error(host_name, &refused))
+}
+
+/// The newest runs of a host, newest first.
+///
+/// # Errors
+/// What the host says.
+pub async fn list(channel: Channel, host_name: &str, limit: u32) -> Result<Vec<pb::Run>> {
+    let listed = client(channel).list(pb::ListRequest { limit }).await;
+    listed.map(|reply| reply.into_inner().runs).map_err(|refused| status::error(host_name, &refused))
+}
+
+/// Has a run in this state ended?
+pub fn is_over(state: RunState) -> bool {
+    !matches!(state, RunState::Unspecified | RunState::Queued | RunState::Preparing | RunState::Running)
+}
+
+fn client(channel: Channel) -> RunsClient<Channel> {
+    RunsClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
+fn is_last(event: &pb::Event) -> bool {
+    match event.what {
+        Some(What::Summary(_)) => true,
+        Some(What::State(state)) => state == RunState::Interrupted as i32,
+        _ => false,
+    }
+}
+
+/// A connection that is gone is no failure of the run; everything else is for the user.
+fn disconnected(host_name: &str, failure: &Status, offset: u64) -> Result<Followed> {
+    match failure.code() {
+        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Aborted => {
+            Ok(Followed::Disconnected { offset })
+        }
+        _ => Err(status::error(host_name, failure)),
+    }
+}
+
+fn busy_detail(status: &Status) -> Option<pb::Busy> {
+    let carries = status.code() == Code::FailedPrecondition && !status.details().is_empty();
+    carries.then(|| pb::Busy::decode(status.details()).ok())?
+}
+
+fn busy_error(host_name: &str, busy: &pb::Busy, zone: &TimeZone) -> Error {
+    let since = Timestamp::from_millisecond(busy.started_unix_ms).unwrap_or_default();
+    let since = since.to_zoned(zone.clone()).strftime("%H:%M:%S");
+    let at = if busy.resource.is_empty() { String::new() } else { format!(", at {}", busy.resource) };
+    let holder = format!("{host_name} is busy: apply {} by {} since {since}{at}", busy.run_id, busy.user);
+    Error::new(Kind::Busy, holder).hint(format!(
+        "`ctl attach {host_name}/{id}` follows it, `ctl cancel {host_name}/{id}` ends it",
+        id = busy.run_id
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_host_names_its_holder() {
+        let busy = pb::Busy {
+            run_id: "r-7".into(),
+            user: "alice".into(),
+            started_unix_ms: 43_384_000,
+            resource: "Package[postgresql]".into(),
+        };
+        let status = Status::with_details(Code::FailedPrecondition, "busy", busy.encode_to_vec().into());
+        let error = busy_error("db-1", &busy_detail(&status).unwrap(), &TimeZone::UTC);
+        assert_eq!(error.kind(), Kind::Busy);
+        assert_eq!(
+            error.to_string(),
+            "db-1 is busy: apply r-7 by alice since 12:03:04, at Package[postgresql]"
+        );
+        assert!(error.hints()[0].contains("attach db-1/r-7"));
+        assert!(busy_detail(&Status::failed_precondition("something else")).is_none());
+    }
+
+    #[test]
+    fn a_broken_connection_keeps_the_place_and_a_refusal_does_not() {
+        let lost = disconnected("db-1", &Status::unavailable("gone"), 77).unwrap();
+        assert_eq!(lost, Followed::Disconnected { offset: 77 });
+        assert!(disconnected("db-1", &Status::not_found("there is no run r"), 0).is_err());
+    }
+}

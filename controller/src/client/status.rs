@@ -1,0 +1,85 @@
+//! What a refused or failed call means to the user.
+
+use std::error::Error as _;
+
+use tonic::{Code, Status};
+
+use super::handshake::{self, Purpose};
+use crate::error::{Error, Kind};
+
+/// The error for a call to `host_name` that ended with `status`.
+pub fn error(host_name: &str, status: &Status) -> Error {
+    describe(status).context(host_name)
+}
+
+fn describe(status: &Status) -> Error {
+    // A connection that breaks down also ends in a status; what broke it says more.
+    if let Some(rustls::Error::AlertReceived(alert)) = status.source().and_then(handshake::tls_error) {
+        return handshake::refused(*alert, Purpose::Main);
+    }
+    let message = status.message();
+    match status.code() {
+        Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::OutOfRange => {
+            Error::invalid(message)
+        }
+        Code::PermissionDenied => Error::invalid(message)
+            .hint("a certificate with that role can be issued by whoever has user-ca.key"),
+        Code::Unimplemented => Error::invalid(message)
+            .hint("agent and ctl are probably of different versions: `ctl status` shows the agent's"),
+        Code::FailedPrecondition => Error::new(Kind::Busy, message),
+        Code::ResourceExhausted => Error::new(Kind::RunFailed, message),
+        Code::Cancelled | Code::Aborted => {
+            Error::new(Kind::Interrupted, or(message, "the call was cancelled"))
+        }
+        Code::DeadlineExceeded => Error::unreachable(or(message, "the host did not answer in time")),
+        Code::Unavailable => Error::unreachable(or(message, "the connection to the host was lost")),
+        Code::Unauthenticated => Error::unreachable(message),
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => {
+            Error::new(Kind::RunFailed, format!("the agent failed: {message}"))
+                .hint("the journal of the host's agent says more")
+        }
+    }
+}
+
+fn or<'a>(message: &'a str, otherwise: &'a str) -> &'a str {
+    if message.is_empty() { otherwise } else { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_its_kind_and_names_the_host() {
+        let kinds = [
+            (Status::invalid_argument("m"), Kind::Invalid),
+            (Status::permission_denied("m"), Kind::Invalid),
+            (Status::failed_precondition("m"), Kind::Busy),
+            (Status::unavailable("m"), Kind::Unreachable),
+            (Status::deadline_exceeded("m"), Kind::Unreachable),
+            (Status::cancelled("m"), Kind::Interrupted),
+            (Status::internal("m"), Kind::RunFailed),
+        ];
+        for (status, kind) in kinds {
+            let error = error("db-1", &status);
+            assert_eq!(error.kind(), kind, "{status}");
+            assert!(error.to_string().starts_with("db-1: "), "{error}");
+            assert!(error.to_string().ends_with('m'), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_message_becomes_a_sentence() {
+        assert_eq!(
+            error("db-1", &Status::unavailable("")).to_string(),
+            "db-1: the connection to the host was lost"
+        );
+    }
+
+    #[test]
+    fn the_alert_below_a_lost_connection_is_told() {
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+        let status = Status::from_error(Box::new(std::io::Error::other(alert)));
+        assert!(error("db-1", &status).to_string().contains("certificate has expired"));
+    }
+}

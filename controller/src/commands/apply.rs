@@ -1,0 +1,172 @@
+//! `ctl apply`, and the part of it that `ctl provision` shares: push, start, follow, recap.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use proto::pb::{self, RunState, start_request::What};
+use tokio::signal;
+
+use super::follow;
+use crate::{
+    bundle::{Bundle, check, push, source},
+    cli::{Apply, Source},
+    client,
+    context::{Connected, Context},
+    error::{Error, Kind, Result},
+    fanout,
+    provider::Host,
+    render::{
+        Output,
+        live::Live,
+        recap::{self, Ending},
+    },
+};
+
+/// What to apply, the same on every host.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) bundle: Arc<Bundle>,
+    pub(super) noop: bool,
+    pub(super) tags: Vec<String>,
+}
+
+/// The ids of the runs under way, for the one who detaches from them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Started(Arc<Mutex<Vec<String>>>);
+
+/// `ctl apply`
+pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) -> Result<()> {
+    let hosts = context.running(&args.targets.hosts, args.targets.role.as_deref()).await?;
+    let bundle = Arc::new(load(&context, &args.source)?);
+    for host in &hosts {
+        check::check(&bundle, &host.role)?;
+    }
+    let job = Job { bundle, noop: args.noop, tags: args.tags.clone() };
+    let (live, started) = (screen(output, &hosts), Started::default());
+    let work = fanout::each(hosts, |host| {
+        let (context, job, live, started) =
+            (Arc::clone(&context), job.clone(), live.clone(), started.clone());
+        async move {
+            let connected = context.connect(&host).await?;
+            apply_on(&context, &host, connected, &job, &live, &started).await
+        }
+    });
+    let results = or_detach(work, &live, &started).await?;
+    conclude(output, &live, results)
+}
+
+/// Makes the bundle that was asked for: a revision, or the tree as it is.
+pub(super) fn load(context: &Context, args: &Source) -> Result<Bundle> {
+    let config = &context.config.bundle;
+    let (path, prepare, now) =
+        (context.directory.join(&config.path), config.prepare.as_deref(), SystemTime::now());
+    match &args.rev {
+        Some(revision) => source::from_revision(&path, revision, prepare, now),
+        None => source::from_working_tree(&path, prepare, now),
+    }
+}
+
+/// A screen for these hosts.
+pub(super) fn screen(output: &Output, hosts: &[Host]) -> Live {
+    Live::new(output, &hosts.iter().map(|host| host.name.clone()).collect::<Vec<_>>())
+}
+
+/// Pushes the bundle to a host, applies it, and follows the run to its end.
+pub(super) async fn apply_on(
+    context: &Context,
+    host: &Host,
+    connected: Connected,
+    job: &Job,
+    live: &Live,
+    started: &Started,
+) -> Result<Ending> {
+    let channel = connected.channel;
+    let pushed = push::push(channel.clone(), &job.bundle).await?;
+    let request = pb::StartRequest {
+        run_id: follow::new_run_id(&host.name)?,
+        what: Some(What::Apply(pb::Apply {
+            bundle: job.bundle.digest().to_string(),
+            role: host.role.clone(),
+            environment: context.config.bundle.environment.clone(),
+            noop: job.noop,
+            tags: job.tags.clone(),
+        })),
+        private: false,
+    };
+    let run = client::runs::start(channel.clone(), &host.name, request).await?;
+    started.add(&run.run_id);
+    live.step(&host.name, &format!("run {}", run.run_id));
+    let run = follow::to_the_end(context, host, channel, &run.run_id, live).await?;
+    Ok(Ending { host: host.name.clone(), run, push: Some(pushed.to_string()), story: Default::default() })
+}
+
+/// Waits for the work, or for Ctrl-C: then it lets go of the runs, which go on, and says how to follow them.
+pub(super) async fn or_detach<T>(work: impl Future<Output = T>, live: &Live, started: &Started) -> Result<T> {
+    tokio::select! {
+        done = work => Ok(done),
+        _ = signal::ctrl_c() => {
+            live.finish();
+            Err(started.detached())
+        }
+    }
+}
+
+/// Prints the recap and turns what went wrong into the one error that decides the exit code.
+pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
+    let mut stories = live.finish();
+    let (mut endings, mut failures) = (Vec::new(), Vec::new());
+    for (host, result) in results {
+        match result {
+            Ok(ending) => {
+                let story = stories.remove(&host.name).unwrap_or_default();
+                endings.push(Ending { story, ..ending });
+            }
+            Err(error) => failures.push((host, error)),
+        }
+    }
+    recap::recap(output, &endings)?;
+    fanout::sum(failures)?;
+    let of = |states: &[RunState]| -> Vec<&str> {
+        endings.iter().filter(|e| states.contains(&e.run.state())).map(|e| e.host.as_str()).collect()
+    };
+    let failed = of(&[RunState::Failed]);
+    if !failed.is_empty() {
+        return Err(Error::new(Kind::RunFailed, format!("the run failed on {}", failed.join(", "))));
+    }
+    let ended = of(&[RunState::Cancelled, RunState::Interrupted]);
+    if !ended.is_empty() {
+        return Err(Error::new(
+            Kind::Interrupted,
+            format!("the run did not get to its end on {}", ended.join(", ")),
+        ));
+    }
+    let pending: u32 =
+        endings.iter().filter_map(|e| e.run.summary.as_ref()).map(|summary| summary.pending).sum();
+    if pending > 0 {
+        let resources = if pending == 1 { "1 resource".to_owned() } else { format!("{pending} resources") };
+        return Err(Error::new(Kind::Pending, format!("{resources} would change")));
+    }
+    Ok(())
+}
+
+impl Started {
+    /// Remembers a run.
+    pub(super) fn add(&self, run: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(run.to_owned());
+    }
+
+    fn detached(&self) -> Error {
+        let runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut error = match runs.as_slice() {
+            [] => Error::new(Kind::Interrupted, "interrupted before anything was started"),
+            [_] => Error::new(Kind::Interrupted, "detached; the run goes on"),
+            _ => Error::new(Kind::Interrupted, format!("detached; {} runs go on", runs.len())),
+        };
+        for run in runs.iter() {
+            error = error.hint(format!("`ctl attach {run}` follows it, `ctl cancel {run}` ends it"));
+        }
+        error
+    }
+}

@@ -1,0 +1,67 @@
+//! `ctl bake`, `hosts`, `start`, `stop`, `destroy`: the verbs that only the provider answers.
+
+use std::sync::Arc;
+
+use crate::{
+    context::Context,
+    error::Result,
+    fanout,
+    provider::{Host, Provider},
+    render::{Output, table},
+};
+
+/// `ctl bake`: finds or builds the image.
+pub(super) async fn bake(context: &Context, output: &Output) -> Result<()> {
+    let spec = context.image_spec()?;
+    let notes = output.notes();
+    let image = context.provider.image(&spec, &|line| notes.note(line)).await?;
+    table::image(output, &image)
+}
+
+/// `ctl hosts`
+pub(super) async fn hosts(context: &Context, output: &Output) -> Result<()> {
+    table::hosts(output, &context.hosts().await?, jiff::Timestamp::now())
+}
+
+/// `ctl start HOST…`
+pub(super) async fn start(context: Arc<Context>, names: &[String], output: &Output) -> Result<()> {
+    let hosts = context.named(names).await?;
+    let results = fanout::each(hosts, |host| {
+        let context = Arc::clone(&context);
+        async move {
+            context.provider.start(&host).await?;
+            context.connect(&host).await.map(drop)
+        }
+    });
+    said(results.await, "started", output)
+}
+
+/// `ctl stop HOST…`
+pub(super) async fn stop(context: Arc<Context>, names: &[String], output: &Output) -> Result<()> {
+    let hosts = context.named(names).await?;
+    let results = fanout::each(hosts, |host| {
+        let context = Arc::clone(&context);
+        async move { context.provider.stop(&host).await }
+    });
+    said(results.await, "stopped", output)
+}
+
+/// `ctl destroy HOST…`
+pub(super) async fn destroy(context: Arc<Context>, names: &[String], output: &Output) -> Result<()> {
+    let hosts = context.named(names).await?;
+    let results = fanout::each(hosts, |host| {
+        let context = Arc::clone(&context);
+        async move { context.provider.destroy(&host).await }
+    });
+    said(results.await, "destroyed", output)
+}
+
+fn said(results: Vec<(Host, Result<()>)>, done: &str, output: &Output) -> Result<()> {
+    for (host, result) in &results {
+        if result.is_ok() {
+            output.note(&format!("{} {done}", host.name));
+        }
+    }
+    let failures = results.into_iter().filter_map(|(host, result)| Some((host, result.err()?))).collect();
+    fanout::sum(failures)
+}

@@ -1,0 +1,49 @@
+//! One file a verb: gather, call, hand to render. No verb prints by itself.
+
+mod apply;
+mod bundle;
+mod follow;
+mod init;
+mod inspect;
+mod machines;
+mod provision;
+mod runs;
+mod syntax;
+mod user;
+
+use std::sync::Arc;
+
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    error::Result,
+    render::Output,
+};
+
+/// Does what was typed.
+pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
+    match &cli.command {
+        Command::Init(args) => return init::init(args, output),
+        Command::Completions { shell } => return output.completions(*shell),
+        _ => {}
+    }
+    let context = Arc::new(Context::load(&cli)?);
+    match cli.command {
+        Command::Init(_) | Command::Completions { .. } => Ok(()),
+        Command::Bake => machines::bake(&context, output).await,
+        Command::Provision(args) => provision::provision(context, &args, output).await,
+        Command::Hosts => machines::hosts(&context, output).await,
+        Command::Status(args) => inspect::status(context, &args, output).await,
+        Command::Apply(args) => apply::apply(context, &args, output).await,
+        Command::Run(args) => runs::run(context, args, output).await,
+        Command::Runs(args) => inspect::runs(context, &args, output).await,
+        Command::Attach(args) => runs::attach(context, &args.run, output).await,
+        Command::Cancel(args) => runs::cancel(&context, &args.run, output).await,
+        Command::CpuLog(args) => inspect::cpu_log(&context, &args, output).await,
+        Command::Stop(args) => machines::stop(context, &args.hosts, output).await,
+        Command::Start(args) => machines::start(context, &args.hosts, output).await,
+        Command::Destroy(args) => machines::destroy(context, &args.hosts, output).await,
+        Command::Bundle(args) => bundle::bundle(&context, &args, output),
+        Command::User(args) => user::user(&context, &args, output),
+    }
+}

@@ -1,0 +1,92 @@
+//! `ctl provision`: from a role to running, configured hosts.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    apply::{self, Job, Started},
+    syntax,
+};
+use crate::{
+    bundle::check,
+    cli::Provision,
+    context::Context,
+    error::Result,
+    fanout, pki,
+    provider::{Host, ImageId, Launch, Provider},
+    render::{self, Output},
+};
+
+/// Checks everything that can be checked first, so that a typo never costs a machine; then launches,
+/// enrols, pushes and applies on all hosts at once.
+pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &Output) -> Result<()> {
+    let memory = args.memory.or(context.config.role(&args.role)?.memory);
+    let bundle = Arc::new(apply::load(&context, &args.source)?);
+    check::check(&bundle, &args.role)?;
+    let (spec, notes) = (context.image_spec()?, output.notes());
+    let image = context.provider.image(&spec, &|line| notes.note(line)).await?;
+    syntax::check(&context, &bundle, &image).await?;
+
+    let hosts = launch(&context, args, memory, &image).await?;
+    let job = Job { bundle, noop: false, tags: Vec::new() };
+    let names: Vec<Host> = hosts.iter().map(|(host, _)| host.clone()).collect();
+    let (live, started) = (apply::screen(output, &names), Started::default());
+    let launched: Vec<(String, Duration)> = hosts.into_iter().map(|(host, took)| (host.id, took)).collect();
+    let work = fanout::each(names, |host| {
+        let (context, job, live, started) =
+            (Arc::clone(&context), job.clone(), live.clone(), started.clone());
+        let took = launched.iter().find(|(id, _)| *id == host.id).map_or(Duration::ZERO, |(_, took)| *took);
+        let output = output.clone();
+        async move {
+            live.step(&host.name, "booting");
+            let connected = context.connect(&host).await?;
+            render::provision::ready(&output, &live, &host, took + connected.boot, connected.enrol)?;
+            apply::apply_on(&context, &host, connected, &job, &live, &started).await
+        }
+    });
+    let results = apply::or_detach(work, &live, &started).await?;
+    apply::conclude(output, &live, results)
+}
+
+/// Launches all hosts; each with how long the provider took. If one fails, the others are ended again.
+async fn launch(
+    context: &Arc<Context>,
+    args: &Provision,
+    memory: Option<u64>,
+    image: &ImageId,
+) -> Result<Vec<(Host, Duration)>> {
+    let mut launches = tokio::task::JoinSet::new();
+    for _ in 0..args.count {
+        let tid = pki::new_tid()?;
+        let launch = Launch {
+            fleet: context.fleet.id().to_owned(),
+            role: args.role.clone(),
+            enrol_document: context.fleet.enrol_document(&tid, SystemTime::now())?.to_vec(),
+            tid,
+            image: image.clone(),
+            memory,
+        };
+        let context = Arc::clone(context);
+        launches.spawn(async move {
+            let start = Instant::now();
+            context.provider.launch(&launch).await.map(|host| (host, start.elapsed()))
+        });
+    }
+    let (mut hosts, mut failure) = (Vec::new(), None);
+    for launched in launches.join_all().await {
+        match launched {
+            Ok(host) => hosts.push(host),
+            Err(error) => failure = Some(error),
+        }
+    }
+    if let Some(error) = failure {
+        for (host, _) in &hosts {
+            context.provider.destroy(host).await?;
+        }
+        return Err(error);
+    }
+    hosts.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    Ok(hosts)
+}

@@ -1,0 +1,194 @@
+//! `magpie.toml`: found here or in a parent directory, parsed strictly, with defaults in one place.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    bundle::BundleConfig,
+    error::{Error, Result},
+};
+
+/// Name of the configuration file.
+pub const FILE: &str = "magpie.toml";
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who the hosts belong to.
+    pub fleet: FleetConfig,
+    /// Where the Puppet code is.
+    pub bundle: BundleConfig,
+    /// Hosts on this machine.
+    #[serde(default)]
+    pub local: LocalConfig,
+    /// Classes of machine, by name.
+    #[serde(default)]
+    pub roles: BTreeMap<String, RoleConfig>,
+}
+
+/// `[fleet]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetConfig {
+    /// Name, for people.
+    pub name: String,
+    /// CA directory, relative to the file.
+    #[serde(default = "default_ca")]
+    pub ca: PathBuf,
+}
+
+fn default_ca() -> PathBuf {
+    PathBuf::from(".magpie")
+}
+
+/// `[local]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalConfig {
+    /// Where images and hosts are kept.
+    pub state: Option<PathBuf>,
+    /// The agent binary that is baked into images.
+    pub agent: Option<PathBuf>,
+    /// Distribution packages to bake in.
+    #[serde(default)]
+    pub packages: Vec<String>,
+}
+
+/// `[roles.NAME]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleConfig {
+    /// Memory limit in bytes.
+    #[serde(default, deserialize_with = "size")]
+    pub memory: Option<u64>,
+}
+
+fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| crate::cli::parse_size(&text).map_err(serde::de::Error::custom)).transpose()
+}
+
+impl Config {
+    /// Reads the configuration: `explicit` if given, else the nearest `magpie.toml` at or above `start`.
+    /// Returns it with the directory that its relative paths refer to.
+    pub fn load(explicit: Option<&Path>, start: &Path) -> Result<(Self, PathBuf)> {
+        let path = match explicit {
+            Some(path) => path.to_owned(),
+            None => find(start).ok_or_else(|| {
+                Error::invalid(format!("no {FILE} in {} or above", start.display()))
+                    .hint("`ctl init` makes one, and a CA directory beside it")
+            })?,
+        };
+        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+        let config = parse(&text).map_err(|error| error.context(path.display()))?;
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let directory = directory.canonicalize().map_err(|error| unreadable(&path, &error))?;
+        Ok((config, directory))
+    }
+
+    /// The settings of a role, or an error that names those there are.
+    pub fn role(&self, name: &str) -> Result<&RoleConfig> {
+        self.roles.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.roles.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Error::invalid(format!("role {name:?} is not in {FILE}"))
+                .hint(format!("roles there: {known}"))
+                .hint(format!("add a section [roles.{name}] to use it"))
+        })
+    }
+}
+
+/// Parses the text of a configuration; errors carry line and column.
+pub fn parse(text: &str) -> Result<Config> {
+    toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()))
+}
+
+fn find(start: &Path) -> Option<PathBuf> {
+    start.ancestors().map(|directory| directory.join(FILE)).find(|path| path.is_file())
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::invalid(format!("cannot read {}: {error}", path.display()))
+}
+
+/// The file that `ctl init` writes.
+pub fn template(fleet: &str, puppet: &str) -> String {
+    format!(
+        r#"# Magpie's configuration. Paths are relative to this file.
+
+[fleet]
+name = "{fleet}"
+# The CA directory: whoever can read it owns every host. Not for git.
+ca = ".magpie"
+
+[bundle]
+# The Puppet code: a directory with manifests/site.pp. Pushed as it is, or from git with --rev.
+path = "{puppet}"
+# Run in a copy of the tree before it is packed, for instance to fetch modules:
+# prepare = "r10k puppetfile install"
+# What Puppet sees as $environment:
+# environment = "production"
+
+# Throw-away hosts on this machine, the default provider.
+[local]
+# state = "/var/lib/magpie-local"
+# Distribution packages to bake into the image, to save time in each apply:
+# packages = ["postgresql"]
+
+# A section a role. Puppet gets the name as the fact `role`.
+[roles.db]
+memory = "1G"
+
+[roles.web]
+memory = "1G"
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_is_valid() {
+        let config = parse(&template("shop", "puppet")).expect("valid");
+        assert_eq!(config.fleet.name, "shop");
+        assert_eq!(config.role("db").expect("there").memory, Some(1 << 30));
+    }
+
+    #[test]
+    fn errors_name_key_and_line() {
+        let error = parse("[fleet]\nname = \"a\"\nnmae = \"b\"\n").expect_err("unknown key").to_string();
+        assert!(error.contains("line 3") && error.contains("nmae"), "{error}");
+        let error =
+            parse("[fleet]\nname = \"a\"\n[roles.db]\nmemory = \"lots\"\n").expect_err("size").to_string();
+        assert!(error.contains("line 4") && error.contains("613M"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_role_names_the_known_ones() {
+        let config = parse(&template("shop", "puppet")).expect("valid");
+        let error = config.role("bd").expect_err("unknown");
+        assert_eq!(error.hints()[0], "roles there: db, web");
+    }
+
+    #[test]
+    fn the_nearest_file_upwards_counts() {
+        let root = tempfile::tempdir().expect("a directory");
+        let below = root.path().join("a/b");
+        fs::create_dir_all(&below).expect("made");
+        assert!(Config::load(None, &below).is_err());
+        fs::write(root.path().join(FILE), template("shop", "puppet")).expect("written");
+        let (config, directory) = Config::load(None, &below).expect("found");
+        assert_eq!(
+            (config.fleet.name.as_str(), directory),
+            ("shop", root.path().canonicalize().expect("real"))
+        );
+    }
+}

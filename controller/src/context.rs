@@ -1,0 +1,175 @@
+//! What was typed, looked up: configuration, fleet, provider, and the hosts that were meant.
+
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use tonic::transport::Channel;
+
+use crate::{
+    cli::Cli,
+    client,
+    config::Config,
+    error::{Error, Kind, Result},
+    pki::Fleet,
+    provider::{Host, HostState, ImageSpec, Provider, local::Local},
+};
+
+/// How long a host may take from its launch to an answering port.
+const BOOT: Duration = Duration::from_secs(60);
+/// How long a host that is up may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Everything a command needs to act on a fleet.
+#[derive(Debug)]
+pub struct Context {
+    /// The configuration file.
+    pub config: Config,
+    /// Directory that relative paths in it refer to.
+    pub directory: PathBuf,
+    /// The fleet's keys.
+    pub fleet: Fleet,
+    /// Where hosts come from.
+    pub provider: Local,
+}
+
+/// What it took to get a connection.
+#[derive(Debug)]
+pub struct Connected {
+    /// Authenticated both ways.
+    pub channel: Channel,
+    /// From the first attempt to an answering port.
+    pub boot: Duration,
+    /// Enrolment and the first mutual TLS handshake.
+    pub enrol: Duration,
+}
+
+impl Context {
+    /// Loads the configuration and opens what it names.
+    pub fn load(cli: &Cli) -> Result<Self> {
+        let here =
+            env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
+        let (config, directory) = Config::load(cli.config.as_deref(), &here)?;
+        let fleet = Fleet::open(&directory.join(&config.fleet.ca))?;
+        let fleet = match &cli.user {
+            Some(user) => fleet.with_user(user),
+            None => fleet,
+        };
+        let state = match &config.local.state {
+            Some(state) => directory.join(state),
+            None => Local::default_state_dir()?,
+        };
+        let provider = Local::open(state, own_binary()?)?;
+        Ok(Self { config, directory, fleet, provider })
+    }
+
+    /// What an image of this fleet has in it.
+    pub fn image_spec(&self) -> Result<ImageSpec> {
+        let agent = match &self.config.local.agent {
+            Some(path) => self.directory.join(path),
+            None => agent_binary(&own_binary()?),
+        };
+        if !agent.is_file() {
+            return Err(Error::invalid(format!("the agent binary {} is not there", agent.display())).hint(
+                "build it (`cargo build`), or say where it is: `agent = …` in [local] of magpie.toml",
+            ));
+        }
+        Ok(ImageSpec { agent, packages: self.config.local.packages.clone() })
+    }
+
+    /// All hosts of the fleet.
+    pub async fn hosts(&self) -> Result<Vec<Host>> {
+        self.provider.hosts(self.fleet.id()).await
+    }
+
+    /// The hosts of these names or ids, in the order typed, in any state.
+    pub async fn named(&self, names: &[String]) -> Result<Vec<Host>> {
+        let all = self.hosts().await?;
+        names.iter().map(|name| find(&all, name).cloned()).collect()
+    }
+
+    /// Running hosts: those named, or those of the role, or all. An empty choice is an error.
+    pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
+        let all = self.hosts().await?;
+        if !names.is_empty() {
+            let hosts: Vec<Host> =
+                names.iter().map(|name| find(&all, name).cloned()).collect::<Result<_>>()?;
+            if let Some(host) = hosts.iter().find(|host| host.state == HostState::Stopped) {
+                return Err(stopped(host));
+            }
+            return Ok(hosts);
+        }
+        if let Some(role) = role {
+            self.config.role(role)?;
+        }
+        let chosen: Vec<Host> = all
+            .into_iter()
+            .filter(|host| host.state == HostState::Running && role.is_none_or(|role| host.role == role))
+            .collect();
+        if chosen.is_empty() {
+            let of_role = role.map(|role| format!(" of role {role}")).unwrap_or_default();
+            return Err(Error::new(Kind::Unreachable, format!("no running host{of_role}"))
+                .hint(format!("`ctl provision --role {}` makes one", role.unwrap_or("ROLE"))));
+        }
+        Ok(chosen)
+    }
+
+    /// Connects to a host; enrols it first if no controller has finished that.
+    pub async fn connect(&self, host: &Host) -> Result<Connected> {
+        let started = Instant::now();
+        let patience = if host.enrolled { ANSWER } else { BOOT };
+        let dial = || self.provider.dial_until(host, proto::PORT, Instant::now() + patience);
+        let stream = dial().await.map_err(|error| gone(host, &error))?;
+        let boot = started.elapsed();
+        let stream = if host.enrolled {
+            stream
+        } else {
+            client::enrol(stream, &self.fleet, &host.tid, &host.id)
+                .await
+                .map_err(|error| error.context("enrolment"))?;
+            dial().await.map_err(|error| gone(host, &error))?
+        };
+        let channel = client::connect(stream, &self.fleet, &host.id)
+            .await
+            .map_err(|error| error.context_once(&host.name))?;
+        if !host.enrolled {
+            self.provider.mark_enrolled(host).await?;
+        }
+        Ok(Connected { channel, boot, enrol: started.elapsed() - boot })
+    }
+}
+
+fn find<'a>(all: &'a [Host], name: &str) -> Result<&'a Host> {
+    all.iter().find(|host| host.name == name || host.id == name).ok_or_else(|| {
+        let known: Vec<_> = all.iter().map(|host| host.name.as_str()).collect();
+        let error = Error::invalid(format!("no host {name:?} in this fleet"));
+        if known.is_empty() {
+            error.hint("the fleet has no hosts: `ctl provision --role ROLE` makes one")
+        } else {
+            error.hint(format!("hosts: {}", known.join(", ")))
+        }
+    })
+}
+
+fn stopped(host: &Host) -> Error {
+    Error::unreachable(format!("{} is stopped", host.name))
+        .hint(format!("`ctl start {}` boots it", host.name))
+}
+
+fn gone(host: &Host, error: &io::Error) -> Error {
+    Error::unreachable(format!("{} does not answer on port {}: {error}", host.name, proto::PORT))
+        .hint("`ctl hosts` shows whether it runs")
+}
+
+/// Path of the running `ctl`, for its own re-execution.
+fn own_binary() -> Result<PathBuf> {
+    env::current_exe().map_err(|error| Error::invalid(format!("the path of ctl is unknown: {error}")))
+}
+
+/// The agent that belongs to this `ctl`: beside it in a build directory, else where packages put it.
+fn agent_binary(ctl: &Path) -> PathBuf {
+    let beside = ctl.with_file_name("agent");
+    if beside.is_file() { beside } else { PathBuf::from("/usr/lib/magpie/agent") }
+}

@@ -1,0 +1,134 @@
+//! Certificates as Magpie issues them: P-256, one purpose, one name, random serial numbers.
+
+use std::time::{Duration, SystemTime};
+
+use proto::identity::{
+    Role,
+    certificate::{KeyDigest, MAX_USER_LIFETIME},
+    names,
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use super::{Fleet, random};
+use crate::error::{Error, Result};
+
+/// How long a host's certificate is valid.
+const HOST_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// Certificates begin this long ago, because clocks differ.
+const BACKDATE: Duration = Duration::from_secs(10 * 60);
+
+/// CAs live as long as a fleet may.
+const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// A host's certificate and the CA above it.
+#[derive(Clone, Debug)]
+pub struct HostChain {
+    /// The leaf, then the host CA.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// The leaf's serial number, big-endian.
+    pub serial: Vec<u8>,
+}
+
+impl Fleet {
+    /// Signs a host's key into a certificate for `host_id`. Of the request only the key counts: it must have
+    /// signed the request, and be the one that its sender showed in TLS.
+    ///
+    /// # Errors
+    /// The request is not that key's, or this directory cannot sign hosts.
+    pub fn sign_host(
+        &self,
+        csr: &[u8],
+        tls_key: &KeyDigest,
+        host_id: &str,
+        now: SystemTime,
+    ) -> Result<HostChain> {
+        if !names::is_label(host_id) {
+            return Err(Error::invalid(format!("{host_id:?} cannot be a host's id in a certificate")));
+        }
+        let request = CertificateSigningRequestParams::from_der(&csr.into())
+            .map_err(|error| Error::unreachable(format!("the host's signing request is refused: {error}")))?;
+        if KeyDigest::of(&request.public_key.subject_public_key_info()) != *tls_key {
+            return Err(Error::unreachable("the host asks for a certificate for another key than its own"));
+        }
+        let serial = serial()?;
+        let mut params = leaf(host_id, &serial, now, HOST_LIFETIME);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let name = names::host(host_id, self.id()).try_into().map_err(not_issued)?;
+        params.subject_alt_names = vec![SanType::DnsName(name)];
+        let issuer = self.issuer("host-ca", self.host_ca())?;
+        let certificate = params.signed_by(&request.public_key, &issuer).map_err(not_issued)?;
+        Ok(HostChain { certificates: vec![certificate.der().clone(), self.host_ca().clone()], serial })
+    }
+
+    /// Signs a user's key; PEM.
+    pub(super) fn sign_user(
+        &self,
+        key: &KeyPair,
+        name: &str,
+        role: Role,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<String> {
+        if lifetime + BACKDATE > MAX_USER_LIFETIME {
+            return Err(Error::invalid("a user's certificate may be valid for a week at most")
+                .hint("hosts refuse longer ones; it is renewed without asking where user-ca.key is"));
+        }
+        let mut params = leaf(name, &serial()?, now, lifetime);
+        params.distinguished_name.push(DnType::OrganizationName, role.organisation());
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let uri = names::user(self.id(), name).try_into().map_err(not_issued)?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        let issuer = self.issuer("user-ca", self.user_ca())?;
+        Ok(params.signed_by(key, &issuer).map_err(not_issued)?.pem())
+    }
+}
+
+/// A new CA: key and certificate, both PEM.
+pub(super) fn ca(common_name: &str, now: SystemTime) -> Result<(Zeroizing<String>, String)> {
+    let key = new_key()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(SerialNumber::from_slice(&serial()?));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + CA_LIFETIME).into();
+    let certificate = params.self_signed(&key).map_err(not_issued)?;
+    Ok((Zeroizing::new(key.serialize_pem()), certificate.pem()))
+}
+
+/// A new P-256 key.
+pub(super) fn new_key() -> Result<KeyPair> {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(not_issued)
+}
+
+fn leaf(common_name: &str, serial: &[u8], now: SystemTime, lifetime: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(SerialNumber::from_slice(serial));
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + lifetime).into();
+    params
+}
+
+/// 128 random bits, but positive and of full length in DER (RFC 5280 §4.1.2.2).
+fn serial() -> Result<Vec<u8>> {
+    let mut serial = random::<16>()?;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    Ok(serial.to_vec())
+}
+
+fn not_issued(error: rcgen::Error) -> Error {
+    Error::invalid(format!("the certificate cannot be issued: {error}"))
+}

@@ -1,0 +1,126 @@
+//! The fleet's users: issuing their certificates, and speaking as one of them.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+use proto::identity::{Role, User, certificate::UserCertificate, names};
+use rcgen::KeyPair;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::{Fleet, certificate, files, issue};
+use crate::error::{Error, Result};
+
+/// How long a user's certificate is valid unless somebody wants less or more.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// A certificate this close to its end is not used any more.
+const MARGIN: Duration = Duration::from_secs(10 * 60);
+
+/// What `ctl` shows to hosts.
+#[derive(Debug)]
+pub struct Credentials {
+    /// Name and role, as in the certificate.
+    pub user: User,
+    /// From then on the certificate is not valid any more.
+    pub not_after: SystemTime,
+    /// The leaf, then the user CA.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Fleet {
+    /// Issues a certificate to a user. The key is made at the first time and kept.
+    ///
+    /// # Errors
+    /// The name or lifetime is not allowed, or this directory cannot sign users.
+    pub fn issue_user(
+        &self,
+        name: &str,
+        role: Role,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Credentials> {
+        if !names::is_user(name) {
+            return Err(Error::invalid(format!("{name:?} cannot be a user's name"))
+                .hint("up to 64 letters, digits and . _ @ -, beginning with none of . and -"));
+        }
+        files::directory(&self.dir.join("users"))?;
+        let path = self.user_file(name, "key");
+        if !path.exists() {
+            files::create(&path, issue::new_key()?.serialize_pem().as_bytes())?;
+        }
+        let text = files::read_private(&path)?;
+        let key = KeyPair::from_pem(&String::from_utf8_lossy(&text))
+            .map_err(|error| Error::invalid(format!("{} cannot be used: {error}", path.display())))?;
+        let certificate = self.sign_user(&key, name, role, lifetime, now)?;
+        files::replace(&self.user_file(name, "crt"), certificate.as_bytes())?;
+        self.read_user(name)
+    }
+
+    /// The user that `ctl` speaks as: the one chosen by [`Fleet::with_user`], or the only one. A certificate
+    /// that has expired or is about to is renewed, with the same role, if `user-ca.key` is here.
+    ///
+    /// # Errors
+    /// There is no such user, or the certificate has expired and cannot be renewed here.
+    pub fn current_user(&self, now: SystemTime) -> Result<Credentials> {
+        let credentials = self.read_user(&self.user_name()?)?;
+        if now + MARGIN < credentials.not_after {
+            return Ok(credentials);
+        }
+        if self.dir.join("user-ca.key").exists() {
+            return self.issue_user(&credentials.user.name, credentials.user.role, DEFAULT_LIFETIME, now);
+        }
+        let User { name, role } = credentials.user;
+        let end = Timestamp::try_from(credentials.not_after).map_err(Error::invalid)?;
+        let verb = if credentials.not_after <= now { "expired" } else { "is about to expire" };
+        Err(Error::invalid(format!("the certificate of {name} ({role}) {verb} at {end}")).hint(format!(
+            "whoever has user-ca.key of fleet {} ({}) can issue another",
+            self.name(),
+            self.id()
+        )))
+    }
+
+    fn user_name(&self) -> Result<String> {
+        if let Some(name) = &self.user {
+            return Ok(name.clone());
+        }
+        let mut names = self.user_names();
+        names.sort();
+        match names.as_slice() {
+            [name] => Ok(name.clone()),
+            [] => Err(Error::invalid(format!("there is no user in {}", self.dir.join("users").display()))),
+            names => {
+                Err(Error::invalid(format!("there are several users to speak as: {}", names.join(", "))))
+            }
+        }
+    }
+
+    fn user_names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir.join("users")).into_iter().flatten().flatten();
+        let names =
+            entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".crt")?.to_owned()));
+        names.filter(|name| names::is_user(name)).collect()
+    }
+
+    fn read_user(&self, name: &str) -> Result<Credentials> {
+        let (certificate_path, key_path) = (self.user_file(name, "crt"), self.user_file(name, "key"));
+        let leaf = certificate(&certificate_path)?;
+        let unusable =
+            |error| Error::invalid(format!("{} cannot be used: {error}", certificate_path.display()));
+        let read = UserCertificate::read(&leaf).map_err(unusable)?;
+        read.check_fleet(self.id()).map_err(unusable)?;
+        let key = PrivateKeyDer::from_pem_slice(&files::read_private(&key_path)?)
+            .map_err(|error| Error::invalid(format!("{} is not a key: {error}", key_path.display())))?;
+        let chain = vec![leaf, self.user_ca().clone()];
+        Ok(Credentials { user: read.user, not_after: read.not_after, chain, key })
+    }
+
+    fn user_file(&self, name: &str, extension: &str) -> PathBuf {
+        self.dir.join("users").join(format!("{name}.{extension}"))
+    }
+}

@@ -1,0 +1,282 @@
+//! Control groups: one of cgroup2 for each host, which its systemd divides further, and a memory limit that
+//! the host cannot lift, in cgroup2 or (on a hybrid machine) in the v1 memory controller.
+//!
+//! ```text
+//! <parent>/magpie-<hash of the state directory>/cloud     holder, slirp4netns, supervisors
+//! <parent>/magpie-<hash of the state directory>/<id>      a host: delegated, so that nothing else is writable
+//! ```
+//!
+//! Kernel documentation: admin-guide/cgroup-v2.rst ("Delegation", "No Internal Process Constraint") and
+//! admin-guide/cgroup-v1/memory.rst.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::unistd::{AccessFlags, access, chown, geteuid};
+
+use super::{failure::Doing, userns::IdMap};
+use crate::error::{Error, Result};
+
+/// Name of the cloud's own processes' cgroup.
+const CLOUD: &str = "cloud";
+/// What a host's systemd can make use of.
+const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
+/// How long the kernel may take to empty a cgroup whose processes were killed.
+const EMPTYING: Duration = Duration::from_secs(2);
+
+/// The cgroups of one state directory.
+#[derive(Clone, Debug)]
+pub(super) struct Cgroups {
+    /// In the cgroup2 tree.
+    unified: PathBuf,
+    /// In the v1 memory tree, when that is where memory is limited.
+    memory: Option<PathBuf>,
+}
+
+/// Where the kernel shows its cgroup trees.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Trees {
+    unified: Option<PathBuf>,
+    memory: Option<PathBuf>,
+}
+
+/// Finds the trees in a mountinfo text; format of proc_pid_mountinfo(5).
+fn parse_mountinfo(text: &str) -> Trees {
+    let mut trees = Trees::default();
+    for line in text.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let Some(point) = left.split(' ').nth(4) else { continue };
+        let mut right = right.split(' ');
+        match (right.next(), right.nth(1)) {
+            (Some("cgroup2"), _) => trees.unified.get_or_insert_with(|| point.into()),
+            (Some("cgroup"), Some(options)) if options.split(',').any(|option| option == "memory") => {
+                trees.memory.get_or_insert_with(|| point.into())
+            }
+            _ => continue,
+        };
+    }
+    trees
+}
+
+impl Cgroups {
+    /// The cgroups for the state directory with this hash; nothing is created.
+    pub(super) fn find(hash: &str) -> Result<Self> {
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").doing(|| "cannot read /proc/self/mountinfo")?;
+        let trees = parse_mountinfo(&mounts);
+        let unified = trees.unified.ok_or_else(|| {
+            Error::invalid("this machine has no cgroup2 mounted, and systemd in a host needs it")
+                .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
+        })?;
+        let name = format!("magpie-{hash}");
+        if geteuid().is_root() {
+            return Ok(Self {
+                unified: unified.join(&name),
+                memory: trees.memory.map(|tree| tree.join(&name)),
+            });
+        }
+        let own = fs::read_to_string("/proc/self/cgroup").doing(|| "cannot read /proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        Ok(Self { unified: delegated(&unified, &unified.join(own))?.join(name), memory: None })
+    }
+
+    fn host(&self, id: &str) -> PathBuf {
+        self.unified.join(id)
+    }
+
+    fn host_memory(&self, id: &str) -> Option<PathBuf> {
+        Some(self.memory.as_ref()?.join(id))
+    }
+
+    /// Creates the cloud's own cgroup and moves this process there, out of the session it was started from.
+    pub(super) fn join_cloud(&self) -> Result<()> {
+        let cloud = self.unified.join(CLOUD);
+        create(&cloud)?;
+        write(&cloud.join("cgroup.procs"), "0")
+    }
+
+    /// Creates a host's cgroups, limits them, and opens the files by which its init will join them.
+    ///
+    /// The kernel judges a write to `cgroup.procs` by whoever opened it, so root inside may use these.
+    pub(super) fn create_host(&self, id: &str, memory: Option<u64>, map: &IdMap) -> Result<Vec<File>> {
+        let group = self.host(id);
+        create(&group)?;
+        let mut doors = vec![group.join("cgroup.procs")];
+        let (uid, gid) = map.root();
+        for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            let path = group.join(name);
+            chown(&path, Some(uid), Some(gid)).doing(|| format!("cannot delegate {}", path.display()))?;
+        }
+        self.offer_controllers()?;
+        if group.join("memory.max").exists() {
+            limit_unified(&group, memory)?;
+        } else if let Some(old) = self.host_memory(id) {
+            create(&old)?;
+            limit_v1(&old, memory)?;
+            doors.push(old.join("cgroup.procs"));
+        } else if memory.is_some() {
+            return Err(Error::invalid("memory cannot be limited here: the controller is not delegated")
+                .hint("start without a memory limit, or run ctl as root"));
+        }
+        doors.iter().map(|door| open_door(door)).collect()
+    }
+
+    /// Switches controllers on for the hosts where this machine hands them out by cgroup2.
+    fn offer_controllers(&self) -> Result<()> {
+        let control = self.unified.join("cgroup.subtree_control");
+        let offered = fs::read_to_string(self.unified.join("cgroup.controllers")).unwrap_or_default();
+        for controller in offered.split_whitespace().filter(|name| CONTROLLERS.contains(name)) {
+            write(&control, &format!("+{controller}"))?;
+        }
+        Ok(())
+    }
+
+    /// How many processes of the host the kernel killed for want of memory, if it counts them.
+    pub(super) fn oom_kills(&self, id: &str) -> Option<u64> {
+        let counters = [
+            Some(self.host(id).join("memory.events")),
+            self.host_memory(id).map(|group| group.join("memory.oom_control")),
+        ];
+        let text = counters.into_iter().flatten().find_map(|path| fs::read_to_string(path).ok())?;
+        parse_oom_kills(&text)
+    }
+
+    /// Removes a host's cgroups; its processes have been killed.
+    pub(super) fn remove_host(&self, id: &str) -> Result<()> {
+        remove_empty(&self.host(id))?;
+        self.host_memory(id).map_or(Ok(()), |group| remove_empty(&group))
+    }
+
+    /// Removes the cloud's cgroups, all hosts' being gone; another ctl's new host keeps what it needs.
+    pub(super) fn remove_cloud(&self) -> Result<()> {
+        remove_empty(&self.unified)?;
+        self.memory.as_ref().map_or(Ok(()), |group| remove_empty(group))
+    }
+}
+
+/// The highest cgroup above `own` (itself included) that this user may divide.
+fn delegated(tree: &Path, own: &Path) -> Result<PathBuf> {
+    own.ancestors()
+        .take_while(|group| group.starts_with(tree))
+        .take_while(|group| access(&group.join("cgroup.procs"), AccessFlags::W_OK).is_ok())
+        .last()
+        .map(Path::to_path_buf)
+        .ok_or_else(|| {
+            Error::invalid(format!("this user may not divide its cgroup {}", own.display()))
+                .hint("systemd-run --user --scope -p Delegate=yes ctl ...")
+                .hint("or run ctl as root")
+        })
+}
+
+fn create(group: &Path) -> Result<()> {
+    fs::create_dir_all(group).map_err(|error| {
+        let failed = Error::invalid(format!("cannot create the cgroup {}: {error}", group.display()));
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                failed.hint("in a container the cgroup tree must be writable")
+            }
+            _ => failed,
+        }
+    })
+}
+
+fn write(path: &Path, value: &str) -> Result<()> {
+    fs::write(path, value).doing(|| format!("cannot write {value} to {}", path.display()))
+}
+
+fn open_door(path: &Path) -> Result<File> {
+    File::options().write(true).open(path).doing(|| format!("cannot open {}", path.display()))
+}
+
+/// No swap either: else the limit only moves the pages elsewhere.
+fn limit_unified(group: &Path, memory: Option<u64>) -> Result<()> {
+    let Some(bytes) = memory else { return Ok(()) };
+    write(&group.join("memory.max"), &bytes.to_string())?;
+    let swap = group.join("memory.swap.max");
+    if swap.exists() { write(&swap, "0") } else { Ok(()) }
+}
+
+/// memsw counts memory and swap together and must never be below the memory limit, so it is set second.
+fn limit_v1(group: &Path, memory: Option<u64>) -> Result<()> {
+    let Some(bytes) = memory else { return Ok(()) };
+    write(&group.join("memory.limit_in_bytes"), &bytes.to_string())?;
+    let both = group.join("memory.memsw.limit_in_bytes");
+    if both.exists() { write(&both, &bytes.to_string()) } else { Ok(()) }
+}
+
+/// The `oom_kill` line of memory.events or memory.oom_control.
+fn parse_oom_kills(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+/// Removes a tree of cgroups, waiting for the kernel to empty them. A missing one is fine.
+fn remove_empty(group: &Path) -> Result<()> {
+    let deadline = Instant::now() + EMPTYING;
+    loop {
+        match remove_tree(group) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => {
+                return Err(Error::unreachable(format!(
+                    "cannot remove the cgroup {}: {error}",
+                    group.display()
+                )));
+            }
+        }
+    }
+}
+
+fn remove_tree(group: &Path) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let entries = match fs::read_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    gone(fs::remove_dir(group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_of_a_hybrid_machine() {
+        let text = "24 1 0:22 / /proc rw - proc proc rw\n\
+            30 24 0:26 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n\
+            31 24 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let trees = parse_mountinfo(text);
+        assert_eq!(trees.memory.as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
+        assert_eq!(trees.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+    }
+
+    #[test]
+    fn oom_kills_in_both_formats() {
+        assert_eq!(parse_oom_kills("low 0\nhigh 0\nmax 7\noom 1\noom_kill 2\noom_group_kill 0\n"), Some(2));
+        assert_eq!(parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
+        assert_eq!(parse_oom_kills("under_oom 0\n"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn foreign_text_never_panics(text in "\\PC*") {
+            parse_mountinfo(&text);
+            parse_oom_kills(&text);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The local cloud: one user and one network namespace for all hosts of a state directory.
+//!
+//! A holder process keeps the namespaces; slirp4netns, outside, gives them an uplink. Every running host's
+//! supervisor has a shared lock on `cloud/users`; the holder waits to get that lock alone and then ends, and
+//! slirp4netns with it. So the cloud goes with its last host, however that one ended.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, Read},
+    net::Ipv4Addr,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sched::{CloneFlags, unshare},
+    unistd::setsid,
+};
+
+use super::{
+    cgroup::Cgroups,
+    channel::Channel,
+    failure::Doing,
+    network,
+    reexec::{Start, Step},
+    state::{StateDir, held_by, lock, open_lock, write_pids},
+    tool::{IP, NFT, SLIRP},
+    userns::{self, IdMap},
+};
+use crate::error::{Error, Result};
+
+/// How long the holder may take to end after the last host.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Joins the users of the cloud, starting it if need be. The cloud lives at least as long as the file.
+///
+/// Starts processes of `ctl`, so the caller must have a single thread and be where state is.
+pub(super) fn ensure(state: &StateDir, ctl: &Path, map: &IdMap, cgroups: &Cgroups) -> Result<(File, u32)> {
+    let _turn = lock(&state.cloud("lock"))?;
+    cgroups.join_cloud()?;
+    let path = state.cloud("users");
+    let users = open_lock(&path).doing(|| format!("cannot open {}", path.display()))?;
+    // Blocks while a holder is on its way out, and then finds none.
+    users.lock_shared().doing(|| format!("cannot lock {}", path.display()))?;
+    match holder(state)? {
+        Some(pid) => Ok((users, pid)),
+        None => Ok((users, start(state, ctl, map)?)),
+    }
+}
+
+/// The pid of the process that holds the namespaces, while the cloud is up.
+fn holder(state: &StateDir) -> Result<Option<u32>> {
+    Ok(held_by(&state.cloud("holder"))?.and_then(|pids| pids.first().copied()))
+}
+
+fn start(state: &StateDir, ctl: &Path, map: &IdMap) -> Result<u32> {
+    let log_path = state.cloud("log");
+    let log = File::create(&log_path).doing(|| format!("cannot create {}", log_path.display()))?;
+    let machine = network::machine_addresses()?;
+    let (exit_watch, exit_hold) = io::pipe().doing(|| "cannot create a pipe")?;
+    let mut step =
+        Start::new(ctl, Step::Hold, "cloud").log(log.try_clone().doing(|| "cannot duplicate the log")?);
+    step.stdout = exit_hold.into();
+    let (channel, holder) = step.spawn(state.root())?;
+    let started = map
+        .grant(&channel, holder.id())
+        .and_then(|()| channel.send(&machine))
+        .and_then(|()| channel.receive::<()>())
+        .and_then(|()| start_uplink(holder.id(), map, exit_watch.into(), &log, &log_path))
+        .and_then(|()| channel.send(()))
+        .and_then(|()| channel.receive::<()>());
+    match started {
+        Ok(()) => Ok(holder.id()),
+        Err(error) => {
+            end(holder);
+            Err(error.context("cannot start the local cloud"))
+        }
+    }
+}
+
+fn end(mut child: Child) {
+    // Both fail only when it has ended already.
+    drop(child.kill());
+    drop(child.wait());
+}
+
+/// slirp4netns ends by itself when `exit_watch` hangs up, which is when the holder ends.
+fn start_uplink(holder: u32, map: &IdMap, exit_watch: OwnedFd, log: &File, log_path: &Path) -> Result<()> {
+    let (mut ready, announce) = io::pipe().doing(|| "cannot create a pipe")?;
+    let announce = OwnedFd::from(announce);
+    fcntl(&announce, FcntlArg::F_SETFD(FdFlag::empty())).doing(|| "cannot pass on a pipe")?;
+    let log_copy = || log.try_clone().map(Stdio::from).doing(|| "cannot duplicate the log");
+    let mut command = SLIRP.command();
+    command
+        .args(["--configure", "--disable-host-loopback", "--exit-fd=0", "--netns-type=path"])
+        .arg(format!("--mtu={}", network::MTU))
+        .arg(format!("--ready-fd={}", announce.as_raw_fd()));
+    if *map != IdMap::Fixed {
+        command.arg(format!("--userns-path=/proc/{holder}/ns/user"));
+    }
+    let slirp = command
+        .arg(format!("/proc/{holder}/ns/net"))
+        .arg("tap0")
+        .stdin(exit_watch)
+        .stdout(log_copy()?)
+        .stderr(log_copy()?)
+        .spawn()
+        .map_err(|error| SLIRP.not_started(&error))?;
+    drop(announce);
+    if ready.read(&mut [0]).doing(|| "cannot hear slirp4netns")? == 0 {
+        end(slirp);
+        return Err(uplink_refused(log_path));
+    }
+    Ok(())
+}
+
+fn uplink_refused(log: &Path) -> Error {
+    let said = std::fs::read_to_string(log).unwrap_or_default();
+    let last = said.lines().last().unwrap_or("it said nothing").to_owned();
+    let error = Error::invalid(format!("slirp4netns gives no uplink: {last}"));
+    match File::options().read(true).write(true).open("/dev/net/tun") {
+        Err(cause) => {
+            error.hint(format!("/dev/net/tun cannot be opened ({cause}): modprobe tun, or run ctl as root"))
+        }
+        Ok(_) => error.hint(format!("its words are in {}", log.display())),
+    }
+}
+
+/// The holder: makes the namespaces, waits until no host is left.
+pub(super) fn hold(channel: &Channel) -> Result<()> {
+    let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
+    let users = open_lock(&state.cloud("users")).doing(|| "cannot open cloud/users")?;
+    let holder = lock(&state.cloud("holder"))?;
+    write_pids(&holder, &[std::process::id()]).doing(|| "cannot write cloud/holder")?;
+    setsid().doing(|| "cannot leave the terminal")?;
+    userns::enter_new(channel)?;
+    unshare(CloneFlags::CLONE_NEWNET).doing(|| "this machine refuses a network namespace")?;
+    let machine: BTreeSet<Ipv4Addr> = channel.receive()?;
+    IP.run(&["-batch", "-"], &network::bridge())?;
+    NFT.run(&["-f", "-"], &network::firewall(&machine)).map_err(|error| {
+        error.hint("the kernel needs nf_tables with NAT: modprobe -a nft_masq nft_chain_nat")
+    })?;
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").doing(|| "cannot forward between hosts")?;
+    channel.send(())?;
+    let () = channel.receive()?;
+    channel.send(())?;
+    users.lock().doing(|| "cannot wait for the last host")
+}
+
+/// Waits until the cloud is gone and removes its cgroups, if no host is left.
+pub(super) fn clear(state: &StateDir, cgroups: &Cgroups) -> Result<()> {
+    let _turn = lock(&state.cloud("lock"))?;
+    for id in state.host_ids()? {
+        if held_by(&state.host(&id).running())?.is_some() {
+            return Ok(());
+        }
+    }
+    let deadline = Instant::now() + ENDING;
+    while holder(state)?.is_some() {
+        if Instant::now() > deadline {
+            return Err(Error::unreachable("the local cloud does not end though no host is left"));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    cgroups.remove_cloud()
+}

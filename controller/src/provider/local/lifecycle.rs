@@ -1,0 +1,331 @@
+//! What happens to a host, in order: launch, start, stop, destroy. Each step can be repeated, and each begins
+//! by taking the host's lock, so that two controllers take turns.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rand,
+};
+use jiff::Timestamp;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{
+    Inner, bake,
+    cgroup::Cgroups,
+    cloud,
+    failure::Doing,
+    init::SeedFile,
+    network,
+    record::Record,
+    reexec::{Start, Step},
+    sandbox::remove_tree,
+    state::{HostDir, held_by, lock},
+    supervise::Boot,
+    tool::KILL,
+    userns::IdMap,
+};
+use crate::{
+    error::{Error, Result},
+    provider::{Host, Launch},
+};
+
+/// How long an orderly shutdown may take.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+/// How long the kernel may take to end a host that was killed.
+const KILLING: Duration = Duration::from_secs(10);
+
+impl Inner {
+    /// Launches a host, or returns the one that this transaction launched before.
+    pub(super) fn launch(&self, launch: &Launch) -> Result<Host> {
+        check_role(&launch.role)?;
+        let layers = bake::layers(&self.state, &launch.image)?;
+        let host = self.state.host(&host_id(&launch.tid));
+        let (_turn, mut record) = self.admit(launch, &host)?;
+        if !record.booted {
+            let seeds = seeds(&record, launch)?;
+            self.boot(&record, layers, seeds).map_err(|error| {
+                let error = error.context(format!("cannot launch {}", record.name));
+                match self.remove(&record.id) {
+                    Ok(()) => error,
+                    Err(left) => error.hint(format!("what there was of it could not be removed: {left}")),
+                }
+            })?;
+            record.booted = true;
+            record.write(&host)?;
+        }
+        record.into_host(&host)
+    }
+
+    /// Takes the host's lock, and writes its record if this is its first launch.
+    fn admit(&self, launch: &Launch, host: &HostDir) -> Result<(File, Record)> {
+        let allocation = lock(&self.state.allocation_lock())?;
+        host.create()?;
+        if Record::read(host)?.is_none() {
+            let turn = host.lock()?.ok_or_else(|| gone(host))?;
+            let record = self.allocate(launch)?;
+            record.write(host)?;
+            return Ok((turn, record));
+        }
+        // It may be booting at the other launcher's hands; others need not wait for that.
+        drop(allocation);
+        let turn = host.lock()?.ok_or_else(|| gone(host))?;
+        let record = Record::read(host)?.ok_or_else(|| gone(host))?;
+        Ok((turn, record))
+    }
+
+    /// A record with the lowest free name and address; the caller holds the lock on these.
+    fn allocate(&self, launch: &Launch) -> Result<Record> {
+        let others = self.records()?;
+        let taken: BTreeSet<_> = others.iter().map(|other| other.address).collect();
+        let names =
+            others.iter().filter(|other| other.fleet == launch.fleet).map(|other| other.name.as_str());
+        Ok(Record::new(
+            launch,
+            host_id(&launch.tid),
+            network::free_number(&launch.role, names),
+            network::free_address(&taken)?,
+            Timestamp::now().as_second(),
+        ))
+    }
+
+    /// All hosts of a fleet, ordered by role and number.
+    pub(super) fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
+        let mut records = self.records()?;
+        records.retain(|record| record.fleet == fleet);
+        records.sort_by_cached_key(|record| {
+            let number: u32 =
+                record.name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            (record.role.clone(), number)
+        });
+        records
+            .into_iter()
+            .map(|record| {
+                let host = self.state.host(&record.id);
+                record.into_host(&host)
+            })
+            .collect()
+    }
+
+    fn records(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for id in self.state.host_ids()? {
+            records.extend(Record::read(&self.state.host(&id))?);
+        }
+        Ok(records)
+    }
+
+    pub(super) fn mark_enrolled(&self, id: &str) -> Result<()> {
+        let host = self.state.host(id);
+        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
+        let mut record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
+        record.enrolled = true;
+        record.write(&host)
+    }
+
+    pub(super) fn start(&self, id: &str) -> Result<()> {
+        let host = self.state.host(id);
+        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
+        let record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
+        if held_by(&host.running())?.is_some() {
+            return Ok(());
+        }
+        if !record.booted {
+            return Err(Error::unreachable(format!("the launch of {} was interrupted", record.name))
+                .hint("launch it again, or destroy it"));
+        }
+        let layers = bake::layers(&self.state, &record.image)?;
+        self.boot(&record, layers, Vec::new())
+            .map_err(|error| error.context(format!("cannot start {}", record.name)))
+    }
+
+    /// Boots a host and returns when its init runs and its network is up. A no-op if it runs.
+    fn boot(&self, record: &Record, layers: Vec<PathBuf>, seeds: Vec<SeedFile>) -> Result<()> {
+        if held_by(&self.state.host(&record.id).running())?.is_some() {
+            return Ok(());
+        }
+        let (channel, mut child) =
+            Start::new(&self.ctl, Step::Supervise, &record.name).spawn(self.state.root())?;
+        let boot = Boot { record: record.clone(), hash: self.hash.clone(), layers, seeds };
+        let booted = channel.send(&boot).and_then(|()| channel.receive());
+        // Its parent may live on for long: somebody has to take its exit code, or it stays a zombie.
+        thread::spawn(move || child.wait());
+        booted
+    }
+
+    pub(super) fn stop(&self, id: &str) -> Result<()> {
+        let host = self.state.host(id);
+        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
+        self.shut_down(&host)?;
+        self.forget(id)
+    }
+
+    fn shut_down(&self, host: &HostDir) -> Result<()> {
+        let Some([_, init]) =
+            held_by(&host.running())?.as_deref().and_then(|pids| pids.first_chunk()).copied()
+        else {
+            return self.end(host);
+        };
+        // What systemd(1) calls SIGRTMIN+3: halt in order.
+        KILL.run(&["-s", "RTMIN+3", &init.to_string()], "")?;
+        if wait_until_ended(host, SHUTDOWN)? { Ok(()) } else { self.end(host) }
+    }
+
+    /// Kills a host: its supervisor's end is its init's, and so everything's.
+    fn end(&self, host: &HostDir) -> Result<()> {
+        let deadline = Instant::now() + KILLING;
+        while let Some(pids) = held_by(&host.running())? {
+            if let Some(supervisor) = pids.first() {
+                match kill(Pid::from_raw(supervisor.cast_signed()), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => {
+                        return Err(Error::unreachable(format!("cannot kill process {supervisor}: {errno}")));
+                    }
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(Error::unreachable("the host does not end though it was killed"));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Removes what the kernel keeps of a host that has ended, and the cloud if it was the last.
+    fn forget(&self, id: &str) -> Result<()> {
+        let cgroups = Cgroups::find(&self.hash)?;
+        cgroups.remove_host(id)?;
+        cloud::clear(&self.state, &cgroups)
+    }
+
+    pub(super) fn destroy(&self, id: &str) -> Result<()> {
+        let host = self.state.host(id);
+        match host.lock()? {
+            Some(_turn) => self.remove(id),
+            None if host.root().exists() => self.remove(id),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a host and removes all that it was, however little that is; the caller holds its lock.
+    fn remove(&self, id: &str) -> Result<()> {
+        let host = self.state.host(id);
+        self.end(&host)?;
+        self.forget(id)?;
+        // Should this be interrupted, what is left can be destroyed but not started.
+        if let Some(mut record) = Record::read(&host)?.filter(|record| record.booted) {
+            record.booted = false;
+            record.write(&host)?;
+        }
+        let map = IdMap::of_this_user()?;
+        for name in ["upper", "work"] {
+            remove_tree(&self.ctl, &map, &host.root().join(name))?;
+        }
+        fs::remove_dir_all(host.root()).doing(|| format!("cannot remove {}", host.root().display()))
+    }
+}
+
+fn wait_until_ended(host: &HostDir, patience: Duration) -> Result<bool> {
+    let deadline = Instant::now() + patience;
+    while held_by(&host.running())?.is_some() {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(true)
+}
+
+fn gone(host: &HostDir) -> Error {
+    Error::invalid(format!("no local host is at {}", host.root().display()))
+        .hint("it may have been destroyed a moment ago")
+}
+
+/// `l-` and ten hex digits: the same for the same transaction.
+fn host_id(tid: &str) -> String {
+    let sum = digest(&SHA256, tid.as_bytes());
+    let hex: String = sum.as_ref()[..5].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("l-{hex}")
+}
+
+/// A role becomes part of a host name, and that of a path.
+fn check_role(role: &str) -> Result<()> {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let valid = role.bytes().all(letter)
+        && role.starts_with(|first: char| first.is_ascii_lowercase())
+        && role.len() <= 50;
+    if valid && !role.ends_with('-') {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{role:?} cannot be a role"))
+        .hint("lower-case letters, digits and hyphens, a letter first, at most 50"))
+}
+
+/// What makes this host itself, written before its first boot.
+fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
+    let mut machine_id = [0; 16];
+    rand::fill(&mut machine_id).doing(|| "the machine has no random numbers")?;
+    // Marked as a version 4 UUID; machine-id(5).
+    machine_id[6] = machine_id[6] & 0x0f | 0x40;
+    machine_id[8] = machine_id[8] & 0x3f | 0x80;
+    let machine_id: String = machine_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let Record { name, address, .. } = record;
+    let public = |path: &str, content: String| SeedFile {
+        path: path.into(),
+        mode: 0o644,
+        directory_mode: 0o755,
+        content: content.into_bytes(),
+    };
+    let limits = serde_json::json!({ "memory_bytes": launch.memory }).to_string();
+    Ok(vec![
+        // A limit set from outside cannot be seen inside; the agent looks here.
+        SeedFile {
+            path: "var/lib/magpie/limits.json".into(),
+            mode: 0o644,
+            directory_mode: 0o700,
+            content: limits.into_bytes(),
+        },
+        public("etc/machine-id", format!("{machine_id}\n")),
+        public("etc/hostname", format!("{name}\n")),
+        public("etc/hosts", format!("127.0.0.1 localhost\n{address} {name}\n")),
+        public("etc/resolv.conf", format!("nameserver {}\n", network::RESOLVER)),
+        SeedFile {
+            path: "var/lib/magpie/enrol.json".into(),
+            mode: 0o600,
+            directory_mode: 0o700,
+            content: launch.enrol_document.clone(),
+        },
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_transaction_one_id() {
+        assert_eq!(host_id("a"), host_id("a"));
+        assert_ne!(host_id("a"), host_id("b"));
+        assert_eq!(host_id("a").len(), 12);
+    }
+
+    #[test]
+    fn roles_are_host_names() {
+        for role in ["db", "web-2", "a"] {
+            check_role(role).unwrap();
+        }
+        for role in ["", "-db", "db-", "DB", "a/b", "a b", "..", "1a"] {
+            assert!(check_role(role).is_err(), "{role:?}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `host.json`: what a host was launched as. Whether it lives is never read from here.
+
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    failure::Doing,
+    state::{HostDir, held_by, write_atomically},
+};
+use crate::{
+    error::{Error, Result},
+    provider::{Host, HostState, ImageId},
+};
+
+/// The format this module writes.
+const VERSION: u32 = 1;
+
+/// One host, as its directory tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) fleet: String,
+    pub(super) role: String,
+    pub(super) tid: String,
+    pub(super) address: std::net::Ipv4Addr,
+    pub(super) image: ImageId,
+    pub(super) memory: Option<u64>,
+    pub(super) launched_at: i64,
+    pub(super) enrolled: bool,
+    /// It got as far as its init once, so its disk is whole.
+    pub(super) booted: bool,
+}
+
+impl Record {
+    /// A host that has not booted yet.
+    pub(super) fn new(
+        launch: &crate::provider::Launch,
+        id: String,
+        number: u32,
+        address: std::net::Ipv4Addr,
+        launched_at: i64,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            name: format!("{}-{number}", launch.role),
+            fleet: launch.fleet.clone(),
+            role: launch.role.clone(),
+            tid: launch.tid.clone(),
+            address,
+            image: launch.image.clone(),
+            memory: launch.memory,
+            launched_at,
+            enrolled: false,
+            booted: false,
+        }
+    }
+
+    /// Reads a host's record; `None` if the host is half-made or gone.
+    pub(super) fn read(host: &HostDir) -> Result<Option<Self>> {
+        let path = host.record();
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.doing(|| format!("cannot read {}", path.display()))?,
+        };
+        let record: Self =
+            serde_json::from_slice(&text).doing(|| format!("{} is damaged", path.display()))?;
+        if record.version != VERSION {
+            return Err(Error::invalid(format!(
+                "{} has format {}, this ctl knows {VERSION}",
+                path.display(),
+                record.version
+            ))
+            .hint("use the ctl that launched this host"));
+        }
+        Ok(Some(record))
+    }
+
+    /// Replaces a host's record in one step.
+    pub(super) fn write(&self, host: &HostDir) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).doing(|| "cannot encode host.json")?;
+        write_atomically(&host.record(), &text)
+    }
+
+    /// The host as the provider's callers see it; its liveness is looked up now.
+    pub(super) fn into_host(self, host: &HostDir) -> Result<Host> {
+        let state = if held_by(&host.running())?.is_some() { HostState::Running } else { HostState::Stopped };
+        Ok(Host {
+            id: self.id,
+            name: self.name,
+            fleet: self.fleet,
+            role: self.role,
+            tid: self.tid,
+            state,
+            address: self.address.to_string(),
+            image: self.image,
+            memory: self.memory,
+            launched_at: self.launched_at,
+            enrolled: self.enrolled,
+        })
+    }
+}

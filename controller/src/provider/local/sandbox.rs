@@ -1,0 +1,220 @@
+//! Throw-away namespaces: unpacking and removing trees that are owned by ids inside, and running one program
+//! of an image.
+
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt},
+        process::{CommandExt, ExitStatusExt},
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output, Stdio},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    unistd::{chdir, chown},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    channel::Channel,
+    failure::Doing,
+    init,
+    reexec::{Start, Step, THIS_PROGRAM},
+    state::StateDir,
+    tool::TAR,
+    userns::{self, IdMap},
+};
+use crate::error::{Error, Result};
+
+/// Creates `directory` and unpacks the tar stream that `write` produces into it, with its numeric owners.
+///
+/// `write` gets one end of a socket, as a file to give to a child process or to write to.
+pub(super) fn unpack_into(
+    ctl: &Path,
+    map: &IdMap,
+    directory: &Path,
+    write: impl FnOnce(std::os::unix::net::UnixStream) -> Result<()>,
+) -> Result<()> {
+    let what = || format!("cannot create {}", directory.display());
+    DirBuilder::new().mode(0o755).create(directory).doing(what)?;
+    let (uid, gid) = map.root();
+    chown(directory, Some(uid), Some(gid)).doing(what)?;
+    let (channel, mut child) = Start::new(ctl, Step::Unpack, "image").spawn(directory)?;
+    let done = map.grant(&channel, child.id()).and_then(|()| {
+        let stream = channel.try_clone()?.into_stream();
+        let written = write(stream.try_clone().doing(|| "cannot duplicate a socket")?);
+        stream.shutdown(std::net::Shutdown::Write).doing(|| "cannot finish the image")?;
+        let unpacked = channel.receive();
+        written.and(unpacked)
+    });
+    if done.is_err() {
+        drop(child.kill());
+    }
+    child.wait().doing(|| "cannot wait for tar")?;
+    done
+}
+
+/// The other side. Device nodes cannot be made in a user namespace, and /dev is laid out at boot.
+pub(super) fn unpack(channel: &Channel) -> Result<()> {
+    userns::enter_new(channel)?;
+    let output = TAR
+        .command()
+        .args(["--extract", "--preserve-permissions", "--numeric-owner", "--exclude=./dev/*"])
+        .args(["--xattrs", "--xattrs-include=security.capability", "--file=-"])
+        .stdin(std::os::fd::OwnedFd::from(channel.try_clone()?))
+        .stdout(Stdio::null())
+        .output()
+        .map_err(|error| TAR.not_started(&error))?;
+    TAR.check(&output)?;
+    channel.send(())
+}
+
+/// Removes a tree of the state directory, whoever owns what is in it. A missing one is fine.
+pub(super) fn remove_tree(ctl: &Path, map: &IdMap, tree: &Path) -> Result<()> {
+    let what = || format!("cannot remove {}", tree.display());
+    if !tree.exists() {
+        return Ok(());
+    }
+    if *map == IdMap::Fixed {
+        return fs::remove_dir_all(tree).doing(what);
+    }
+    let (channel, mut child) = Start::new(ctl, Step::Remove, "tree").spawn(tree)?;
+    let done = map.grant(&channel, child.id()).and_then(|()| channel.receive());
+    child.wait().doing(what)?;
+    done.and_then(|()| fs::remove_dir_all(tree).doing(what))
+}
+
+/// The other side: empties the working directory.
+pub(super) fn remove(channel: &Channel) -> Result<()> {
+    userns::enter_new(channel)?;
+    let what = || "cannot empty a directory";
+    for entry in fs::read_dir(".").doing(what)? {
+        let entry = entry.doing(what)?;
+        if entry.file_type().doing(what)?.is_dir() {
+            fs::remove_dir_all(entry.path()).doing(what)?;
+        } else {
+            fs::remove_file(entry.path()).doing(what)?;
+        }
+    }
+    channel.send(())
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Run {
+    layers: Vec<PathBuf>,
+    tree: PathBuf,
+    argv: Vec<String>,
+}
+
+/// Runs a program of an image with `tree` read-only at /mnt, no network, and nothing else of the machine.
+/// What it writes elsewhere is gone afterwards.
+pub(super) fn run_in(
+    state: &StateDir,
+    ctl: &Path,
+    map: &IdMap,
+    layers: Vec<PathBuf>,
+    tree: &Path,
+    argv: &[&str],
+) -> Result<Output> {
+    let what = || format!("cannot run {} in the image", argv.first().unwrap_or(&"nothing"));
+    let tree = tree.canonicalize().doing(|| format!("cannot find {}", tree.display()))?;
+    let mode = fs::metadata(&tree).doing(|| format!("cannot inspect {}", tree.display()))?.mode();
+    if *map == IdMap::Fixed && mode & 0o005 != 0o005 {
+        return Err(Error::invalid(format!("{} has mode {:o}", tree.display(), mode & 0o7777))
+            .hint("the image's root is another user here: chmod 755 the directory"));
+    }
+    let mut start = Start::new(ctl, Step::Run, "program");
+    (start.stdout, start.log) = (Stdio::piped(), Stdio::piped());
+    let (channel, child) = start.spawn(state.root())?;
+    let argv = argv.iter().map(ToString::to_string).collect();
+    let pid = child.id();
+    let started = channel
+        .send(&Run { layers, tree, argv })
+        .and_then(|()| map.grant(&channel, pid))
+        .and_then(|()| channel.receive::<()>());
+    let output = child.wait_with_output().doing(what)?;
+    started.map_err(|error| error.context(what()))?;
+    let status: i32 = channel.receive().map_err(|error| error.context(what()))?;
+    Ok(Output { status: ExitStatus::from_raw(status), ..output })
+}
+
+/// The other side: makes the namespaces, and waits for the program.
+pub(super) fn run(channel: &Channel) -> Result<()> {
+    let request: Run = channel.receive()?;
+    let map = IdMap::of_this_user()?;
+    // Root on the machine can walk to the tree where root inside cannot; for a user it is the reverse.
+    if map == IdMap::Fixed {
+        show_tree(&request.tree)?;
+    }
+    userns::enter_new(channel)?;
+    if map == IdMap::Fixed {
+        new_mounts()?;
+    } else {
+        show_tree(&request.tree)?;
+    }
+    unshare(
+        CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
+    )
+    .doing(|| "this machine refuses namespaces")?;
+    let mut start = Start::new(Path::new(THIS_PROGRAM), Step::RunInside, "program");
+    (start.stdout, start.log) = (Stdio::inherit(), Stdio::inherit());
+    let (inside, mut child) = start.spawn(Path::new("."))?;
+    let started = inside.send(&request).and_then(|()| inside.replaced());
+    if started.is_ok() {
+        channel.send(())?;
+    }
+    let status = child.wait().doing(|| "cannot wait for the program")?;
+    started?;
+    channel.send(status.into_raw())
+}
+
+fn new_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).doing(|| "this machine refuses a mount namespace")?;
+    init::private_mounts()
+}
+
+fn show_tree(tree: &Path) -> Result<()> {
+    new_mounts()?;
+    mount(Some(tree), "scratch/tree", None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .doing(|| format!("cannot show {} to the image", tree.display()))
+}
+
+/// The first process of the program's process namespace; becomes the program.
+pub(super) fn run_inside(channel: &Channel) -> Result<()> {
+    let request: Run = channel.receive()?;
+    new_mounts()?;
+    let scratch = Path::new("scratch/root");
+    init::mount_new("tmpfs", scratch, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))?;
+    let [upper, work, root] = ["upper", "work", "root"].map(|name| scratch.join(name));
+    for path in [&upper, &work, &root] {
+        fs::create_dir(path).doing(|| "cannot lay out a throw-away root file system")?;
+    }
+    init::mount_overlay(&request.layers, &upper, &work, &root)?;
+    init::mount_kernel(&root)?;
+    drop(init::mount_devices(&root)?);
+    init::bind_read_only(
+        Path::new("scratch/tree"),
+        &root.join("mnt"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+    )
+    .doing(|| "cannot show the tree to the image")?;
+    init::enter(&root)?;
+    chdir("/mnt").doing(|| "cannot enter /mnt")?;
+    let (program, arguments) =
+        request.argv.split_first().ok_or_else(|| Error::invalid("no program was named"))?;
+    let cause = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("LANG", "C.UTF-8")
+        .stdin(Stdio::null())
+        .exec();
+    Err(Error::invalid(format!("cannot run {program}: {cause}")))
+}

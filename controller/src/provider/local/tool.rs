@@ -1,0 +1,85 @@
+//! External programs: a missing one is named together with the package that has it.
+
+use std::{
+    io::{self, Write},
+    process::{Command, Output, Stdio},
+};
+
+use super::failure::Doing;
+use crate::error::{Error, Result};
+
+/// A program and the Debian package that has it.
+#[derive(Clone, Copy)]
+pub(super) struct Tool {
+    name: &'static str,
+    package: &'static str,
+}
+
+pub(super) const IP: Tool = Tool { name: "ip", package: "iproute2" };
+pub(super) const NFT: Tool = Tool { name: "nft", package: "nftables" };
+pub(super) const SLIRP: Tool = Tool { name: "slirp4netns", package: "slirp4netns" };
+pub(super) const MMDEBSTRAP: Tool = Tool { name: "mmdebstrap", package: "mmdebstrap" };
+pub(super) const TAR: Tool = Tool { name: "tar", package: "tar" };
+pub(super) const KILL: Tool = Tool { name: "kill", package: "procps" };
+pub(super) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
+pub(super) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
+
+impl Tool {
+    /// A command; ordinary users lack the sbin directories in their PATH, so they are added.
+    pub(super) fn command(self) -> Command {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new(self.name);
+        command
+            .env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"))
+            .env("LC_ALL", "C");
+        command
+    }
+
+    /// Why it could not be started.
+    pub(super) fn not_started(self, error: &io::Error) -> Error {
+        let Self { name, package } = self;
+        match error.kind() {
+            io::ErrorKind::NotFound => Error::invalid(format!("the program {name} is not installed"))
+                .hint(format!("apt install {package}")),
+            _ => Error::unreachable(format!("cannot start {name}: {error}")),
+        }
+    }
+
+    /// Runs it with `arguments` and `input`; an exit code other than 0 is an error with what it said.
+    pub(super) fn run(self, arguments: &[&str], input: &str) -> Result<()> {
+        let name = self.name;
+        let mut child = self
+            .command()
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| self.not_started(&error))?;
+        // A tool that ends early closes its input; its exit code says more than the broken pipe.
+        drop(child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes())));
+        let output = child.wait_with_output().doing(|| format!("cannot wait for {name}"))?;
+        self.check(&output)
+    }
+
+    /// An exit code other than 0 as an error.
+    pub(super) fn check(self, output: &Output) -> Result<()> {
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Error::unreachable(format!("{} failed ({}): {}", self.name, output.status, said.trim())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let error = Tool { name: "no-such-program", package: "some-package" }.run(&[], "").unwrap_err();
+        assert_eq!(error.to_string(), "the program no-such-program is not installed");
+        assert_eq!(error.hints(), ["apt install some-package"]);
+    }
+}

@@ -1,0 +1,266 @@
+//! Tables: hosts, what they say of themselves, their runs.
+
+use jiff::{Timestamp, tz::TimeZone};
+use proto::pb;
+use serde_json::json;
+
+use super::{
+    Output,
+    live::json_summary,
+    text::{duration, size, state},
+};
+use crate::{
+    error::Result,
+    provider::{Host, HostState, ImageId},
+};
+
+/// The image that was found or baked.
+///
+/// # Errors
+/// When stdout cannot be written, other than because nobody reads it.
+pub fn image(output: &Output, image: &ImageId) -> Result<()> {
+    if output.is_json() { output.record("image", json!({ "image": image.0 })) } else { output.line(&image.0) }
+}
+
+/// The fleet's hosts, as the provider knows them.
+///
+/// # Errors
+/// As [`image`].
+pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
+    if output.is_json() {
+        return hosts.iter().try_for_each(|host| output.record("host", json!(host)));
+    }
+    let rows = hosts.iter().map(|host| {
+        let state = match (host.state, host.enrolled) {
+            (HostState::Stopped, _) => "stopped",
+            (HostState::Running, false) => "not enrolled",
+            (HostState::Running, true) => "running",
+        };
+        let memory = host.memory.map_or_else(String::new, size);
+        let age = age_ms(host.launched_at.saturating_mul(1_000), now);
+        [host.name.clone(), state.into(), host.address.clone(), memory, age, host.id.clone()]
+    });
+    print(output, ["NAME", "STATE", "ADDRESS", "MEMORY", "AGE", "ID"], rows.collect())
+}
+
+/// What hosts say of themselves.
+///
+/// # Errors
+/// As [`image`].
+pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Timestamp) -> Result<()> {
+    if output.is_json() {
+        return replies.iter().try_for_each(|(host, reply)| json_status(output, host, reply));
+    }
+    let rows = replies.iter().map(|(host, reply)| {
+        let apply = reply.last_apply.as_ref().map_or_else(
+            || "never applied".to_owned(),
+            |apply| format!("{} {} ago", apply.state, age_ms(apply.finished_unix_ms, now)),
+        );
+        let memory = reply.memory_total_bytes.saturating_sub(reply.memory_available_bytes);
+        let memory = format!("{} of {}", size(memory), size(reply.memory_total_bytes));
+        let recorder = match &reply.recorder {
+            Some(recorder) if recorder.running => format!("{} {}", recorder.collector, size(recorder.bytes)),
+            _ => "stopped".to_owned(),
+        };
+        let bundle = reply.bundle.get(..12).unwrap_or(&reply.bundle).to_owned();
+        let up = duration(reply.uptime_s.saturating_mul(1_000));
+        [host.clone(), up, apply, bundle, memory, recorder, reply.agent_version.clone()]
+    });
+    let head = ["NAME", "UP", "LAST APPLY", "BUNDLE", "MEMORY", "RECORD", "AGENT"];
+    print(output, head, rows.collect())?;
+    for (host, reply) in replies {
+        if let Some(run) = &reply.active_run {
+            output.note(&format!("{host}: run {run} is under way"));
+        }
+        reply.degraded.iter().for_each(|sentence| output.note(&format!("{host}: {sentence}")));
+    }
+    Ok(())
+}
+
+/// Recent runs, in the order given. Times are shown in `zone`.
+///
+/// # Errors
+/// As [`image`].
+pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Result<()> {
+    if output.is_json() {
+        return runs.iter().try_for_each(|(host, run)| json_run(output, host, run));
+    }
+    let rows = runs.iter().map(|(_, run)| {
+        let started = Timestamp::from_millisecond(run.started_unix_ms).unwrap_or_default();
+        let started = started.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let took = match u64::try_from(run.finished_unix_ms - run.started_unix_ms) {
+            Ok(took) if run.finished_unix_ms > 0 => duration(took),
+            _ => String::new(),
+        };
+        [run.run_id.clone(), state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
+    });
+    print(output, ["RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
+}
+
+fn what(run: &pb::Run) -> String {
+    use pb::start_request::What;
+    match run.request.as_ref().and_then(|request| request.what.as_ref()) {
+        Some(What::Apply(apply)) => {
+            let bundle = apply.bundle.get(..12).unwrap_or(&apply.bundle);
+            format!("{} {bundle} as {}", if apply.noop { "plan" } else { "apply" }, apply.role)
+        }
+        Some(What::Command(command)) => command.argv.join(" ").replace(['\n', '\t'], " "),
+        None => String::new(),
+    }
+}
+
+fn json_run(output: &Output, host: &str, run: &pb::Run) -> Result<()> {
+    output.record(
+        "run",
+        json!({
+            "host": host, "run_id": run.run_id, "state": state(run.state()).0, "user": run.user,
+            "started_unix_ms": run.started_unix_ms, "finished_unix_ms": run.finished_unix_ms,
+            "what": what(run), "resource": run.resource, "summary": run.summary.as_ref().map(json_summary),
+        }),
+    )
+}
+
+fn json_status(output: &Output, host: &str, reply: &pb::StatusReply) -> Result<()> {
+    let last = reply.last_apply.as_ref().map(|apply| {
+        json!({ "run_id": apply.run_id, "state": apply.state, "finished_unix_ms": apply.finished_unix_ms })
+    });
+    let recorder = reply.recorder.as_ref().map(|recorder| {
+        json!({
+            "running": recorder.running, "last_sample_unix_ms": recorder.last_sample_unix_ms,
+            "bytes": recorder.bytes, "collector": recorder.collector,
+        })
+    });
+    output.record(
+        "status",
+        json!({
+            "host": host, "host_id": reply.host_id, "fleet_id": reply.fleet_id, "hostname": reply.hostname,
+            "agent_version": reply.agent_version, "boot_id": reply.boot_id, "uptime_s": reply.uptime_s,
+            "bundle": reply.bundle, "active_run": reply.active_run, "last_apply": last, "recorder": recorder,
+            "disk_free_bytes": reply.disk_free_bytes, "memory_total_bytes": reply.memory_total_bytes,
+            "memory_available_bytes": reply.memory_available_bytes, "degraded": reply.degraded,
+        }),
+    )
+}
+
+fn age_ms(since_unix_ms: i64, now: Timestamp) -> String {
+    let age = u64::try_from(now.as_millisecond().saturating_sub(since_unix_ms)).unwrap_or_default();
+    duration(age - age % 1_000)
+}
+
+/// Left-aligned columns; the last is as wide as it likes.
+fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or_default()
+    });
+    let line = |cells: [&str; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        output.line(padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    line(head)?;
+    rows.iter().try_for_each(|row| line(std::array::from_fn(|column| row[column].as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cli::Format, render::tests::pages};
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn host(name: &str, state: HostState, enrolled: bool) -> Host {
+        Host {
+            id: format!("h-{name}"),
+            name: name.into(),
+            fleet: "f".into(),
+            role: "db".into(),
+            tid: "t".into(),
+            state,
+            address: "10.0.0.2".into(),
+            image: ImageId("i".into()),
+            memory: Some(512 << 20),
+            launched_at: 1_799_992_500,
+            enrolled,
+        }
+    }
+
+    #[test]
+    fn hosts_line_up() {
+        let (output, data, _) = pages(Format::Text);
+        let all = [
+            host("db-1", HostState::Running, true),
+            host("db-2", HostState::Running, false),
+            Host { memory: None, ..host("db-10", HostState::Stopped, true) },
+        ];
+        hosts(&output, &all, now()).unwrap();
+        insta::assert_snapshot!(data.text(), @r"
+        NAME   STATE         ADDRESS   MEMORY   AGE        ID
+        db-1   running       10.0.0.2  512 MiB  2 h 5 min  h-db-1
+        db-2   not enrolled  10.0.0.2  512 MiB  2 h 5 min  h-db-2
+        db-10  stopped       10.0.0.2           2 h 5 min  h-db-10
+        ");
+    }
+
+    #[test]
+    fn status_says_what_is_wrong_beside_the_table() {
+        let (output, data, talk) = pages(Format::Text);
+        let reply = pb::StatusReply {
+            agent_version: "0.1.0".into(),
+            uptime_s: 190,
+            bundle: "0123456789abcdef".into(),
+            active_run: Some("r-2".into()),
+            last_apply: Some(pb::LastApply {
+                run_id: "r-1".into(),
+                state: "changed".into(),
+                finished_unix_ms: 1_799_999_940_000,
+            }),
+            degraded: vec!["disk is nearly full".into()],
+            memory_total_bytes: 512 << 20,
+            memory_available_bytes: 400 << 20,
+            ..pb::StatusReply::default()
+        };
+        status(&output, &[("db-1".into(), reply.clone())], now()).unwrap();
+        insta::assert_snapshot!(data.text(), @r"
+        NAME  UP          LAST APPLY             BUNDLE        MEMORY              RECORD   AGENT
+        db-1  3 min 10 s  changed 1 min 0 s ago  0123456789ab  112 MiB of 512 MiB  stopped  0.1.0
+        ");
+        insta::assert_snapshot!(talk.text(), @r"
+        db-1: run r-2 is under way
+        db-1: disk is nearly full
+        ");
+        let (output, data, _) = pages(Format::Json);
+        status(&output, &[("db-1".into(), reply)], now()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&data.text()).unwrap();
+        assert_eq!((&value["type"], &value["last_apply"]["state"]), (&json!("status"), &json!("changed")));
+    }
+
+    #[test]
+    fn runs_say_who_when_and_what() {
+        use pb::start_request::What;
+        let run = |id: &str, what, finished_unix_ms| pb::Run {
+            run_id: id.into(),
+            state: pb::RunState::Running.into(),
+            user: "alice".into(),
+            started_unix_ms: 1_800_000_000_000,
+            finished_unix_ms,
+            request: Some(pb::StartRequest { what: Some(what), ..pb::StartRequest::default() }),
+            ..pb::Run::default()
+        };
+        let apply =
+            pb::Apply { bundle: "0123456789abcdef".into(), role: "db".into(), ..pb::Apply::default() };
+        let command = pb::Command { argv: vec!["echo".into(), "a\nb".into()] };
+        let all = [
+            ("db-1".to_owned(), run("r-1", What::Apply(apply), 0)),
+            ("db-1".to_owned(), run("r-2", What::Command(command), 1_800_000_002_100)),
+        ];
+        let (output, data, _) = pages(Format::Text);
+        runs(&output, &all, &TimeZone::UTC).unwrap();
+        insta::assert_snapshot!(data.text(), @r"
+        RUN       STATE    USER   STARTED              TOOK   WHAT
+        db-1/r-1  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
+        db-1/r-2  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
+        ");
+    }
+}

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs what building, the local provider and the checks need, with the distribution's package manager.
+# Does nothing, and needs no rights, where all of it is there.
+set -eu
+
+# command:package, by Debian's and Ubuntu's names
+wanted="mmdebstrap:mmdebstrap slirp4netns:slirp4netns nft:nftables ip:iproute2 newuidmap:uidmap \
+git:git cc:gcc make:make tar:tar"
+if [ "${1:-}" = test ]; then
+    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps"
+fi
+
+PATH="$PATH:/usr/sbin:/sbin"
+packages=
+for pair in $wanted; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
+done
+# The modules that the third-party role tests apply; not needed to use Magpie.
+if [ "${1:-}" = test ]; then
+    for package in $(cat "$(dirname "$0")/../tests/fixtures/puppet-modules/packages"); do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || packages="$packages $package"
+    done
+fi
+[ -n "$packages" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "missing:$packages (these are Debian's package names); install them and try again" >&2
+    exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "missing:$packages; run as root: apt-get install$packages" >&2
+    exit 1
+fi
+case "$packages" in
+    # Only the command is wanted: Debian's package would also start an agent that looks for a master.
+    *puppet-agent*) [ ! -d /run/systemd/system ] || systemctl mask --quiet puppet.service ;;
+esac
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words on purpose
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null

@@ -1,0 +1,116 @@
+//! Which paths a bundle may hold.
+//!
+//! A path is relative, UTF-8, at most [`MAX_LENGTH`] bytes and [`MAX_DEPTH`] components joined by one `/`. A component
+//! is not empty, not `.` or `..`, at most 255 bytes (`NAME_MAX`), and has no control character, so that a name can be shown on a
+//! terminal. Nothing is normalised: the bytes that were hashed are the bytes that are created.
+
+/// Longest path in bytes.
+pub const MAX_LENGTH: usize = 1024;
+
+/// Most components of a path.
+pub const MAX_DEPTH: usize = 64;
+
+/// Longest component in bytes (`NAME_MAX` of Linux).
+pub const MAX_NAME: usize = 255;
+
+/// What is wrong with a path or a component of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathProblem {
+    /// Absolute, doubled or trailing slash, or nothing at all.
+    #[error("it is empty, absolute, or has an empty component")]
+    EmptyComponent,
+    /// `.` or `..`.
+    #[error("`.` and `..` are not allowed in it")]
+    Dots,
+    /// NUL, newline, escape and the like.
+    #[error("it has a control character")]
+    Control,
+    /// Not UTF-8.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// More than [`MAX_NAME`] bytes in a component.
+    #[error("a component is longer than {MAX_NAME} bytes")]
+    LongName,
+    /// More than [`MAX_LENGTH`] bytes.
+    #[error("it is longer than {MAX_LENGTH} bytes")]
+    Long,
+    /// More than [`MAX_DEPTH`] components.
+    #[error("it is deeper than {MAX_DEPTH} directories")]
+    Deep,
+}
+
+/// Checks `path` against the rules of this module.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check(path: &str) -> Result<(), PathProblem> {
+    if path.len() > MAX_LENGTH {
+        return Err(PathProblem::Long);
+    }
+    for (depth, name) in path.split('/').enumerate() {
+        if depth == MAX_DEPTH {
+            return Err(PathProblem::Deep);
+        }
+        check_name(name)?;
+    }
+    Ok(())
+}
+
+/// Checks one component.
+pub(super) fn check_name(name: &str) -> Result<(), PathProblem> {
+    match name {
+        "" => Err(PathProblem::EmptyComponent),
+        "." | ".." => Err(PathProblem::Dots),
+        _ if name.len() > MAX_NAME => Err(PathProblem::LongName),
+        _ if name.chars().any(char::is_control) => Err(PathProblem::Control),
+        _ => Ok(()),
+    }
+}
+
+/// The directory that holds `path`, or `None` for a path of one component.
+pub fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_paths_are_accepted() {
+        let deep = vec!["d"; MAX_DEPTH].join("/");
+        let long = "n".repeat(MAX_NAME);
+        for path in ["a", "a/b.pp", "...", ".hidden/..x", "data/ÅÄÖ.yaml", "a b/c\\d", &deep, &long] {
+            assert_eq!(check(path), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_rule_refuses() {
+        let deep = vec!["d"; MAX_DEPTH + 1].join("/");
+        let name = "n".repeat(MAX_NAME + 1);
+        let long = vec!["n".repeat(MAX_NAME); 5].join("/");
+        for (path, problem) in [
+            ("", PathProblem::EmptyComponent),
+            ("/", PathProblem::EmptyComponent),
+            ("/etc/passwd", PathProblem::EmptyComponent),
+            ("a//b", PathProblem::EmptyComponent),
+            ("a/", PathProblem::EmptyComponent),
+            (".", PathProblem::Dots),
+            ("..", PathProblem::Dots),
+            ("../a", PathProblem::Dots),
+            ("a/../b", PathProblem::Dots),
+            ("a/./b", PathProblem::Dots),
+            ("a/..", PathProblem::Dots),
+            ("a\0b", PathProblem::Control),
+            ("a\nb", PathProblem::Control),
+            ("a\u{1b}[2Jb", PathProblem::Control),
+            ("a\u{85}b", PathProblem::Control),
+            (name.as_str(), PathProblem::LongName),
+            (long.as_str(), PathProblem::Long),
+            (deep.as_str(), PathProblem::Deep),
+        ] {
+            assert_eq!(check(path), Err(problem), "{path:?}");
+        }
+    }
+}

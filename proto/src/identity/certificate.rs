@@ -1,0 +1,266 @@
+//! Our own checks of a leaf certificate, beside those of the TLS library.
+//!
+//! The library verifies chain, dates and (for hosts) the name, but takes a certificate without extended
+//! key usage for any purpose; here the usage is mandatory, and the only one. It also knows nothing of roles.
+
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::digest;
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{ExtendedKeyUsage, GeneralName},
+    prelude::FromDer,
+};
+
+use super::{
+    Role, User, names,
+    secret::{decode_hex, encode_hex},
+};
+
+/// The longest total validity of a user's certificate that a host accepts, whatever the CA said.
+pub const MAX_USER_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// SHA-256 of a SubjectPublicKeyInfo (RFC 5280 §4.1), DER; written `sha256:<hex>`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    const PREFIX: &str = "sha256:";
+
+    /// Digest of an encoded SubjectPublicKeyInfo.
+    pub fn of(spki: &[u8]) -> Self {
+        let mut digest = Self([0; 32]);
+        digest.0.copy_from_slice(digest::digest(&digest::SHA256, spki).as_ref());
+        digest
+    }
+
+    /// Digest of the key in an encoded certificate.
+    ///
+    /// # Errors
+    /// [`CertificateError::Malformed`].
+    pub fn of_certificate(der: &[u8]) -> Result<Self, CertificateError> {
+        Ok(Self::of(parse(der)?.public_key().raw))
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Self::PREFIX, encode_hex(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for KeyDigest {
+    type Err = CertificateError;
+
+    fn from_str(text: &str) -> Result<Self, CertificateError> {
+        let mut digest = Self([0; 32]);
+        let hex = text.strip_prefix(Self::PREFIX).ok_or(CertificateError::Malformed)?;
+        if decode_hex(hex, &mut digest.0) { Ok(digest) } else { Err(CertificateError::Malformed) }
+    }
+}
+
+/// Why a certificate that may well be signed by the right CA is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Not one X.509 certificate, or one with repeated or broken extensions.
+    #[error("the certificate is malformed")]
+    Malformed,
+    /// No extended key usage, the wrong one, or more than the right one.
+    #[error("the certificate is not for {0} and that alone")]
+    Usage(&'static str),
+    /// The certificate could sign others.
+    #[error("the certificate is that of a CA")]
+    IsCa,
+    /// No organisation, several, or none that is a role.
+    #[error("the certificate names no role that Magpie knows")]
+    Role,
+    /// Not exactly one alternative name of the form that Magpie gives.
+    #[error("the certificate does not name one user or host in Magpie's way")]
+    Name,
+    /// Right in itself, but of someone else.
+    #[error("the certificate is that of {found}, not of {expected}")]
+    Other {
+        /// Whom it names.
+        found: String,
+        /// Whom it should name.
+        expected: String,
+    },
+    /// Valid for longer than [`MAX_USER_LIFETIME`].
+    #[error("the certificate is valid for {0} seconds in all, more than 7 days")]
+    Lifetime(i64),
+}
+
+/// What a user's certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserCertificate {
+    /// Name and role.
+    pub user: User,
+    /// The fleet that the user belongs to.
+    pub fleet_id: String,
+    /// From then on it is not valid any more.
+    pub not_after: SystemTime,
+}
+
+impl UserCertificate {
+    /// Reads and checks an encoded leaf. Signature and dates are for the TLS library to verify.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn read(der: &[u8]) -> Result<Self, CertificateError> {
+        let leaf = parse(der)?;
+        check_purpose(&leaf, Purpose::Client)?;
+        let uri = match alternative_names(&leaf)?.as_slice() {
+            [GeneralName::URI(uri)] => *uri,
+            _ => return Err(CertificateError::Name),
+        };
+        let (fleet_id, name) = names::parse_user(uri).ok_or(CertificateError::Name)?;
+        let validity = leaf.validity();
+        let seconds = validity.not_after.timestamp().saturating_sub(validity.not_before.timestamp());
+        if seconds.cast_unsigned() > MAX_USER_LIFETIME.as_secs() {
+            return Err(CertificateError::Lifetime(seconds));
+        }
+        Ok(Self {
+            user: User { name: name.to_owned(), role: role(&leaf)? },
+            fleet_id: fleet_id.to_owned(),
+            not_after: time(validity.not_after.timestamp()),
+        })
+    }
+
+    /// Refuses a user of another fleet.
+    ///
+    /// # Errors
+    /// [`CertificateError::Other`].
+    pub fn check_fleet(&self, fleet_id: &str) -> Result<(), CertificateError> {
+        if self.fleet_id == fleet_id {
+            return Ok(());
+        }
+        let name = &self.user.name;
+        Err(CertificateError::Other {
+            found: names::user(&self.fleet_id, name),
+            expected: names::user(fleet_id, name),
+        })
+    }
+}
+
+/// What a host's certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCertificate {
+    /// Serial number, big-endian.
+    pub serial: Vec<u8>,
+    /// Digest of the host's public key.
+    pub key: KeyDigest,
+    /// From then on it is not valid any more.
+    pub not_after: SystemTime,
+}
+
+impl HostCertificate {
+    /// Reads and checks an encoded leaf, which must be that of this very host. Signature and dates are
+    /// for the TLS library to verify.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn read(der: &[u8], host_id: &str, fleet_id: &str) -> Result<Self, CertificateError> {
+        let leaf = parse(der)?;
+        check_purpose(&leaf, Purpose::Server)?;
+        let found = match alternative_names(&leaf)?.as_slice() {
+            [GeneralName::DNSName(name)] => *name,
+            _ => return Err(CertificateError::Name),
+        };
+        let expected = names::host(host_id, fleet_id);
+        if found != expected {
+            return Err(CertificateError::Other { found: found.to_owned(), expected });
+        }
+        Ok(Self {
+            serial: leaf.raw_serial().to_vec(),
+            key: KeyDigest::of(leaf.public_key().raw),
+            not_after: time(leaf.validity().not_after.timestamp()),
+        })
+    }
+}
+
+/// What a certificate is for; the only extended key usage it may have.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Client,
+    Server,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "clientAuth",
+            Self::Server => "serverAuth",
+        }
+    }
+
+    fn is_only(self, usage: &ExtendedKeyUsage<'_>) -> bool {
+        let others = usage.any
+            || usage.code_signing
+            || usage.email_protection
+            || usage.time_stamping
+            || usage.ocsp_signing
+            || !usage.other.is_empty();
+        let (wanted, opposite) = match self {
+            Self::Client => (usage.client_auth, usage.server_auth),
+            Self::Server => (usage.server_auth, usage.client_auth),
+        };
+        wanted && !opposite && !others
+    }
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        _ => Err(CertificateError::Malformed),
+    }
+}
+
+fn check_purpose(leaf: &X509Certificate<'_>, purpose: Purpose) -> Result<(), CertificateError> {
+    let constraints = leaf.basic_constraints().map_err(|_| CertificateError::Malformed)?;
+    if constraints.is_some_and(|constraints| constraints.value.ca) {
+        return Err(CertificateError::IsCa);
+    }
+    match leaf.extended_key_usage() {
+        Ok(Some(usage)) if purpose.is_only(usage.value) => Ok(()),
+        Ok(_) => Err(CertificateError::Usage(purpose.name())),
+        Err(_) => Err(CertificateError::Malformed),
+    }
+}
+
+fn alternative_names<'a>(
+    leaf: &'a X509Certificate<'a>,
+) -> Result<&'a Vec<GeneralName<'a>>, CertificateError> {
+    match leaf.subject_alternative_name() {
+        Ok(Some(names)) => Ok(&names.value.general_names),
+        Ok(None) => Err(CertificateError::Name),
+        Err(_) => Err(CertificateError::Malformed),
+    }
+}
+
+/// The role in the subject; several organisations are refused rather than picked from.
+fn role(leaf: &X509Certificate<'_>) -> Result<Role, CertificateError> {
+    let mut organisations = leaf.subject().iter_organization();
+    let (Some(organisation), None) = (organisations.next(), organisations.next()) else {
+        return Err(CertificateError::Role);
+    };
+    organisation.as_str().ok().and_then(Role::from_organisation).ok_or(CertificateError::Role)
+}
+
+fn time(unix_seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_seconds).unwrap_or_default())
+}

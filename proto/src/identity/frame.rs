@@ -1,0 +1,89 @@
+//! How the messages of `enrol/1` lie on the wire: length as a big-endian `u32`, then that many bytes.
+//!
+//! There is no runtime in here: an end reads [`HEADER`] bytes, asks [`length`], reads the body, and calls [`decode`].
+
+use prost::Message;
+
+/// Length of the length.
+pub const HEADER: usize = 4;
+
+/// The longest body, in bytes.
+pub const LIMIT: usize = 64 * 1024;
+
+/// Why a frame is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// More than [`LIMIT`].
+    #[error("a message of {0} bytes is longer than the {LIMIT} that enrol/1 allows")]
+    TooLong(usize),
+    /// The body is not the message that was due.
+    #[error("the peer does not speak enrol/1: {0}")]
+    Malformed(#[from] prost::DecodeError),
+}
+
+/// A whole frame.
+///
+/// # Errors
+/// [`FrameError::TooLong`].
+pub fn encode(message: &impl Message) -> Result<Vec<u8>, FrameError> {
+    let length = message.encoded_len();
+    let header = u32::try_from(length).ok().filter(|_| length <= LIMIT).ok_or(FrameError::TooLong(length))?;
+    let mut frame = header.to_be_bytes().to_vec();
+    frame.extend(message.encode_to_vec());
+    Ok(frame)
+}
+
+/// The length of the body that follows `header`.
+///
+/// # Errors
+/// [`FrameError::TooLong`], so that no one makes us allocate more than [`LIMIT`].
+pub fn length(header: [u8; HEADER]) -> Result<usize, FrameError> {
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if length <= LIMIT { Ok(length) } else { Err(FrameError::TooLong(length)) }
+}
+
+/// The message in a body.
+///
+/// # Errors
+/// [`FrameError::Malformed`].
+pub fn decode<M: Message + Default>(body: &[u8]) -> Result<M, FrameError> {
+    Ok(M::decode(body)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pb::{EnrolCommitted, EnrolGrant, EnrolHello, Sealed};
+
+    proptest! {
+        #[test]
+        fn a_frame_is_read_back(message in prop::collection::vec(any::<u8>(), 0..500), mac: [u8; 32]) {
+            let sealed = Sealed { message, mac: mac.to_vec() };
+            let frame = encode(&sealed).expect("it is short");
+            let (header, body) = frame.split_first_chunk().expect("a header");
+            prop_assert_eq!(length(*header).expect("it is short"), body.len());
+            prop_assert_eq!(decode::<Sealed>(body).expect("it is whole"), sealed);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            let _ = decode::<Sealed>(&bytes);
+            let _ = decode::<EnrolHello>(&bytes);
+            let _ = decode::<EnrolGrant>(&bytes);
+            let _ = decode::<EnrolCommitted>(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_limit_holds_both_ways() {
+        let serial = |length| EnrolCommitted { serial: vec![0; length] };
+        // Tag and length of the field take four bytes.
+        assert_eq!(encode(&serial(LIMIT - 4)).expect("just short enough").len(), HEADER + LIMIT);
+        assert!(matches!(encode(&serial(LIMIT)), Err(FrameError::TooLong(_))));
+        assert!(length([0, 1, 0, 0]).is_ok());
+        assert!(matches!(length([0, 1, 0, 1]), Err(FrameError::TooLong(65537))));
+        assert!(matches!(length([255; 4]), Err(FrameError::TooLong(_))));
+    }
+}

@@ -1,0 +1,151 @@
+//! Thirty-two secret bytes: never printed, wiped when dropped.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    error::Unspecified,
+    hkdf::{HKDF_SHA256, Salt},
+    rand,
+};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::names;
+
+/// A key or token of 256 bits.
+#[derive(Clone)]
+pub struct Secret([u8; Self::LEN]);
+
+impl Secret {
+    /// Length in bytes.
+    pub const LEN: usize = 32;
+
+    /// A fresh one from the system's generator.
+    ///
+    /// # Errors
+    /// The generator failed.
+    pub fn generate() -> Result<Self, Unspecified> {
+        let mut secret = Self([0; Self::LEN]);
+        rand::fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
+    /// Reads 64 lower-case hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut secret = Self([0; Self::LEN]);
+        decode_hex(text, &mut secret.0).then_some(secret)
+    }
+
+    /// 64 lower-case hex digits; the text is a secret as well.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(encode_hex(&self.0))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The enrolment token of `tid` where `self` is the fleet's enrol key, so that every controller of
+    /// the fleet knows it and none has to store it.
+    pub fn token(&self, tid: &str) -> Self {
+        debug_assert!(names::is_tid(tid), "a tid is checked where it enters");
+        self.derive(&[], &[b"magpie enrol token v1 ", tid.as_bytes()])
+    }
+
+    /// HKDF-SHA-256 (RFC 5869).
+    pub(super) fn derive(&self, salt: &[u8], info: &[&[u8]]) -> Self {
+        let mut derived = Self([0; Self::LEN]);
+        Salt::new(HKDF_SHA256, salt)
+            .extract(&self.0)
+            .expand(info, HKDF_SHA256)
+            .and_then(|material| material.fill(&mut derived.0))
+            .expect("32 bytes are less than HKDF's limit of 255 blocks");
+        derived
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for Secret {}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Lower-case hex.
+pub(super) fn encode_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Fills `bytes` from exactly as many pairs of lower-case hex digits.
+pub(super) fn decode_hex(text: &str, bytes: &mut [u8]) -> bool {
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != bytes.len() || !rest.is_empty() {
+        return false;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (Some(high), Some(low)) = (nibble(*high), nibble(*low)) else { return false };
+        *byte = high << 4 | low;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn hex_is_read_back(bytes: [u8; 32]) {
+            let secret = Secret(bytes);
+            prop_assert_eq!(Secret::from_hex(&secret.to_hex()), Some(secret));
+        }
+
+        #[test]
+        fn only_64_lower_case_digits_are_read(text in ".{0,70}|[0-9a-fA-F]{60,68}") {
+            let valid = text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+            prop_assert_eq!(Secret::from_hex(&text).is_some(), valid);
+        }
+    }
+
+    #[test]
+    fn nothing_shows_in_debug() {
+        let secret = Secret([0x42; 32]);
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+    }
+
+    #[test]
+    fn tokens_differ_by_tid_and_are_stable() {
+        let key = Secret([7; 32]);
+        assert_eq!(key.token("a"), key.token("a"));
+        assert_ne!(key.token("a"), key.token("b"));
+        // The derivation is part of the contract: controllers of different versions must agree.
+        // The value was computed with another implementation of RFC 5869.
+        assert_eq!(
+            *key.token("a").to_hex(),
+            "b8cee21c116d048b0faa68f8c2a73240b5990d672ba3280511af6222e247dee7"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Every mistake a user can make: a sentence with cause and hint, the right exit code, nothing half-done.
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tests::{Fleet, Outcome, binary, repository};
+
+#[track_caller]
+fn says(outcome: &Outcome, parts: &[&str]) {
+    for part in parts {
+        assert!(outcome.stderr.contains(part), "{part:?} is not in:\n{}", outcome.stderr);
+    }
+    assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
+}
+
+#[test]
+fn without_a_fleet() {
+    let empty = tempfile::tempdir().expect("a directory");
+    let output = Command::new(binary("ctl")).arg("hosts").current_dir(empty.path()).output().expect("runs");
+    let outcome = Outcome::from(output);
+    assert_eq!(outcome.code, 2);
+    says(&outcome, &["no magpie.toml", "hint: `ctl init`"]);
+}
+
+#[test]
+fn before_anything_is_launched() {
+    let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
+    says(&fleet.exits(2, &["provision", "--role", "quikc"]), &["quikc", "roles there: quick"]);
+    says(&fleet.exits(2, &["provision", "--role", "quick", "--rev", "no-such-rev"]), &["no-such-rev"]);
+    says(&fleet.exits(2, &["apply", "quick-7"]), &["no host \"quick-7\""]);
+
+    let broken = fleet.directory().join("broken");
+    fs::create_dir_all(broken.join("manifests")).expect("made");
+    fs::write(broken.join("manifests/site.pp"), "file { '/etc/motd': ensure => \n").expect("written");
+    let config = fs::read_to_string(fleet.directory().join("magpie.toml")).expect("read");
+    let tree = repository("tests/fixtures/control");
+    fs::write(
+        fleet.directory().join("magpie.toml"),
+        config.replace(&*tree.to_string_lossy(), &broken.to_string_lossy()),
+    )
+    .expect("written");
+    says(&fleet.exits(2, &["provision", "--role", "quick"]), &["manifests/site.pp"]);
+    assert_eq!(fleet.json(&["hosts"]).len(), 0, "a typo costs no machine");
+}
+
+#[test]
+fn hosts_that_cannot_be_proved_or_reached() {
+    let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
+    fleet.ok(&["provision", "--role", "quick"]);
+
+    // Another fleet's CA directory in place of ours.
+    let other = tempfile::tempdir().expect("a directory");
+    let init =
+        Command::new(binary("ctl")).args(["init", "--name", "other"]).current_dir(other.path()).status();
+    assert!(init.expect("runs").success());
+    let (ours, aside) = (fleet.directory().join(".magpie"), fleet.directory().join("aside"));
+    fs::rename(&ours, &aside).expect("moved");
+    let copied = Command::new("cp").arg("-a").arg(other.path().join(".magpie")).arg(&ours).status();
+    assert!(copied.expect("runs").success());
+    let fleet_json = fs::read(aside.join("fleet.json")).expect("read");
+    fs::write(ours.join("fleet.json"), fleet_json).expect("written");
+    fleet.ok(&["user", "issue", "root", "--role", "admin"]);
+    says(&fleet.exits(3, &["status", "quick-1"]), &["quick-1"]);
+    fs::remove_dir_all(&ours).expect("removed");
+    fs::rename(&aside, &ours).expect("moved back");
+    fleet.ok(&["status", "quick-1"]);
+
+    // An agent that does not answer.
+    fleet.ok(&["run", "quick-1", "--", "systemd-run", "sh", "-c", "sleep 1; systemctl stop magpie-agent"]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let unreachable = loop {
+        let outcome = fleet.ctl(&["status", "quick-1"]);
+        if outcome.code != 0 || Instant::now() > deadline {
+            break outcome;
+        }
+    };
+    assert_eq!(unreachable.code, 3, "{unreachable:?}");
+    says(&unreachable, &["quick-1", "717"]);
+}
+
+#[test]
+fn a_full_disk_refuses_the_bundle_before_it_is_written() {
+    let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
+    fleet.ok(&["provision", "--role", "quick"]);
+    fleet.ok(&[
+        "run",
+        "quick-1",
+        "--",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=16k tmpfs /var/lib/magpie/bundles",
+    ]);
+    let tree = fleet.directory().join("bigger");
+    let copied = Command::new("cp").arg("-a").arg(repository("tests/fixtures/control")).arg(&tree).status();
+    assert!(copied.expect("runs").success());
+    fs::write(tree.join("data/large"), vec![7u8; 1 << 20]).expect("written");
+    let config = fs::read_to_string(fleet.directory().join("magpie.toml")).expect("read");
+    let old = repository("tests/fixtures/control");
+    fs::write(
+        fleet.directory().join("magpie.toml"),
+        config.replace(&*old.to_string_lossy(), &tree.to_string_lossy()),
+    )
+    .expect("written");
+    says(&fleet.ctl(&["apply", "quick-1"]), &["quick-1", "disk"]);
+    fleet.ok(&["run", "quick-1", "--", "umount", "/var/lib/magpie/bundles"]);
+    fleet.ok(&["apply", "quick-1"]);
+}

@@ -1,0 +1,6 @@
+//! End to end: the built binaries, real hosts, real systemd, real Puppet. Needs root and what
+//! `make prerequisites` installs.
+
+mod errors;
+mod roles;
+mod runs;

@@ -1,0 +1,121 @@
+//! Runs survive everything: the controller, the agent, and each other.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::Child,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tests::{Fleet, Outcome, repository};
+
+const ROLES: [&str; 5] = ["quick", "slow", "endless", "failing", "uncompilable"];
+
+fn fleet() -> Fleet {
+    Fleet::new(&repository("tests/fixtures/control"), &ROLES)
+}
+
+/// Reads the child's standard error until a line contains `text`; returns that line.
+fn wait_for(child: &mut Child, text: &str) -> String {
+    let mut lines = BufReader::new(child.stderr.as_mut().expect("captured")).lines();
+    lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find(|line| line.contains(text))
+        .unwrap_or_else(|| panic!("never said {text:?}"))
+}
+
+/// The run id in a line such as `db-1: run db-1-x7k2m9`.
+fn run_id(line: &str) -> String {
+    let (_, rest) = line.split_once("run ").expect("names a run");
+    rest.split_whitespace().next().expect("an id").to_owned()
+}
+
+#[test]
+fn a_killed_agent_loses_nothing_of_a_run() {
+    let fleet = fleet();
+    fleet.ok(&["provision", "--role", "quick"]);
+    let apply = fleet.spawn(&["apply", "quick-1", "--output", "json"]);
+    drop(Outcome::from(apply.wait_with_output().expect("ends")));
+
+    fleet.ok(&["provision", "--role", "slow"]);
+    fleet.ok(&["run", "slow-1", "--", "rm", "/etc/magpie-before", "/etc/magpie-after"]);
+    let mut apply = fleet.spawn(&["apply", "slow-1"]);
+    wait_for(&mut apply, "run slow-1-");
+    let killed = fleet.ctl(&[
+        "run",
+        "slow-1",
+        "--",
+        "systemctl",
+        "kill",
+        "-s",
+        "KILL",
+        "--kill-whom=main",
+        "magpie-agent",
+    ]);
+    assert!([0, 5].contains(&killed.code), "{killed:?}");
+    let outcome = Outcome::from(apply.wait_with_output().expect("ends"));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for path in ["/etc/magpie-before", "/etc/magpie-after"] {
+        assert!(outcome.stdout.contains(&format!("File[{path}]")), "{}", outcome.stdout);
+    }
+    fleet.ok(&["run", "slow-1", "--", "test", "-e", "/etc/magpie-after"]);
+}
+
+#[test]
+fn control_c_detaches_and_attach_shows_all_of_it() {
+    let fleet = fleet();
+    fleet.ok(&["provision", "--role", "slow"]);
+    let mut command = fleet.spawn(&["run", "slow-1", "--", "sh", "-c", "echo one; sleep 2; echo two"]);
+    let id = run_id(&wait_for(&mut command, "run slow-1-"));
+    kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("sent");
+    let outcome = Outcome::from(command.wait_with_output().expect("ends"));
+    assert_eq!(outcome.code, 5, "{outcome:?}");
+    assert!(outcome.stderr.contains(&format!("ctl attach {id}")), "{}", outcome.stderr);
+    let replay = fleet.ok(&["attach", &id]);
+    assert!(replay.contains("one") && replay.contains("two"), "{replay}");
+}
+
+#[test]
+fn cancel_ends_everything_that_a_run_started() {
+    let fleet = fleet();
+    fleet.ok(&["provision", "--role", "quick"]);
+    let mut endless = fleet.spawn(&["provision", "--role", "endless"]);
+    let id = run_id(&wait_for(&mut endless, "run endless-1-"));
+    // A second apply names the holder instead of waiting or overlapping.
+    let busy = fleet.exits(4, &["apply", "endless-1"]);
+    assert!(busy.stderr.contains(&id), "{}", busy.stderr);
+    fleet.ok(&["cancel", &id]);
+    let outcome = Outcome::from(endless.wait_with_output().expect("ends"));
+    assert_eq!(outcome.code, 5, "{outcome:?}");
+    let left = fleet.exits(1, &["run", "endless-1", "--", "pgrep", "-fx", "/bin/sleep 86399"]);
+    assert!(!left.stdout.contains("86399"), "{left:?}");
+}
+
+#[test]
+fn two_applies_at_once_are_one_apply_and_one_answer() {
+    let fleet = fleet();
+    fleet.ok(&["provision", "--role", "slow"]);
+    fleet.ok(&["run", "slow-1", "--", "rm", "/etc/magpie-before"]);
+    let children: Vec<Child> = (0..2).map(|_| fleet.spawn(&["apply", "slow-1"])).collect();
+    let outcomes: Vec<Outcome> =
+        children.into_iter().map(|child| Outcome::from(child.wait_with_output().expect("ends"))).collect();
+    let mut codes: Vec<i32> = outcomes.iter().map(|outcome| outcome.code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 4], "{outcomes:?}");
+}
+
+#[test]
+fn failures_say_what_where_and_why() {
+    let fleet = fleet();
+    let failing = fleet.exits(1, &["provision", "--role", "failing"]);
+    for part in ["Exec[refuse]", "manifests/site.pp:15", "the disk is on fire"] {
+        assert!(failing.stdout.contains(part), "{part}: {}", failing.stdout);
+    }
+    let uncompilable = fleet.exits(1, &["provision", "--role", "uncompilable"]);
+    for part in ["no_such_class", "manifests/site.pp:19"] {
+        assert!(uncompilable.stdout.contains(part), "{part}: {}", uncompilable.stdout);
+    }
+}
