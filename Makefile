@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: demo test check build gen bench soak deny prerequisites prerequisites-test
+.PHONY: demo test check build gen bench fuzz soak deny prerequisites prerequisites-test
 
 # From a fresh machine to a running, configured database host.
 demo: prerequisites
@@ -31,6 +31,10 @@ gen:
 bench: prerequisites
 	$(CARGO) build --release --locked --workspace --bins
 	sh tests/bench/run.sh
+
+# Every parser of foreign bytes, FUZZ_SECONDS (20) each, with coverage from the toolchain's own flags.
+fuzz: prerequisites
+	CARGO="$(CARGO)" sh tests/fuzz/run.sh
 
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:

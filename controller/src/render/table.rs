@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     Output,
     live::json_summary,
-    text::{age, duration, size, state},
+    text::{age, duration, printable, size, state},
 };
 use crate::{
     error::Result,
@@ -104,7 +104,7 @@ fn what(run: &pb::Run) -> String {
             let bundle = apply.bundle.get(..12).unwrap_or(&apply.bundle);
             format!("{} {bundle} as {}", if apply.noop { "plan" } else { "apply" }, apply.role)
         }
-        Some(What::Command(command)) => command.argv.join(" ").replace(['\n', '\t'], " "),
+        Some(What::Command(command)) => printable(&command.argv.join(" ").replace(['\n', '\t'], " ")),
         None => String::new(),
     }
 }
