@@ -13,7 +13,7 @@
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -25,7 +25,7 @@ use super::{
     Error, spool,
     standing::{self, Standing, Supervisor},
 };
-use crate::paths::Paths;
+use crate::{durable, paths::Paths};
 
 /// What the name of a directory begins with that is not a run yet.
 const NEW: &str = ".new-";
@@ -70,12 +70,13 @@ impl RunDirectory {
             .create(&staging)
             .map_err(Error::file("cannot make", &staging))?;
         let request = intent.encode_to_vec();
-        write_whole(&staging.join("request.pb"), &request)?;
-        let room = staging.join("result.new");
-        fs::write(&room, vec![0; request.len() + SUMMARY_ROOM])
-            .map_err(Error::file("cannot write", &room))?;
-        fs::rename(&staging, &path).map_err(Error::file("cannot make", &path))?;
-        sync_directory(&paths.runs())?;
+        let room = request.len() + SUMMARY_ROOM;
+        durable::write(&staging.join("request.pb"), &request)
+            .and_then(|()| durable::reserve(&staging.join("result.pb"), room))
+            .map_err(Error::file("cannot write to", &staging))?;
+        fs::rename(&staging, &path)
+            .and_then(|()| durable::sync_parent(&path))
+            .map_err(Error::file("cannot make", &path))?;
         Ok(Self { path })
     }
 
@@ -139,8 +140,8 @@ impl RunDirectory {
     /// # Errors
     /// When the disk refuses.
     pub fn write_result(&self, result: &pb::Run) -> Result<(), Error> {
-        write_whole(&self.path.join("result.pb"), &result.encode_to_vec())?;
-        sync_directory(&self.path)
+        let path = self.path.join("result.pb");
+        durable::write(&path, &result.encode_to_vec()).map_err(Error::file("cannot write", &path))
     }
 
     /// Takes up the run: from now on its lock is held, until the file is dropped.
@@ -303,23 +304,6 @@ fn read_message<M: Message + Default>(path: &Path, what: &'static str) -> Result
         Err(error) => return Err(Error::file("cannot read", path)(error)),
     };
     M::decode(&*bytes).map(Some).map_err(|_| Error::Corrupt { path: path.to_owned(), what })
-}
-
-/// Writes a file that is either whole or not there, also after a power cut. Room that was kept for it is used.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        let mut file = File::options().create(true).truncate(false).write(true).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.set_len(bytes.len() as u64)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(Error::file("cannot write", path))
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::file("cannot sync", path))
 }
 
 #[cfg(test)]
