@@ -20,8 +20,9 @@ check: prerequisites-test
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	sh puppet/check.sh
 
+# With the same features as the tests, so that these find the binaries as they are.
 build:
-	$(CARGO) build --locked
+	$(CARGO) build --workspace --locked
 
 # Generated code is committed; this rewrites it from proto/magpie/v1.
 gen:

@@ -54,7 +54,7 @@ pub enum Error {
     Upload(UnpackError),
     /// Not enough room, found out before anything was written.
     #[error(
-        "{} has {} MiB and {free_inodes} inodes free, and the bundle needs {} MiB and {needed_inodes} inodes besides a reserve of {} MiB",
+        "the disk is full: {} has {} MiB and {free_inodes} inodes free, and the bundle needs {} MiB and {needed_inodes} inodes besides a reserve of {} MiB",
         path.display(), free_bytes >> 20, needed_bytes.div_ceil(1 << 20), reserve_bytes >> 20
     )]
     NoSpace {

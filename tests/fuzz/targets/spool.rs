@@ -9,7 +9,6 @@ use libfuzzer_sys::fuzz_target;
 use proto::pb;
 use tempfile::TempDir;
 
-static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir_in("/dev/shm").expect("memory"));
 static EXAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     use pb::event::What;
     let whats = [
@@ -22,17 +21,20 @@ static EXAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     vec![written(&events)]
 });
 
+fn directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").expect("memory")
+}
+
 fn written(events: &[pb::Event]) -> Vec<u8> {
-    let path = DIRECTORY.path().join("written");
+    let directory = directory();
+    let path = directory.path().join("written");
     let mut writer = Writer::create(&path, u64::MAX).expect("memory");
     for event in events {
         if let Some(what) = event.what.clone() {
             writer.append(event.time_unix_ms, what).expect("memory");
         }
     }
-    let bytes = fs::read(&path).expect("it was just written");
-    fs::remove_file(&path).expect("it was just written");
-    bytes
+    fs::read(&path).expect("it was just written")
 }
 
 /// A spool with right lengths and checksums.
@@ -57,7 +59,8 @@ fn read(path: &Path, offset: u64) -> Vec<pb::Event> {
 fuzz_target!(|data: &[u8]| {
     let Some((mode, data)) = data.split_first() else { return };
     let file = if mode & 1 == 1 { framed(data) } else { foreign(&EXAMPLES, data) };
-    let path = DIRECTORY.path().join("read");
+    let directory = directory();
+    let path = directory.path().join("read");
     fs::write(&path, &file).expect("memory");
     let mut events = read(&path, 0);
     assert!(events.is_sorted_by(|a, b| a.next_offset < b.next_offset));
