@@ -31,7 +31,7 @@ gen:
 # Measures against peers in the same run; rewrites tests/bench/RESULTS.md.
 bench: prerequisites
 	$(CARGO) build --release --locked --workspace --bins
-	sh tests/bench/run.sh
+	CARGO='$(CARGO)' sh tests/bench/run.sh
 
 # Every parser of foreign bytes, FUZZ_SECONDS (20) each, with coverage from the toolchain's own flags.
 fuzz: prerequisites

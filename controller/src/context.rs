@@ -161,7 +161,10 @@ impl Context {
 
     async fn dial(&self, host: &Host, deadline: Instant) -> Result<TcpStream> {
         let dialled = self.provider.dial_until(host, proto::PORT, deadline).await;
-        dialled.map_err(|error| gone(host, &error))
+        // HTTP/2 writes one small frame after another; Nagle's algorithm would keep the second until the host's
+        // delayed acknowledgement of the first, 40 ms later (tcp(7)).
+        let ready = dialled.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+        ready.map_err(|error| gone(host, &error))
     }
 }
 

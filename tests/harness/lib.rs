@@ -145,10 +145,15 @@ pub fn repository(path: &str) -> PathBuf {
         .expect("the file is in the repository")
 }
 
-/// Where cargo puts what it builds: two above the test binary.
+/// Where cargo puts what it builds: above the running program, in `target/<profile>/deps` for a test and `target/<profile>` for a
+/// benchmark, the directory that holds `ctl`.
+#[track_caller]
 pub fn target_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of the test");
-    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned()
+    let program = std::env::current_exe().expect("the path of this program");
+    let holder = program.ancestors().skip(1).find(|directory| directory.join("ctl").is_file());
+    holder
+        .unwrap_or_else(|| panic!("no ctl is built for {}: run `make build` first", program.display()))
+        .to_owned()
 }
 
 /// A built binary of the workspace.

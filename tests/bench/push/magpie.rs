@@ -1,67 +1,181 @@
-//! Magpie's side: the controller's library pushes to the agent's bundle service over loopback TCP.
+//! Magpie's side: what `ctl apply` does before it starts a run, against an `agent serve` process.
 
 use std::{
-    collections::BTreeSet,
+    fs::{self, DirBuilder},
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant, SystemTime},
 };
 
-use agent::{bundles::Store, paths::Paths, serve::bundles::Service};
-use controller::bundle::{push::push, source::from_working_tree};
-use tokio::{net::TcpListener, runtime::Runtime};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Endpoint, Server};
+use agent::paths::Paths;
+use controller::{
+    bundle::{push::push, source::from_working_tree},
+    client,
+    pki::{self, DEFAULT_LIFETIME, Fleet},
+};
+use proto::identity::Role;
+use tokio::{net::TcpStream, runtime::Runtime, time::sleep};
 
 use crate::{Pusher, Result};
 
-/// Both ends in this process, without TLS; each push makes the bundle and the connection anew, as a command would.
-pub(crate) struct InProcess {
+const USER: &str = "bench";
+const HOST: &str = "bench-1";
+
+/// How long an agent may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A fleet of one host, whose agent is another process with each destination.
+pub(crate) struct Magpie {
     runtime: Runtime,
-    address: String,
-    paths: Paths,
+    fleet: Fleet,
+    agent: Option<Agent>,
     newest: String,
+    phases: Vec<Phases>,
 }
 
-impl InProcess {
-    pub(crate) fn new() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        Ok(Self { runtime, address: String::new(), paths: Paths::new(PathBuf::new()), newest: String::new() })
+/// Where the time of one push went, and what was sent.
+pub(crate) struct Phases {
+    /// Listing and hashing the tree.
+    pub(crate) make: Duration,
+    /// TCP and TLS.
+    pub(crate) connect: Duration,
+    /// Offer, upload, storing.
+    pub(crate) push: Duration,
+    /// Blobs sent.
+    pub(crate) blobs: usize,
+    /// Bytes sent.
+    pub(crate) bytes: u64,
+}
+
+impl Magpie {
+    /// A fleet of its own below `scratch`.
+    pub(crate) fn new(scratch: &Path) -> Result<Self> {
+        // As many threads as `ctl` has.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let now = SystemTime::now();
+        let fleet = Fleet::create(&scratch.join("fleet"), USER, now)?;
+        fleet.issue_user(USER, Role::Admin, DEFAULT_LIFETIME, now)?;
+        Ok(Self {
+            runtime,
+            fleet: fleet.with_user(USER),
+            agent: None,
+            newest: String::new(),
+            phases: Vec::new(),
+        })
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.as_ref().expect("a destination is made before anything is pushed to it")
     }
 }
 
-impl Pusher for InProcess {
+impl Pusher for Magpie {
     fn name(&self) -> &'static str {
         "magpie"
     }
 
     fn fresh(&mut self, scratch: &Path) -> Result<()> {
-        self.paths = Paths::new(scratch.join("agent"));
-        let store = Arc::new(Store::open(self.paths.clone(), 5)?);
-        let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        self.address = format!("http://{}", listener.local_addr()?);
-        let service = Service::new(store, BTreeSet::new).into_server();
-        // Lives until the benchmark ends; each round listens on a port of its own.
-        self.runtime.spawn(
-            Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
-        );
+        self.agent = None;
+        let tid = pki::new_tid()?;
+        let agent =
+            Agent::start(scratch.join("agent"), &self.fleet.enrol_document(&tid, SystemTime::now())?)?;
+        self.runtime.block_on(async {
+            let stream = agent.listening().await?;
+            client::enrol(stream, &self.fleet, &tid, HOST).await?;
+            // The first connection is what makes a host an enrolled one.
+            client::connect(agent.dial().await?, &self.fleet, HOST).await?;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        self.agent = Some(agent);
         Ok(())
     }
 
+    /// Hashing the tree, TCP, TLS with both sides proved, offer and upload: all of it is in the time.
     fn push(&mut self, tree: &Path) -> Result<()> {
-        self.newest = self.runtime.block_on(async {
-            let tree = tree.to_owned();
-            let bundle =
-                tokio::task::spawn_blocking(move || from_working_tree(&tree, None, SystemTime::now()))
-                    .await??;
-            let channel = Endpoint::from_shared(self.address.clone())?.connect().await?;
-            push(channel, &bundle).await?;
-            Ok::<_, Box<dyn std::error::Error>>(bundle.digest().to_string())
+        let start = Instant::now();
+        let bundle = from_working_tree(tree, None, SystemTime::now())?;
+        let made = start.elapsed();
+        let (connected, pushed) = self.runtime.block_on(async {
+            let channel = client::connect(self.agent().dial().await?, &self.fleet, HOST).await?;
+            let connected = start.elapsed();
+            Ok::<_, Box<dyn std::error::Error>>((connected, push(channel, &bundle).await?))
         })?;
+        self.phases.push(Phases {
+            make: made,
+            connect: connected - made,
+            push: start.elapsed() - connected,
+            blobs: pushed.blobs_sent,
+            bytes: pushed.sent_bytes,
+        });
+        self.newest = bundle.digest().to_string();
         Ok(())
     }
 
     fn destination(&self) -> PathBuf {
-        self.paths.bundle_tree(&self.newest)
+        self.agent().paths.bundle_tree(&self.newest)
+    }
+
+    fn phases(&self) -> &[Phases] {
+        &self.phases
+    }
+}
+
+/// An `agent serve` process; ended when dropped.
+struct Agent {
+    child: Child,
+    address: SocketAddr,
+    paths: Paths,
+}
+
+impl Agent {
+    /// Starts it on a free port of 127.0.0.1, with everything it keeps below `root`.
+    fn start(root: PathBuf, document: &[u8]) -> Result<Self> {
+        let paths = Paths::new(root);
+        DirBuilder::new().mode(0o700).create(paths.root())?;
+        let enrol = paths.enrol_document();
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(enrol)?.write_all(document)?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let child = Command::new(tests::binary("agent"))
+            .arg("serve")
+            .arg("--root")
+            .arg(paths.root())
+            .args(["--listen", &address.to_string()])
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(paths.root().join("log"))?)
+            .spawn()?;
+        Ok(Self { child, address, paths })
+    }
+
+    async fn dial(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(self.address).await?;
+        // As `ctl` does with every connection.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// The first connection, as soon as there can be one.
+    async fn listening(&self) -> Result<TcpStream> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.dial().await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if Instant::now() > deadline => {
+                    let log = fs::read_to_string(self.paths.root().join("log"))?;
+                    return Err(format!("the agent does not listen: {error}\n{log}").into());
+                }
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

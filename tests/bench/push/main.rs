@@ -1,11 +1,12 @@
 //! How long it takes to bring a Puppet tree to a host: Magpie beside what people use today.
 //!
 //! All competitors run side by side in one process over loopback, in rounds, each round with fresh destinations; the table
-//! shows medians, so that a busy machine slows all of them alike. The tree has 3,000 files and 20 MB: 2,700 small files of
+//! shows medians, so that a busy machine slows all of them alike. Prints a section of Markdown. The tree has 3,000 files and 20 MB: 2,700 small files of
 //! text and 300 of 40 kB that do not compress.
 
 mod competitors;
 mod magpie;
+mod report;
 mod sshd;
 mod tree;
 
@@ -32,6 +33,10 @@ trait Pusher {
     fn push(&mut self, tree: &Path) -> Result<()>;
     /// Where the tree is found afterwards.
     fn destination(&self) -> std::path::PathBuf;
+    /// What each push so far was made of; Magpie alone tells.
+    fn phases(&self) -> &[magpie::Phases] {
+        &[]
+    }
 }
 
 /// Times of one competitor, in the order of the columns.
@@ -59,14 +64,14 @@ fn run() -> Result<()> {
     tree::make(&source)?;
     let sshd = sshd::Sshd::start(scratch.path())?;
     let mut pushers: Vec<Box<dyn Pusher>> = vec![
-        Box::new(magpie::InProcess::new()?),
+        Box::new(magpie::Magpie::new(scratch.path())?),
         Box::new(competitors::TarOverSsh::new(&sshd)),
         Box::new(competitors::Rsync::new(&sshd)),
     ];
     let mut skipped = Vec::new();
     match competitors::Synchronize::new(&sshd, scratch.path())? {
         Some(synchronize) => pushers.push(Box::new(synchronize)),
-        None => skipped.push("ansible synchronize: skipped, ansible is not installed"),
+        None => skipped.push("ansible synchronize"),
     }
     let mut times: Vec<Times> = pushers.iter().map(|_| Times::default()).collect();
     for round in 0..ROUNDS {
@@ -77,7 +82,8 @@ fn run() -> Result<()> {
             std::fs::remove_dir_all(&place)?;
         }
     }
-    report(&pushers, times, &skipped)
+    report::write(&mut io::stdout().lock(), &pushers, times, &skipped)?;
+    Ok(())
 }
 
 /// One round of one competitor.
@@ -106,28 +112,4 @@ fn measure(
         return Ok(());
     }
     Err(format!("{}: {} did not arrive", pusher.name(), changed.display()).into())
-}
-
-fn report(pushers: &[Box<dyn Pusher>], times: Vec<Times>, skipped: &[&str]) -> Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{:<24}{:>16}{:>16}{:>16}", "seconds (× Magpie)", "first", "unchanged", "one changed")?;
-    let rows: Vec<[f64; 3]> = times
-        .into_iter()
-        .map(|times| [times.first, times.again, times.changed].map(|column| median(column).as_secs_f64()))
-        .collect();
-    for (pusher, row) in pushers.iter().zip(&rows) {
-        write!(out, "{:<24}", pusher.name())?;
-        for (time, magpie) in row.iter().zip(&rows[0]) {
-            write!(out, "{:>16}", format!("{time:.3} ({:.1}×)", time / magpie))?;
-        }
-        writeln!(out)?;
-    }
-    skipped.iter().try_for_each(|line| writeln!(out, "{line}"))?;
-    writeln!(out, "medians of {ROUNDS} rounds, 3,000 files, {} MB, loopback", tree::BYTES / 1_000_000)?;
-    Ok(())
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }
