@@ -126,7 +126,10 @@ impl Context {
         let mut stream = self.dial(host, deadline).await?;
         let boot = started.elapsed();
         if !host.enrolled {
-            self.enrol(host, stream, deadline).await?;
+            let enrolled = self.enrol(host, stream, deadline).await;
+            if let Err(error) = enrolled {
+                return Err(self.with_console(host, error).await);
+            }
             stream = self.dial(host, deadline).await?;
         }
         let channel = client::connect(stream, &self.fleet, &host.id)
@@ -157,6 +160,15 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// What a host cannot say over the network it says on its console.
+    async fn with_console(&self, host: &Host, error: Error) -> Error {
+        let console = self.provider.console(host).await.unwrap_or_default();
+        match console.lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(last) => error.hint(format!("the last line on its console: {}", last.trim())),
+            None => error,
+        }
     }
 
     async fn dial(&self, host: &Host, deadline: Instant) -> Result<TcpStream> {
