@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: demo test check build gen bench soak deny prerequisites prerequisites-test
+.PHONY: demo test check build gen bench fuzz soak deny prerequisites prerequisites-test
 
 # From a fresh machine to a running, configured database host.
 demo: prerequisites
@@ -20,8 +20,9 @@ check: prerequisites-test
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	sh puppet/check.sh
 
+# With the same features as the tests, so that these find the binaries as they are.
 build:
-	$(CARGO) build --locked
+	$(CARGO) build --workspace --locked
 
 # Generated code is committed; this rewrites it from proto/magpie/v1.
 gen:
@@ -31,6 +32,10 @@ gen:
 bench: prerequisites
 	$(CARGO) build --release --locked --workspace --bins
 	CARGO='$(CARGO)' sh tests/bench/run.sh
+
+# Every parser of foreign bytes, FUZZ_SECONDS (20) each, with coverage from the toolchain's own flags.
+fuzz: prerequisites
+	CARGO="$(CARGO)" sh tests/fuzz/run.sh
 
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:

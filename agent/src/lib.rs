@@ -7,6 +7,7 @@
 
 pub mod bundles;
 pub mod cli;
+mod durable;
 pub mod enrol;
 pub mod history;
 pub mod limits;

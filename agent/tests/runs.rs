@@ -1,10 +1,15 @@
 //! Runs as a caller knows them: the service over a loopback connection, real supervisors, real processes.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use agent::{
     paths::Paths,
-    run::{Launcher, RunDirectory},
+    run::{Launcher, RunDirectory, directory::Intent},
     serve::runs::Service,
 };
 use prost::Message;
@@ -44,8 +49,7 @@ impl Host {
     }
 
     async fn command(&mut self, id: &str, script: &str) -> Result<pb::Run, Status> {
-        let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        self.start(id, start_request::What::Command(pb::Command { argv })).await
+        self.start(id, shell(script)).await
     }
 
     async fn start(&mut self, id: &str, what: start_request::What) -> Result<pb::Run, Status> {
@@ -80,6 +84,31 @@ impl Host {
         events
     }
 
+    /// A queued run of bob's whose supervisor nobody has launched.
+    fn queued(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
+        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: false };
+        self.queue(started_unix_ms, request)
+    }
+
+    /// The same, for operators' eyes only.
+    fn queued_privately(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
+        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: true };
+        self.queue(started_unix_ms, request)
+    }
+
+    fn queue(&self, started_unix_ms: i64, request: pb::StartRequest) -> RunDirectory {
+        let id = request.run_id.clone();
+        let run = pb::Run {
+            run_id: id.clone(),
+            user: "bob".into(),
+            started_unix_ms,
+            request: Some(request),
+            ..pb::Run::default()
+        };
+        let intent = Intent { run: Some(run), boot_id: agent::run::boot_id().unwrap() };
+        RunDirectory::create(&self.paths, &id, &intent).unwrap()
+    }
+
     fn bundle(&self) -> String {
         let digest = "ab".repeat(32);
         fs::create_dir_all(self.paths.bundle_tree(&digest).join("manifests")).unwrap();
@@ -87,9 +116,22 @@ impl Host {
     }
 }
 
-async fn serve(paths: &Paths, role: Role) -> (JoinHandle<()>, RunsClient<Channel>) {
+fn shell(script: &str) -> start_request::What {
+    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    start_request::What::Command(pb::Command { argv })
+}
+
+fn now_unix_ms() -> i64 {
+    agent::run::unix_ms(SystemTime::now())
+}
+
+fn service(paths: &Paths) -> Service {
     let launcher = Launcher::Direct { agent: PathBuf::from(env!("CARGO_BIN_EXE_agent")) };
-    let service = Service::new(paths.clone(), launcher).unwrap();
+    Service::new(paths.clone(), launcher).unwrap()
+}
+
+async fn serve(paths: &Paths, role: Role) -> (JoinHandle<()>, RunsClient<Channel>) {
+    let service = service(paths);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let known = move |mut request: Request<()>| {
@@ -159,12 +201,38 @@ async fn a_command_yields_its_output_and_exit_code() {
 async fn a_killed_command_and_one_that_is_not_there_have_the_shells_exit_codes() {
     let mut host = Host::new().await;
     host.command("r-1", "kill -9 $$").await.unwrap();
-    assert_eq!(summary(&host.events("r-1", 0).await).exit_code, 137);
+    let events = host.events("r-1", 0).await;
+    assert_eq!(summary(&events).exit_code, 137);
+    assert_eq!(summary(&events).failure, "/bin/sh was killed by signal 9 (SIGKILL)");
     let argv = vec!["/no/such/program".to_owned()];
     host.start("r-2", start_request::What::Command(pb::Command { argv })).await.unwrap();
     let events = host.events("r-2", 0).await;
     assert_eq!(summary(&events).exit_code, 127);
     assert!(summary(&events).failure.contains("/no/such/program"));
+}
+
+#[tokio::test]
+async fn a_high_exit_code_is_not_a_signal() {
+    let mut host = Host::new().await;
+    host.command("r-1", "exit 255").await.unwrap();
+    let events = host.events("r-1", 0).await;
+    assert_eq!(
+        (summary(&events).exit_code, summary(&events).failure.as_str()),
+        (255, "/bin/sh exited with 255")
+    );
+}
+
+#[tokio::test]
+async fn a_flood_of_output_waits_in_the_child_and_not_in_the_supervisors_memory() {
+    let mut host = Host::new().await;
+    let peak = host.root.path().join("peak");
+    // The supervisor is the script's parent.
+    let script = format!("head -c 300M /dev/zero; grep VmHWM /proc/$PPID/status > {}", peak.display());
+    host.command("r-1", &script).await.unwrap();
+    assert_eq!(summary(&host.events("r-1", 0).await).exit_code, 0);
+    let kilobytes: u64 =
+        fs::read_to_string(peak).unwrap().split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kilobytes < 64 << 10, "{kilobytes} KiB");
 }
 
 #[tokio::test]
@@ -218,6 +286,16 @@ async fn who_does_not_hear_term_is_killed_after_the_grace() {
 }
 
 #[tokio::test]
+async fn who_does_not_hear_term_and_never_stops_writing_is_killed_all_the_same() {
+    let mut host = Host::new().await;
+    host.command("r-1", "trap '' TERM; echo $$; exec yes").await.unwrap();
+    let seen = host.events_until("r-1", 0, has_output).await;
+    host.client.cancel(pb::CancelRequest { run_id: "r-1".into() }).await.unwrap();
+    let rest = timeout(LIMIT, host.events("r-1", seen.last().unwrap().next_offset)).await.unwrap();
+    assert_eq!(states(&rest), [RunState::Cancelled]);
+}
+
+#[tokio::test]
 async fn a_restart_of_serve_loses_nothing() {
     let mut host = Host::new().await;
     let go = host.root.path().join("go");
@@ -257,23 +335,47 @@ async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
 }
 
 #[tokio::test]
+async fn want_of_room_costs_events_but_neither_those_after_it_nor_the_result() {
+    let mut host = Host::new().await;
+    // A file size limit stands for the full disk: a write is cut at it in the same way. Its end is the script's deed.
+    let script = "head -c 100000 /dev/zero; prlimit --fsize=unlimited --pid $PPID; echo after";
+    let directory = host.queued("r-1", now_unix_ms(), shell(script));
+    let limited = format!(
+        "ulimit -S -f 64; trap '' XFSZ; exec {} run r-1 --root {}",
+        env!("CARGO_BIN_EXE_agent"),
+        host.root.path().display()
+    );
+    assert!(Command::new("bash").args(["-c", &limited]).status().unwrap().success());
+    let events = host.events("r-1", 0).await;
+    let before = output(&events, 1).strip_suffix("after\n").unwrap().len();
+    assert!((1..64 << 10).contains(&before), "{before} bytes before the limit");
+    let told = events.iter().any(
+        |event| matches!(&event.what, Some(What::Log(log)) if log.message.contains("events were lost here")),
+    );
+    assert!(told, "{events:?}");
+    assert_eq!(directory.result().unwrap().unwrap().summary.as_ref(), Some(summary(&events)));
+    assert_eq!(summary(&events).exit_code, 0);
+}
+
+#[tokio::test]
+async fn a_supervisor_that_cannot_even_begin_leaves_a_result() {
+    let mut host = Host::new().await;
+    let directory = host.queued("r-1", now_unix_ms(), shell("true"));
+    fs::write(directory.puppet(), "in the way").unwrap();
+    let agent = env!("CARGO_BIN_EXE_agent");
+    Command::new(agent).args(["run", "r-1", "--root"]).arg(host.root.path()).status().unwrap();
+    let run = host.get("r-1").await;
+    assert_eq!(run.state(), RunState::Failed);
+    assert!(run.summary.as_ref().unwrap().failure.contains("cannot make"), "{run:?}");
+    assert_eq!(host.events("r-1", 0).await.last().unwrap().what, run.summary.map(What::Summary));
+}
+
+#[tokio::test]
 async fn a_second_apply_is_told_who_holds_the_host() {
     let mut host = Host::new().await;
     let apply = pb::Apply { bundle: host.bundle(), environment: "production".into(), ..pb::Apply::default() };
     // An apply that some supervisor has taken up, as far as anyone can see.
-    let run = pb::Run {
-        run_id: "r-1".into(),
-        user: "bob".into(),
-        started_unix_ms: 77,
-        request: Some(pb::StartRequest {
-            run_id: "r-1".into(),
-            what: Some(start_request::What::Apply(apply.clone())),
-            private: false,
-        }),
-        ..pb::Run::default()
-    };
-    let intent = agent::run::directory::Intent { run: Some(run), boot_id: agent::run::boot_id().unwrap() };
-    let directory = RunDirectory::create(&host.paths, "r-1", &intent).unwrap();
+    let directory = host.queued("r-1", 77, start_request::What::Apply(apply.clone()));
     let held = directory.hold().unwrap();
     let refused = host.start("r-2", start_request::What::Apply(apply.clone())).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -310,15 +412,33 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_made() {
 }
 
 #[tokio::test]
+async fn the_overview_hides_private_runs_from_readers_and_needs_no_spool() {
+    let host = Host::new().await;
+    let service = service(&host.paths);
+    let user = |role| User { name: "carol".into(), role };
+    let active = |role| service.overview(&user(role)).unwrap().active.map(|run| run.run_id);
+    let public = host.queued("r-1", now_unix_ms() - 1, shell("true"));
+    let private = host.queued_privately("r-2", now_unix_ms(), shell("true"));
+    let held = (public.hold().unwrap(), private.hold().unwrap());
+    fs::create_dir(public.events()).unwrap();
+    assert_eq!(active(Role::Reader).as_deref(), Some("r-1"));
+    assert_eq!(active(Role::Operator).as_deref(), Some("r-2"));
+    let apply = pb::Apply { environment: "production".into(), ..pb::Apply::default() };
+    let apply = host.queued_privately("r-3", now_unix_ms(), start_request::What::Apply(apply));
+    let mut ended = apply.intent().unwrap().run.unwrap();
+    ended.set_state(RunState::Changed);
+    apply.write_result(&ended).unwrap();
+    let last = |role| service.overview(&user(role)).unwrap().last_apply.map(|run| run.run_id);
+    assert_eq!((last(Role::Reader), last(Role::Operator)), (None, Some("r-3".into())));
+    drop(held);
+}
+
+#[tokio::test]
 async fn readers_do_not_see_private_runs() {
     let mut host = Host::new().await;
-    let command = |script: &str| {
-        start_request::What::Command(pb::Command { argv: vec!["/bin/sh".into(), "-c".into(), script.into()] })
-    };
-    let request =
-        pb::StartRequest { run_id: "r-1".into(), what: Some(command("echo secret")), private: true };
+    let request = pb::StartRequest { run_id: "r-1".into(), what: Some(shell("echo secret")), private: true };
     host.client.start(request).await.unwrap();
-    host.start("r-2", command("true")).await.unwrap();
+    host.command("r-2", "true").await.unwrap();
     host.events("r-1", 0).await;
     host.events("r-2", 0).await;
     let (server, mut reader) = serve(&host.paths, Role::Reader).await;

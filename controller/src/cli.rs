@@ -132,6 +132,9 @@ pub struct Apply {
     /// Say what would change, and change nothing
     #[arg(long)]
     pub noop: bool,
+    /// Keep the run's log and diffs from users with the role reader
+    #[arg(long)]
+    pub private: bool,
     /// Only resources with one of these tags
     #[arg(long, value_delimiter = ',')]
     pub tags: Vec<String>,
@@ -149,7 +152,7 @@ pub struct Run {
     /// All running hosts of a role
     #[arg(long)]
     pub role: Option<String>,
-    /// Keep the command and its output from users with the role reader
+    /// Keep the output from users with the role reader; the flight record still shows that the command ran
     #[arg(long)]
     pub private: bool,
     /// The command and its arguments

@@ -106,7 +106,23 @@ impl Config {
 
 /// Parses the text of a configuration; errors carry line and column.
 pub fn parse(text: &str) -> Result<Config> {
-    toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()))
+    let config: Config =
+        toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()))?;
+    match config.roles.keys().find(|role| !is_role(role)) {
+        None => Ok(config),
+        Some(role) => Err(Error::invalid(format!("[roles.{role}]: {role:?} cannot be a role")).hint(
+            "a role is also a Puppet class: lower-case letters, digits and _, a letter first, at most 50",
+        )),
+    }
+}
+
+/// Is this the last part of a Puppet class name, and short enough for a host name?
+fn is_role(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    name.len() <= 50
+        && name.bytes().all(known)
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('_')
 }
 
 fn find(start: &Path) -> Option<PathBuf> {
@@ -169,6 +185,16 @@ mod tests {
         let error =
             parse("[fleet]\nname = \"a\"\n[roles.db]\nmemory = \"lots\"\n").expect_err("size").to_string();
         assert!(error.contains("line 4") && error.contains("613M"), "{error}");
+    }
+
+    #[test]
+    fn roles_are_puppet_classes() {
+        let with = |role: &str| template("shop", "puppet") + &format!("[roles.{role}]\n");
+        assert!(parse(&with("web_edge")).is_ok());
+        for role in ["web-edge", "Web", "_x", "x_", "1a"] {
+            let error = parse(&with(role)).expect_err(role).to_string();
+            assert!(error.contains(role), "{error}");
+        }
     }
 
     #[test]

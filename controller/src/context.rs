@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
 const BOOT: Duration = Duration::from_secs(60);
 /// How long a host that is up may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// After this many failures the cause is not a race.
+const ENROL_ATTEMPTS: usize = 3;
 
 /// Everything a command needs to act on a fleet.
 #[derive(Debug)]
@@ -87,15 +91,14 @@ impl Context {
     /// The hosts of these names or ids, in the order typed, in any state.
     pub async fn named(&self, names: &[String]) -> Result<Vec<Host>> {
         let all = self.hosts().await?;
-        names.iter().map(|name| find(&all, name).cloned()).collect()
+        each_once(&all, names)
     }
 
     /// Running hosts: those named, or those of the role, or all. An empty choice is an error.
     pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
         let all = self.hosts().await?;
         if !names.is_empty() {
-            let hosts: Vec<Host> =
-                names.iter().map(|name| find(&all, name).cloned()).collect::<Result<_>>()?;
+            let hosts = each_once(&all, names)?;
             if let Some(host) = hosts.iter().find(|host| host.state == HostState::Stopped) {
                 return Err(stopped(host));
             }
@@ -119,24 +122,16 @@ impl Context {
     /// Connects to a host; enrols it first if no controller has finished that.
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
         let started = Instant::now();
-        let patience = if host.enrolled { ANSWER } else { BOOT };
-        let dial = async || {
-            let stream = self.provider.dial_until(host, proto::PORT, Instant::now() + patience).await?;
-            // HTTP/2 writes one small frame after another; Nagle's algorithm would keep the second until the host's delayed
-            // acknowledgement of the first, 40 ms later (tcp(7)).
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        let stream = dial().await.map_err(|error| gone(host, &error))?;
+        let deadline = started + if host.enrolled { ANSWER } else { BOOT };
+        let mut stream = self.dial(host, deadline).await?;
         let boot = started.elapsed();
-        let stream = if host.enrolled {
-            stream
-        } else {
-            client::enrol(stream, &self.fleet, &host.tid, &host.id)
-                .await
-                .map_err(|error| error.context("enrolment"))?;
-            dial().await.map_err(|error| gone(host, &error))?
-        };
+        if !host.enrolled {
+            let enrolled = self.enrol(host, stream, deadline).await;
+            if let Err(error) = enrolled {
+                return Err(self.with_console(host, error).await);
+            }
+            stream = self.dial(host, deadline).await?;
+        }
         let channel = client::connect(stream, &self.fleet, &host.id)
             .await
             .map_err(|error| error.context_once(&host.name))?;
@@ -145,6 +140,56 @@ impl Context {
         }
         Ok(Connected { channel, boot, enrol: started.elapsed() - boot })
     }
+
+    /// Connects to a host that was just started, with the patience that a boot needs.
+    pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
+        drop(self.dial(host, Instant::now() + BOOT).await?);
+        self.connect(host).await
+    }
+
+    /// Enrolment may be broken off from outside, by another controller that was quicker or by a lost connection;
+    /// trying again is safe, and finds out which.
+    async fn enrol(&self, host: &Host, mut stream: TcpStream, deadline: Instant) -> Result<()> {
+        for attempt in 1.. {
+            match client::enrol(stream, &self.fleet, &host.tid, &host.id).await {
+                Ok(_) => break,
+                Err(error) if attempt == ENROL_ATTEMPTS || error.kind() != Kind::Unreachable => {
+                    return Err(error.context("enrolment"));
+                }
+                Err(_) => stream = self.dial(host, deadline).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a host cannot say over the network it says on its console.
+    async fn with_console(&self, host: &Host, error: Error) -> Error {
+        let console = self.provider.console(host).await.unwrap_or_default();
+        match console.lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(last) => error.hint(format!("the last line on its console: {}", last.trim())),
+            None => error,
+        }
+    }
+
+    async fn dial(&self, host: &Host, deadline: Instant) -> Result<TcpStream> {
+        let dialled = self.provider.dial_until(host, proto::PORT, deadline).await;
+        // HTTP/2 writes one small frame after another; Nagle's algorithm would keep the second until the host's
+        // delayed acknowledgement of the first, 40 ms later (tcp(7)).
+        let ready = dialled.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+        ready.map_err(|error| gone(host, &error))
+    }
+}
+
+/// The hosts of these names or ids; one that is named twice is meant once.
+fn each_once(all: &[Host], names: &[String]) -> Result<Vec<Host>> {
+    let mut hosts: Vec<Host> = Vec::new();
+    for name in names {
+        let host = find(all, name)?;
+        if !hosts.iter().any(|chosen| chosen.id == host.id) {
+            hosts.push(host.clone());
+        }
+    }
+    Ok(hosts)
 }
 
 fn find<'a>(all: &'a [Host], name: &str) -> Result<&'a Host> {

@@ -13,7 +13,7 @@ use proto::bundle::{Digest, Manifest, Provenance};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::{Error, Result};
-use crate::paths::Paths;
+use crate::{durable, paths::Paths};
 
 /// Creates a directory and its parents for root alone: code of a site is not for every user of the host to read.
 pub(super) fn create_private(path: &Path) -> Result<()> {
@@ -59,18 +59,13 @@ impl Staging {
         }
         // The name is gone from staging: nothing is left to remove.
         let _moved = self.0.keep();
-        sync_parent(bundle)
+        durable::sync_parent(bundle).map_err(Error::io("force to the disk", bundle))
     }
 }
 
 /// `rename(2)` onto a directory that is not empty.
 fn already_there(error: &io::Error) -> bool {
     [Errno::ENOTEMPTY, Errno::EEXIST].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
-}
-
-fn sync_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().expect("a bundle lies in the directory of all bundles");
-    File::open(parent).and_then(|open| open.sync_all()).map_err(Error::io("force to the disk", parent))
 }
 
 /// Replaces the provenance of a visible bundle by one rename.

@@ -2,9 +2,9 @@
 //! console stays true.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder},
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use super::EnrolError;
-use crate::paths::Paths;
+use crate::{durable, paths::Paths};
 
 /// Name of the key's file in the state directory; PEM.
 pub(super) const KEY_FILE: &str = "host.key";
@@ -90,23 +90,12 @@ fn create_key(path: &Path) -> Result<Zeroizing<String>, EnrolError> {
     Ok(pem)
 }
 
-/// Writes a file of mode 0600 that appears whole. Durable on return, with its name.
+/// See [`durable::write()`].
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), EnrolError> {
-    let draft = path.with_extension("new");
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&draft, path));
-    written.map_err(EnrolError::file(path))?;
-    sync_parent(path)
+    durable::write(path, bytes).map_err(EnrolError::file(path))
 }
 
-/// Makes the names in the directory of `path` durable.
+/// See [`durable::sync_parent`].
 pub(super) fn sync_parent(path: &Path) -> Result<(), EnrolError> {
-    let parent = path.parent().unwrap_or(path);
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(EnrolError::file(parent))
+    durable::sync_parent(path).map_err(EnrolError::file(path))
 }

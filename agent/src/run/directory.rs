@@ -6,13 +6,15 @@
 //! runs/<id>/events       see `spool`
 //! runs/<id>/cancel       exists once somebody asked for the end
 //! runs/<id>/result.pb    pb::Run with its summary, there once the run has ended
+//! runs/<id>/result.new   room kept for the result, so that a run that fills the disk still has one
 //! runs/<id>/puppet/      what is given to Puppet and what it leaves: facts.d, log.jsonl, report.json …
 //! ```
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
-    io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -23,7 +25,15 @@ use super::{
     Error, spool,
     standing::{self, Standing, Supervisor},
 };
-use crate::paths::Paths;
+use crate::{durable, paths::Paths};
+
+/// What the name of a directory begins with that is not a run yet.
+const NEW: &str = ".new-";
+/// The same of one that is a run no more.
+const GONE: &str = ".gone-";
+
+/// Room for what a result holds beyond the request, in bytes.
+const SUMMARY_ROOM: usize = 8 << 10;
 
 /// What was asked, by whom, when and in which boot.
 #[derive(Clone, PartialEq, Message)]
@@ -48,7 +58,7 @@ impl RunDirectory {
     /// # Errors
     /// When the run exists or the disk refuses.
     pub fn create(paths: &Paths, id: &str, intent: &Intent) -> Result<Self, Error> {
-        let (path, staging) = (paths.run(id), paths.runs().join(format!(".new-{id}")));
+        let (path, staging) = (paths.run(id), paths.runs().join(format!("{NEW}{id}")));
         if let Err(source) = fs::remove_dir_all(&staging)
             && source.kind() != io::ErrorKind::NotFound
         {
@@ -59,9 +69,14 @@ impl RunDirectory {
             .mode(0o700)
             .create(&staging)
             .map_err(Error::file("cannot make", &staging))?;
-        write_whole(&staging.join("request.pb"), &intent.encode_to_vec())?;
-        fs::rename(&staging, &path).map_err(Error::file("cannot make", &path))?;
-        sync_directory(&paths.runs())?;
+        let request = intent.encode_to_vec();
+        let room = request.len() + SUMMARY_ROOM;
+        durable::write(&staging.join("request.pb"), &request)
+            .and_then(|()| durable::reserve(&staging.join("result.pb"), room))
+            .map_err(Error::file("cannot write to", &staging))?;
+        fs::rename(&staging, &path)
+            .and_then(|()| durable::sync_parent(&path))
+            .map_err(Error::file("cannot make", &path))?;
         Ok(Self { path })
     }
 
@@ -125,8 +140,8 @@ impl RunDirectory {
     /// # Errors
     /// When the disk refuses.
     pub fn write_result(&self, result: &pb::Run) -> Result<(), Error> {
-        write_whole(&self.path.join("result.pb"), &result.encode_to_vec())?;
-        sync_directory(&self.path)
+        let path = self.path.join("result.pb");
+        durable::write(&path, &result.encode_to_vec()).map_err(Error::file("cannot write", &path))
     }
 
     /// Takes up the run: from now on its lock is held, until the file is dropped.
@@ -191,11 +206,12 @@ impl RunDirectory {
         Ok(standing::derive(&self.intent()?, self.result()?, supervisor, boot_id, now_unix_ms))
     }
 
-    /// The run as callers see it.
+    /// The run as callers see it, but for what only its spool says: one that is under way is `preparing` here, and
+    /// at no resource. [`RunDirectory::look_closer`] adds that.
     ///
     /// # Errors
     /// When its files cannot be read.
-    pub fn run(&self, boot_id: &str, now_unix_ms: i64) -> Result<pb::Run, Error> {
+    pub fn outline(&self, boot_id: &str, now_unix_ms: i64) -> Result<pb::Run, Error> {
         let standing = self.standing(boot_id, now_unix_ms)?;
         let mut run = match standing {
             Standing::Ended(run) => return Ok(*run),
@@ -207,21 +223,78 @@ impl RunDirectory {
                 run.finished_unix_ms = self.last_sign_of_life(run.started_unix_ms);
                 run.summary = Some(pb::Summary { failure: why.into(), ..pb::Summary::default() });
             }
-            Standing::Active => {
-                let events = self.events();
-                let latest = spool::latest(&events).map_err(Error::file("cannot read", &events))?;
-                run.set_state(latest.state.unwrap_or(pb::RunState::Preparing));
-                run.resource = latest.resource;
-            }
+            Standing::Active => run.set_state(pb::RunState::Preparing),
             Standing::Queued | Standing::Ended(_) => run.set_state(pb::RunState::Queued),
         }
         Ok(run)
+    }
+
+    /// Adds to an outline of a run under way how far it has come. Reads the whole spool.
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub fn look_closer(&self, outline: pb::Run) -> Result<pb::Run, Error> {
+        if outline.state() != pb::RunState::Preparing {
+            return Ok(outline);
+        }
+        let events = self.events();
+        let latest = spool::latest(&events).map_err(Error::file("cannot read", &events))?;
+        let state = latest.state.unwrap_or(pb::RunState::Preparing);
+        Ok(pb::Run { state: state.into(), resource: latest.resource, ..outline })
+    }
+
+    /// What all its files take of the disk, in bytes.
+    pub fn size(&self) -> u64 {
+        size(&self.path)
+    }
+
+    /// Removes the run. Its directory loses its name first: nobody finds half a run, not even after a crash.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove(self) -> Result<(), Error> {
+        let mut name = OsString::from(GONE);
+        name.push(self.path.file_name().unwrap_or_default());
+        let gone = self.path.with_file_name(name);
+        fs::rename(&self.path, &gone).map_err(Error::file("cannot remove", &self.path))?;
+        fs::remove_dir_all(&gone).map_err(Error::file("cannot remove", &gone))
+    }
+
+    /// Removes what runs that were being made or removed have left behind when the host died. Not while another
+    /// process makes or removes runs.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn sweep(paths: &Paths) -> Result<(), Error> {
+        let entries = match fs::read_dir(paths.runs()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(Error::file("cannot read", &paths.runs()))?,
+        };
+        for entry in entries.flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
+            if [NEW, GONE].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+                fs::remove_dir_all(&path).map_err(Error::file("cannot remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     fn last_sign_of_life(&self, otherwise: i64) -> i64 {
         let modified = fs::metadata(self.events()).and_then(|metadata| metadata.modified());
         modified.map_or(otherwise, super::unix_ms)
     }
+}
+
+/// What all files below a directory take of the disk, in bytes; symbolic links are not followed.
+fn size(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 fn read_message<M: Message + Default>(path: &Path, what: &'static str) -> Result<Option<M>, Error> {
@@ -231,22 +304,6 @@ fn read_message<M: Message + Default>(path: &Path, what: &'static str) -> Result
         Err(error) => return Err(Error::file("cannot read", path)(error)),
     };
     M::decode(&*bytes).map(Some).map_err(|_| Error::Corrupt { path: path.to_owned(), what })
-}
-
-/// Writes a file that is either whole or not there, also after a power cut.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(Error::file("cannot write", path))
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::file("cannot sync", path))
 }
 
 #[cfg(test)]
@@ -264,17 +321,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         let directory = RunDirectory::create(&paths, "r-1", &intent("r-1")).unwrap();
-        let state = |directory: &RunDirectory| directory.run("boot", 6).unwrap().state();
+        let state = |directory: &RunDirectory| directory.outline("boot", 6).unwrap().state();
         assert_eq!(state(&directory), pb::RunState::Queued);
         let lock = directory.hold().unwrap();
         assert_eq!(state(&directory), pb::RunState::Preparing);
         drop(lock);
         assert_eq!(state(&directory), pb::RunState::Interrupted);
-        assert!(!directory.run("boot", 6).unwrap().summary.unwrap().failure.is_empty());
+        assert!(!directory.outline("boot", 6).unwrap().summary.unwrap().failure.is_empty());
         let mut result = intent("r-1").run.unwrap();
         result.set_state(pb::RunState::Changed);
         directory.write_result(&result).unwrap();
-        assert_eq!(directory.run("other boot", 6).unwrap(), result);
+        assert_eq!(directory.outline("other boot", 6).unwrap(), result);
     }
 
     #[test]
@@ -312,14 +369,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_run_is_not_listed() {
+    fn what_is_not_a_run_is_not_listed_and_swept_away() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         assert!(RunDirectory::all(&paths).unwrap().is_empty());
         RunDirectory::create(&paths, "r-1", &intent("r-1")).unwrap();
         fs::create_dir(paths.runs().join(".new-r-2")).unwrap();
+        fs::create_dir_all(paths.runs().join(".gone-r-3/puppet")).unwrap();
         fs::write(paths.apply_lock(), "").unwrap();
         assert_eq!(RunDirectory::all(&paths).unwrap().len(), 1);
+        RunDirectory::sweep(&paths).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(paths.runs()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".apply.lock", "r-1"]);
         assert!(RunDirectory::open(&paths, "../runs/r-1").is_none());
     }
 }

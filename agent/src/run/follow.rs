@@ -7,13 +7,20 @@ use std::{
 
 use inotify::{Inotify, WatchMask};
 use proto::pb::{self, event::What};
-use tokio::{sync::mpsc::Sender, time::timeout};
+use tokio::{sync::mpsc::Sender, task::spawn_blocking, time::timeout};
 use tokio_stream::StreamExt;
 
-use super::{Error, RunDirectory, spool::Reader, standing::Standing, unix_ms};
+use super::{
+    Error, RunDirectory,
+    spool::Reader,
+    standing::{Standing, Supervisor},
+    unix_ms,
+};
 
 /// How often the standing of a quiet run is looked at: the death of a supervisor changes no file.
 const LOOK: Duration = Duration::from_secs(1);
+/// How much of a spool is read in one look, in bytes, give or take an event.
+const CHUNK: u64 = 256 << 10;
 
 /// Sends the events after `offset`, as they come. Returns when the run has ended or nobody listens any more.
 ///
@@ -22,67 +29,113 @@ const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the run's files cannot be read.
 pub async fn follow(
-    directory: &RunDirectory,
+    directory: RunDirectory,
     offset: u64,
-    boot_id: &str,
+    boot_id: String,
     to: &Sender<Result<pb::Event, Error>>,
 ) -> Result<(), Error> {
     let inotify = Inotify::init().map_err(Error::system("cannot watch"))?;
     let mask = WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE;
     inotify.watches().add(directory.path(), mask).map_err(Error::file("cannot watch", directory.path()))?;
     let mut changes = inotify.into_event_stream([0; 4096]).map_err(Error::system("cannot watch"))?;
-    let mut reader = None;
+    let mut place = Place { directory, boot_id, offset, reader: None };
     loop {
-        // The standing first: what an ended run wrote is then all there to be read.
-        let standing = directory.standing(boot_id, unix_ms(SystemTime::now()))?;
-        if let Some(reader) = open(&mut reader, directory, offset)? {
-            while let Some(event) = reader.next().map_err(Error::file("cannot read", &directory.events()))? {
-                let last = matches!(event.what, Some(What::Summary(_)));
-                if to.send(Ok(event)).await.is_err() || last {
-                    return Ok(());
-                }
+        let looking = spawn_blocking(move || {
+            let look = place.look();
+            (place, look)
+        });
+        let look;
+        (place, look) = looking.await.map_err(|gone| Error::system("cannot look")(io::Error::other(gone)))?;
+        let Look { events, next } = look?;
+        for event in events {
+            if to.send(Ok(event)).await.is_err() {
+                return Ok(());
             }
         }
-        let at = reader.as_ref().map_or(offset, Reader::offset);
-        if let Some(event) = farewell(&standing, directory, at)? {
-            let _ = to.send(Ok(event)).await;
-            return Ok(());
-        }
-        tokio::select! {
-            _ = timeout(LOOK, changes.next()) => {}
-            () = to.closed() => return Ok(()),
+        match next {
+            Next::More => {}
+            Next::Nothing => return Ok(()),
+            Next::Later => tokio::select! {
+                _ = timeout(LOOK, changes.next()) => {}
+                () = to.closed() => return Ok(()),
+            },
         }
     }
 }
 
-/// The reader, once there is a spool.
-fn open<'a>(
-    reader: &'a mut Option<Reader>,
-    directory: &RunDirectory,
+/// How far a run has been followed.
+struct Place {
+    directory: RunDirectory,
+    boot_id: String,
     offset: u64,
-) -> Result<Option<&'a mut Reader>, Error> {
-    if reader.is_none() {
-        let events = directory.events();
-        match Reader::open(&events, offset) {
-            Ok(opened) => *reader = Some(opened),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::file("cannot read", &events)(error)),
-        }
-    }
-    Ok(reader.as_mut())
+    reader: Option<Reader>,
 }
 
-/// The last event of a run whose spool has none: interrupted, or killed between its result and its summary event.
-fn farewell(standing: &Standing, directory: &RunDirectory, at: u64) -> Result<Option<pb::Event>, Error> {
-    let (time_unix_ms, what) = match standing {
-        Standing::Interrupted(_) => {
-            (unix_ms(SystemTime::now()), What::State(pb::RunState::Interrupted.into()))
+/// What one look has found.
+struct Look {
+    events: Vec<pb::Event>,
+    next: Next,
+}
+
+/// What is to be expected after it.
+enum Next {
+    /// More right away.
+    More,
+    /// More when something changes.
+    Later,
+    /// No more.
+    Nothing,
+}
+
+impl Place {
+    fn look(&mut self) -> Result<Look, Error> {
+        // The standing first: what an ended run wrote is then all there to be read.
+        let standing = self.directory.standing(&self.boot_id, unix_ms(SystemTime::now()))?;
+        let mut events = Vec::new();
+        let end = self.offset.saturating_add(CHUNK);
+        while self.offset < end {
+            let Some(event) = self.read()? else {
+                let farewell = self.farewell(&standing)?;
+                let next = if farewell.is_some() { Next::Nothing } else { Next::Later };
+                events.extend(farewell);
+                return Ok(Look { events, next });
+            };
+            self.offset = event.next_offset;
+            let is_last = matches!(event.what, Some(What::Summary(_)));
+            events.push(event);
+            if is_last {
+                return Ok(Look { events, next: Next::Nothing });
+            }
         }
-        // While the supervisor lives its summary event is on its way.
-        Standing::Ended(run) if directory.supervisor()? != super::standing::Supervisor::Alive => {
-            (run.finished_unix_ms, What::Summary(run.summary.clone().unwrap_or_default()))
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(pb::Event { next_offset: at, time_unix_ms, what: Some(what) }))
+        Ok(Look { events, next: Next::More })
+    }
+
+    /// The next event, once there is a spool and one in it.
+    fn read(&mut self) -> Result<Option<pb::Event>, Error> {
+        let events = self.directory.events();
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => match Reader::open(&events, self.offset) {
+                Ok(reader) => none.insert(reader),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(Error::file("cannot read", &events)(error)),
+            },
+        };
+        reader.next().map_err(Error::file("cannot read", &events))
+    }
+
+    /// The last event of a run whose spool has none: interrupted, or killed between its result and its summary event.
+    fn farewell(&self, standing: &Standing) -> Result<Option<pb::Event>, Error> {
+        let (time_unix_ms, what) = match standing {
+            Standing::Interrupted(_) => {
+                (unix_ms(SystemTime::now()), What::State(pb::RunState::Interrupted.into()))
+            }
+            // While the supervisor lives its summary event is on its way.
+            Standing::Ended(run) if self.directory.supervisor()? != Supervisor::Alive => {
+                (run.finished_unix_ms, What::Summary(run.summary.clone().unwrap_or_default()))
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(pb::Event { next_offset: self.offset, time_unix_ms, what: Some(what) }))
+    }
 }

@@ -5,11 +5,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{self, Read},
     path::Path,
     process::{Command, Stdio},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
+    time::Instant,
 };
 
 use inotify::{Inotify, WatchMask};
@@ -23,6 +25,41 @@ use nix::{
 };
 
 use super::Error;
+
+/// Signals that may wait for the supervisor, each of at most [`CHUNK`] bytes; what a child writes beyond that waits
+/// in its pipe, and so does the child.
+const AHEAD: usize = 64;
+/// What is read of a child's output at once, in bytes.
+const CHUNK: usize = 16 << 10;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status: 0 to 255, so also one above 128.
+    Exited(i32),
+    /// By this signal.
+    Killed(UnixSignal),
+}
+
+impl End {
+    /// The exit status as a shell gives it: of a killed process 128 + signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Killed(signal) => 128 + signal as i32,
+        }
+    }
+}
+
+/// Says "exited with 3" or "was killed by signal 9 (SIGKILL)".
+impl fmt::Display for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(formatter, "exited with {code}"),
+            Self::Killed(signal) => write!(formatter, "was killed by signal {} ({signal})", *signal as i32),
+        }
+    }
+}
 
 /// Something that the supervisor has to look at.
 #[derive(Debug)]
@@ -45,8 +82,8 @@ pub enum Signal {
     Exited {
         /// Its process id.
         pid: Pid,
-        /// Its exit status, or 128 + signal.
-        code: i32,
+        /// How.
+        end: End,
     },
     /// There is no child left.
     Childless,
@@ -56,7 +93,7 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Nursery {
     signals: Receiver<Signal>,
-    sender: Sender<Signal>,
+    sender: SyncSender<Signal>,
     born: Sender<()>,
 }
 
@@ -68,16 +105,23 @@ impl Nursery {
     pub fn new() -> Result<Self, Error> {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|errno| Error::system("cannot become a subreaper")(errno.into()))?;
-        let (sender, signals) = channel();
+        let (sender, signals) = sync_channel(AHEAD);
         let (born, births) = channel();
         let to = sender.clone();
-        thread::spawn(move || reap(&births, &to));
+        start_thread(move || reap(&births, &to)).map_err(Error::system("cannot wait for processes"))?;
         Ok(Self { signals, sender, born })
     }
 
-    /// What happens, in order.
-    pub fn signals(&self) -> &Receiver<Signal> {
-        &self.signals
+    /// What happens next, in order, if it happens before `until`. Nothing does after that, however much is waiting:
+    /// a child that never stops writing does not hold up its own end.
+    pub fn next_until(&self, until: Instant) -> Option<Signal> {
+        let left = until.checked_duration_since(Instant::now())?;
+        self.signals.recv_timeout(left).ok()
+    }
+
+    /// What happens next, however long that takes.
+    pub fn next(&self) -> Signal {
+        self.signals.recv().expect("the nursery itself keeps a sender")
     }
 
     /// Wakes the supervisor whenever something in these directories changes.
@@ -90,11 +134,11 @@ impl Nursery {
             inotify.watches().add(directory, *mask).map_err(Error::file("cannot watch", directory))?;
         }
         let to = self.sender.clone();
-        thread::spawn(move || {
+        let watch = move || {
             let mut buffer = [0; 4096];
             while inotify.read_events_blocking(&mut buffer).is_ok() && to.send(Signal::Woken).is_ok() {}
-        });
-        Ok(())
+        };
+        start_thread(watch).map_err(Error::system("cannot watch"))
     }
 
     /// Starts a child; its output and its end come as signals.
@@ -104,21 +148,21 @@ impl Nursery {
     pub fn spawn(&self, command: &mut Command) -> io::Result<Pid> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let pid = Pid::from_raw(child.id() as i32);
-        if let Some(stdout) = child.stdout.take() {
-            self.listen(pid, 1, stdout);
-        }
-        if let Some(stderr) = child.stderr.take() {
-            self.listen(pid, 2, stderr);
-        }
         // The reaper waits for it: it ends only when this nursery is gone.
         let _ = self.born.send(());
+        let stdout = child.stdout.take().map_or(Ok(()), |stdout| self.listen(pid, 1, stdout));
+        let stderr = child.stderr.take().map_or(Ok(()), |stderr| self.listen(pid, 2, stderr));
+        if let Err(error) = stdout.and(stderr) {
+            child.kill()?;
+            return Err(error);
+        }
         Ok(pid)
     }
 
-    fn listen(&self, pid: Pid, fd: u32, mut stream: impl Read + Send + 'static) {
+    fn listen(&self, pid: Pid, fd: u32, mut stream: impl Read + Send + 'static) -> io::Result<()> {
         let to = self.sender.clone();
-        thread::spawn(move || {
-            let mut buffer = vec![0; 16 << 10];
+        start_thread(move || {
+            let mut buffer = vec![0; CHUNK];
             loop {
                 match stream.read(&mut buffer) {
                     Ok(0) => break,
@@ -132,17 +176,22 @@ impl Nursery {
                 }
             }
             let _ = to.send(Signal::Closed { pid });
-        });
+        })
     }
 }
 
+/// Starts a thread; a limit on them is an error like any other.
+fn start_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().spawn(work).map(drop)
+}
+
 /// Waits for children until there are none, each time one is born.
-fn reap(births: &Receiver<()>, to: &Sender<Signal>) {
+fn reap(births: &Receiver<()>, to: &SyncSender<Signal>) {
     while births.recv().is_ok() {
         loop {
             let signal = match waitpid(None, None) {
-                Ok(WaitStatus::Exited(pid, code)) => Signal::Exited { pid, code },
-                Ok(WaitStatus::Signaled(pid, signal, _)) => Signal::Exited { pid, code: 128 + signal as i32 },
+                Ok(WaitStatus::Exited(pid, code)) => Signal::Exited { pid, end: End::Exited(code) },
+                Ok(WaitStatus::Signaled(pid, signal, _)) => Signal::Exited { pid, end: End::Killed(signal) },
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(_) => break,
             };

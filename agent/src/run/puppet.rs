@@ -13,7 +13,7 @@ use std::{
 
 use proto::pb;
 
-use super::{Error, origin::Origin};
+use super::{Error, origin::Origin, process::End};
 
 /// Where programs are looked for, ours and Puppet's.
 pub const PATH: &str = "/opt/puppetlabs/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -142,11 +142,11 @@ pub fn state(exit_code: i32) -> pb::RunState {
 }
 
 /// Why an apply without a report failed, from the last error of its log.
-pub fn failure(exit_code: i32, error: Option<&pb::Log>) -> String {
-    if exit_code > 128 {
-        return format!("Puppet was killed by signal {}", exit_code - 128);
+pub fn failure(end: End, error: Option<&pb::Log>) -> String {
+    if matches!(end, End::Killed(_)) {
+        return format!("Puppet {end}");
     }
-    let Some(error) = error else { return format!("Puppet exited with {exit_code} and said nothing of it") };
+    let Some(error) = error else { return format!("Puppet {end} and said nothing of it") };
     let place =
         if error.file.is_empty() { String::new() } else { format!(" ({}:{})", error.file, error.line) };
     format!("{}{place}{}", error.message, legacy_fact_hint(&error.message).unwrap_or_default())
@@ -263,9 +263,10 @@ mod tests {
             line: 3,
             ..pb::Log::default()
         };
-        let sentence = failure(1, Some(&log("Evaluation Error: Unknown variable: '::osfamily'.")));
+        let sentence =
+            failure(End::Exited(1), Some(&log("Evaluation Error: Unknown variable: '::osfamily'.")));
         assert!(sentence.contains("(a.pp:3)") && sentence.contains("$facts['os']['family']"), "{sentence}");
-        assert!(!failure(1, Some(&log("Unknown variable: 'mine'"))).contains("legacy"));
+        assert!(!failure(End::Exited(1), Some(&log("Unknown variable: 'mine'"))).contains("legacy"));
     }
 
     #[test]

@@ -1,26 +1,45 @@
 //! Which finished runs go: a plan first, then its execution.
 
-use std::{fs, path::PathBuf};
-
 use super::{Error, RunDirectory, standing::Standing};
 use crate::paths::Paths;
 
-/// How many finished runs a host keeps.
-pub const KEEP: usize = 50;
-
-/// A finished run, as the plan sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// Its directory.
-    pub path: PathBuf,
-    /// When it was started, in milliseconds since the Unix epoch.
-    pub started_unix_ms: i64,
+/// What a host keeps of its finished runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// At most so many.
+    pub runs: usize,
+    /// At most so many bytes of them all, but always the newest.
+    pub bytes: u64,
 }
 
-/// The finished runs to remove so that the newest `keep` remain.
-pub fn plan(mut finished: Vec<Finished>, keep: usize) -> Vec<PathBuf> {
-    finished.sort_by(|a, b| (b.started_unix_ms, &b.path).cmp(&(a.started_unix_ms, &a.path)));
-    finished.into_iter().skip(keep).map(|run| run.path).collect()
+impl Default for Policy {
+    fn default() -> Self {
+        Self { runs: 50, bytes: 512 << 20 }
+    }
+}
+
+/// A finished run, as the plan sees it.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its directory.
+    pub directory: RunDirectory,
+    /// When it was started, in milliseconds since the Unix epoch.
+    pub started_unix_ms: i64,
+    /// What it takes of the disk.
+    pub bytes: u64,
+}
+
+/// The finished runs to remove, oldest last, so that what remains fits the policy.
+pub fn plan(mut finished: Vec<Finished>, policy: Policy) -> Vec<RunDirectory> {
+    finished.sort_by(|a, b| {
+        (b.started_unix_ms, b.directory.path()).cmp(&(a.started_unix_ms, a.directory.path()))
+    });
+    let within = finished.iter().scan(0_u64, |total, run| {
+        *total += run.bytes;
+        Some(*total)
+    });
+    let kept = within.take(policy.runs).take_while(|&total| total <= policy.bytes).count().max(1);
+    finished.into_iter().skip(kept).map(|run| run.directory).collect()
 }
 
 /// All runs that have ended.
@@ -37,7 +56,7 @@ pub fn finished(paths: &Paths, boot_id: &str, now_unix_ms: i64) -> Result<Vec<Fi
     };
     let finished = RunDirectory::all(paths)?.into_iter().filter(ended).filter_map(|directory| {
         let started_unix_ms = directory.intent().ok()?.run?.started_unix_ms;
-        Some(Finished { path: directory.path().to_owned(), started_unix_ms })
+        Some(Finished { started_unix_ms, bytes: directory.size(), directory })
     });
     Ok(finished.collect())
 }
@@ -46,21 +65,55 @@ pub fn finished(paths: &Paths, boot_id: &str, now_unix_ms: i64) -> Result<Vec<Fi
 ///
 /// # Errors
 /// At the first directory that cannot be removed.
-pub fn execute(plan: &[PathBuf]) -> Result<(), Error> {
-    for path in plan {
-        fs::remove_dir_all(path).map_err(Error::file("cannot remove", path))?;
-    }
-    Ok(())
+pub fn execute(plan: Vec<RunDirectory>) -> Result<(), Error> {
+    plan.into_iter().try_for_each(RunDirectory::remove)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use proto::pb;
+
     use super::*;
+    use crate::run::directory::Intent;
+
+    /// Makes finished runs, named after their start, each with so many bytes of events.
+    fn runs(paths: &Paths, runs: &[(i64, usize)]) -> Vec<Finished> {
+        for &(started_unix_ms, bytes) in runs {
+            let id = format!("r-{started_unix_ms}");
+            let run = pb::Run { run_id: id.clone(), started_unix_ms, ..pb::Run::default() };
+            let intent = Intent { run: Some(run.clone()), boot_id: "boot".into() };
+            let directory = RunDirectory::create(paths, &id, &intent).unwrap();
+            fs::write(directory.events(), vec![1; bytes]).unwrap();
+            directory.write_result(&run).unwrap();
+        }
+        finished(paths, "boot", 0).unwrap()
+    }
+
+    fn names(plan: &[RunDirectory]) -> Vec<&str> {
+        plan.iter().map(|directory| directory.path().file_name().unwrap().to_str().unwrap()).collect()
+    }
 
     #[test]
     fn the_oldest_go_first_and_none_before_there_are_too_many() {
-        let run = |n: i64| Finished { path: format!("r-{n}").into(), started_unix_ms: n };
-        assert!(plan((0..3).map(run).collect(), 3).is_empty());
-        assert_eq!(plan([2, 0, 3, 1].map(run).to_vec(), 2), [PathBuf::from("r-1"), "r-0".into()]);
+        let root = tempfile::tempdir().unwrap();
+        let all = runs(&Paths::new(root.path()), &[(2, 0), (0, 0), (3, 0), (1, 0)]);
+        let at_most = |runs| plan(all.clone(), Policy { runs, ..Policy::default() });
+        assert!(at_most(4).is_empty());
+        assert_eq!(names(&at_most(2)), ["r-1", "r-0"]);
+    }
+
+    #[test]
+    fn runs_that_wrote_much_go_sooner_but_never_the_newest() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        let all = runs(&paths, &[(0, 0), (1, 2 << 20), (2, 0), (3, 2 << 20)]);
+        let within = |bytes| plan(all.clone(), Policy { bytes, ..Policy::default() });
+        assert!(within(5 << 20).is_empty());
+        assert_eq!(names(&within(3 << 20)), ["r-1", "r-0"]);
+        assert_eq!(names(&within(1)), ["r-2", "r-1", "r-0"]);
+        execute(within(1)).unwrap();
+        assert_eq!(fs::read_dir(paths.runs()).unwrap().count(), 1);
     }
 }

@@ -8,10 +8,14 @@
 //! Offsets given to callers are byte offsets of frame boundaries; 0 is the beginning. A frame is written by one
 //! `write`, so a reader sees at most one unfinished frame, at the end. A torn tail is normal: the reader stops
 //! before it, and goes on from there if it becomes whole.
+//!
+//! Where there is no room for a frame, the event is lost and what was written of it is taken back, so that the next
+//! frame follows the last whole one. Once there is room again, the loss is told.
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
@@ -33,6 +37,7 @@ pub struct Writer {
     written: u64,
     limit: u64,
     dropped: u64,
+    lost: u64,
 }
 
 impl Writer {
@@ -41,15 +46,15 @@ impl Writer {
     /// # Errors
     /// When the file exists or cannot be written.
     pub fn create(path: &Path, limit: u64) -> io::Result<Self> {
-        let mut file = File::create_new(path)?;
-        file.write_all(MAGIC)?;
-        Ok(Self { file, written: MAGIC.len() as u64, limit, dropped: 0 })
+        let file = File::create_new(path)?;
+        file.write_all_at(MAGIC, 0)?;
+        Ok(Self { file, written: MAGIC.len() as u64, limit, dropped: 0, lost: 0 })
     }
 
-    /// Appends one event and makes it visible to readers.
+    /// Appends one event and makes it visible to readers, or loses it if there is no room.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses for another reason.
     pub fn append(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
         if self.written > self.limit && matches!(what, What::Output(_) | What::Log(_)) {
             return self.drop_event(time_unix_ms, &what);
@@ -57,7 +62,7 @@ impl Writer {
         self.write(time_unix_ms, what)
     }
 
-    /// How many bytes of output and log were dropped.
+    /// How many bytes of output and log were dropped because of the limit.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -79,31 +84,59 @@ impl Writer {
         let first = self.dropped == 0;
         self.dropped += size as u64;
         if first {
-            let message =
-                format!("the run has written more than {} MiB; what follows is dropped", self.limit >> 20);
-            let log =
-                pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
-            self.write(time_unix_ms, What::Log(log))?;
+            let limit = self.limit >> 20;
+            let sentence = format!("the run has written more than {limit} MiB; what follows is dropped");
+            self.write(time_unix_ms, warning(sentence))?;
         }
         Ok(())
     }
 
     fn write(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
+        match self.tell_loss(time_unix_ms).and_then(|()| self.write_frame(time_unix_ms, what)) {
+            Err(error) if is_want_of_room(&error) => {
+                self.lost += 1;
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    fn tell_loss(&mut self, time_unix_ms: i64) -> io::Result<()> {
+        if self.lost > 0 {
+            let sentence = format!("{} events were lost here: there was no room on the disk", self.lost);
+            self.write_frame(time_unix_ms, warning(sentence))?;
+            self.lost = 0;
+        }
+        Ok(())
+    }
+
+    fn write_frame(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
         let payload = pb::Event { next_offset: 0, time_unix_ms, what: Some(what) }.encode_to_vec();
         if payload.len() > MAX_FRAME {
-            let message = format!("an event of {} bytes was left out", payload.len());
-            let log =
-                pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() };
-            return self.write(time_unix_ms, What::Log(log));
+            let sentence = format!("an event of {} bytes was left out", payload.len());
+            return self.write_frame(time_unix_ms, warning(sentence));
         }
         let mut frame = Vec::with_capacity(HEADER + payload.len());
         frame.extend_from_slice(&(payload.len() as u32).to_le_bytes());
         frame.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
         frame.extend_from_slice(&payload);
-        self.file.write_all(&frame)?;
+        if let Err(error) = self.file.write_all_at(&frame, self.written) {
+            self.file.set_len(self.written)?;
+            return Err(error);
+        }
         self.written += frame.len() as u64;
         Ok(())
     }
+}
+
+/// A word of Magpie's own among the events.
+pub(super) fn warning(message: String) -> What {
+    What::Log(pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() })
+}
+
+/// Is the disk, the quota or the largest file that this process may make used up?
+fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// A reading end; any number of them, at any time.
@@ -168,7 +201,7 @@ impl Reader {
 fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(buffer) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -190,7 +223,7 @@ pub fn latest(path: &Path) -> io::Result<Latest> {
     let mut latest = Latest::default();
     let mut reader = match Reader::open(path, 0) {
         Ok(reader) => reader,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(latest),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(latest),
         Err(error) => return Err(error),
     };
     while let Some(event) = reader.next()? {
@@ -205,6 +238,8 @@ pub fn latest(path: &Path) -> io::Result<Latest> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use proptest::prelude::*;
 
     use super::*;

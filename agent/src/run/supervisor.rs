@@ -11,10 +11,9 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File, TryLockError},
-    io::{ErrorKind, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
-    sync::mpsc::RecvTimeoutError,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -31,7 +30,7 @@ use proto::pb::{self, event::What};
 use super::{
     Error, RunDirectory, boot_id, install,
     log::{Interpreter, Tail},
-    process::{Nursery, Signal, oom_kills, signal_descendants},
+    process::{End, Nursery, Signal, oom_kills, signal_descendants},
     puppet::{self, Layout, OwnAgent},
     report,
     spool::{self, Writer},
@@ -51,11 +50,14 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How long another Puppet agent on the host is waited for.
 const OWN_AGENT_LIMIT: Duration = Duration::from_secs(300);
 
-/// How one child ended.
+/// The longest sentence on why a run failed, in bytes: a result has to fit into the room kept for it.
+const FAILURE_LIMIT: usize = 4 << 10;
+
+/// What became of one child.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
-    /// Exit status, or 128 + signal.
-    Exited(i32),
+    /// It ended.
+    Ended(End),
     /// It could not be started; says why.
     Unstartable(String),
     /// Somebody cancelled the run.
@@ -84,13 +86,17 @@ pub fn supervise(paths: &Paths, id: &str) -> Result<(), Error> {
     }
     // Puppet and commands expect the usual mask, whatever the agent's own is; the run's directory is closed anyway.
     umask(Mode::from_bits_truncate(0o022));
-    let _held = directory.hold()?;
     let run = directory.intent()?.run.unwrap_or_default();
-    let mut supervisor = Supervisor::new(paths, directory)?;
-    let outcome = supervisor.carry_out(&run).or_else(|error| {
-        supervisor.end_all()?;
-        Ok(failed(0, error.to_string()))
-    })?;
+    let _held = directory.hold()?;
+    // Whatever fails from here on, the run has a result.
+    let mut supervisor = match Supervisor::new(paths, directory.clone()) {
+        Ok(supervisor) => supervisor,
+        Err(error) => return directory.write_result(&ended(run, failed(0, error.to_string()))),
+    };
+    let outcome = supervisor.carry_out(&run).unwrap_or_else(|error| {
+        let left = supervisor.end_all().err().map(|error| format!("; {error}")).unwrap_or_default();
+        failed(0, format!("{error}{left}"))
+    });
     supervisor.finish(run, outcome)
 }
 
@@ -245,10 +251,10 @@ impl<'a> Supervisor<'a> {
         apply: &pb::Apply,
         interpreter: Option<Interpreter>,
     ) -> Result<Outcome, Error> {
-        let exit_code = match ending {
-            Ending::Exited(code) => code,
+        let end = match ending {
+            Ending::Ended(end) => end,
             Ending::Unstartable(why) => return Ok(failed(127, why)),
-            Ending::Cancelled => 128 + UnixSignal::SIGTERM as i32,
+            Ending::Cancelled => End::Killed(UnixSignal::SIGTERM),
         };
         let report = fs::read(layout.report()).ok();
         let report = report.and_then(|bytes| report::parse(&bytes, &layout.origin(apply)).ok());
@@ -258,15 +264,15 @@ impl<'a> Supervisor<'a> {
                 self.tell(What::Resource(resource))?;
             }
         }
-        summary.exit_code = exit_code;
+        summary.exit_code = end.code();
         if ending == Ending::Cancelled {
             summary.failure = "the run was cancelled".into();
             return Ok((pb::RunState::Cancelled, summary));
         }
-        let state = puppet::state(exit_code);
+        let state = puppet::state(end.code());
         if state == pb::RunState::Failed && summary.failure.is_empty() {
             let error = interpreter.as_ref().and_then(Interpreter::last_error);
-            summary.failure = self.with_oom(exit_code, puppet::failure(exit_code, error));
+            summary.failure = self.with_oom(puppet::failure(end, error));
         }
         Ok((state, summary))
     }
@@ -276,17 +282,13 @@ impl<'a> Supervisor<'a> {
             return Ok(failed(127, "the command is empty"));
         }
         self.state(pb::RunState::Running)?;
-        let (state, exit_code, failure) = match self.child(&mut program(argv))? {
+        let end = match self.child(&mut program(argv))? {
             Ending::Cancelled => return Ok(cancelled()),
             Ending::Unstartable(why) => return Ok(failed(127, why)),
-            Ending::Exited(0) => (pb::RunState::Succeeded, 0, String::new()),
-            Ending::Exited(code) if code > 128 => {
-                let sentence = format!("{} was killed by signal {}", argv[0], code - 128);
-                (pb::RunState::Failed, code, self.with_oom(code, sentence))
-            }
-            Ending::Exited(code) => (pb::RunState::Failed, code, format!("{} exited with {code}", argv[0])),
+            Ending::Ended(End::Exited(0)) => return Ok((pb::RunState::Succeeded, pb::Summary::default())),
+            Ending::Ended(end) => end,
         };
-        Ok((state, pb::Summary { exit_code, failure, ..pb::Summary::default() }))
+        Ok(failed(end.code(), self.with_oom(format!("{} {end}", argv[0]))))
     }
 
     /// Runs one child to its end, telling what it says.
@@ -304,13 +306,11 @@ impl<'a> Supervisor<'a> {
         };
         let mut open_streams = 2;
         loop {
-            // The nursery itself keeps a sender, so this waits for ever rather than fail.
-            let Ok(signal) = self.nursery.signals().recv() else { return Ok(Ending::Cancelled) };
-            match signal {
+            match self.nursery.next() {
                 Signal::Closed { pid } if pid == child => open_streams -= 1,
-                Signal::Exited { pid, code } if pid == child => {
+                Signal::Exited { pid, end } if pid == child => {
                     self.drain(open_streams, child)?;
-                    return Ok(Ending::Exited(code));
+                    return Ok(Ending::Ended(end));
                 }
                 other => self.say(other)?,
             }
@@ -333,12 +333,11 @@ impl<'a> Supervisor<'a> {
     /// What the child wrote before its end is told before its end.
     fn drain(&mut self, mut open_streams: u8, child: Pid) -> Result<(), Error> {
         let until = Instant::now() + DRAIN;
-        while open_streams > 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.nursery.signals().recv_timeout(left) {
-                Ok(Signal::Closed { pid }) if pid == child => open_streams -= 1,
-                Ok(signal) => self.say(signal)?,
-                Err(_) => break,
+        while open_streams > 0 && !self.directory.cancel_requested() {
+            match self.nursery.next_until(until) {
+                Some(Signal::Closed { pid }) if pid == child => open_streams -= 1,
+                Some(signal) => self.say(signal)?,
+                None => break,
             }
         }
         Ok(())
@@ -360,14 +359,14 @@ impl<'a> Supervisor<'a> {
 
     fn await_childless(&mut self, limit: Duration) -> Result<bool, Error> {
         let until = Instant::now() + limit;
-        loop {
-            match self.nursery.signals().recv_timeout(until.saturating_duration_since(Instant::now())) {
+        while let Some(signal) = self.nursery.next_until(until) {
+            match signal {
                 // It may have been said of an earlier child, so look.
-                Ok(Signal::Childless) if signal_descendants(None)? == 0 => return Ok(true),
-                Ok(signal) => self.say(signal)?,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(false),
+                Signal::Childless if signal_descendants(None)? == 0 => return Ok(true),
+                other => self.say(other)?,
             }
         }
+        Ok(false)
     }
 
     fn read_log(&mut self) -> Result<(), Error> {
@@ -382,30 +381,27 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn finish(mut self, mut run: pb::Run, outcome: Outcome) -> Result<(), Error> {
-        let (state, mut summary) = outcome;
+    fn finish(mut self, run: pb::Run, (state, mut summary): Outcome) -> Result<(), Error> {
         summary.duration_ms = self.began.elapsed().as_millis() as u64;
-        if self.spool.dropped() > 0 {
-            self.tell_log(
-                "warning",
-                format!("{} bytes of output and log were dropped", self.spool.dropped()),
-            )?;
-        }
-        self.state(state)?;
-        let events = self.directory.events();
-        self.spool.sync().map_err(Error::file("cannot sync", &events))?;
-        run.set_state(state);
-        run.finished_unix_ms = unix_ms(SystemTime::now());
-        run.summary = Some(summary.clone());
+        let told = self.tell_end(state);
+        let run = ended(run, (state, summary));
         self.directory.write_result(&run)?;
         self.apply_lock = None;
-        self.tell(What::Summary(summary))
+        told?;
+        self.tell(What::Summary(run.summary.unwrap_or_default()))
+    }
+
+    fn tell_end(&mut self, state: pb::RunState) -> Result<(), Error> {
+        if self.spool.dropped() > 0 {
+            self.warn(format!("{} bytes of output and log were dropped", self.spool.dropped()))?;
+        }
+        self.state(state)?;
+        self.spool.sync().map_err(Error::file("cannot sync", &self.directory.events()))
     }
 
     /// Adds to a sentence that the kernel's memory killer was at work, if it was.
-    fn with_oom(&self, exit_code: i32, sentence: String) -> String {
-        let killed = oom_kills() > self.oom_kills_before && self.oom_kills_before.is_some();
-        if killed && exit_code != 0 {
+    fn with_oom(&self, sentence: String) -> String {
+        if self.oom_kills_before.is_some() && oom_kills() > self.oom_kills_before {
             return format!("{sentence}; the kernel killed a process of this run for want of memory");
         }
         sentence
@@ -413,7 +409,7 @@ impl<'a> Supervisor<'a> {
 
     fn pause(&self, limit: Duration) {
         // Nothing runs: the only signal that can come is a change in the run's directory, such as `cancel`.
-        let _ = self.nursery.signals().recv_timeout(limit);
+        let _ = self.nursery.next_until(Instant::now() + limit);
     }
 
     fn state(&mut self, state: pb::RunState) -> Result<(), Error> {
@@ -421,20 +417,13 @@ impl<'a> Supervisor<'a> {
     }
 
     fn warn(&mut self, message: String) -> Result<(), Error> {
-        self.tell_log("warning", message)
+        self.tell(spool::warning(message))
     }
 
-    fn tell_log(&mut self, level: &str, message: String) -> Result<(), Error> {
-        let log = pb::Log { level: level.into(), message, source: "magpie".into(), ..pb::Log::default() };
-        self.tell(What::Log(log))
-    }
-
-    /// A full disk does not end Puppet in the middle: what cannot be told is lost, the result is still tried.
+    /// A full disk does not end Puppet in the middle: what there is no room for is lost, the result has room.
     fn tell(&mut self, what: What) -> Result<(), Error> {
-        match self.spool.append(unix_ms(SystemTime::now()), what) {
-            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
-            told => told.map_err(Error::file("cannot write", &self.directory.events())),
-        }
+        let told = self.spool.append(unix_ms(SystemTime::now()), what);
+        told.map_err(Error::file("cannot write", &self.directory.events()))
     }
 }
 
@@ -452,8 +441,17 @@ fn clean(command: &mut Command) {
     command.current_dir("/");
 }
 
+/// The run with its end.
+fn ended(mut run: pb::Run, (state, mut summary): Outcome) -> pb::Run {
+    summary.failure.truncate(summary.failure.floor_char_boundary(FAILURE_LIMIT));
+    run.set_state(state);
+    run.finished_unix_ms = unix_ms(SystemTime::now());
+    run.summary = Some(summary);
+    run
+}
+
 fn cancelled() -> Outcome {
-    let exit_code = 128 + UnixSignal::SIGTERM as i32;
+    let exit_code = End::Killed(UnixSignal::SIGTERM).code();
     let summary =
         pb::Summary { exit_code, failure: "the run was cancelled".into(), ..pb::Summary::default() };
     (pb::RunState::Cancelled, summary)

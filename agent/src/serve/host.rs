@@ -3,18 +3,23 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::{
     sys::statvfs::statvfs,
     unistd::{SysconfVar, gethostname, sysconf},
 };
-use proto::pb::{
-    LastApply, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What,
+use proto::{
+    identity::User,
+    pb::{LastApply, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What},
 };
 use tonic::{Request, Response, Status};
 
-use super::{history, runs};
+use super::{
+    history,
+    runs::{self, Overview},
+};
 use crate::{
     enrol::{identity::Identity, machine},
     limits::Memory,
@@ -23,6 +28,10 @@ use crate::{
 
 /// The service `magpie.v1.Host`.
 pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     host_id: String,
     fleet_id: String,
     paths: Paths,
@@ -33,16 +42,20 @@ pub struct Service {
 impl Service {
     /// Speaks for `identity`; `system` is the root of the file system that describes the machine.
     pub fn new(identity: &Identity, paths: &Paths, system: &Path, runs: runs::Service) -> Self {
-        Self {
+        let inner = Inner {
             host_id: identity.host_id.clone(),
             fleet_id: identity.fleet_id.clone(),
             paths: paths.clone(),
             system: system.to_owned(),
             runs,
-        }
+        };
+        Self { inner: Arc::new(inner) }
     }
+}
 
-    fn reply(&self) -> StatusReply {
+impl Inner {
+    /// What this user may know of the host. Blocks on the disk.
+    fn reply(&self, user: &User) -> StatusReply {
         let mut degraded = Vec::new();
         let memory = Memory::read(&self.paths, &self.system).unwrap_or_else(|error| {
             degraded.push(format!("memory is not known: {error}"));
@@ -52,16 +65,19 @@ impl Service {
             degraded.push(format!("free disk space is not known: {error}"));
             0
         });
-        let last = self.runs.last_apply().ok().flatten();
+        let runs = self.runs.overview(user).unwrap_or_else(|error| {
+            degraded.push(format!("runs are not known: {error}"));
+            Overview::default()
+        });
         let recorder = history::recorder_status(&self.paths).ok();
         if !recorder.as_ref().is_some_and(|recorder| recorder.running) {
             degraded.push("the recorder does not run".to_owned());
         }
         degraded.extend(self.runs.degraded().map(str::to_owned));
         StatusReply {
-            bundle: last.as_ref().and_then(bundle).unwrap_or_default(),
-            active_run: self.runs.active_run().ok().flatten().map(|run| run.run_id),
-            last_apply: last.as_ref().map(last_apply),
+            bundle: runs.last_apply.as_ref().and_then(bundle).unwrap_or_default(),
+            last_apply: runs.last_apply.as_ref().map(last_apply),
+            active_run: runs.active.map(|run| run.run_id),
             recorder,
             host_id: self.host_id.clone(),
             fleet_id: self.fleet_id.clone(),
@@ -79,8 +95,10 @@ impl Service {
 
 #[tonic::async_trait]
 impl Host for Service {
-    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        Ok(Response::new(self.reply()))
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let user = runs::caller(&request)?;
+        let inner = Arc::clone(&self.inner);
+        Ok(Response::new(runs::blocking(move || inner.reply(&user)).await?))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `Runs` service: starts supervisors, replays what they write. It owns no process and no state of its own, so
 //! that a restart loses nothing.
 
-use std::{pin::Pin, sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, pin::Pin, sync::Arc, time::SystemTime};
 
 use prost::Message;
 use proto::{
@@ -19,8 +19,10 @@ use crate::{
 
 /// Events that may wait for a slow caller; the rest wait on disk.
 const EVENTS_AHEAD: usize = 64;
-/// What `List` returns when nothing is asked, and at most.
+/// How many runs `List` returns when nothing is asked.
 const LIST_DEFAULT: u32 = 20;
+/// How many it returns at most.
+const LIST_LIMIT: u32 = 100;
 
 /// The service; clones share one start lock.
 #[derive(Clone, Debug)]
@@ -33,42 +35,52 @@ struct Inner {
     paths: Paths,
     launcher: Launcher,
     boot_id: String,
-    starting: Mutex<()>,
+    /// Held from the look at what is under way until the new run is there: one apply at a time.
+    starting: Arc<Mutex<()>>,
+}
+
+/// What a host says of its runs.
+#[derive(Debug, Default)]
+pub struct Overview {
+    /// The newest run of any kind that is queued or under way.
+    pub active: Option<pb::Run>,
+    /// The apply that ended last, whatever became of it.
+    pub last_apply: Option<pb::Run>,
 }
 
 impl Service {
-    /// Serves the runs below `paths`.
+    /// Serves the runs below `paths`, and clears up what is not one.
     ///
     /// # Errors
     /// When the kernel's boot id cannot be read.
     pub fn new(paths: Paths, launcher: Launcher) -> Result<Self, run::Error> {
         let boot_id = run::boot_id()?;
-        Ok(Self { inner: Arc::new(Inner { paths, launcher, boot_id, starting: Mutex::new(()) }) })
+        if let Err(error) = RunDirectory::sweep(&paths) {
+            tracing::warn!("{error}");
+        }
+        Ok(Self { inner: Arc::new(Inner { paths, launcher, boot_id, starting: Arc::default() }) })
     }
 
-    /// The apply that is queued or under way.
+    /// The apply that is queued or under way, in outline. Blocks on the disk, as does [`Service::overview`].
     ///
     /// # Errors
     /// When the runs cannot be read.
     pub fn active_apply(&self) -> Result<Option<pb::Run>, run::Error> {
-        self.inner.active(is_apply)
+        Ok(self.inner.active_apply()?.map(|(_, run)| run))
     }
 
-    /// The newest run of any kind that is queued or under way.
+    /// What this user may know of the runs, in outline.
     ///
     /// # Errors
     /// When the runs cannot be read.
-    pub fn active_run(&self) -> Result<Option<pb::Run>, run::Error> {
-        self.inner.active(|_| true)
-    }
-
-    /// The apply that ended last, whatever became of it.
-    ///
-    /// # Errors
-    /// When the runs cannot be read.
-    pub fn last_apply(&self) -> Result<Option<pb::Run>, run::Error> {
-        let ended = self.inner.runs()?.into_iter().filter(|run| is_apply(run) && is_over(run));
-        Ok(ended.max_by_key(|run| run.finished_unix_ms))
+    pub fn overview(&self, user: &User) -> Result<Overview, run::Error> {
+        let runs = self.inner.outlines()?.into_iter().map(|(_, run)| run).filter(|run| may_see(user, run));
+        let (over, active): (Vec<_>, Vec<_>) = runs.partition(is_over);
+        let applies = over.into_iter().filter(is_apply);
+        Ok(Overview {
+            active: active.into_iter().next(),
+            last_apply: applies.max_by_key(|run| run.finished_unix_ms),
+        })
     }
 
     /// What works less well than it should, as a sentence.
@@ -78,20 +90,32 @@ impl Service {
 }
 
 impl Inner {
+    fn outline(&self, directory: &RunDirectory) -> Result<pb::Run, run::Error> {
+        directory.outline(&self.boot_id, unix_ms(SystemTime::now()))
+    }
+
     fn view(&self, directory: &RunDirectory) -> Result<pb::Run, run::Error> {
-        directory.run(&self.boot_id, unix_ms(SystemTime::now()))
+        directory.look_closer(self.outline(directory)?)
     }
 
     /// All readable runs, newest first.
-    fn runs(&self) -> Result<Vec<pb::Run>, run::Error> {
-        let directories = RunDirectory::all(&self.paths)?;
-        let mut runs: Vec<_> = directories.iter().filter_map(|directory| self.view(directory).ok()).collect();
-        runs.sort_by(|a, b| (b.started_unix_ms, &b.run_id).cmp(&(a.started_unix_ms, &a.run_id)));
+    fn outlines(&self) -> Result<Vec<(RunDirectory, pb::Run)>, run::Error> {
+        let directories = RunDirectory::all(&self.paths)?.into_iter();
+        let mut runs: Vec<_> = directories
+            .filter_map(|directory| self.outline(&directory).ok().map(|run| (directory, run)))
+            .collect();
+        runs.sort_by_cached_key(|(_, run)| Reverse((run.started_unix_ms, run.run_id.clone())));
         Ok(runs)
     }
 
-    fn active(&self, wanted: impl Fn(&pb::Run) -> bool) -> Result<Option<pb::Run>, run::Error> {
-        Ok(self.runs()?.into_iter().find(|run| wanted(run) && !is_over(run)))
+    /// The newest runs that this user may see.
+    fn list(&self, user: &User, limit: usize) -> Result<Vec<pb::Run>, run::Error> {
+        let seen = self.outlines()?.into_iter().filter(|(_, run)| may_see(user, run));
+        seen.take(limit).map(|(directory, run)| directory.look_closer(run)).collect()
+    }
+
+    fn active_apply(&self) -> Result<Option<(RunDirectory, pb::Run)>, run::Error> {
+        Ok(self.outlines()?.into_iter().find(|(_, run)| is_apply(run) && !is_over(run)))
     }
 
     fn find(&self, id: &str) -> Result<RunDirectory, Status> {
@@ -145,7 +169,8 @@ impl Inner {
         if !self.paths.bundle_tree(&apply.bundle).is_dir() {
             return Err(Status::not_found(format!("bundle {} is not on this host", apply.bundle)));
         }
-        let Some(holder) = self.active(is_apply).map_err(internal)? else { return Ok(()) };
+        let Some((directory, holder)) = self.active_apply().map_err(internal)? else { return Ok(()) };
+        let holder = directory.look_closer(holder).map_err(internal)?;
         let message = format!("apply {} by {} is under way", holder.run_id, holder.user);
         let busy = pb::Busy {
             run_id: holder.run_id,
@@ -159,7 +184,7 @@ impl Inner {
 
     fn retain(&self) -> Result<(), run::Error> {
         let finished = retention::finished(&self.paths, &self.boot_id, unix_ms(SystemTime::now()))?;
-        retention::execute(&retention::plan(finished, retention::KEEP))
+        retention::execute(retention::plan(finished, retention::Policy::default()))
     }
 }
 
@@ -167,9 +192,14 @@ impl Inner {
 impl Runs for Service {
     async fn start(&self, request: Request<pb::StartRequest>) -> Result<Response<pb::Run>, Status> {
         let user = caller(&request)?;
-        let _alone = self.inner.starting.lock().await;
         let inner = Arc::clone(&self.inner);
-        let run = blocking(move || inner.start(&user, request.into_inner())).await??;
+        let alone = Arc::clone(&inner.starting).lock_owned().await;
+        let run = blocking(move || {
+            // Here and not in the caller's hands: who hangs up does not stop what has begun.
+            let _alone = alone;
+            inner.start(&user, request.into_inner())
+        });
+        let run = run.await??;
         let inner = Arc::clone(&self.inner);
         // What cannot be removed now is tried again at the next start.
         tokio::task::spawn_blocking(move || inner.retain().map_err(|error| tracing::warn!("{error}")));
@@ -184,15 +214,20 @@ impl Runs for Service {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let user = caller(&request)?;
         let pb::AttachRequest { run_id, offset } = request.into_inner();
-        let directory = self.inner.find_for(&run_id, &user)?;
-        let size = directory.events().metadata().map_or(0, |metadata| metadata.len());
-        if offset > size {
-            return Err(Status::out_of_range(format!("run {run_id} has only {size} bytes of events")));
-        }
+        let inner = Arc::clone(&self.inner);
+        let directory = blocking(move || {
+            let directory = inner.find_for(&run_id, &user)?;
+            let size = directory.events().metadata().map_or(0, |metadata| metadata.len());
+            if offset > size {
+                return Err(Status::out_of_range(format!("run {run_id} has only {size} bytes of events")));
+            }
+            Ok(directory)
+        });
+        let directory = directory.await??;
         let boot_id = self.inner.boot_id.clone();
         let (to, events) = mpsc::channel(EVENTS_AHEAD);
         tokio::spawn(async move {
-            if let Err(error) = run::follow::follow(&directory, offset, &boot_id, &to).await {
+            if let Err(error) = run::follow::follow(directory, offset, boot_id, &to).await {
                 let _ = to.send(Err(error)).await;
             }
         });
@@ -226,23 +261,23 @@ impl Runs for Service {
         let user = caller(&request)?;
         let limit = match request.get_ref().limit {
             0 => LIST_DEFAULT,
-            limit => limit,
+            limit => limit.min(LIST_LIMIT),
         };
         let inner = Arc::clone(&self.inner);
-        let mut runs = blocking(move || inner.runs().map_err(internal)).await??;
-        runs.retain(|run| may_see(&user, run));
-        runs.truncate(limit as usize);
+        let runs = blocking(move || inner.list(&user, limit as usize).map_err(internal)).await??;
         Ok(Response::new(pb::ListReply { runs }))
     }
 }
 
 /// Runs what waits for the disk away from the threads that serve connections.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }
 
 /// Who calls: put there by the listener, from the certificate.
-fn caller<T>(request: &Request<T>) -> Result<User, Status> {
+pub(super) fn caller<T>(request: &Request<T>) -> Result<User, Status> {
     let user = request.extensions().get::<User>().cloned();
     user.ok_or_else(|| Status::unauthenticated("the caller is not known"))
 }
@@ -299,4 +334,36 @@ fn not_launched(mut run: pb::Run, failure: String) -> pb::Run {
 
 fn internal(error: run::Error) -> Status {
     Status::internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use super::*;
+
+    /// With one thread for blocking work, and that one taken, a start is begun and not done.
+    #[test]
+    fn a_start_whose_caller_hangs_up_still_keeps_others_waiting() {
+        let root = tempfile::tempdir().unwrap();
+        let launcher = Launcher::Direct { agent: "/bin/true".into() };
+        let service = Service::new(Paths::new(root.path()), launcher).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (free, taken) = std::sync::mpsc::channel::<()>();
+            let blocker = tokio::task::spawn_blocking(move || taken.recv());
+            let argv = vec!["/bin/true".to_owned()];
+            let what = Some(What::Command(pb::Command { argv }));
+            let mut request = Request::new(pb::StartRequest { run_id: "r-1".into(), what, private: false });
+            request.extensions_mut().insert(User { name: "alice".into(), role: Role::Operator });
+            let mut start = service.start(request);
+            assert!(poll_fn(|context| Poll::Ready(start.as_mut().poll(context))).await.is_pending());
+            drop(start);
+            assert!(service.inner.starting.try_lock().is_err());
+            free.send(()).unwrap();
+            blocker.await.unwrap().unwrap();
+            drop(service.inner.starting.lock().await);
+            assert!(RunDirectory::open(&service.inner.paths, "r-1").is_some());
+        });
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -86,8 +86,10 @@ fn canonical(path: &Path) -> Result<PathBuf> {
 }
 
 fn scratch() -> Result<TempDir> {
-    TempDir::with_prefix("magpie-")
-        .map_err(|error| Error::invalid(format!("cannot make a temporary copy: {error}")))
+    // The tree may hold secrets: for its owner's eyes alone, whatever the umask.
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("magpie-").permissions(Permissions::from_mode(0o700));
+    builder.tempdir().map_err(|error| Error::invalid(format!("cannot make a temporary copy: {error}")))
 }
 
 /// What the command installs is often ignored by git, so after it everything counts.

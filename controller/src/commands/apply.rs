@@ -7,6 +7,7 @@ use std::{
 
 use proto::pb::{self, RunState, start_request::What};
 use tokio::signal;
+use tonic::transport::Channel;
 
 use super::follow;
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
 pub(super) struct Job {
     pub(super) bundle: Arc<Bundle>,
     pub(super) noop: bool,
+    pub(super) private: bool,
     pub(super) tags: Vec<String>,
 }
 
@@ -43,7 +45,7 @@ pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) 
     for host in &hosts {
         check::check(&bundle, &host.role)?;
     }
-    let job = Job { bundle, noop: args.noop, tags: args.tags.clone() };
+    let job = Job { bundle, noop: args.noop, private: args.private, tags: args.tags.clone() };
     let (live, started) = (screen(output, &hosts), Started::default());
     let work = fanout::each(hosts, |host| {
         let (context, job, live, started) =
@@ -93,11 +95,9 @@ pub(super) async fn apply_on(
             noop: job.noop,
             tags: job.tags.clone(),
         })),
-        private: false,
+        private: job.private,
     };
-    let run = client::runs::start(channel.clone(), &host.name, request).await?;
-    started.add(&run.run_id);
-    live.step(&host.name, &format!("run {}", run.run_id));
+    let run = started.start(channel.clone(), host, request, live).await?;
     let run = follow::to_the_end(context, host, channel, &run.run_id, live).await?;
     Ok(Ending { host: host.name.clone(), run, push: Some(pushed.to_string()), story: Default::default() })
 }
@@ -133,7 +133,9 @@ pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<
     };
     let failed = of(&[RunState::Failed]);
     if !failed.is_empty() {
-        return Err(Error::new(Kind::RunFailed, format!("the run failed on {}", failed.join(", "))));
+        let failures = format!("the run failed on {}", failed.join(", "));
+        return Err(Error::new(Kind::RunFailed, failures)
+            .hint("the host keeps running; mend the cause, then `ctl apply HOST`"));
     }
     let ended = of(&[RunState::Cancelled, RunState::Interrupted]);
     if !ended.is_empty() {
@@ -142,8 +144,7 @@ pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<
             format!("the run did not get to its end on {}", ended.join(", ")),
         ));
     }
-    let pending: u32 =
-        endings.iter().filter_map(|e| e.run.summary.as_ref()).map(|summary| summary.pending).sum();
+    let pending: u32 = endings.iter().filter(|ending| is_noop(&ending.run)).map(pending).sum();
     if pending > 0 {
         let resources = if pending == 1 { "1 resource".to_owned() } else { format!("{pending} resources") };
         return Err(Error::new(Kind::Pending, format!("{resources} would change")));
@@ -151,7 +152,35 @@ pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<
     Ok(())
 }
 
+/// A real apply may have resources that its code marks `noop`; only a plan ends with "pending".
+fn is_noop(run: &pb::Run) -> bool {
+    let what = run.request.as_ref().and_then(|request| request.what.as_ref());
+    matches!(what, Some(What::Apply(apply)) if apply.noop)
+}
+
+fn pending(ending: &Ending) -> u32 {
+    ending.run.summary.as_ref().map_or(0, |summary| summary.pending)
+}
+
 impl Started {
+    /// Starts a run and shows its id. It is remembered before the host is asked: an answer may come too late.
+    pub(super) async fn start(
+        &self,
+        channel: Channel,
+        host: &Host,
+        request: pb::StartRequest,
+        live: &Live,
+    ) -> Result<pb::Run> {
+        let id = request.run_id.clone();
+        self.add(&id);
+        let run = client::runs::start(channel, &host.name, request).await;
+        match &run {
+            Ok(_) => live.started(&host.name, &id)?,
+            Err(_) => self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != id),
+        }
+        run
+    }
+
     /// Remembers a run.
     pub(super) fn add(&self, run: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(run.to_owned());

@@ -1,6 +1,8 @@
 //! `ctl bundle build|show`: what would be pushed, without pushing it.
 
-use super::apply;
+use std::sync::Arc;
+
+use super::{apply, syntax};
 use crate::{
     bundle::check,
     cli::BundleCommand,
@@ -10,15 +12,21 @@ use crate::{
 };
 
 /// Builds the bundle and prints its digest, or what is in it.
-pub(super) fn bundle(context: &Context, args: &BundleCommand, output: &Output) -> Result<()> {
+pub(super) async fn bundle(context: Arc<Context>, args: &BundleCommand, output: &Output) -> Result<()> {
     match args {
         BundleCommand::Build(source) => {
-            let bundle = apply::load(context, source)?;
+            let bundle = Arc::new(apply::load(&context, source)?);
             for role in context.config.roles.keys() {
                 check::check(&bundle, role)?;
             }
+            match context.provider.images()?.last() {
+                Some(image) => syntax::check(&context, &bundle, image).await?,
+                None => {
+                    output.note("the manifests were not parsed: that takes an image, `ctl bake` makes one")
+                }
+            }
             render::bundle::bundle(output, &bundle)
         }
-        BundleCommand::Show(source) => render::bundle::entries(output, &apply::load(context, source)?),
+        BundleCommand::Show(source) => render::bundle::entries(output, &apply::load(&context, source)?),
     }
 }

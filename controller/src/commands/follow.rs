@@ -47,6 +47,7 @@ pub(super) async fn to_the_end(
     live: &Live,
 ) -> Result<pb::Run> {
     let mut offset = 0;
+    let mut last_progress = Instant::now();
     loop {
         let mut shown = Ok(());
         let on_event = |event| {
@@ -58,7 +59,16 @@ pub(super) async fn to_the_end(
         shown?;
         match followed {
             Followed::Ended(run) => return Ok(*run),
-            Followed::Disconnected { offset: reached } => offset = reached,
+            Followed::Disconnected { offset: reached } if reached > offset => {
+                (offset, last_progress) = (reached, Instant::now());
+            }
+            Followed::Disconnected { .. } => {
+                if last_progress.elapsed() > PATIENCE {
+                    let lost = format!("{} breaks every connection to run {run_id}", host.name);
+                    return Err(Error::unreachable(lost).hint(format!("`ctl attach {run_id}` tries again")));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
         }
         live.step(&host.name, "lost the connection; the run goes on, connecting again");
         channel = again(context, host, run_id).await?;

@@ -2,14 +2,13 @@
 
 use std::{env, fs, path::Path, time::SystemTime};
 
-use nix::unistd::{User, geteuid};
-use proto::identity::{Role, names};
+use proto::identity::Role;
 
 use crate::{
     cli::Init,
     config,
     error::{Error, Result},
-    pki::{DEFAULT_LIFETIME, Fleet},
+    pki::{self, DEFAULT_LIFETIME, Fleet},
     render::Output,
 };
 
@@ -26,7 +25,7 @@ pub(super) fn init(args: &Init, output: &Output) -> Result<()> {
     let directory = here.join(".magpie");
     let now = SystemTime::now();
     let fleet = Fleet::create(&directory, &name, now)?;
-    fleet.issue_user(&first_user(), Role::Admin, DEFAULT_LIFETIME, now)?;
+    fleet.issue_user(&pki::login(), Role::Admin, DEFAULT_LIFETIME, now)?;
     // The directory holds the keys to every host: git must never pick it up.
     write(&directory.join(".gitignore"), "*\n")?;
     write(&file, &config::template(&name, "puppet"))?;
@@ -36,12 +35,6 @@ pub(super) fn init(args: &Init, output: &Output) -> Result<()> {
     }
     output.note("then: ctl provision --role ROLE");
     Ok(())
-}
-
-/// The login name of whoever makes the fleet, so that runs say who started them.
-fn first_user() -> String {
-    let login = User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
-    login.filter(|name| names::is_user(name)).unwrap_or_else(|| "admin".to_owned())
 }
 
 fn fleet_name(given: Option<&str>, here: &Path) -> Result<String> {

@@ -34,9 +34,15 @@ pub(super) async fn status(context: Arc<Context>, args: &Targets, output: &Outpu
         async move {
             let channel = context.connect(&host).await?.channel;
             let reply = HostClient::new(channel).status(StatusRequest {}).await;
-            reply
-                .map(tonic::Response::into_inner)
-                .map_err(|status| client::status::error(&host.name, &status))
+            let reply = reply.map_err(|status| client::status::error(&host.name, &status))?;
+            let mut reply = reply.into_inner();
+            // A local host cannot see its own kernel's log; its provider counts for it.
+            if let Some(kills @ 1..) = context.provider.oom_kills(&host) {
+                reply
+                    .degraded
+                    .push(format!("processes killed for want of memory since it was booted: {kills}"));
+            }
+            Ok(reply)
         }
     });
     let (replies, failures) = split(results.await);

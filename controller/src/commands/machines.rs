@@ -30,7 +30,7 @@ pub(super) async fn start(context: Arc<Context>, names: &[String], output: &Outp
         let context = Arc::clone(&context);
         async move {
             context.provider.start(&host).await?;
-            context.connect(&host).await.map(drop)
+            context.connect_after_boot(&host).await.map(drop)
         }
     });
     said(results.await, "started", output)

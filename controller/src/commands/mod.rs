@@ -43,7 +43,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Stop(args) => machines::stop(context, &args.hosts, output).await,
         Command::Start(args) => machines::start(context, &args.hosts, output).await,
         Command::Destroy(args) => machines::destroy(context, &args.hosts, output).await,
-        Command::Bundle(args) => bundle::bundle(&context, &args, output),
+        Command::Bundle(args) => bundle::bundle(context, &args, output).await,
         Command::User(args) => user::user(&context, &args, output),
     }
 }

@@ -29,10 +29,12 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     let image = context.provider.image(&spec, &|line| notes.note(line)).await?;
     syntax::check(&context, &bundle, &image).await?;
 
+    // From here on there are hosts: an interruption must name them, so it is not left to the signal's default.
     let hosts = launch(&context, args, memory, &image).await?;
-    let job = Job { bundle, noop: false, tags: Vec::new() };
+    let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
     let names: Vec<Host> = hosts.iter().map(|(host, _)| host.clone()).collect();
     let (live, started) = (apply::screen(output, &names), Started::default());
+    let launched_names: Vec<String> = names.iter().map(|host| host.name.clone()).collect();
     let launched: Vec<(String, Duration)> = hosts.into_iter().map(|(host, took)| (host.id, took)).collect();
     let work = fanout::each(names, |host| {
         let (context, job, live, started) =
@@ -46,7 +48,10 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
             apply::apply_on(&context, &host, connected, &job, &live, &started).await
         }
     });
-    let results = apply::or_detach(work, &live, &started).await?;
+    let named = launched_names.join(" ");
+    let results = apply::or_detach(work, &live, &started).await.map_err(|error| {
+        error.hint(format!("{named} stays: `ctl apply {named}` finishes it, `ctl destroy {named}` ends it"))
+    })?;
     apply::conclude(output, &live, results)
 }
 
@@ -82,8 +87,11 @@ async fn launch(
         }
     }
     if let Some(error) = failure {
+        let mut error = error;
         for (host, _) in &hosts {
-            context.provider.destroy(host).await?;
+            if let Err(left) = context.provider.destroy(host).await {
+                error = error.hint(format!("{} is left over: {left}; `ctl destroy {0}`", host.name));
+            }
         }
         return Err(error);
     }

@@ -37,9 +37,7 @@ pub(super) async fn run(context: Arc<Context>, args: Run, output: &Output) -> Re
                 what: Some(What::Command(pb::Command { argv })),
                 private,
             };
-            let run = client::runs::start(channel.clone(), &host.name, request).await?;
-            started.add(&run.run_id);
-            live.step(&host.name, &format!("run {}", run.run_id));
+            let run = started.start(channel.clone(), &host, request, &live).await?;
             let run = follow::to_the_end(&context, &host, channel, &run.run_id, &live).await?;
             Ok(Ending { host: host.name.clone(), run, push: None, story: Default::default() })
         }

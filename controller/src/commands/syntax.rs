@@ -1,6 +1,14 @@
 //! Does the Puppet code parse? Asked of the very Puppet that is in the image, before a host is launched.
 
-use std::{fs, sync::Arc};
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+use tempfile::TempDir;
 
 use crate::{
     bundle::{Bundle, check},
@@ -9,11 +17,12 @@ use crate::{
     provider::ImageId,
 };
 
-/// Runs `puppet parser validate` over the bundle's manifests in the image. An answer is kept by digest,
-/// so that an unchanged bundle is not asked about again.
+/// Runs `puppet parser validate` over the bundle's manifests in the image. An answer is kept by digest and
+/// image, so that an unchanged bundle is not asked about again.
 pub(super) async fn check(context: &Arc<Context>, bundle: &Arc<Bundle>, image: &ImageId) -> Result<()> {
     let known = context.directory.join(&context.config.fleet.ca).join("checked");
-    let marker = known.join(bundle.digest().to_string());
+    let (base, _) = image.0.split_once('-').unwrap_or((&image.0, ""));
+    let marker = known.join(format!("{}-{base}", bundle.digest()));
     if marker.exists() {
         return Ok(());
     }
@@ -21,24 +30,18 @@ pub(super) async fn check(context: &Arc<Context>, bundle: &Arc<Bundle>, image: &
     tokio::task::spawn_blocking(move || validate(&context, &checked, &image))
         .await
         .map_err(|error| Error::invalid(format!("checking the Puppet code broke off: {error}")))??;
-    let kept = fs::create_dir_all(&known).and_then(|()| fs::write(&marker, ""));
-    kept.map_err(|error| Error::invalid(format!("cannot write {}: {error}", marker.display())))
+    // Only saves time: where it cannot be kept, the question is asked again.
+    let _ = fs::create_dir_all(&known).and_then(|()| fs::write(&marker, ""));
+    Ok(())
 }
 
 fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
-    let tree =
-        tempfile::tempdir().map_err(|error| Error::invalid(format!("no temporary directory: {error}")))?;
     let files = check::puppet_files(bundle);
-    for path in &files {
-        let Some(from) = bundle.file(path) else { continue };
-        let to = tree.path().join(path);
-        let copied =
-            fs::create_dir_all(to.parent().unwrap_or_else(|| tree.path())).and_then(|()| fs::copy(from, &to));
-        copied.map_err(|error| Error::invalid(format!("cannot read {}: {error}", from.display())))?;
-    }
     if files.is_empty() {
         return Ok(());
     }
+    let copy = |error| Error::invalid(format!("cannot copy the manifests to check them: {error}"));
+    let tree = stage(bundle, &files).map_err(copy)?;
     let argv: Vec<&str> =
         ["puppet", "parser", "validate", "--color=false"].into_iter().chain(files).collect();
     let output = context.provider.run_in_image(image, tree.path(), &argv)?;
@@ -50,4 +53,35 @@ fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
     Err(check::parser_errors(bundle, &said).unwrap_or_else(|| {
         Error::invalid(format!("puppet parser validate ended with {}: {}", output.status, said.trim()))
     }))
+}
+
+/// A copy of these files in which another user may look, whatever the umask: root of the image is nobody here.
+/// Manifests hold no secrets; data, which may, is not among them.
+fn stage(bundle: &Bundle, files: &[&str]) -> io::Result<TempDir> {
+    let open = Permissions::from_mode(0o755);
+    let tree = tempfile::Builder::new().prefix("magpie-check-").permissions(open.clone()).tempdir()?;
+    fs::set_permissions(tree.path(), open)?;
+    for path in files {
+        let to = tree.path().join(path);
+        directories(tree.path(), Path::new(path))?;
+        if let Some(from) = bundle.file(path) {
+            fs::copy(from, &to)?;
+            fs::set_permissions(&to, Permissions::from_mode(0o644))?;
+        }
+    }
+    Ok(tree)
+}
+
+/// Makes the directories that `path` is in, each open to all.
+fn directories(tree: &Path, path: &Path) -> io::Result<()> {
+    let mut parents: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
+    parents.reverse();
+    for parent in parents {
+        let directory = tree.join(parent);
+        if !directory.exists() {
+            DirBuilder::new().mode(0o755).create(&directory)?;
+            fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
 }

@@ -22,6 +22,7 @@ use std::{
     time::SystemTime,
 };
 
+use nix::unistd::{User, geteuid};
 use proto::identity::{
     certificate::KeyDigest,
     document::{self, Document},
@@ -54,6 +55,12 @@ pub struct Fleet {
 struct About {
     id: String,
     name: String,
+}
+
+/// The login name of whoever runs `ctl`, if users can be called so; else `admin`.
+pub fn login() -> String {
+    let login = User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
+    login.filter(|name| names::is_user(name)).unwrap_or_else(|| "admin".to_owned())
 }
 
 /// A fresh transaction id for a host to be launched: 16 random bytes in hex.

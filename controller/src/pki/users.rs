@@ -62,7 +62,8 @@ impl Fleet {
         self.read_user(name)
     }
 
-    /// The user that `ctl` speaks as: the one chosen by [`Fleet::with_user`], or the only one. A certificate
+    /// The user that `ctl` speaks as: the one chosen by [`Fleet::with_user`], or the only one, or the one
+    /// of the login name. A certificate
     /// that has expired or is about to is renewed, with the same role, if `user-ca.key` is here.
     ///
     /// # Errors
@@ -94,9 +95,13 @@ impl Fleet {
         match names.as_slice() {
             [name] => Ok(name.clone()),
             [] => Err(Error::invalid(format!("there is no user in {}", self.dir.join("users").display()))),
-            names => {
-                Err(Error::invalid(format!("there are several users to speak as: {}", names.join(", "))))
-            }
+            names => match names.iter().find(|name| **name == super::login()) {
+                Some(name) => Ok(name.clone()),
+                None => {
+                    Err(Error::invalid(format!("there are several users to speak as: {}", names.join(", ")))
+                        .hint("`ctl --user NAME …`, or MAGPIE_USER in the environment, chooses one"))
+                }
+            },
         }
     }
 

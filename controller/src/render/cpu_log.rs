@@ -13,10 +13,8 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::history::Process;
 use serde::Serialize;
 
+use super::{JSON_VERSION, text::printable};
 use crate::cpu_log::{Break, Entry, ProcessEntry, user_name};
-
-/// Version of the JSON lines.
-const JSON_VERSION: u32 = 1;
 
 /// How to write entries.
 #[derive(Clone, Debug)]
@@ -116,26 +114,16 @@ fn command(process: &Process) -> String {
     }
 }
 
-/// What a process calls itself must neither break the line nor command the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_direction(c) { '?' } else { c }).collect()
-}
-
-/// Characters that reorder what follows (Unicode UAX #9).
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-}
-
 /// A JSON line. Sizes in bytes, times in seconds, unknown values absent.
 #[derive(Serialize)]
 struct Line<'a> {
-    version: u32,
+    v: u32,
     #[serde(flatten)]
     kind: Kind<'a>,
 }
 
 #[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "type", rename_all = "lowercase")]
 enum Kind<'a> {
     Process(Box<ProcessLine<'a>>),
     Gap { from: Timestamp, until: Timestamp },
@@ -186,7 +174,7 @@ impl<'a> Line<'a> {
             Entry::Break(Break::Restart { from, until }) => Kind::Restart { from: *from, until: *until },
             Entry::Break(Break::Lost(message)) => Kind::Lost { message },
         };
-        Self { version: JSON_VERSION, kind }
+        Self { v: JSON_VERSION, kind }
     }
 }
 
@@ -324,11 +312,11 @@ mod tests {
         entries.remove(2);
         entries.iter().for_each(|entry| write(entry, &Form::Json, &mut out).unwrap());
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r##"
-        {"version":1,"kind":"process","at":"2011-07-13T00:12:22Z","boot_id":"abababab-abab-abab-abab-abababababab","pid":26096,"parent":1200,"started":"2011-07-12T23:46:40Z","user":"www-data","uid":33,"name":"apache2","command":"/usr/sbin/apache2 -k start","state":"D","threads":1,"cpu_percent":21.43,"memory_percent":0.94,"cpu_user_s":310.0,"cpu_system_s":20.0,"major_faults":77,"virtual_bytes":164589568,"resident_bytes":6115328,"anon_bytes":4096000,"swap_bytes":29696000}
-        {"version":1,"kind":"process","at":"2011-07-13T00:12:22Z","boot_id":"abababab-abab-abab-abab-abababababab","pid":30,"parent":0,"started":"2010-12-31T10:00:00Z","uid":0,"name":"kswapd0","state":"S","threads":0,"cpu_user_s":0.0,"cpu_system_s":0.0,"major_faults":0,"virtual_bytes":0,"resident_bytes":0}
-        {"version":1,"kind":"gap","from":"2011-07-13T00:12:22Z","until":"2011-07-13T00:13:05Z"}
-        {"version":1,"kind":"restart","from":"2011-07-13T00:12:22Z","until":"2011-07-13T00:13:05Z"}
-        {"version":1,"kind":"lost","message":"50 bytes of history cannot be read: cut short"}
+        {"v":1,"type":"process","at":"2011-07-13T00:12:22Z","boot_id":"abababab-abab-abab-abab-abababababab","pid":26096,"parent":1200,"started":"2011-07-12T23:46:40Z","user":"www-data","uid":33,"name":"apache2","command":"/usr/sbin/apache2 -k start","state":"D","threads":1,"cpu_percent":21.43,"memory_percent":0.94,"cpu_user_s":310.0,"cpu_system_s":20.0,"major_faults":77,"virtual_bytes":164589568,"resident_bytes":6115328,"anon_bytes":4096000,"swap_bytes":29696000}
+        {"v":1,"type":"process","at":"2011-07-13T00:12:22Z","boot_id":"abababab-abab-abab-abab-abababababab","pid":30,"parent":0,"started":"2010-12-31T10:00:00Z","uid":0,"name":"kswapd0","state":"S","threads":0,"cpu_user_s":0.0,"cpu_system_s":0.0,"major_faults":0,"virtual_bytes":0,"resident_bytes":0}
+        {"v":1,"type":"gap","from":"2011-07-13T00:12:22Z","until":"2011-07-13T00:13:05Z"}
+        {"v":1,"type":"restart","from":"2011-07-13T00:12:22Z","until":"2011-07-13T00:13:05Z"}
+        {"v":1,"type":"lost","message":"50 bytes of history cannot be read: cut short"}
         "##);
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     Output,
-    text::{place, state, status},
+    text::{place, printable, short_digests, state, status},
 };
 use crate::error::Result;
 
@@ -90,6 +90,20 @@ impl Live {
         }
     }
 
+    /// A run has begun; its id is what `attach` and `cancel` take.
+    ///
+    /// # Errors
+    /// As [`Live::event`].
+    pub fn started(&self, host: &str, run_id: &str) -> Result<()> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.output.is_json() {
+            return inner.output.record("started", json!({ "host": host, "run_id": run_id }));
+        }
+        drop(inner);
+        self.step(host, &format!("run {run_id}"));
+        Ok(())
+    }
+
     /// Takes the bars away; returns the story of each host.
     pub fn finish(&self) -> BTreeMap<String, Story> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,8 +152,12 @@ impl Inner {
             What::Log(log) => {
                 if is_notable(&log.level) && !is_repeated(log) {
                     let place = bracketed(&place(&log.file, log.line));
-                    self.output
-                        .note(&format!("{name:<0$}  {1}: {2}{place}", self.width, log.level, log.message));
+                    self.output.note(&format!(
+                        "{name:<0$}  {1}: {2}{place}",
+                        self.width,
+                        log.level,
+                        printable(&log.message)
+                    ));
                 }
                 Ok(())
             }
@@ -171,7 +189,7 @@ impl Inner {
         }
         let (word, colour) = status(status_now);
         let word = self.output.paint(colour, word);
-        let message = resource.message.lines().next().unwrap_or_default();
+        let message = printable(&short_digests(resource.message.lines().next().unwrap_or_default()));
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         let place = bracketed(&place(&resource.file, resource.line));
         self.output

@@ -80,8 +80,15 @@ impl Output {
         self.notes.clone()
     }
 
-    /// The error that ends the program, with its hints.
+    /// The error that ends the program, with its hints; for programs also as an object of data.
     pub fn error(&self, error: &Error) {
+        if self.is_json() {
+            let about = json!({
+                "exit_code": error.kind().exit_code(), "message": error.to_string(), "hints": error.hints(),
+            });
+            // The sentence on stderr is still to come, whatever became of stdout.
+            let _ = self.record("error", about);
+        }
         self.notes.note(&format!("{} {error}", self.paint(Colour::Red, "error:")));
         for hint in error.hints() {
             self.notes.note(&format!("{} {hint}", self.paint(Colour::Cyan, "hint:")));

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     Output,
     live::{Story, json_summary},
-    text::{duration, state},
+    text::{duration, printable, state},
 };
 use crate::error::Result;
 
@@ -62,11 +62,11 @@ fn text(output: &Output, ending: &Ending, width: usize) -> Result<()> {
     output.line(format_args!("{:<width$}  {word} {}", ending.host, parts.join(" · ")))?;
     let indent = width + 2;
     if !matches!(ending.run.state(), RunState::Succeeded | RunState::Changed) && !summary.failure.is_empty() {
-        for line in summary.failure.lines() {
+        for line in summary.failure.lines().map(printable) {
             output.line(format_args!("{:indent$}{line}", ""))?;
         }
     }
-    for line in ending.story.log.iter().flat_map(|message| message.lines()) {
+    for line in ending.story.log.iter().flat_map(|message| message.lines()).map(printable) {
         output.line(format_args!("{:indent$}| {line}", ""))?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     Output,
     live::json_summary,
-    text::{duration, size, state},
+    text::{age, duration, printable, size, state},
 };
 use crate::{
     error::Result,
@@ -37,7 +37,7 @@ pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
             (HostState::Running, true) => "running",
         };
         let memory = host.memory.map_or_else(String::new, size);
-        let age = age_ms(host.launched_at.saturating_mul(1_000), now);
+        let age = since(host.launched_at.saturating_mul(1_000), now);
         [host.name.clone(), state.into(), host.address.clone(), memory, age, host.id.clone()]
     });
     print(output, ["NAME", "STATE", "ADDRESS", "MEMORY", "AGE", "ID"], rows.collect())
@@ -54,7 +54,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
     let rows = replies.iter().map(|(host, reply)| {
         let apply = reply.last_apply.as_ref().map_or_else(
             || "never applied".to_owned(),
-            |apply| format!("{} {} ago", apply.state, age_ms(apply.finished_unix_ms, now)),
+            |apply| format!("{} {} ago", apply.state, since(apply.finished_unix_ms, now)),
         );
         let memory = reply.memory_total_bytes.saturating_sub(reply.memory_available_bytes);
         let memory = format!("{} of {}", size(memory), size(reply.memory_total_bytes));
@@ -63,7 +63,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
             _ => "stopped".to_owned(),
         };
         let bundle = reply.bundle.get(..12).unwrap_or(&reply.bundle).to_owned();
-        let up = duration(reply.uptime_s.saturating_mul(1_000));
+        let up = age(reply.uptime_s.saturating_mul(1_000));
         [host.clone(), up, apply, bundle, memory, recorder, reply.agent_version.clone()]
     });
     let head = ["NAME", "UP", "LAST APPLY", "BUNDLE", "MEMORY", "RECORD", "AGENT"];
@@ -104,7 +104,7 @@ fn what(run: &pb::Run) -> String {
             let bundle = apply.bundle.get(..12).unwrap_or(&apply.bundle);
             format!("{} {bundle} as {}", if apply.noop { "plan" } else { "apply" }, apply.role)
         }
-        Some(What::Command(command)) => command.argv.join(" ").replace(['\n', '\t'], " "),
+        Some(What::Command(command)) => printable(&command.argv.join(" ").replace(['\n', '\t'], " ")),
         None => String::new(),
     }
 }
@@ -142,9 +142,9 @@ fn json_status(output: &Output, host: &str, reply: &pb::StatusReply) -> Result<(
     )
 }
 
-fn age_ms(since_unix_ms: i64, now: Timestamp) -> String {
-    let age = u64::try_from(now.as_millisecond().saturating_sub(since_unix_ms)).unwrap_or_default();
-    duration(age - age % 1_000)
+fn since(since_unix_ms: i64, now: Timestamp) -> String {
+    let age_ms = u64::try_from(now.as_millisecond().saturating_sub(since_unix_ms)).unwrap_or_default();
+    age(age_ms)
 }
 
 /// Left-aligned columns; the last is as wide as it likes.
@@ -196,10 +196,10 @@ mod tests {
         ];
         hosts(&output, &all, now()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        NAME   STATE         ADDRESS   MEMORY   AGE        ID
-        db-1   running       10.0.0.2  512 MiB  2 h 5 min  h-db-1
-        db-2   not enrolled  10.0.0.2  512 MiB  2 h 5 min  h-db-2
-        db-10  stopped       10.0.0.2           2 h 5 min  h-db-10
+        NAME   STATE         ADDRESS   MEMORY   AGE  ID
+        db-1   running       10.0.0.2  512 MiB  2 h  h-db-1
+        db-2   not enrolled  10.0.0.2  512 MiB  2 h  h-db-2
+        db-10  stopped       10.0.0.2           2 h  h-db-10
         ");
     }
 
@@ -223,8 +223,8 @@ mod tests {
         };
         status(&output, &[("db-1".into(), reply.clone())], now()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        NAME  UP          LAST APPLY             BUNDLE        MEMORY              RECORD   AGENT
-        db-1  3 min 10 s  changed 1 min 0 s ago  0123456789ab  112 MiB of 512 MiB  stopped  0.1.0
+        NAME  UP     LAST APPLY         BUNDLE        MEMORY              RECORD   AGENT
+        db-1  3 min  changed 1 min ago  0123456789ab  112 MiB of 512 MiB  stopped  0.1.0
         ");
         insta::assert_snapshot!(talk.text(), @r"
         db-1: run r-2 is under way
@@ -252,15 +252,15 @@ mod tests {
             pb::Apply { bundle: "0123456789abcdef".into(), role: "db".into(), ..pb::Apply::default() };
         let command = pb::Command { argv: vec!["echo".into(), "a\nb".into()] };
         let all = [
-            ("db-1".to_owned(), run("r-1", What::Apply(apply), 0)),
-            ("db-1".to_owned(), run("r-2", What::Command(command), 1_800_000_002_100)),
+            ("db-1".to_owned(), run("db-1-abcdef", What::Apply(apply), 0)),
+            ("db-1".to_owned(), run("db-1-ghjkmn", What::Command(command), 1_800_000_002_100)),
         ];
         let (output, data, _) = pages(Format::Text);
         runs(&output, &all, &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        RUN       STATE    USER   STARTED              TOOK   WHAT
-        db-1/r-1  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
-        db-1/r-2  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
+        RUN          STATE    USER   STARTED              TOOK   WHAT
+        db-1-abcdef  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
+        db-1-ghjkmn  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
         ");
     }
 }

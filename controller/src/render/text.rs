@@ -16,6 +16,33 @@ pub(super) fn duration(ms: u64) -> String {
     }
 }
 
+/// One unit is enough for how long ago something was: `47 s`, `3 min`, `2 h`, `5 d`.
+pub(super) fn age(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Puppet's `{sha256}` with 64 digits, shortened to eight: nobody compares the rest by eye.
+pub(super) fn short_digests(message: &str) -> String {
+    const MARK: &str = "{sha256}";
+    let mut parts = message.split(MARK);
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        short.push_str(MARK);
+        match digits {
+            64 => short.extend([&part[..8], "…", &part[64..]]),
+            _ => short.push_str(part),
+        }
+    }
+    short
+}
+
 /// `512 B`, `38 MiB`, `1.5 GiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -23,6 +50,16 @@ pub(super) fn size(bytes: u64) -> String {
     let value = bytes as f64 / (1_u64 << (10 * unit)) as f64;
     let digits = usize::from(unit > 0 && value < 10.0);
     format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// What a host says must neither break the line nor command the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_direction(c) { '?' } else { c }).collect()
+}
+
+/// Characters that reorder what follows (Unicode UAX #9).
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 /// `modules/a.pp:3`, or nothing.
@@ -71,8 +108,20 @@ mod tests {
             durations,
             ["0 ms", "999 ms", "1.0 s", "2.1 s", "59.9 s", "1 min 0 s", "3 min 10 s", "2 h 5 min", "1 d 1 h"]
         );
+        let ages = [0, 47_900, 60_000, 7_200_000, 100_000_000, 200_000_000].map(age);
+        assert_eq!(ages, ["0 s", "47 s", "1 min", "2 h", "27 h", "2 d"]);
         let sizes = [0, 1_023, 1_024, 38 << 20, 3 << 29].map(size);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "38 MiB", "1.5 GiB"]);
         assert_eq!([place("", 3), place("a.pp", 0), place("a.pp", 3)], ["", "a.pp", "a.pp:3"]);
+    }
+
+    #[test]
+    fn digests_are_cut_short_and_nothing_else_is() {
+        let digest = "0123456789abcdef".repeat(4);
+        let message = format!("content changed '{{sha256}}{digest}' to '{{sha256}}{digest}'");
+        assert_eq!(short_digests(&message), "content changed '{sha256}01234567…' to '{sha256}01234567…'");
+        for other in ["", "{sha256}", "{sha256}0123 ünd", "{md5}0123"] {
+            assert_eq!(short_digests(other), other);
+        }
     }
 }

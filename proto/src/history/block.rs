@@ -243,6 +243,10 @@ impl Builder {
         if self.raw.len() + record.len() > MAX_BODY_BYTES {
             return Err(Damage::Inconsistent("a block would be too large"));
         }
+        // A reader adds what is pushed to a number that it found; Header::parse refuses the same.
+        if self.header.first_sequence.checked_add(u64::from(self.header.records) + 1).is_none() {
+            return Err(Damage::Inconsistent("a block's sequence numbers"));
+        }
         if self.header.records == 0 {
             self.header.first_wall_ms = wall_ms;
             self.header.first_boottime_ns = boottime_ns;

@@ -213,6 +213,23 @@ fn a_tail_cut_anywhere_keeps_every_whole_record() {
 }
 
 #[test]
+fn a_tail_whose_numbers_run_out_is_damaged_and_what_it_holds_becomes_a_block() {
+    let (samples, _) = small_block();
+    let mut record = Vec::new();
+    Encoder::default().encode(&samples[0], &mut record);
+    for (first_sequence, records) in [(u64::MAX, 0), (u64::MAX - 1, 1)] {
+        let mut file = tail::Header { boot_id: BootId::default(), first_sequence }.write();
+        tail::write_frame(&record, &mut file);
+        tail::write_frame(&record, &mut file);
+        let scan = tail::scan(&file).unwrap();
+        assert_eq!(scan.damage, Some(Damage::Inconsistent("a block's sequence numbers")));
+        assert_eq!(scan.builder.next_sequence(), u64::MAX);
+        assert_eq!(scan.builder.records(), records);
+        assert!(scan.builder.seal().is_none_or(|block| Block::parse(&block.unwrap()).is_ok()));
+    }
+}
+
+#[test]
 fn good_blocks_are_found_around_damage() {
     let (_, block) = small_block();
     let mut file = [block.as_slice(), &block, &block].concat();

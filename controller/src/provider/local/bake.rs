@@ -13,7 +13,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{
     failure::Doing,
-    layer,
+    layer, prune,
     sandbox::{remove_tree, unpack_into},
     sources::{self, Distribution, Source},
     state::{StateDir, lock},
@@ -70,6 +70,9 @@ pub(super) fn image(
                 std::io::Write::write_all(&mut stream, &tar).doing(|| "cannot unpack the agent's layer")
             })
         })?;
+    }
+    if let Err(error) = prune::prune(state, ctl, map, &id, progress) {
+        progress(&format!("old images stay for now: {error}"));
     }
     Ok(id)
 }
@@ -197,19 +200,71 @@ fn debootstrap(
     if status.success() {
         return Ok(());
     }
-    Err(Error::unreachable(format!("mmdebstrap failed ({status}): {said}"))
+    Err(Error::unreachable(format!("mmdebstrap failed ({status}); it said:\n{said}"))
         .hint("the packages come from this machine's own apt sources: does apt-get update work?"))
 }
 
-/// Passes on what it says step by step; returns the errors among it.
+/// Passes on the steps that mean something to a person; returns all that was said, indented.
 fn relay(said: impl Read, progress: &dyn Fn(&str)) -> String {
-    let mut errors = Vec::new();
-    for line in BufReader::new(said).lines().map_while(std::io::Result::ok) {
-        if let Some(step) = line.strip_prefix("I: ") {
+    let (mut whole, mut last) = (Vec::new(), None);
+    for line in BufReader::new(said).split(b'\n').map_while(std::io::Result::ok) {
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        // Several hooks are one step.
+        if let Some(step) = step(&line).filter(|step| last != Some(*step)) {
             progress(step);
-        } else if line.starts_with("E: ") {
-            errors.push(line);
+            last = Some(step);
         }
+        whole.push(format!("  {line}"));
     }
-    errors.join("; ")
+    whole.join("\n")
+}
+
+/// The step that a line of mmdebstrap's begins, in our words: its own also tell of its inner life.
+fn step(line: &str) -> Option<&'static str> {
+    const STEPS: [(&str, &str); 6] = [
+        ("running apt-get update", "reading the package lists"),
+        ("downloading packages", "downloading packages"),
+        ("extracting archives", "unpacking"),
+        ("installing essential packages", "installing the essential packages"),
+        ("installing remaining packages", "installing the other packages"),
+        ("running --customize-hook", "customising"),
+    ];
+    let said = line.strip_prefix("I: ")?;
+    STEPS.into_iter().find_map(|(begins, step)| said.starts_with(begins).then_some(step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What mmdebstrap 1.3.5 says, shortened.
+    const SAID: &[u8] = b"I: chroot architecture amd64 is equal to the host's architecture\n\
+        I: using /tmp/mmdebstrap.C5NhIgSbGh as tempdir\nI: running apt-get update...\n\
+        I: downloading packages with apt...\nI: extracting archives...\nReading package lists...\n\
+        I: installing remaining packages inside the chroot...\nE: Unable to locate package caf\xe9\n\
+        I: running --customize-hook in shell: sh -c 'rm -f \"$1\"/etc/hostname' exec /tmp/x\n\
+        I: running --customize-hook in shell: sh -c 'mkdir -p \"$1/etc\"' exec /tmp/x\n";
+
+    #[test]
+    fn a_person_hears_of_steps_and_an_error_has_every_line() {
+        let steps = std::sync::Mutex::new(Vec::new());
+        let whole = relay(SAID, &|step| steps.lock().unwrap().push(step.to_owned()));
+        assert_eq!(
+            steps.into_inner().unwrap(),
+            [
+                "reading the package lists",
+                "downloading packages",
+                "unpacking",
+                "installing the other packages",
+                "customising"
+            ]
+        );
+        assert_eq!(whole.lines().count(), SAID.split(|byte| *byte == b'\n').count() - 1);
+        assert!(whole.contains("  I: using /tmp/") && whole.contains("  E: Unable to locate package caf"));
+    }
+
+    #[test]
+    fn the_key_depends_on_where_a_part_ends() {
+        assert_ne!(key([b"ab".as_slice(), b"c"]), key([b"a".as_slice(), b"bc"]));
+    }
 }

@@ -146,8 +146,17 @@ impl Cgroups {
         parse_oom_kills(&text)
     }
 
-    /// Removes a host's cgroups; its processes have been killed.
+    /// Is there still something of a host?
+    pub(super) fn knows_host(&self, id: &str) -> bool {
+        self.host(id).exists()
+    }
+
+    /// Removes a host's cgroups and waits until the last process is gone from them. Its supervisor has ended,
+    /// so the kernel is killing its processes already; doing it again is for any that the supervisor had not
+    /// yet tied to itself.
     pub(super) fn remove_host(&self, id: &str) -> Result<()> {
+        // Linux 5.14; there may be no such host.
+        drop(fs::write(self.host(id).join("cgroup.kill"), "1"));
         remove_empty(&self.host(id))?;
         self.host_memory(id).map_or(Ok(()), |group| remove_empty(&group))
     }

@@ -32,7 +32,7 @@ use super::{
     tool::{IP, NFT, SLIRP},
     userns::{self, IdMap},
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How long the holder may take to end after the last host.
 const ENDING: Duration = Duration::from_secs(5);
@@ -142,8 +142,10 @@ pub(super) fn hold(channel: &Channel) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).doing(|| "this machine refuses a network namespace")?;
     let machine: BTreeSet<Ipv4Addr> = channel.receive()?;
     IP.run(&["-batch", "-"], &network::bridge())?;
-    NFT.run(&["-f", "-"], &network::firewall(&machine)).map_err(|error| {
-        error.hint("the kernel needs nf_tables with NAT: modprobe -a nft_masq nft_chain_nat")
+    NFT.run(&["-f", "-"], &network::firewall(&machine)).map_err(|error| match error.kind() {
+        // It is not there.
+        Kind::Invalid => error,
+        _ => error.hint("the kernel needs nf_tables with NAT: modprobe -a nft_masq nft_chain_nat"),
     })?;
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").doing(|| "cannot forward between hosts")?;
     channel.send(())?;

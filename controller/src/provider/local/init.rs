@@ -1,7 +1,6 @@
 //! From the first process of a host's process namespace to its systemd.
 //!
-//! What systemd expects to find is in systemd.io/CONTAINER_INTERFACE. Nothing of the machine is handed in but
-//! six device nodes, read-only and by way of a user namespace that owns none of them.
+//! What systemd expects to find is in systemd.io/CONTAINER_INTERFACE.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -10,7 +9,7 @@ use std::{
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink},
+            fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
             process::CommandExt,
         },
     },
@@ -19,16 +18,26 @@ use std::{
 };
 
 use nix::{
-    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, fcntl},
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
-    sys::{prctl, signal::Signal},
+    sys::{
+        prctl,
+        signal::Signal,
+        statfs::{FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs},
+    },
     unistd::{chdir, pivot_root, sethostname, setsid},
 };
-use rustix::pty::unlockpt;
 use serde::{Deserialize, Serialize};
 
-use super::{channel::Channel, failure::Doing, network, tool::IP};
+use super::{
+    channel::Channel,
+    devices::{self, Nodes},
+    failure::Doing,
+    network,
+    tool::IP,
+};
 use crate::error::{Error, Result};
 
 /// Where Debian and Ubuntu have it.
@@ -65,6 +74,7 @@ pub(super) fn init(channel: &Channel) -> Result<()> {
     for door in channel.receive_files()? {
         File::from(door).write_all(b"0").doing(|| "cannot join the host's cgroup")?;
     }
+    let nodes = Nodes::receive(channel)?;
     unshare(
         CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWUTS
@@ -84,7 +94,7 @@ pub(super) fn init(channel: &Channel) -> Result<()> {
     }
     mount_kernel(&root)?;
     mount_cgroups(&root)?;
-    let (master, slave) = mount_devices(&root)?;
+    let (master, slave) = devices::lay_out(&root, nodes)?;
     restrict_proc(&root)?;
     enter(&root)?;
     channel.send(())?;
@@ -123,16 +133,33 @@ pub(super) fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path, root:
         upper.display(),
         work.display()
     );
-    mount(Some("overlay"), root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).map_err(|errno| {
-        let error = Error::invalid(format!("cannot mount the host's root file system with overlayfs: {errno}"));
-        match errno {
-            nix::errno::Errno::ENODEV => error.hint("the kernel lacks overlayfs: modprobe overlay"),
-            nix::errno::Errno::EINVAL => error
-                .hint("the state directory may be on a file system that cannot carry one (an overlay itself, NFS): choose another")
-                .hint("overlayfs in a user namespace needs Linux 5.11 or newer"),
-            _ => error.hint("overlayfs in a user namespace needs Linux 5.11 or newer"),
-        }
-    })
+    mount(Some("overlay"), root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .map_err(|errno| overlay_refused(errno, upper))
+}
+
+fn overlay_refused(errno: Errno, upper: &Path) -> Error {
+    let error = Error::invalid(format!("cannot mount the host's root file system with overlayfs: {errno}"));
+    if errno == Errno::ENODEV {
+        return error.hint("the kernel lacks overlayfs: modprobe overlay");
+    }
+    let state = std::env::current_dir().unwrap_or_default();
+    match statfs(upper).map(|found| found.filesystem_type()).ok().and_then(unfit) {
+        Some(kind) => Error::invalid(format!(
+            "the state directory {} is on {kind}, which cannot carry the hosts' disks ({errno})",
+            state.display()
+        ))
+        .hint("name a directory on ext4, xfs or btrfs: `state = \"…\"` in [local] of magpie.toml")
+        .hint("in a container: a volume, not the container's own file system"),
+        None => error.hint("overlayfs in a user namespace needs Linux 5.11 or newer"),
+    }
+}
+
+/// File systems that overlayfs refuses to write to; kernel documentation filesystems/overlayfs.rst, "Upper and
+/// Lower".
+fn unfit(kind: FsType) -> Option<&'static str> {
+    [(OVERLAYFS_SUPER_MAGIC, "an overlay"), (NFS_SUPER_MAGIC, "NFS"), (FUSE_SUPER_MAGIC, "FUSE")]
+        .into_iter()
+        .find_map(|(known, name)| (known == kind).then_some(name))
 }
 
 /// Writes one file through the mounted root. Directories in the way that are symbolic links are refused.
@@ -156,7 +183,7 @@ fn write_seed(root: &Path, seed: &SeedFile) -> Result<()> {
     file.set_permissions(Permissions::from_mode(seed.mode)).doing(what)
 }
 
-fn flags() -> MsFlags {
+pub(super) fn flags() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV
 }
 
@@ -183,66 +210,11 @@ fn mount_cgroups(root: &Path) -> Result<()> {
     mount_new("cgroup2", &root.join("sys/fs/cgroup"), flags() | MsFlags::MS_NOEXEC, None)
 }
 
-/// /dev with six nodes, its own pseudo-terminals, and the first of these as the console.
-pub(super) fn mount_devices(root: &Path) -> Result<(OwnedFd, OwnedFd)> {
-    let dev = root.join("dev");
-    let what = || "cannot lay out /dev";
-    mount_new("tmpfs", &dev, MsFlags::MS_NOSUID, Some("mode=755,size=64m"))?;
-    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
-        bind_device(&Path::new("/dev").join(name), &dev.join(name))?;
-    }
-    for name in ["pts", "shm"] {
-        DirBuilder::new().mode(0o755).create(dev.join(name)).doing(what)?;
-    }
-    mount_new(
-        "devpts",
-        &dev.join("pts"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
-        Some("newinstance,ptmxmode=0666,mode=620,gid=5"),
-    )?;
-    mount_new("tmpfs", &dev.join("shm"), flags(), Some("mode=1777"))?;
-    for (target, name) in [
-        ("pts/ptmx", "ptmx"),
-        ("/proc/self/fd", "fd"),
-        ("fd/0", "stdin"),
-        ("fd/1", "stdout"),
-        ("fd/2", "stderr"),
-    ] {
-        symlink(target, dev.join(name)).doing(what)?;
-    }
-    open_console(&dev)
-}
-
-/// The machine's node, read-only: its owner and mode cannot be changed from inside, only read and written.
-fn bind_device(node: &Path, target: &Path) -> Result<()> {
-    let what = || format!("cannot give the host {}", node.display());
-    File::create(target).doing(what)?;
-    bind_read_only(node, target, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC).doing(what)
-}
-
 /// A bind mount takes its flags from a second, re-mounting call only (mount(2)).
 pub(super) fn bind_read_only(source: &Path, target: &Path, more: MsFlags) -> nix::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | more;
     mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
-}
-
-/// A terminal of the host's own devpts, bound to /dev/console. Neither end becomes anybody's controlling
-/// terminal, so that a hang-up inside concerns nobody outside.
-fn open_console(dev: &Path) -> Result<(OwnedFd, OwnedFd)> {
-    let what = || "cannot make the host's console";
-    let open = |path: &Path| {
-        OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(path).doing(what)
-    };
-    let master = open(&dev.join("pts/ptmx"))?;
-    unlockpt(&master).doing(what)?;
-    // The first terminal of a new instance.
-    let slave_path = dev.join("pts/0");
-    let slave = open(&slave_path)?;
-    let console = dev.join("console");
-    File::create(&console).doing(what)?;
-    mount(Some(&slave_path), &console, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(what)?;
-    Ok((master.into(), slave.into()))
 }
 
 /// Processes inside may read the whole machine's settings but change only those of their own network.

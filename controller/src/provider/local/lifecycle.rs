@@ -49,10 +49,10 @@ impl Inner {
     /// Launches a host, or returns the one that this transaction launched before.
     pub(super) fn launch(&self, launch: &Launch) -> Result<Host> {
         check_role(&launch.role)?;
-        let layers = bake::layers(&self.state, &launch.image)?;
         let host = self.state.host(&host_id(&launch.tid));
         let (_turn, mut record) = self.admit(launch, &host)?;
         if !record.booted {
+            let layers = bake::layers(&self.state, &record.image)?;
             let seeds = seeds(&record, launch)?;
             self.boot(&record, layers, seeds).map_err(|error| {
                 let error = error.context(format!("cannot launch {}", record.name));
@@ -70,6 +70,8 @@ impl Inner {
     /// Takes the host's lock, and writes its record if this is its first launch.
     fn admit(&self, launch: &Launch, host: &HostDir) -> Result<(File, Record)> {
         let allocation = lock(&self.state.allocation_lock())?;
+        // From here to the record, which tells that this image is in use, nobody else may remove it.
+        bake::layers(&self.state, &launch.image)?;
         host.create()?;
         if Record::read(host)?.is_none() {
             let turn = host.lock()?.ok_or_else(|| gone(host))?;
@@ -86,7 +88,7 @@ impl Inner {
 
     /// A record with the lowest free name and address; the caller holds the lock on these.
     fn allocate(&self, launch: &Launch) -> Result<Record> {
-        let others = self.records()?;
+        let others = Record::all(&self.state)?;
         let taken: BTreeSet<_> = others.iter().map(|other| other.address).collect();
         let names =
             others.iter().filter(|other| other.fleet == launch.fleet).map(|other| other.name.as_str());
@@ -101,13 +103,17 @@ impl Inner {
 
     /// All hosts of a fleet, ordered by role and number.
     pub(super) fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
-        let mut records = self.records()?;
+        let mut records = Record::all(&self.state)?;
         records.retain(|record| record.fleet == fleet);
         records.sort_by_cached_key(|record| {
             let number: u32 =
                 record.name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
             (record.role.clone(), number)
         });
+        for record in &records {
+            // Whoever acts on the host next tries again, and says so.
+            drop(self.sweep(&record.id));
+        }
         records
             .into_iter()
             .map(|record| {
@@ -117,12 +123,17 @@ impl Inner {
             .collect()
     }
 
-    fn records(&self) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
-        for id in self.state.host_ids()? {
-            records.extend(Record::read(&self.state.host(&id))?);
+    /// Removes the cgroups of a host that ended by itself: neither it nor its supervisor could.
+    fn sweep(&self, id: &str) -> Result<()> {
+        let host = self.state.host(id);
+        let ended = || held_by(&host.running()).map(|pids| pids.is_none());
+        if !ended()? || !Cgroups::find(&self.hash)?.knows_host(id) {
+            return Ok(());
         }
-        Ok(records)
+        match host.lock()? {
+            Some(_turn) if ended()? => self.forget(id),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn mark_enrolled(&self, id: &str) -> Result<()> {
@@ -154,6 +165,8 @@ impl Inner {
         if held_by(&self.state.host(&record.id).running())?.is_some() {
             return Ok(());
         }
+        // If it ended a moment ago, its processes may still be on their way out, with the disk in their hands.
+        Cgroups::find(&self.hash)?.remove_host(&record.id)?;
         let (channel, mut child) =
             Start::new(&self.ctl, Step::Supervise, &record.name).spawn(self.state.root())?;
         let boot = Boot { record: record.clone(), hash: self.hash.clone(), layers, seeds };
@@ -260,15 +273,15 @@ fn host_id(tid: &str) -> String {
 
 /// A role becomes part of a host name, and that of a path.
 fn check_role(role: &str) -> Result<()> {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let valid = role.bytes().all(letter)
         && role.starts_with(|first: char| first.is_ascii_lowercase())
         && role.len() <= 50;
-    if valid && !role.ends_with('-') {
+    if valid && !role.ends_with(['-', '_']) {
         return Ok(());
     }
     Err(Error::invalid(format!("{role:?} cannot be a role"))
-        .hint("lower-case letters, digits and hyphens, a letter first, at most 50"))
+        .hint("lower-case letters, digits, _ and -, a letter first, at most 50"))
 }
 
 /// What makes this host itself, written before its first boot.
@@ -321,7 +334,7 @@ mod tests {
 
     #[test]
     fn roles_are_host_names() {
-        for role in ["db", "web-2", "a"] {
+        for role in ["db", "web-2", "web_edge", "a"] {
             check_role(role).unwrap();
         }
         for role in ["", "-db", "db-", "DB", "a/b", "a b", "..", "1a"] {

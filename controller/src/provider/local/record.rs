@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     failure::Doing,
-    state::{HostDir, held_by, write_atomically},
+    state::{HostDir, StateDir, held_by, write_atomically},
 };
 use crate::{
     error::{Error, Result},
@@ -46,7 +46,8 @@ impl Record {
         Self {
             version: VERSION,
             id,
-            name: format!("{}-{number}", launch.role),
+            // A host name has no underscores (RFC 952), a role may.
+            name: format!("{}-{number}", launch.role.replace('_', "-")),
             fleet: launch.fleet.clone(),
             role: launch.role.clone(),
             tid: launch.tid.clone(),
@@ -77,6 +78,15 @@ impl Record {
             .hint("use the ctl that launched this host"));
         }
         Ok(Some(record))
+    }
+
+    /// The records of all hosts.
+    pub(super) fn all(state: &StateDir) -> Result<Vec<Self>> {
+        let mut records = Vec::new();
+        for id in state.host_ids()? {
+            records.extend(Self::read(&state.host(&id))?);
+        }
+        Ok(records)
     }
 
     /// Replaces a host's record in one step.

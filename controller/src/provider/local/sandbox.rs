@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     channel::Channel,
+    devices::{self, Nodes},
     failure::Doing,
     init,
     reexec::{Start, Step, THIS_PROGRAM},
@@ -149,6 +150,7 @@ pub(super) fn run(channel: &Channel) -> Result<()> {
     if map == IdMap::Fixed {
         show_tree(&request.tree)?;
     }
+    let nodes = Nodes::make(&map)?;
     userns::enter_new(channel)?;
     if map == IdMap::Fixed {
         new_mounts()?;
@@ -165,7 +167,7 @@ pub(super) fn run(channel: &Channel) -> Result<()> {
     let mut start = Start::new(Path::new(THIS_PROGRAM), Step::RunInside, "program");
     (start.stdout, start.log) = (Stdio::inherit(), Stdio::inherit());
     let (inside, mut child) = start.spawn(Path::new("."))?;
-    let started = inside.send(&request).and_then(|()| inside.replaced());
+    let started = inside.send(&request).and_then(|()| nodes.send(&inside)).and_then(|()| inside.replaced());
     if started.is_ok() {
         channel.send(())?;
     }
@@ -188,6 +190,7 @@ fn show_tree(tree: &Path) -> Result<()> {
 /// The first process of the program's process namespace; becomes the program.
 pub(super) fn run_inside(channel: &Channel) -> Result<()> {
     let request: Run = channel.receive()?;
+    let nodes = Nodes::receive(channel)?;
     new_mounts()?;
     let scratch = Path::new("scratch/root");
     init::mount_new("tmpfs", scratch, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))?;
@@ -197,7 +200,7 @@ pub(super) fn run_inside(channel: &Channel) -> Result<()> {
     }
     init::mount_overlay(&request.layers, &upper, &work, &root)?;
     init::mount_kernel(&root)?;
-    drop(init::mount_devices(&root)?);
+    drop(devices::lay_out(&root, nodes)?);
     init::bind_read_only(
         Path::new("scratch/tree"),
         &root.join("mnt"),

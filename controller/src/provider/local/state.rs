@@ -1,7 +1,8 @@
 //! The state directory: where everything is, and who may touch it when.
 //!
 //! ```text
-//! <state>/lock                 held while a name and an address are picked
+//! <state>/lock                 held while a name and an address are picked, or unused images
+//!                              are put out of reach
 //! <state>/cloud/lock           held while the cloud starts or is cleared away
 //! <state>/cloud/users          shared lock of every running host; the holder ends when it gets it alone
 //! <state>/cloud/holder         locked by the process that holds the namespaces, contains its pid

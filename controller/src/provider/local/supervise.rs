@@ -25,6 +25,7 @@ use super::{
     cgroup::Cgroups,
     channel::Channel,
     cloud,
+    devices::Nodes,
     failure::Doing,
     init::{self, SeedFile},
     record::Record,
@@ -63,9 +64,10 @@ pub(super) fn supervise(channel: &Channel) -> Result<()> {
     let doors = cgroups.create_host(&boot.record.id, boot.record.memory, &map)?;
     make_directories(&host, &map)?;
     let console = open_console(&host)?;
+    let nodes = Nodes::make(&map)?;
 
     userns::join(holder)?;
-    let (init, watch, terminal) = start_init(boot, &state, doors)?;
+    let (init, watch, terminal) = start_init(boot, &state, doors, nodes)?;
     write_pids(&running, &[std::process::id(), init]).doing(|| "cannot write the host's pids")?;
     channel.send(())?;
     keep(&watch, terminal, console)
@@ -89,7 +91,12 @@ fn open_console(host: &HostDir) -> Result<File> {
 
 /// Starts init as the first process of its own process namespace; returns its pid, a handle that tells when
 /// it ends, and both ends of its terminal.
-fn start_init(boot: Boot, state: &StateDir, doors: Vec<File>) -> Result<(u32, OwnedFd, [OwnedFd; 2])> {
+fn start_init(
+    boot: Boot,
+    state: &StateDir,
+    doors: Vec<File>,
+    nodes: Nodes,
+) -> Result<(u32, OwnedFd, [OwnedFd; 2])> {
     let request = init::Request {
         id: boot.record.id,
         hostname: boot.record.name.clone(),
@@ -108,6 +115,7 @@ fn start_init(boot: Boot, state: &StateDir, doors: Vec<File>) -> Result<(u32, Ow
     channel.send(&request)?;
     let doors: Vec<_> = doors.iter().map(AsFd::as_fd).collect();
     channel.send_files(&doors)?;
+    nodes.send(&channel)?;
     let () = channel.receive()?;
     let terminal =
         channel.receive_files()?.try_into().map_err(|_| Error::unreachable("init handed over no console"))?;

@@ -24,14 +24,28 @@ pub(super) const KILL: Tool = Tool { name: "kill", package: "procps" };
 pub(super) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
 pub(super) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
 
+/// For a user without any; what Debian's login(1) sets.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Adds to each `bin` directory the `sbin` beside it: ordinary users' PATH lacks these, and `nft` is in one.
+fn with_sbin(path: &str) -> String {
+    let directories: Vec<String> = path
+        .split(':')
+        .flat_map(|directory| {
+            let beside = directory.trim_end_matches('/').strip_suffix("/bin");
+            [Some(directory.to_owned()), beside.map(|parent| format!("{parent}/sbin"))]
+        })
+        .flatten()
+        .collect();
+    directories.join(":")
+}
+
 impl Tool {
-    /// A command; ordinary users lack the sbin directories in their PATH, so they are added.
+    /// A command that speaks English and finds what only administrators usually find.
     pub(super) fn command(self) -> Command {
-        let path = std::env::var("PATH").unwrap_or_default();
+        let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
         let mut command = Command::new(self.name);
-        command
-            .env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"))
-            .env("LC_ALL", "C");
+        command.env("PATH", with_sbin(&path)).env("LC_ALL", "C");
         command
     }
 
@@ -75,6 +89,15 @@ impl Tool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn administrators_directories_are_searched_too() {
+        assert_eq!(
+            with_sbin("/home/me/tools:/usr/bin:/bin/"),
+            "/home/me/tools:/usr/bin:/usr/sbin:/bin/:/sbin"
+        );
+        assert_eq!(with_sbin(""), "");
+    }
 
     #[test]
     fn a_missing_program_is_named_with_its_package() {

@@ -3,10 +3,12 @@
 //!
 //! The image is kept in the target directory, so only the first run bakes one.
 
+mod machine;
+
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -18,6 +20,8 @@ use tokio::{
     net::TcpStream,
     sync::Mutex,
 };
+
+use self::machine::Machine;
 
 /// Stands in for the agent: `serve` runs one line from each connection in a shell, `record` idles.
 const AGENT: &str = r#"#!/usr/bin/perl
@@ -158,9 +162,8 @@ async fn root_inside_cannot_reach_out() {
     let refused = |command: &str| format!("{command} >/dev/null 2>&1 && echo allowed || echo refused");
     for command in [
         "mount -t debugfs none /mnt",
-        "chmod 600 /dev/null",
-        "chown root /dev/zero",
         "mknod /tmp/disk b 254 0",
+        "mknod /dev/mem c 1 1",
         "date -s 2000-01-01",
         "echo 1 > /proc/sys/kernel/panic",
         "echo b > /proc/sysrq-trigger",
@@ -171,6 +174,38 @@ async fn root_inside_cannot_reach_out() {
     }
     assert_eq!(cloud.ask(&host, &refused("echo 1 > /proc/sys/net/ipv4/ip_forward")).await, "allowed\n");
     assert_eq!(cloud.ask(&host, &refused("apt-get update")).await, "allowed\n", "the way out is open");
+    cloud.local.destroy(&host).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn device_nodes_are_the_hosts_own() {
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let nodes = ["null", "zero", "full", "random", "urandom", "tty"].map(|name| format!("/dev/{name}"));
+    let describe = format!("stat -c '%n %F %t,%T %a %d-%i' {}", nodes.join(" "));
+    let machine = Command::new("sh").args(["-c", &describe]).output().unwrap();
+    let machine = String::from_utf8(machine.stdout).unwrap();
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+
+    let host = cloud.local.launch(&cloud.launch_of("dev", "nodes", None)).await.unwrap();
+    let in_host = cloud.ask(&host, &describe).await;
+    let ran = cloud.local.run_in_image(&cloud.image, Path::new("/usr"), &["sh", "-c", &describe]).unwrap();
+    for inside in [in_host, String::from_utf8(ran.stdout).unwrap()] {
+        for (ours, theirs) in inside.lines().zip(machine.lines()) {
+            let (number, inode) = ours.rsplit_once(' ').unwrap();
+            let (machines_number, machines_inode) = theirs.rsplit_once(' ').unwrap();
+            assert_eq!(number, machines_number);
+            if nix::unistd::geteuid().is_root() {
+                assert_ne!(inode, machines_inode, "{ours} is the machine's own");
+            }
+        }
+        assert_eq!(inside.lines().count(), nodes.len(), "{inside}");
+    }
+    cloud.ask(&host, "chmod 600 /dev/full; chown daemon /dev/full; echo >/dev/null").await;
+    assert_eq!(cloud.ask(&host, "head -c 3 /dev/zero | od -An -tx1").await, " 00 00 00\n");
+    let after = Command::new("sh").args(["-c", &describe]).output().unwrap();
+    assert_eq!(String::from_utf8(after.stdout).unwrap(), machine, "nothing done inside is seen outside");
+    assert_eq!(fs::read_to_string("/proc/mounts").unwrap(), mounts);
     cloud.local.destroy(&host).await.unwrap();
 }
 
@@ -282,6 +317,95 @@ async fn a_host_that_dies_is_stopped_and_starts_again() {
     assert_eq!(Machine::now(&cloud.state), before);
 }
 
+/// The process that a host's life hangs on, as its state directory tells it.
+fn supervisor(cloud: &Cloud, host: &Host) -> i32 {
+    let pids = fs::read_to_string(cloud.state.join("hosts").join(&host.id).join("running")).unwrap();
+    pids.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Returns when the supervisor is gone, which is before the last of its host is.
+async fn kill_supervisor(cloud: &Cloud, host: &Host) {
+    let pid = nix::unistd::Pid::from_raw(supervisor(cloud, host));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let running = cloud.state.join("hosts").join(&host.id).join("running");
+    eventually("it survives SIGKILL", || fs::File::open(&running).unwrap().try_lock_shared().is_ok()).await;
+}
+
+/// Processes that have a host's file system in their mount namespace.
+fn mounted_by(host: &Host) -> Vec<PathBuf> {
+    let upper = format!("hosts/{}/upper", host.id);
+    let holds = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains(&upper));
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path().join("mountinfo"))
+        .filter(holds)
+        .collect()
+}
+
+/// Waits for the kernel to do what it does in its own time.
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_supervisor_takes_its_host_along_and_no_more() {
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let before = Machine::now(&cloud.state);
+    let other = cloud.local.launch(&cloud.launch_of("web", "stays", None)).await.unwrap();
+    cloud.connect(&other).await;
+    let (only_other, alone) = (Machine::now(&cloud.state).without(&other), ports(&cloud, &other));
+    assert_eq!(alone.len(), 1, "{alone:?}");
+
+    let host = cloud.local.launch(&cloud.launch_of("db", "killed", None)).await.unwrap();
+    cloud.ask(&host, "touch /root/file; sync").await;
+    assert_eq!((ports(&cloud, &other).len(), mounted_by(&host).is_empty()), (2, false));
+    kill_supervisor(&cloud, &host).await;
+    let unreachable = cloud.local.dial_until(&host, PORT, Instant::now()).await.unwrap_err();
+    assert_eq!(unreachable.kind(), io::ErrorKind::HostUnreachable, "{unreachable}");
+    let hosts = cloud.local.hosts("test").await.unwrap();
+    assert_eq!([hosts[0].state, hosts[1].state], [HostState::Stopped, HostState::Running]);
+    eventually("its file system stays mounted", || mounted_by(&host).is_empty()).await;
+    eventually("its interface stays", || ports(&cloud, &other) == alone).await;
+    let after = Machine::now(&cloud.state).without(&other);
+    assert_eq!(Machine { state: only_other.state.clone(), ..after }, only_other, "only its disk is left");
+    assert_eq!(cloud.ask(&other, "hostname").await, "web-1\n");
+
+    cloud.local.start(&host).await.unwrap();
+    assert_eq!(cloud.ask(&host, "ls /root/file").await, "/root/file\n");
+    kill_supervisor(&cloud, &host).await;
+    cloud.local.start(&host).await.unwrap();
+    assert_eq!(cloud.ask(&host, "ls /root/file").await, "/root/file\n", "at once, without a look first");
+    kill_supervisor(&cloud, &host).await;
+    cloud.local.destroy(&host).await.unwrap();
+    assert_eq!(Machine::now(&cloud.state).without(&other), only_other);
+
+    kill_supervisor(&cloud, &other).await;
+    cloud.local.hosts("test").await.unwrap();
+    let after = Machine::now(&cloud.state);
+    assert_eq!(Machine { state: before.state.clone(), ..after }, before, "the cloud went with its last host");
+    cloud.local.destroy(&other).await.unwrap();
+    assert_eq!(Machine::now(&cloud.state), before);
+}
+
+/// The hosts' ports on the bridge, seen from the cloud that `host` runs in.
+fn ports(cloud: &Cloud, host: &Host) -> Vec<String> {
+    let pid = supervisor(cloud, host);
+    let output = Command::new("nsenter")
+        .args([&format!("--user=/proc/{pid}/ns/user"), &format!("--net=/proc/{pid}/ns/net")])
+        .args(["ip", "-oneline", "link", "show", "type", "veth"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_launch_that_fails_leaves_nothing() {
     let _turn = TURN.lock().await;
@@ -293,6 +417,102 @@ async fn a_launch_that_fails_leaves_nothing() {
     assert_eq!(Machine::now(&cloud.state), before);
     let unknown = Launch { image: ImageId("0-0".into()), ..cloud.launch_of("db", "unknown", None) };
     assert_eq!(cloud.local.launch(&unknown).await.unwrap_err().kind(), controller::error::Kind::Invalid);
+    assert_eq!(Machine::now(&cloud.state), before);
+}
+
+/// Variable that tells a second process of this test which state directory to use.
+const STATE: &str = "MAGPIE_TEST_STATE";
+
+/// In a second process: launches a host there, baking first if need be, and prints what is wrong.
+async fn fail_to_launch(state: PathBuf) {
+    let local = Local::open(state, env!("CARGO_BIN_EXE_ctl").into()).unwrap();
+    let agent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in-agent");
+    let launched = async {
+        let image = local.image(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await?;
+        let cloud = Cloud { local: local.clone(), image, state: PathBuf::new() };
+        local.launch(&cloud.launch_of("db", "wanting", None)).await
+    };
+    let error = launched.await.unwrap_err();
+    println!("<{error}> <{}>", error.hints().join("; "));
+}
+
+/// What a launch says in a process that `launcher` starts.
+fn failed_launch(launcher: &mut Command, state: &Path, test: &str) -> String {
+    let launcher = launcher.args(["--exact", "--nocapture", test]).env(STATE, state);
+    let output = launcher.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A directory for PATH with all of the machine's programs but one.
+fn path_without(missing: &str) -> tempfile::TempDir {
+    let path = tempfile::tempdir().unwrap();
+    for program in ["/usr/bin", "/usr/sbin"].iter().flat_map(|bin| fs::read_dir(bin).unwrap().flatten()) {
+        if program.file_name() != missing {
+            // Some are in both.
+            drop(std::os::unix::fs::symlink(program.path(), path.path().join(program.file_name())));
+        }
+    }
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_programs_are_named_with_their_packages() {
+    if let Some(state) = std::env::var_os(STATE) {
+        return fail_to_launch(state.into()).await;
+    }
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let (before, nothing) = (Machine::now(&cloud.state), tempfile::tempdir().unwrap());
+    for (program, package, state, doing) in [
+        (
+            "slirp4netns",
+            "slirp4netns",
+            cloud.state.as_path(),
+            "cannot launch db-1: cannot start the local cloud",
+        ),
+        ("nft", "nftables", &cloud.state, "cannot launch db-1: cannot start the local cloud"),
+        ("ip", "iproute2", &cloud.state, "cannot launch db-1: cannot start the local cloud"),
+        ("mmdebstrap", "mmdebstrap", nothing.path(), "cannot bake a base"),
+    ] {
+        let path = path_without(program);
+        let mut launcher = Command::new(std::env::current_exe().unwrap());
+        launcher.env("PATH", path.path());
+        let said = failed_launch(&mut launcher, state, "missing_programs_are_named_with_their_packages");
+        let expected = format!("<{doing}: the program {program} is not installed> <apt install {package}>");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert_eq!(Machine::now(&cloud.state), before);
+    assert_eq!(fs::read_dir(nothing.path().join("bases")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_that_cannot_carry_disks_is_named() {
+    if let Some(state) = std::env::var_os(STATE) {
+        return fail_to_launch(state.into()).await;
+    }
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can mount an overlay as the state directory");
+        return;
+    }
+    let before = Machine::now(&cloud.state);
+    let layers = tempfile::tempdir_in(cloud.state.parent().unwrap()).unwrap();
+    fs::set_permissions(layers.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let state = layers.path().join("state");
+    for name in ["upper", "work", "state"] {
+        fs::create_dir(layers.path().join(name)).unwrap();
+    }
+    // The whole state directory once more, images and all, as a container would have it.
+    let mut launcher = Command::new("unshare");
+    launcher
+        .args(["--mount", "sh", "-ec"])
+        .arg("mount -t overlay overlay -o lowerdir=$1,upperdir=$2/upper,workdir=$2/work $2/state; shift 2; exec \"$@\"")
+        .args([Path::new("sh"), &cloud.state, layers.path(), &std::env::current_exe().unwrap()]);
+    let said = failed_launch(&mut launcher, &state, "a_state_directory_that_cannot_carry_disks_is_named");
+    let expected = format!("cannot launch db-1: the state directory {} is on an overlay", state.display());
+    assert!(said.contains(&expected) && said.contains("in [local] of magpie.toml"), "{said}");
     assert_eq!(Machine::now(&cloud.state), before);
 }
 
@@ -325,56 +545,33 @@ async fn programs_of_the_image_see_a_tree_and_change_nothing() {
     assert!(run(&["no-such-program"]).unwrap_err().to_string().contains("no-such-program"));
 }
 
-/// All of the machine that a local host might touch.
-#[derive(Debug, PartialEq, Eq)]
-struct Machine {
-    mounts: String,
-    links: String,
-    routes: String,
-    rules: String,
-    forwarding: String,
-    cgroups: BTreeSet<PathBuf>,
-    state: BTreeSet<PathBuf>,
-    /// At home in the state directory: supervisors and holders.
-    processes: usize,
-    null: u32,
-}
-
-impl Machine {
-    fn now(state: &Path) -> Self {
-        let run = |program: &str, arguments: &[&str]| {
-            String::from_utf8(Command::new(program).args(arguments).output().unwrap().stdout).unwrap()
-        };
-        let mut cgroups = BTreeSet::new();
-        list(Path::new("/sys/fs/cgroup"), &mut cgroups);
-        // Others on this machine make cgroups of their own; ours are named after the state directory.
-        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, state.as_os_str().as_encoded_bytes());
-        let name: String = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        cgroups.retain(|path| path.to_string_lossy().contains(&name));
-        let mut files = BTreeSet::new();
-        list(&state.join("hosts"), &mut files);
-        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cwd"));
-        let processes = processes.filter(|cwd| fs::read_link(cwd).is_ok_and(|cwd| cwd == state)).count();
-        Self {
-            processes,
-            mounts: fs::read_to_string("/proc/mounts").unwrap(),
-            links: run("ip", &["-brief", "link"]),
-            routes: run("ip", &["route"]),
-            rules: run("nft", &["list", "ruleset"]),
-            forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(),
-            cgroups,
-            state: files,
-            null: fs::metadata("/dev/null").unwrap().mode(),
-        }
+#[tokio::test(flavor = "multi_thread")]
+async fn old_images_go_when_no_host_uses_them() {
+    let _turn = TURN.lock().await;
+    let Some(cloud) = cloud().await else { return };
+    let agents = tempfile::tempdir().unwrap();
+    let bake = async |number: u32| {
+        let agent = agents.path().join("agent");
+        // Never the same as one of an earlier run.
+        fs::write(&agent, format!("{AGENT}# {number} {}\n", agents.path().display())).unwrap();
+        cloud.local.image(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await.unwrap()
+    };
+    let used = bake(0).await;
+    let launch = Launch { image: used.clone(), ..cloud.launch_of("db", "uses", None) };
+    let host = cloud.local.launch(&launch).await.unwrap();
+    cloud.local.stop(&host).await.unwrap();
+    let interrupted = cloud.state.join("images/0-0.new");
+    fs::create_dir(&interrupted).unwrap();
+    let mut baked = Vec::new();
+    for number in 1..=4 {
+        baked.push(bake(number).await);
     }
-}
-
-/// All directories below `path`.
-fn list(path: &Path, found: &mut BTreeSet<PathBuf>) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            list(&entry.path(), found);
-            found.insert(entry.path());
-        }
-    }
+    let kept = cloud.local.images().unwrap();
+    assert!(!kept.contains(&baked[0]) && baked[1..].iter().chain([&used]).all(|image| kept.contains(image)));
+    assert_eq!((kept.len(), interrupted.exists()), (4, false));
+    cloud.local.start(&host).await.unwrap();
+    assert_eq!(cloud.ask(&host, "hostname").await, "db-1\n");
+    cloud.local.destroy(&host).await.unwrap();
+    bake(5).await;
+    assert!(!cloud.local.images().unwrap().contains(&used));
 }
