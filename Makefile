@@ -12,7 +12,7 @@ demo: prerequisites
 
 # Everything that must hold, from a clean clone.
 test: prerequisites-test check build
-	$(CARGO) test --workspace --locked --lib --bins --tests
+	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 	$(CARGO) test --workspace --locked --doc
 
 check: prerequisites-test

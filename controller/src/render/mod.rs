@@ -220,7 +220,8 @@ mod tests {
     fn an_error_is_a_sentence_with_hints_on_stderr() {
         let (output, data, talk) = pages(Format::Json);
         output.error(&Error::new(Kind::Busy, "db-1 is busy").hint("wait"));
-        assert_eq!(data.text(), "");
+        // Programs get the same as data.
+        insta::assert_snapshot!(data.text(), @r#"{"exit_code":4,"hints":["wait"],"message":"db-1 is busy","type":"error","v":1}"#);
         insta::assert_snapshot!(talk.text(), @r"
         error: db-1 is busy
         hint: wait

@@ -1340,7 +1340,7 @@ pub struct GetRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
-    /// 0 means 20.
+    /// 0 means 20; more than 100 count as 100.
     #[prost(uint32, tag = "1")]
     pub limit: u32,
 }
