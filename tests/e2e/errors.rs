@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -14,6 +15,14 @@ fn says(outcome: &Outcome, parts: &[&str]) {
         assert!(outcome.stderr.contains(part), "{part:?} is not in:\n{}", outcome.stderr);
     }
     assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
+}
+
+/// Makes another tree the fleet's bundle.
+fn push_instead(fleet: &Fleet, tree: &Path) {
+    let file = fleet.directory().join("magpie.toml");
+    let config = fs::read_to_string(&file).expect("read");
+    let old = repository("tests/fixtures/control");
+    fs::write(&file, config.replace(&*old.to_string_lossy(), &tree.to_string_lossy())).expect("written");
 }
 
 #[test]
@@ -35,13 +44,7 @@ fn before_anything_is_launched() {
     let broken = fleet.directory().join("broken");
     fs::create_dir_all(broken.join("manifests")).expect("made");
     fs::write(broken.join("manifests/site.pp"), "file { '/etc/motd': ensure => \n").expect("written");
-    let config = fs::read_to_string(fleet.directory().join("magpie.toml")).expect("read");
-    let tree = repository("tests/fixtures/control");
-    fs::write(
-        fleet.directory().join("magpie.toml"),
-        config.replace(&*tree.to_string_lossy(), &broken.to_string_lossy()),
-    )
-    .expect("written");
+    push_instead(&fleet, &broken);
     says(&fleet.exits(2, &["provision", "--role", "quick"]), &["manifests/site.pp"]);
     assert_eq!(fleet.json(&["hosts"]).len(), 0, "a typo costs no machine");
 }
@@ -98,13 +101,7 @@ fn a_full_disk_refuses_the_bundle_before_it_is_written() {
     let copied = Command::new("cp").arg("-a").arg(repository("tests/fixtures/control")).arg(&tree).status();
     assert!(copied.expect("runs").success());
     fs::write(tree.join("data/large"), vec![7u8; 1 << 20]).expect("written");
-    let config = fs::read_to_string(fleet.directory().join("magpie.toml")).expect("read");
-    let old = repository("tests/fixtures/control");
-    fs::write(
-        fleet.directory().join("magpie.toml"),
-        config.replace(&*old.to_string_lossy(), &tree.to_string_lossy()),
-    )
-    .expect("written");
+    push_instead(&fleet, &tree);
     says(&fleet.exits(1, &["apply", "quick-1"]), &["quick-1", "disk"]);
     fleet.ok(&[
         "run",
