@@ -29,17 +29,15 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     let image = context.provider.image(&spec, &|line| notes.note(line)).await?;
     syntax::check(&context, &bundle, &image).await?;
 
-    // From here on there are hosts: an interruption must name them, so it is not left to the signal's default.
     let hosts = launch(&context, args, memory, &image).await?;
     let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
-    let names: Vec<Host> = hosts.iter().map(|(host, _)| host.clone()).collect();
-    let (live, started) = (apply::screen(output, &names), Started::default());
-    let launched_names: Vec<String> = names.iter().map(|host| host.name.clone()).collect();
-    let launched: Vec<(String, Duration)> = hosts.into_iter().map(|(host, took)| (host.id, took)).collect();
-    let work = fanout::each(names, |host| {
+    let machines: Vec<Host> = hosts.iter().map(|(host, _)| host.clone()).collect();
+    let (live, started) = (apply::screen(output, &machines), Started::default());
+    let work = fanout::each(machines, |host| {
         let (context, job, live, started) =
             (Arc::clone(&context), job.clone(), live.clone(), started.clone());
-        let took = launched.iter().find(|(id, _)| *id == host.id).map_or(Duration::ZERO, |(_, took)| *took);
+        let took =
+            hosts.iter().find(|(known, _)| known.id == host.id).map_or(Duration::ZERO, |(_, took)| *took);
         let output = output.clone();
         async move {
             live.step(&host.name, "booting");
@@ -48,7 +46,8 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
             apply::apply_on(&context, &host, connected, &job, &live, &started).await
         }
     });
-    let named = launched_names.join(" ");
+    // There are hosts now: an interruption must name them.
+    let named = hosts.iter().map(|(host, _)| host.name.as_str()).collect::<Vec<_>>().join(" ");
     let results = apply::or_detach(work, &live, &started).await.map_err(|error| {
         error.hint(format!("{named} stays: `ctl apply {named}` finishes it, `ctl destroy {named}` ends it"))
     })?;
