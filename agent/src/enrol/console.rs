@@ -46,12 +46,12 @@ impl Console {
         }
     }
 
-    /// Says one line now and again every 30 s for 10 min; never returns.
+    /// Says one line now, when it is first polled, and again every 30 s for 10 min; never returns.
     pub async fn repeat(&self, line: &str) -> Infallible {
-        let mut ticks = tokio::time::interval(REPEAT);
         for _ in 0..=REPEATS {
-            ticks.tick().await;
             self.say(line);
+            // No interval: its first tick takes up to a millisecond, in which a host can have been enrolled.
+            tokio::time::sleep(REPEAT).await;
         }
         std::future::pending().await
     }
