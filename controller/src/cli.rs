@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::provider::Kind;
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or bundle invalid (nothing was touched) · \
 3 a host could not be reached or proved · 4 busy · 5 cancelled or interrupted · 10 --noop found pending changes";
@@ -18,6 +20,9 @@ pub struct Cli {
     /// Speak as this user of the CA directory [default: the only one]
     #[arg(long, global = true, value_name = "NAME", env = "MAGPIE_USER")]
     pub user: Option<String>,
+    /// Only hosts of this provider; for new ones, instead of the role's
+    #[arg(long, global = true, value_enum, value_name = "PROVIDER")]
+    pub provider: Option<Kind>,
     /// Format of the data on standard output
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub output: Format,

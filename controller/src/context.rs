@@ -3,10 +3,10 @@
 use std::{
     env, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     error::{Error, Kind, Result},
     pki::Fleet,
-    provider::{Host, HostState, ImageSpec, Provider, local::Local},
+    provider::{Host, HostState, ImageSpec, Kind as ProviderKind, Provider, Standing, Stream, local::Local},
 };
 
 /// How long a host may take from its launch to an answering port.
@@ -35,8 +35,10 @@ pub struct Context {
     pub directory: PathBuf,
     /// The fleet's keys.
     pub fleet: Fleet,
-    /// Where hosts come from.
-    pub provider: Local,
+    /// The hosts on this machine, and the images that Puppet code is checked in.
+    pub local: Local,
+    /// Where hosts come from: those that are in use, or the one that was asked for.
+    providers: Vec<Arc<dyn Provider>>,
 }
 
 /// What it took to get a connection.
@@ -61,31 +63,27 @@ impl Context {
             Some(user) => fleet.with_user(user),
             None => fleet,
         };
-        let state = match &config.local.state {
-            Some(state) => directory.join(state),
-            None => Local::default_state_dir()?,
-        };
-        let provider = Local::open(state, own_binary()?)?;
-        Ok(Self { config, directory, fleet, provider })
+        let ctl = own_binary()?;
+        let local = open_local(&config, &directory, &ctl)?;
+        let providers = providers(&config, cli.provider, &local);
+        Ok(Self { config, directory, fleet, local, providers })
     }
 
-    /// What an image of this fleet has in it.
-    pub fn image_spec(&self) -> Result<ImageSpec> {
-        let agent = match &self.config.local.agent {
-            Some(path) => self.directory.join(path),
-            None => agent_binary(&own_binary()?),
-        };
-        if !agent.is_file() {
-            return Err(Error::invalid(format!("the agent binary {} is not there", agent.display())).hint(
-                "build it (`cargo build`), or say where it is: `agent = …` in [local] of magpie.toml",
-            ));
-        }
-        Ok(ImageSpec { agent, packages: self.config.local.packages.clone() })
+    /// The provider of this kind.
+    pub fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>> {
+        self.providers.iter().find(|provider| provider.kind() == kind).ok_or_else(|| {
+            Error::invalid(format!("no hosts of the provider {kind} are in use here"))
+                .hint(format!("a role with `provider = \"{kind}\"` in magpie.toml uses it"))
+        })
     }
 
     /// All hosts of the fleet.
     pub async fn hosts(&self) -> Result<Vec<Host>> {
-        self.provider.hosts(self.fleet.id()).await
+        let mut hosts = Vec::new();
+        for provider in &self.providers {
+            hosts.extend(provider.hosts(self.fleet.id()).await?);
+        }
+        Ok(hosts)
     }
 
     /// The hosts of these names or ids, in the order typed, in any state.
@@ -122,10 +120,10 @@ impl Context {
     /// Connects to a host; enrols it first if no controller has finished that.
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
         let started = Instant::now();
-        let deadline = started + if host.enrolled { ANSWER } else { BOOT };
+        let deadline = started + if host.enrolled() { ANSWER } else { BOOT };
         let mut stream = self.dial(host, deadline).await?;
         let boot = started.elapsed();
-        if !host.enrolled {
+        if !host.enrolled() {
             let enrolled = self.enrol(host, stream, deadline).await;
             if let Err(error) = enrolled {
                 return Err(self.with_console(host, error).await);
@@ -135,8 +133,10 @@ impl Context {
         let channel = client::connect(stream, &self.fleet, &host.id)
             .await
             .map_err(|error| error.context_once(&host.name))?;
-        if !host.enrolled {
-            self.provider.mark_enrolled(host).await?;
+        if !host.enrolled() {
+            let mut host = host.clone();
+            host.usage.standing = Standing::Used;
+            self.provider(host.provider)?.mark(&host).await?;
         }
         Ok(Connected { channel, boot, enrol: started.elapsed() - boot })
     }
@@ -149,7 +149,7 @@ impl Context {
 
     /// Enrolment may be broken off from outside, by another controller that was quicker or by a lost connection;
     /// trying again is safe, and finds out which.
-    async fn enrol(&self, host: &Host, mut stream: TcpStream, deadline: Instant) -> Result<()> {
+    async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<()> {
         for attempt in 1.. {
             match client::enrol(stream, &self.fleet, &host.tid, &host.id).await {
                 Ok(_) => break,
@@ -164,20 +164,46 @@ impl Context {
 
     /// What a host cannot say over the network it says on its console.
     async fn with_console(&self, host: &Host, error: Error) -> Error {
-        let console = self.provider.console(host).await.unwrap_or_default();
+        let Ok(provider) = self.provider(host.provider) else { return error };
+        let console = provider.console(host).await.unwrap_or_default();
         match console.lines().rev().find(|line| !line.trim().is_empty()) {
             Some(last) => error.hint(format!("the last line on its console: {}", last.trim())),
             None => error,
         }
     }
 
-    async fn dial(&self, host: &Host, deadline: Instant) -> Result<TcpStream> {
-        let dialled = self.provider.dial_until(host, proto::PORT, deadline).await;
-        // HTTP/2 writes one small frame after another; Nagle's algorithm would keep the second until the host's
-        // delayed acknowledgement of the first, 40 ms later (tcp(7)).
-        let ready = dialled.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-        ready.map_err(|error| gone(host, &error))
+    async fn dial(&self, host: &Host, deadline: Instant) -> Result<Stream> {
+        let provider = self.provider(host.provider)?;
+        provider.dial_until(host, proto::PORT, deadline).await.map_err(|error| gone(host, &error))
     }
+}
+
+fn open_local(config: &Config, directory: &Path, ctl: &Path) -> Result<Local> {
+    let settings = &config.local;
+    let state = match &settings.state {
+        Some(state) => directory.join(state),
+        None => Local::default_state_dir()?,
+    };
+    let agent = match &settings.agent {
+        Some(path) => directory.join(path),
+        None => agent_binary(ctl),
+    };
+    Local::open(state, ctl.to_owned(), ImageSpec { agent, packages: settings.packages.clone() })
+}
+
+/// Those that a role names, and the default; or the one that was asked for.
+fn providers(config: &Config, asked: Option<ProviderKind>, local: &Local) -> Vec<Arc<dyn Provider>> {
+    let in_use = |kind| match asked {
+        Some(asked) => asked == kind,
+        None => {
+            config.fleet.provider == kind || config.roles.values().any(|role| role.provider == Some(kind))
+        }
+    };
+    let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
+    if in_use(ProviderKind::Local) {
+        providers.push(Arc::new(local.clone()));
+    }
+    providers
 }
 
 /// The hosts of these names or ids; one that is named twice is meant once.

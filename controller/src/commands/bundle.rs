@@ -19,7 +19,7 @@ pub(super) async fn bundle(context: Arc<Context>, args: &BundleCommand, output: 
             for role in context.config.roles.keys() {
                 check::check(&bundle, role)?;
             }
-            match context.provider.images()?.last() {
+            match context.local.images()?.last() {
                 Some(image) => syntax::check(&context, &bundle, image).await?,
                 None => {
                     output.note("the manifests were not parsed: that takes an image, `ctl bake` makes one")

@@ -37,7 +37,7 @@ pub(super) async fn status(context: Arc<Context>, args: &Targets, output: &Outpu
             let reply = reply.map_err(|status| client::status::error(&host.name, &status))?;
             let mut reply = reply.into_inner();
             // A local host cannot see its own kernel's log; its provider counts for it.
-            if let Some(kills @ 1..) = context.provider.oom_kills(&host) {
+            if let Some(kills @ 1..) = context.provider(host.provider)?.oom_kills(&host) {
                 reply
                     .degraded
                     .push(format!("processes killed for want of memory since it was booted: {kills}"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    config::RoleConfig,
     context::Context,
     error::Result,
     fanout,
@@ -12,9 +13,8 @@ use crate::{
 
 /// `ctl bake`: finds or builds the image.
 pub(super) async fn bake(context: &Context, output: &Output) -> Result<()> {
-    let spec = context.image_spec()?;
     let notes = output.notes();
-    let image = context.provider.image(&spec, &|line| notes.note(line)).await?;
+    let image = context.local.image(&RoleConfig::default(), &|line| notes.note(line)).await?;
     table::image(output, &image)
 }
 
@@ -29,7 +29,7 @@ pub(super) async fn start(context: Arc<Context>, names: &[String], output: &Outp
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
         async move {
-            context.provider.start(&host).await?;
+            let host = context.provider(host.provider)?.start(&host).await?;
             context.connect_after_boot(&host).await.map(drop)
         }
     });
@@ -41,7 +41,7 @@ pub(super) async fn stop(context: Arc<Context>, names: &[String], output: &Outpu
     let hosts = context.named(names).await?;
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
-        async move { context.provider.stop(&host).await }
+        async move { context.provider(host.provider)?.stop(&host).await }
     });
     said(results.await, "stopped", output)
 }
@@ -51,7 +51,7 @@ pub(super) async fn destroy(context: Arc<Context>, names: &[String], output: &Ou
     let hosts = context.named(names).await?;
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
-        async move { context.provider.destroy(&host).await }
+        async move { context.provider(host.provider)?.destroy(&host).await }
     });
     said(results.await, "destroyed", output)
 }

@@ -12,24 +12,26 @@ use super::{
 use crate::{
     bundle::check,
     cli::Provision,
+    config::RoleConfig,
     context::Context,
     error::Result,
     fanout, pki,
-    provider::{Host, ImageId, Launch, Provider},
+    provider::{Host, ImageId, Launch, Provider, Usage},
     render::{self, Output},
 };
 
 /// Checks everything that can be checked first, so that a typo never costs a machine; then launches,
 /// enrols, pushes and applies on all hosts at once.
 pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &Output) -> Result<()> {
-    let memory = args.memory.or(context.config.role(&args.role)?.memory);
+    let mut role = context.config.role(&args.role)?.clone();
+    role.memory = args.memory.or(role.memory);
     let bundle = Arc::new(apply::load(&context, &args.source)?);
     check::check(&bundle, &args.role)?;
-    let (spec, notes) = (context.image_spec()?, output.notes());
-    let image = context.provider.image(&spec, &|line| notes.note(line)).await?;
+    let (provider, notes) = (Arc::clone(context.provider(context.config.provider(&role))?), output.notes());
+    let image = provider.image(&role, &|line| notes.note(line)).await?;
     syntax::check(&context, &bundle, &image).await?;
 
-    let hosts = launch(&context, args, memory, &image).await?;
+    let hosts = launch(&context, &provider, args, &role, &image).await?;
     let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
     let machines: Vec<Host> = hosts.iter().map(|(host, _)| host.clone()).collect();
     let (live, started) = (apply::screen(output, &machines), Started::default());
@@ -57,8 +59,9 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
 /// Launches all hosts; each with how long the provider took. If one fails, the others are ended again.
 async fn launch(
     context: &Arc<Context>,
+    provider: &Arc<dyn Provider>,
     args: &Provision,
-    memory: Option<u64>,
+    role: &RoleConfig,
     image: &ImageId,
 ) -> Result<Vec<(Host, Duration)>> {
     let mut launches = tokio::task::JoinSet::new();
@@ -70,12 +73,15 @@ async fn launch(
             enrol_document: context.fleet.enrol_document(&tid, SystemTime::now())?.to_vec(),
             tid,
             image: image.clone(),
-            memory,
+            settings: role.clone(),
+            usage: Usage::default(),
+            fingerprint: provider.fingerprint(role, image),
+            clone_of: None,
         };
-        let context = Arc::clone(context);
+        let provider = Arc::clone(provider);
         launches.spawn(async move {
             let start = Instant::now();
-            context.provider.launch(&launch).await.map(|host| (host, start.elapsed()))
+            provider.launch(&launch).await.map(|host| (host, start.elapsed()))
         });
     }
     let (mut hosts, mut failure) = (Vec::new(), None);
@@ -88,7 +94,7 @@ async fn launch(
     if let Some(error) = failure {
         let mut error = error;
         for (host, _) in &hosts {
-            if let Err(left) = context.provider.destroy(host).await {
+            if let Err(left) = provider.destroy(host).await {
                 error = error.hint(format!("{} is left over: {left}; `ctl destroy {0}`", host.name));
             }
         }

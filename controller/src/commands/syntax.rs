@@ -44,7 +44,7 @@ fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
     let tree = stage(bundle, &files).map_err(copy)?;
     let argv: Vec<&str> =
         ["puppet", "parser", "validate", "--color=false"].into_iter().chain(files).collect();
-    let output = context.provider.run_in_image(image, tree.path(), &argv)?;
+    let output = context.local.run_in_image(image, tree.path(), &argv)?;
     if output.status.success() {
         return Ok(());
     }

@@ -1,13 +1,39 @@
-//! Where hosts come from. A provider launches machines and hands over byte streams to them; it knows
-//! nothing of certificates, bundles or Puppet.
+//! Where hosts come from. A provider launches machines, remembers a few facts of each, and hands over byte
+//! streams to them; it knows nothing of certificates, bundles or Puppet.
 
+pub mod dial;
 pub mod local;
 
-use std::{future::Future, io, path::PathBuf, time::Instant};
+use std::{fmt, fmt::Debug, io, path::PathBuf, time::Instant};
 
-use tokio::net::TcpStream;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::async_trait;
 
-use crate::error::Result;
+use crate::{config::RoleConfig, error::Result};
+
+/// Which provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Throw-away hosts on this machine
+    #[default]
+    Local,
+    /// Instances of EC2
+    Ec2,
+    /// Machines that were there before, adopted over ssh
+    Ssh,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Ec2 => "ec2",
+            Self::Ssh => "ssh",
+        })
+    }
+}
 
 /// What to launch.
 #[derive(Clone, Debug)]
@@ -20,29 +46,92 @@ pub struct Launch {
     pub tid: String,
     /// Image to boot, from [`Provider::image`].
     pub image: ImageId,
-    /// Memory limit in bytes.
-    pub memory: Option<u64>,
+    /// The role's settings.
+    pub settings: RoleConfig,
+    /// What the provider is to remember from the start.
+    pub usage: Usage,
+    /// What cannot be changed in place, from [`Provider::fingerprint`].
+    pub fingerprint: Fingerprint,
+    /// Name of the host that it is a copy of.
+    pub clone_of: Option<String>,
     /// The enrol document, JSON, readable by root on the host alone.
     pub enrol_document: Vec<u8>,
 }
 
-/// Names an image: for `local`, its content key.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// Names an image: for `local`, its content key; for `ec2`, the AMI's id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageId(pub String);
 
 /// Is it up?
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostState {
     /// Booting or up.
     Running,
+    /// On its way down; it can be started when it is stopped.
+    Stopping,
     /// Down, its disk kept.
     Stopped,
 }
 
+/// How far a host is, and whether anybody has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Launched; no controller has seen it speak with its own certificate yet.
+    #[default]
+    Launched,
+    /// Enrolled; somebody is about to use it, and has not said that he is done.
+    Claimed,
+    /// Somebody has it.
+    Used,
+    /// Nobody has it: it may be claimed.
+    Idle,
+}
+
+impl Standing {
+    /// Every standing.
+    pub const ALL: [Self; 4] = [Self::Launched, Self::Claimed, Self::Used, Self::Idle];
+
+    /// Its name in tags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Launched => "launched",
+            Self::Claimed => "claimed",
+            Self::Used => "used",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// Who has a host, until when, and what was put on it last. The provider remembers it; the host itself
+/// arbitrates (see `pool::claim`), so it may be out of date.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// How far the host is.
+    pub standing: Standing,
+    /// The user who has it, or had it last.
+    #[serde(default)]
+    pub owner: String,
+    /// The process that took it (see `pool::holder`).
+    #[serde(default)]
+    pub holder: String,
+    /// End of the lease in seconds since the Unix epoch; 0 for none.
+    #[serde(default)]
+    pub lease_until: i64,
+    /// Commit, else digest, of the bundle applied last; empty before the first.
+    #[serde(default)]
+    pub bundle: String,
+}
+
+/// What a host was made as and cannot be changed in place: settings by name, in order of name.
+pub type Fingerprint = std::collections::BTreeMap<String, String>;
+
 /// A host as its provider knows it: tags and liveness.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
+    /// The provider it is from.
+    pub provider: Kind,
     /// The provider's id, for machines; also the host-id in its certificate.
     pub id: String,
     /// `<role>-<n>`, for people.
@@ -55,16 +144,34 @@ pub struct Host {
     pub tid: String,
     /// Running or stopped.
     pub state: HostState,
-    /// Address inside the provider's network.
+    /// Address to dial, or inside the provider's network; empty while there is none.
     pub address: String,
     /// Image it was booted from.
     pub image: ImageId,
     /// Memory limit in bytes.
     pub memory: Option<u64>,
+    /// What it costs by: `local`, or an instance type and its market, such as `t3.small spot`.
+    pub class: String,
+    /// Region it is in; empty where there are none.
+    pub region: String,
     /// Seconds since the Unix epoch.
     pub launched_at: i64,
+    /// What it was made as.
+    #[serde(default)]
+    pub fingerprint: Fingerprint,
+    /// Name of the host that it is a copy of.
+    #[serde(default)]
+    pub clone_of: Option<String>,
+    /// Who has it.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+impl Host {
     /// A controller has seen it speak with its own certificate.
-    pub enrolled: bool,
+    pub fn enrolled(&self) -> bool {
+        self.usage.standing != Standing::Launched
+    }
 }
 
 /// What goes into an image.
@@ -76,42 +183,46 @@ pub struct ImageSpec {
     pub packages: Vec<String>,
 }
 
-/// A source of hosts.
-///
-/// `local` is the first implementation; EC2 and existing machines are the others this shape was made for.
-pub trait Provider: Send + Sync {
-    /// Finds the image of this content, or bakes it. `progress` gets a line a step.
-    fn image(
-        &self,
-        spec: &ImageSpec,
-        progress: &(dyn Fn(&str) + Sync),
-    ) -> impl Future<Output = Result<ImageId>> + Send;
-    /// Launches one host. Returns as soon as it boots; safe to repeat with the same tid.
-    fn launch(&self, launch: &Launch) -> impl Future<Output = Result<Host>> + Send;
-    /// All hosts of a fleet, in any state, ordered by name.
-    fn hosts(&self, fleet: &str) -> impl Future<Output = Result<Vec<Host>>> + Send;
-    /// Marks a host enrolled.
-    fn mark_enrolled(&self, host: &Host) -> impl Future<Output = Result<()>> + Send;
-    /// Boots a stopped host with its disk; a no-op if it runs.
-    fn start(&self, host: &Host) -> impl Future<Output = Result<()>> + Send;
+/// A connection to a host, however it is made.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
+
+/// Any [`ByteStream`].
+pub type Stream = Box<dyn ByteStream>;
+
+/// Gets a line a step.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// A source of hosts. Every call is safe to repeat.
+#[async_trait]
+pub trait Provider: Debug + Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> Kind;
+    /// Finds the image that hosts of this role boot from; a provider that can do so in no time bakes it.
+    async fn image(&self, role: &RoleConfig, progress: Progress<'_>) -> Result<ImageId>;
+    /// What a host launched now with these settings could not change later. No call to the provider.
+    fn fingerprint(&self, role: &RoleConfig, image: &ImageId) -> Fingerprint;
+    /// Launches one host. Returns as soon as it boots; the same tid yields the same host.
+    async fn launch(&self, launch: &Launch) -> Result<Host>;
+    /// All hosts of a fleet, in any state but ended, ordered by role and number.
+    async fn hosts(&self, fleet: &str) -> Result<Vec<Host>>;
+    /// Remembers the name and usage that `host` has now.
+    async fn mark(&self, host: &Host) -> Result<()>;
+    /// Boots a stopped host with its disk, and returns it with its new address; a no-op if it runs.
+    async fn start(&self, host: &Host) -> Result<Host>;
     /// Shuts a host down in order and keeps its disk; a no-op if it is stopped.
-    fn stop(&self, host: &Host) -> impl Future<Output = Result<()>> + Send;
-    /// Ends a host and removes all that it was.
-    fn destroy(&self, host: &Host) -> impl Future<Output = Result<()>> + Send;
+    async fn stop(&self, host: &Host) -> Result<()>;
+    /// Ends a host and removes all that it was; a no-op if it is gone.
+    async fn destroy(&self, host: &Host) -> Result<()>;
     /// Opens a connection to a port of the host, trying again until `deadline` while nobody listens there yet.
     ///
     /// The error keeps its kind: `ConnectionRefused` when nobody listens, `HostUnreachable` or
     /// `NetworkUnreachable` when the host is not there, `TimedOut` when it does not answer.
-    fn dial_until(
-        &self,
-        host: &Host,
-        port: u16,
-        deadline: Instant,
-    ) -> impl Future<Output = io::Result<TcpStream>> + Send;
-    /// [`Provider::dial_until`] with a single attempt.
-    fn dial(&self, host: &Host, port: u16) -> impl Future<Output = io::Result<TcpStream>> + Send {
-        self.dial_until(host, port, Instant::now())
-    }
+    async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream>;
     /// What the host wrote to its console.
-    fn console(&self, host: &Host) -> impl Future<Output = Result<String>> + Send;
+    async fn console(&self, host: &Host) -> Result<String>;
+    /// Processes that the kernel killed for want of memory since the host was booted; `None` if it is not known.
+    fn oom_kills(&self, _host: &Host) -> Option<u64> {
+        None
+    }
 }

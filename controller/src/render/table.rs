@@ -31,8 +31,9 @@ pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
         return hosts.iter().try_for_each(|host| output.record("host", json!(host)));
     }
     let rows = hosts.iter().map(|host| {
-        let state = match (host.state, host.enrolled) {
+        let state = match (host.state, host.enrolled()) {
             (HostState::Stopped, _) => "stopped",
+            (HostState::Stopping, _) => "stopping",
             (HostState::Running, false) => "not enrolled",
             (HostState::Running, true) => "running",
         };
@@ -164,14 +165,20 @@ fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<[String; N]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::Format, render::tests::pages};
+    use crate::{
+        cli::Format,
+        provider::{Fingerprint, Kind, Standing, Usage},
+        render::tests::pages,
+    };
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
     }
 
     fn host(name: &str, state: HostState, enrolled: bool) -> Host {
+        let standing = if enrolled { Standing::Used } else { Standing::Launched };
         Host {
+            provider: Kind::Local,
             id: format!("h-{name}"),
             name: name.into(),
             fleet: "f".into(),
@@ -181,8 +188,12 @@ mod tests {
             address: "10.0.0.2".into(),
             image: ImageId("i".into()),
             memory: Some(512 << 20),
+            class: "local".into(),
+            region: String::new(),
             launched_at: 1_799_992_500,
-            enrolled,
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
+            usage: Usage { standing, ..Usage::default() },
         }
     }
 

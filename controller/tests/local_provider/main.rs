@@ -14,10 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controller::provider::{Host, HostState, ImageId, ImageSpec, Launch, Provider, local::Local};
+use controller::{
+    config::RoleConfig,
+    provider::{
+        Fingerprint, Host, HostState, ImageId, ImageSpec, Launch, Provider, Stream, Usage, local::Local,
+    },
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::Mutex,
 };
 
@@ -71,7 +75,6 @@ async fn shared_cloud() -> Option<Cloud> {
     }
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let state = base.join("local-provider");
-    let local = Local::open(state.clone(), env!("CARGO_BIN_EXE_ctl").into()).unwrap();
     let agent = base.join("stand-in-agent");
     // Written once: another process of this test may be reading it.
     if fs::read_to_string(&agent).is_ok_and(|text| text != AGENT) || !agent.exists() {
@@ -79,7 +82,8 @@ async fn shared_cloud() -> Option<Cloud> {
     }
     let began = Instant::now();
     let spec = ImageSpec { agent, packages: Vec::new() };
-    let image = local.image(&spec, &|step| eprintln!("bake: {step}")).await.unwrap();
+    let local = Local::open(state.clone(), env!("CARGO_BIN_EXE_ctl").into(), spec.clone()).unwrap();
+    let image = local.bake(&spec, &|step| eprintln!("bake: {step}")).await.unwrap();
     eprintln!("image after {:?}", began.elapsed());
     Some(Cloud { local, image, state })
 }
@@ -91,12 +95,15 @@ impl Cloud {
             role: role.into(),
             tid: tid.into(),
             image: self.image.clone(),
-            memory,
+            settings: RoleConfig { memory, ..RoleConfig::default() },
+            usage: Usage::default(),
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
             enrol_document: b"{\"v\":1}".to_vec(),
         }
     }
 
-    async fn connect(&self, host: &Host) -> TcpStream {
+    async fn connect(&self, host: &Host) -> Stream {
         self.local.dial_until(host, PORT, Instant::now() + Duration::from_secs(60)).await.unwrap()
     }
 
@@ -135,7 +142,7 @@ async fn a_host_keeps_its_disk_over_a_stop_and_leaves_nothing_when_destroyed() {
     cloud.local.stop(&host).await.unwrap();
     eprintln!("stopped after {:?}", began.elapsed());
     assert_eq!(cloud.local.hosts("test").await.unwrap()[0].state, HostState::Stopped);
-    let refused = cloud.local.dial(&host, PORT).await.unwrap_err();
+    let refused = cloud.local.dial_until(&host, PORT, Instant::now()).await.map(drop).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::HostUnreachable, "{refused}");
     let idle = Machine::now(&cloud.state);
     assert_eq!(Machine { state: before.state.clone(), ..idle }, before, "a stopped host is files, no more");
@@ -304,7 +311,7 @@ async fn a_host_that_dies_is_stopped_and_starts_again() {
     let Some(cloud) = cloud().await else { return };
     let before = Machine::now(&cloud.state);
     let host = cloud.local.launch(&cloud.launch_of("db", "dies", None)).await.unwrap();
-    let unheard = cloud.local.dial(&host, 1).await.unwrap_err();
+    let unheard = cloud.local.dial_until(&host, 1, Instant::now()).await.map(drop).unwrap_err();
     assert_eq!(unheard.kind(), io::ErrorKind::ConnectionRefused, "{unheard}");
     cloud
         .ask(
@@ -372,7 +379,7 @@ async fn a_killed_supervisor_takes_its_host_along_and_no_more() {
     cloud.ask(&host, "touch /root/file; sync").await;
     assert_eq!((ports(&cloud, &other).len(), mounted_by(&host).is_empty()), (2, false));
     kill_supervisor(&cloud, &host).await;
-    let unreachable = cloud.local.dial_until(&host, PORT, Instant::now()).await.unwrap_err();
+    let unreachable = cloud.local.dial_until(&host, PORT, Instant::now()).await.map(drop).unwrap_err();
     assert_eq!(unreachable.kind(), io::ErrorKind::HostUnreachable, "{unreachable}");
     let hosts = cloud.local.hosts("test").await.unwrap();
     assert_eq!([hosts[0].state, hosts[1].state], [HostState::Stopped, HostState::Running]);
@@ -431,10 +438,11 @@ const STATE: &str = "MAGPIE_TEST_STATE";
 
 /// In a second process: launches a host there, baking first if need be, and prints what is wrong.
 async fn fail_to_launch(state: PathBuf) {
-    let local = Local::open(state, env!("CARGO_BIN_EXE_ctl").into()).unwrap();
+    let spec = ImageSpec { agent: "/nonexistent".into(), packages: Vec::new() };
+    let local = Local::open(state, env!("CARGO_BIN_EXE_ctl").into(), spec).unwrap();
     let agent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in-agent");
     let launched = async {
-        let image = local.image(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await?;
+        let image = local.bake(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await?;
         let cloud = Cloud { local: local.clone(), image, state: PathBuf::new() };
         local.launch(&cloud.launch_of("db", "wanting", None)).await
     };
@@ -560,7 +568,7 @@ async fn old_images_go_when_no_host_uses_them() {
         let agent = agents.path().join("agent");
         // Never the same as one of an earlier run.
         fs::write(&agent, format!("{AGENT}# {number} {}\n", agents.path().display())).unwrap();
-        cloud.local.image(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await.unwrap()
+        cloud.local.bake(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await.unwrap()
     };
     let used = bake(0).await;
     let launch = Launch { image: used.clone(), ..cloud.launch_of("db", "uses", None) };

@@ -43,7 +43,7 @@ pub(super) fn image(
 ) -> Result<ImageId> {
     let agent = fs::read(&spec.agent).map_err(|error| {
         Error::invalid(format!("cannot read the agent {}: {error}", spec.agent.display()))
-            .hint("build it first: cargo build -p agent")
+            .hint("build it (`cargo build`), or say where it is: `agent = …` in [local] of magpie.toml")
     })?;
     let distribution = Distribution::of_this_machine()?;
     let packages = all_packages(spec);

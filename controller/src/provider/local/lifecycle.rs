@@ -136,20 +136,21 @@ impl Inner {
         }
     }
 
-    pub(super) fn mark_enrolled(&self, id: &str) -> Result<()> {
-        let host = self.state.host(id);
+    pub(super) fn mark(&self, marked: &Host) -> Result<()> {
+        let host = self.state.host(&marked.id);
         let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
         let mut record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
-        record.enrolled = true;
+        record.name.clone_from(&marked.name);
+        record.usage.clone_from(&marked.usage);
         record.write(&host)
     }
 
-    pub(super) fn start(&self, id: &str) -> Result<()> {
+    pub(super) fn start(&self, id: &str) -> Result<Host> {
         let host = self.state.host(id);
         let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
         let record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
         if held_by(&host.running())?.is_some() {
-            return Ok(());
+            return record.into_host(&host);
         }
         if !record.booted {
             return Err(Error::unreachable(format!("the launch of {} was interrupted", record.name))
@@ -157,7 +158,8 @@ impl Inner {
         }
         let layers = bake::layers(&self.state, &record.image)?;
         self.boot(&record, layers, Vec::new())
-            .map_err(|error| error.context(format!("cannot start {}", record.name)))
+            .map_err(|error| error.context(format!("cannot start {}", record.name)))?;
+        record.into_host(&host)
     }
 
     /// Boots a host and returns when its init runs and its network is up. A no-op if it runs.
@@ -299,7 +301,7 @@ fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
         directory_mode: 0o755,
         content: content.into_bytes(),
     };
-    let limits = serde_json::json!({ "memory_bytes": launch.memory }).to_string();
+    let limits = serde_json::json!({ "memory_bytes": launch.settings.memory }).to_string();
     Ok(vec![
         // A limit set from outside cannot be seen inside; the agent looks here.
         SeedFile {

@@ -37,11 +37,15 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::unistd::geteuid;
 use tokio::net::TcpStream;
+use tonic::async_trait;
 
 pub use self::reexec::reexecuted;
 use self::{cgroup::Cgroups, failure::Doing, state::StateDir, userns::IdMap};
-use super::{Host, ImageId, ImageSpec, Launch, Provider};
-use crate::error::{Error, Result};
+use super::{Fingerprint, Host, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream};
+use crate::{
+    config::RoleConfig,
+    error::{Error, Result},
+};
 
 /// The local provider; clones share one state directory.
 #[derive(Clone, Debug)]
@@ -54,19 +58,21 @@ struct Inner {
     hash: String,
     /// The program to start for namespace work.
     ctl: PathBuf,
+    /// What its hosts boot from.
+    spec: ImageSpec,
 }
 
 impl Local {
     /// Opens a state directory, creating it if need be. `ctl` is the program that is started for namespace
-    /// work; its `main` must call [`reexecuted`] first.
+    /// work; its `main` must call [`reexecuted`] first. `spec` is what hosts boot from.
     ///
     /// # Errors
     /// The directory cannot be created.
-    pub fn open(state_dir: PathBuf, ctl: PathBuf) -> Result<Self> {
+    pub fn open(state_dir: PathBuf, ctl: PathBuf, spec: ImageSpec) -> Result<Self> {
         let state = StateDir::open(&state_dir)?;
         let sum = digest(&SHA256, state.root().as_os_str().as_encoded_bytes());
         let hash = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self(Arc::new(Inner { state, hash, ctl })))
+        Ok(Self(Arc::new(Inner { state, hash, ctl, spec })))
     }
 
     /// Where state is kept unless the user says otherwise: `/var/lib/magpie-local` for root,
@@ -105,24 +111,11 @@ impl Local {
         sandbox::run_in(state, ctl, &IdMap::of_this_user()?, bake::layers(state, image)?, tree, argv)
     }
 
-    /// How many processes of a host the kernel has killed for want of memory since it was booted; `None` when
-    /// it does not count them (no memory controller) or the host is stopped.
-    pub fn oom_kills(&self, host: &Host) -> Option<u64> {
-        Cgroups::find(&self.0.hash).ok()?.oom_kills(&host.id)
-    }
-
-    /// Runs blocking work where it may block.
-    async fn block<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || work(&inner)).await.doing(|| "the local provider broke off")?
-    }
-}
-
-impl Provider for Local {
-    async fn image(&self, spec: &ImageSpec, progress: &(dyn Fn(&str) + Sync)) -> Result<ImageId> {
+    /// Finds the image of this content, or bakes it.
+    ///
+    /// # Errors
+    /// There is no agent, or what goes into an image cannot be had.
+    pub async fn bake(&self, spec: &ImageSpec, progress: Progress<'_>) -> Result<ImageId> {
         let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
         let spec = spec.clone();
         let work = self.block(move |inner| {
@@ -138,6 +131,31 @@ impl Provider for Local {
         tokio::join!(work, relay).0
     }
 
+    /// Runs blocking work where it may block.
+    async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || work(&inner)).await.doing(|| "the local provider broke off")?
+    }
+}
+
+#[async_trait]
+impl Provider for Local {
+    fn kind(&self) -> Kind {
+        Kind::Local
+    }
+
+    async fn image(&self, _role: &RoleConfig, progress: Progress<'_>) -> Result<ImageId> {
+        self.bake(&self.0.spec, progress).await
+    }
+
+    fn fingerprint(&self, role: &RoleConfig, image: &ImageId) -> Fingerprint {
+        let memory = role.memory.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        [("image".to_owned(), image.0.clone()), ("memory".to_owned(), memory)].into()
+    }
+
     async fn launch(&self, launch: &Launch) -> Result<Host> {
         let launch = launch.clone();
         self.block(move |inner| inner.launch(&launch)).await
@@ -148,12 +166,12 @@ impl Provider for Local {
         self.block(move |inner| inner.hosts(&fleet)).await
     }
 
-    async fn mark_enrolled(&self, host: &Host) -> Result<()> {
-        let id = host.id.clone();
-        self.block(move |inner| inner.mark_enrolled(&id)).await
+    async fn mark(&self, host: &Host) -> Result<()> {
+        let host = host.clone();
+        self.block(move |inner| inner.mark(&host)).await
     }
 
-    async fn start(&self, host: &Host) -> Result<()> {
+    async fn start(&self, host: &Host) -> Result<Host> {
         let id = host.id.clone();
         self.block(move |inner| inner.start(&id)).await
     }
@@ -168,7 +186,7 @@ impl Provider for Local {
         self.block(move |inner| inner.destroy(&id)).await
     }
 
-    async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<TcpStream> {
+    async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream> {
         let address: IpAddr = host.address.parse().map_err(io::Error::other)?;
         let (inner, id, name) = (Arc::clone(&self.0), host.id.clone(), host.name.clone());
         let connected = tokio::task::spawn_blocking(move || {
@@ -182,7 +200,10 @@ impl Provider for Local {
         });
         let stream = connected.await.map_err(io::Error::other)??;
         stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream)
+        let stream = TcpStream::from_std(stream)?;
+        // See `provider::dial::tcp_until`.
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
     }
 
     async fn console(&self, host: &Host) -> Result<String> {
@@ -194,5 +215,9 @@ impl Provider for Local {
                 Ok(String::from_utf8_lossy(&text).into_owned())
             }
         }
+    }
+
+    fn oom_kills(&self, host: &Host) -> Option<u64> {
+        Cgroups::find(&self.0.hash).ok()?.oom_kills(&host.id)
     }
 }

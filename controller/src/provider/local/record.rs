@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    provider::{Host, HostState, ImageId},
+    provider::{Fingerprint, Host, HostState, ImageId, Kind, Usage},
 };
 
 /// The format this module writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// One host, as its directory tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,11 @@ pub(super) struct Record {
     pub(super) image: ImageId,
     pub(super) memory: Option<u64>,
     pub(super) launched_at: i64,
-    pub(super) enrolled: bool,
+    #[serde(default)]
+    pub(super) fingerprint: Fingerprint,
+    #[serde(default)]
+    pub(super) clone_of: Option<String>,
+    pub(super) usage: Usage,
     /// It got as far as its init once, so its disk is whole.
     pub(super) booted: bool,
 }
@@ -53,9 +57,11 @@ impl Record {
             tid: launch.tid.clone(),
             address,
             image: launch.image.clone(),
-            memory: launch.memory,
+            memory: launch.settings.memory,
             launched_at,
-            enrolled: false,
+            fingerprint: launch.fingerprint.clone(),
+            clone_of: launch.clone_of.clone(),
+            usage: launch.usage.clone(),
             booted: false,
         }
     }
@@ -99,6 +105,7 @@ impl Record {
     pub(super) fn into_host(self, host: &HostDir) -> Result<Host> {
         let state = if held_by(&host.running())?.is_some() { HostState::Running } else { HostState::Stopped };
         Ok(Host {
+            provider: Kind::Local,
             id: self.id,
             name: self.name,
             fleet: self.fleet,
@@ -108,8 +115,12 @@ impl Record {
             address: self.address.to_string(),
             image: self.image,
             memory: self.memory,
+            class: "local".to_owned(),
+            region: String::new(),
             launched_at: self.launched_at,
-            enrolled: self.enrolled,
+            fingerprint: self.fingerprint,
+            clone_of: self.clone_of,
+            usage: self.usage,
         })
     }
 }

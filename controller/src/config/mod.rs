@@ -1,5 +1,7 @@
 //! `magpie.toml`: found here or in a parent directory, parsed strictly, with defaults in one place.
 
+mod role;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -8,9 +10,11 @@ use std::{
 
 use serde::Deserialize;
 
+pub use self::role::{Lease, RoleConfig, parse_duration};
 use crate::{
     bundle::BundleConfig,
     error::{Error, Result},
+    provider::Kind,
 };
 
 /// Name of the configuration file.
@@ -24,6 +28,9 @@ pub struct Config {
     pub fleet: FleetConfig,
     /// Where the Puppet code is.
     pub bundle: BundleConfig,
+    /// How hosts are reached.
+    #[serde(default)]
+    pub connect: ConnectConfig,
     /// Hosts on this machine.
     #[serde(default)]
     pub local: LocalConfig,
@@ -41,10 +48,21 @@ pub struct FleetConfig {
     /// CA directory, relative to the file.
     #[serde(default = "default_ca")]
     pub ca: PathBuf,
+    /// Where hosts of roles come from that do not say so.
+    #[serde(default)]
+    pub provider: Kind,
 }
 
 fn default_ca() -> PathBuf {
     PathBuf::from(".magpie")
+}
+
+/// `[connect]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectConfig {
+    /// Command whose standard input and output are the connection; `%h` and `%p` are host and port.
+    pub proxy: Option<String>,
 }
 
 /// `[local]`
@@ -58,20 +76,6 @@ pub struct LocalConfig {
     /// Distribution packages to bake in.
     #[serde(default)]
     pub packages: Vec<String>,
-}
-
-/// `[roles.NAME]`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RoleConfig {
-    /// Memory limit in bytes.
-    #[serde(default, deserialize_with = "size")]
-    pub memory: Option<u64>,
-}
-
-fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| crate::cli::parse_size(&text).map_err(serde::de::Error::custom)).transpose()
 }
 
 impl Config {
@@ -92,6 +96,11 @@ impl Config {
         Ok((config, directory))
     }
 
+    /// Where hosts of a role come from.
+    pub fn provider(&self, role: &RoleConfig) -> Kind {
+        role.provider.unwrap_or(self.fleet.provider)
+    }
+
     /// The settings of a role, or an error that names those there are.
     pub fn role(&self, name: &str) -> Result<&RoleConfig> {
         self.roles.get(name).ok_or_else(|| {
@@ -109,7 +118,10 @@ pub fn parse(text: &str) -> Result<Config> {
     let config: Config =
         toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()))?;
     match config.roles.keys().find(|role| !is_role(role)) {
-        None => Ok(config),
+        None => {
+            let roles = role::resolve(&config.roles)?;
+            Ok(Config { roles, ..config })
+        }
         Some(role) => Err(Error::invalid(format!("[roles.{role}]: {role:?} cannot be a role")).hint(
             "a role is also a Puppet class: lower-case letters, digits and _, a letter first, at most 50",
         )),
@@ -142,6 +154,8 @@ pub fn template(fleet: &str, puppet: &str) -> String {
 name = "{fleet}"
 # The CA directory: whoever can read it owns every host. Not for git.
 ca = ".magpie"
+# Where hosts come from unless a role says otherwise: local, ec2.
+# provider = "local"
 
 [bundle]
 # The Puppet code: a directory with manifests/site.pp. Pushed as it is, or from git with --rev.
@@ -157,9 +171,17 @@ path = "{puppet}"
 # Distribution packages to bake into the image, to save time in each apply:
 # packages = ["postgresql"]
 
+# A command whose standard input and output are the connection to a host of EC2 or over ssh:
+# [connect]
+# proxy = "ssh -W %h:%p bastion"
+
 # A section a role. Puppet gets the name as the fact `role`.
 [roles.db]
 memory = "1G"
+# How long a host may live after its last use, for `ctl gc`; "none" is for ever:
+# lease = "7d"
+# So long after that a host shuts itself down, unless it is used; never if it is not set:
+# stop_after_lease = "1h"
 
 [roles.web]
 memory = "1G"

@@ -1,0 +1,151 @@
+//! `[roles.NAME]`: what to launch for a role, and how long it may live.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{
+    error::{Error, Result},
+    provider::Kind,
+};
+
+/// A section as it is in the file; what it leaves out, it has from the role that it extends.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleConfig {
+    /// Role whose settings this one begins with.
+    pub extends: Option<String>,
+    /// Where its hosts come from; `[fleet] provider` unless it says so.
+    pub provider: Option<Kind>,
+    /// Memory limit of local hosts in bytes.
+    #[serde(default, deserialize_with = "size")]
+    pub memory: Option<u64>,
+    /// How long a host may live after its last use.
+    pub lease: Option<Lease>,
+    /// A host shuts itself down so long after its lease; never unless it says so.
+    #[serde(default, deserialize_with = "duration")]
+    pub stop_after_lease: Option<Duration>,
+}
+
+/// How long a host may live after its last use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// For so long.
+    For(Duration),
+    /// Until somebody ends it.
+    Unlimited,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self::For(Duration::from_secs(7 * 24 * 3600))
+    }
+}
+
+impl<'de> Deserialize<'de> for Lease {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "none" {
+            return Ok(Self::Unlimited);
+        }
+        parse_duration(&text).map(Self::For).map_err(de::Error::custom)
+    }
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| crate::cli::parse_size(&text).map_err(de::Error::custom)).transpose()
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| parse_duration(&text).map_err(de::Error::custom)).transpose()
+}
+
+/// Parses `30m`, `12h`, `7d`, and sums of these such as `1h 30m`; a day has 24 hours.
+pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a time such as 30m, 12h or 7d");
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let seconds = span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours()));
+    let seconds = seconds.map_err(|_| wrong())?;
+    if (1.0..=1e9).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(wrong()) }
+}
+
+impl RoleConfig {
+    /// Takes from `parent` what this one leaves out.
+    fn inherit(&mut self, parent: &Self) {
+        self.provider = self.provider.or(parent.provider);
+        self.memory = self.memory.or(parent.memory);
+        self.lease = self.lease.or(parent.lease);
+        self.stop_after_lease = self.stop_after_lease.or(parent.stop_after_lease);
+    }
+}
+
+/// Fills every role from those that it extends.
+///
+/// # Errors
+/// A role extends one that is not there, or itself by way of others.
+pub(super) fn resolve(written: &BTreeMap<String, RoleConfig>) -> Result<BTreeMap<String, RoleConfig>> {
+    let mut roles = written.clone();
+    for (name, role) in &mut roles {
+        let mut seen = vec![name.as_str()];
+        let mut next = role.extends.clone();
+        while let Some(parent) = next {
+            let (parent, settings) = written.get_key_value(&parent).ok_or_else(|| {
+                Error::invalid(format!(
+                    "[roles.{}] extends {parent:?}, which is not there",
+                    seen.last().unwrap_or(&"")
+                ))
+            })?;
+            if seen.contains(&parent.as_str()) {
+                return Err(Error::invalid(format!(
+                    "[roles.{name}] extends itself, by way of {}",
+                    seen.join(", ")
+                )));
+            }
+            role.inherit(settings);
+            seen.push(parent);
+            next = settings.extends.clone();
+        }
+    }
+    Ok(roles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_sums_of_units() {
+        assert_eq!(parse_duration("90m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        for wrong in ["", "0s", "-1h", "1", "soon", "1 month", "100000000d"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn roles(text: &str) -> Result<BTreeMap<String, RoleConfig>> {
+        resolve(&toml::from_str(text).expect("TOML"))
+    }
+
+    #[test]
+    fn a_role_begins_with_the_one_it_extends() {
+        let roles = roles(
+            "[base]\nmemory = \"1G\"\nlease = \"none\"\n[db]\nextends = \"base\"\nmemory = \"2G\"\n\
+             [replica]\nextends = \"db\"\nstop_after_lease = \"1h\"\n",
+        )
+        .expect("good");
+        let replica = &roles["replica"];
+        assert_eq!((replica.memory, replica.lease), (Some(2 << 30), Some(Lease::Unlimited)));
+        assert_eq!(roles["db"].stop_after_lease, None);
+    }
+
+    #[test]
+    fn what_a_role_extends_must_be_there_and_end() {
+        let error = roles("[a]\nextends = \"b\"\n").expect_err("missing").to_string();
+        assert_eq!(error, "[roles.a] extends \"b\", which is not there");
+        let error = roles("[a]\nextends = \"b\"\n[b]\nextends = \"a\"\n").expect_err("circle").to_string();
+        assert!(error.contains("extends itself"), "{error}");
+    }
+}
