@@ -2,6 +2,7 @@
 
 mod apply;
 mod bundle;
+mod clone;
 mod follow;
 mod init;
 mod inspect;
@@ -32,6 +33,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Init(_) | Command::Completions { .. } => Ok(()),
         Command::Bake => machines::bake(&context, output).await,
         Command::Provision(args) => provision::provision(context, &args, output).await,
+        Command::Clone(args) => clone::clone(context, &args, output).await,
         Command::Hosts => machines::hosts(&context, output).await,
         Command::Status(args) => inspect::status(context, &args, output).await,
         Command::Apply(args) => apply::apply(context, &args, output).await,

@@ -44,6 +44,14 @@ pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
     print(output, ["NAME", "STATE", "ADDRESS", "MEMORY", "AGE", "ID"], rows.collect())
 }
 
+/// A host that there was not before: its name.
+///
+/// # Errors
+/// As [`image`].
+pub fn made(output: &Output, host: &Host) -> Result<()> {
+    if output.is_json() { output.record("host", json!(host)) } else { output.line(&host.name) }
+}
+
 /// What hosts say of themselves.
 ///
 /// # Errors
