@@ -14,24 +14,18 @@ use crate::{
 
 /// Copies the disk, boots the copy, and enrols it. Puppet is not applied: the copy is what the original is.
 pub(super) async fn clone(context: Arc<Context>, args: &CloneHost, output: &Output) -> Result<()> {
-    let originals = context.named(std::slice::from_ref(&args.host)).await?;
-    for original in originals {
-        let launch = launch_of(&context, &original)?;
-        let (provider, notes) = (context.provider(original.provider)?, output.notes());
-        let mut host = provider
-            .clone_host(&original, &launch, args.with_record, &|line| notes.note(line))
-            .await
-            .map_err(|error| error.context_once(&original.name))?;
-        context.connect(&host).await.map_err(|error| {
-            error.context_once(&host.name).hint(format!(
-                "{0} stays: `ctl status {0}` tries again, `ctl destroy {0}` ends it",
-                host.name
-            ))
-        })?;
-        host.usage.standing = Standing::Used;
-        table::made(output, &host)?;
-    }
-    Ok(())
+    let original = context.one(&args.host).await?;
+    let launch = launch_of(&context, &original)?;
+    let (provider, notes) = (context.provider(original.provider)?, output.notes());
+    let mut host =
+        provider.clone_host(&original, &launch, args.with_record, &|line| notes.note(line)).await?;
+    context.connect(&host).await.map_err(|error| {
+        error
+            .context_once(&host.name)
+            .hint(format!("{0} stays: `ctl status {0}` tries again, `ctl destroy {0}` ends it", host.name))
+    })?;
+    host.usage.standing = Standing::Used;
+    table::made(output, &host)
 }
 
 /// As the original was launched, for whoever asked.
