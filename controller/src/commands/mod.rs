@@ -2,6 +2,7 @@
 
 mod apply;
 mod bundle;
+mod clone;
 mod follow;
 mod gc;
 mod init;
@@ -39,6 +40,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Release(args) => release::release(context, &args, output).await,
         Command::Gc(args) => gc::gc(context, &args, output).await,
         Command::Hosts(args) => machines::hosts(&context, args.all, output).await,
+        Command::Clone(args) => clone::clone(context, &args, output).await,
         Command::Status(args) => inspect::status(context, &args, output).await,
         Command::Apply(args) => apply::apply(context, &args, output).await,
         Command::Run(args) => runs::run(context, args, output).await,
