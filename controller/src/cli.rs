@@ -88,6 +88,13 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, for those who package ctl
+    #[command(hide = true)]
+    Manual {
+        /// Where to; made if need be
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// `ctl init`

@@ -8,6 +8,7 @@ mod gc;
 mod init;
 mod inspect;
 mod machines;
+mod manual;
 mod obtain;
 mod provision;
 mod release;
@@ -30,11 +31,12 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
     match &cli.command {
         Command::Init(args) => return init::init(args, output),
         Command::Completions { shell } => return output.completions(*shell),
+        Command::Manual { directory } => return manual::manual(directory),
         _ => {}
     }
     let context = Arc::new(Context::load(&cli)?);
     match cli.command {
-        Command::Init(_) | Command::Completions { .. } => Ok(()),
+        Command::Init(_) | Command::Completions { .. } | Command::Manual { .. } => Ok(()),
         Command::Bake => machines::bake(&context, output).await,
         Command::Provision(args) => provision::provision(context, &args, output).await,
         Command::Release(args) => release::release(context, &args, output).await,
