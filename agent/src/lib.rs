@@ -6,6 +6,7 @@
 //! - [`record`]: the flight recorder; no network, no tokio.
 
 pub mod bundles;
+pub mod claim;
 pub mod cli;
 mod durable;
 pub mod enrol;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
                 agent,
                 console: Console::device(),
                 limits: Limits::default(),
+                poweroff: vec!["systemctl".into(), "poweroff".into()],
             })
         }),
         Command::Run { id, root } => run::supervise(&Paths::new(root), &id).map_err(Into::into),

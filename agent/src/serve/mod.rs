@@ -3,19 +3,23 @@
 //! - [`listener`]: from a socket to connections whose user is proved,
 //! - [`tls`]: whom to trust before and after enrolment,
 //! - [`authz`]: who may call what,
-//! - [`host`], [`bundles`], [`runs`], [`history`]: one gRPC service each.
+//! - [`host`] with `claims`, [`bundles`], [`runs`], [`history`]: one gRPC service each,
+//! - [`poweroff`]: a host that nobody needs any more stops itself.
 
 pub mod authz;
 pub mod bundles;
+mod claims;
 pub mod history;
 pub mod host;
 pub mod listener;
+pub mod poweroff;
 pub mod runs;
 pub mod tls;
 
 use std::{
     collections::BTreeSet,
     convert::Infallible,
+    ffi::OsString,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -39,9 +43,13 @@ use tokio::{
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{service::Routes, transport};
 
-use self::listener::{Connection, Limits};
+use self::{
+    listener::{Connection, Limits},
+    poweroff::{Pace, Watch},
+};
 use crate::{
     bundles::Store,
+    claim,
     enrol::{
         EnrolError,
         console::Console,
@@ -80,6 +88,8 @@ pub struct Config {
     pub console: Console,
     /// How much the network may ask of it.
     pub limits: Limits,
+    /// What stops the host: a program and its arguments.
+    pub poweroff: Vec<OsString>,
 }
 
 /// Why the agent cannot serve.
@@ -241,23 +251,31 @@ async fn serve(
         shutdown.await;
         stopping.notify_one();
     };
+    let paths = &config.paths;
+    let runs = runs::Service::new(paths.clone(), Launcher::detect(config.agent.clone()))?;
+    let claims = Arc::new(claim::Store::new(paths));
+    let watch = Watch {
+        claims: Arc::clone(&claims),
+        runs: runs.clone(),
+        command: config.poweroff.clone(),
+        pace: Pace::default(),
+    };
+    let host = host::Service::new(identity, paths, &config.system, runs.clone(), claims);
     let serving = http2()
         .layer(authz::Authorise)
-        .add_routes(routes(config, identity)?)
+        .add_routes(routes(paths, host, runs)?)
         .serve_with_incoming_shutdown(ReceiverStream::new(connections).map(Ok::<_, Infallible>), signal);
     tokio::select! {
         served = serving => Ok(served?),
         never = listener::accept(listener, tls, config.limits, ready) => match never {},
+        never = watch.watch(&config.console) => match never {},
         // Streams that follow something never end by themselves; their readers attach again.
         () = async { stopping.notified().await; sleep(GRACE).await } => Ok(()),
     }
 }
 
 /// Every service of the agent. A service checks nothing that [`authz`] has checked.
-fn routes(config: &Config, identity: &Identity) -> Result<Routes, ServeError> {
-    let paths = &config.paths;
-    let runs = runs::Service::new(paths.clone(), Launcher::detect(config.agent.clone()))?;
-    let host = host::Service::new(identity, paths, &config.system, runs.clone());
+fn routes(paths: &Paths, host: host::Service, runs: runs::Service) -> Result<Routes, ServeError> {
     let (store, applies) = (Arc::new(Store::open(paths.clone(), KEPT_BUNDLES)?), runs.clone());
     let bundles = bundles::Service::new(store, move || bundle_in_use(&applies));
     Ok(Routes::new(HostServer::new(host).max_decoding_message_size(MAX_REQUEST))
