@@ -3,12 +3,16 @@
 mod apply;
 mod bundle;
 mod follow;
+mod gc;
 mod init;
 mod inspect;
 mod machines;
+mod obtain;
 mod provision;
+mod release;
 mod runs;
 mod syntax;
+mod usage;
 mod user;
 
 use std::sync::Arc;
@@ -32,7 +36,9 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Init(_) | Command::Completions { .. } => Ok(()),
         Command::Bake => machines::bake(&context, output).await,
         Command::Provision(args) => provision::provision(context, &args, output).await,
-        Command::Hosts => machines::hosts(&context, output).await,
+        Command::Release(args) => release::release(context, &args, output).await,
+        Command::Gc(args) => gc::gc(context, &args, output).await,
+        Command::Hosts(args) => machines::hosts(&context, args.all, output).await,
         Command::Status(args) => inspect::status(context, &args, output).await,
         Command::Apply(args) => apply::apply(context, &args, output).await,
         Command::Run(args) => runs::run(context, args, output).await,
