@@ -100,7 +100,8 @@ async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candi
     let provider = context.provider(host.provider)?;
     let was_down = host.state != HostState::Running;
     let mut host = if was_down { provider.start(&host).await? } else { host };
-    let reached = if was_down { context.connect_after_boot(&host).await } else { context.connect(&host).await };
+    let reached =
+        if was_down { context.connect_after_boot(&host).await } else { context.connect(&host).await };
     let connected = match reached {
         Ok(connected) => connected,
         Err(error) if was_down => {

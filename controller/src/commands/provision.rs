@@ -23,12 +23,7 @@ use crate::{
         ladder::{self, Reuse, Wanted},
     },
     provider::{Host, Kind},
-    render::{
-        self, Output,
-        live::Live,
-        pool::how,
-        recap::Ending,
-    },
+    render::{self, Output, live::Live, pool::how, recap::Ending},
 };
 
 /// How long letting go of hosts may take after Ctrl-C.
@@ -110,8 +105,7 @@ async fn configure(
         obtained.into_iter().map(|one| (one.host.id.clone(), one)).collect();
     let work = fanout::each(hosts, |host| {
         let one = obtained.remove(&host.id);
-        let (context, job, live, started) =
-            (Arc::clone(context), job.clone(), live.clone(), started.clone());
+        let (context, job, live, started) = (Arc::clone(context), job.clone(), live.clone(), started.clone());
         let output = output.clone();
         async move {
             let one = one.ok_or_else(|| Error::invalid("the provider gave two hosts one id"))?;
@@ -157,7 +151,8 @@ async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) ->
     render::provision::ready(&screen.output, &screen.live, &host, boot, connected.enrol)?;
     let channel = connected.channel.clone();
     let applied = apply(context, &host, connected, job, screen).await;
-    let settled = usage::settle(context, &host, &channel, &claimant, applied.is_ok().then_some(&*job.bundle)).await;
+    let settled =
+        usage::settle(context, &host, &channel, &claimant, applied.is_ok().then_some(&*job.bundle)).await;
     let ending = applied?;
     settled.map(|()| ending)
 }
