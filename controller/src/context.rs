@@ -9,6 +9,8 @@ use std::{
 
 use tonic::transport::Channel;
 
+#[cfg(feature = "ec2")]
+use crate::provider::ec2::Ec2;
 use crate::{
     cli::Cli,
     client,
@@ -67,7 +69,7 @@ impl Context {
         };
         let ctl = own_binary()?;
         let local = open_local(&config, &directory, &ctl)?;
-        let providers = providers(&config, cli.provider, &local);
+        let providers = providers(&config, cli.provider, &local, fleet.id());
         Ok(Self { config, directory, fleet, local, providers, asked: cli.provider })
     }
 
@@ -79,6 +81,10 @@ impl Context {
     /// The provider of this kind.
     pub fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>> {
         self.providers.iter().find(|provider| provider.kind() == kind).ok_or_else(|| {
+            if kind == ProviderKind::Ec2 && !cfg!(feature = "ec2") {
+                return Error::invalid("this ctl was built without EC2")
+                    .hint("build it with the feature ec2, which is there unless it is turned off");
+            }
             Error::invalid(format!("no hosts of the provider {kind} are in use here"))
                 .hint(format!("a role with `provider = \"{kind}\"` in magpie.toml uses it"))
         })
@@ -218,7 +224,12 @@ fn open_local(config: &Config, directory: &Path, ctl: &Path) -> Result<Local> {
 }
 
 /// Those that a role names, and the default; or the one that was asked for.
-fn providers(config: &Config, asked: Option<ProviderKind>, local: &Local) -> Vec<Arc<dyn Provider>> {
+fn providers(
+    config: &Config,
+    asked: Option<ProviderKind>,
+    local: &Local,
+    fleet: &str,
+) -> Vec<Arc<dyn Provider>> {
     let in_use = |kind| match asked {
         Some(asked) => asked == kind,
         None => {
@@ -228,6 +239,10 @@ fn providers(config: &Config, asked: Option<ProviderKind>, local: &Local) -> Vec
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
     if in_use(ProviderKind::Local) {
         providers.push(Arc::new(local.clone()));
+    }
+    #[cfg(feature = "ec2")]
+    if in_use(ProviderKind::Ec2) {
+        providers.push(Arc::new(Ec2::new(&config.ec2, &config.connect, fleet)));
     }
     providers
 }
