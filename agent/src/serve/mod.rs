@@ -14,6 +14,7 @@ pub mod host;
 pub mod listener;
 pub mod poweroff;
 pub mod runs;
+mod shares;
 pub mod tls;
 
 use std::{
@@ -57,6 +58,7 @@ use crate::{
         exchange::Enrolment,
         identity::{Found, Identity},
         machine::Binding,
+        metadata::Metadata,
     },
     paths::Paths,
     run::{self, Launcher},
@@ -82,6 +84,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Root of the file system that describes the machine: `/`.
     pub system: PathBuf,
+    /// Who knows which instance this is and what it was told; nobody is asked if there is none.
+    pub metadata: Option<Metadata>,
     /// The agent's own binary, which is started once more for each run.
     pub agent: PathBuf,
     /// Where it speaks to the provider.
@@ -130,19 +134,21 @@ enum Phase {
 }
 
 impl Server {
-    /// Binds the socket; a host without identity waits for an enrol document before it does.
+    /// Binds the socket; a host without identity waits for an enrol document before it does, and any host for the
+    /// metadata service, if there is one.
     ///
     /// # Errors
     /// The identity cannot be used, or the address cannot be listened on.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
-        let phase = match Identity::load(&config.paths, &Binding::read(&config.system), SystemTime::now())? {
+        let machine = Self::machine(&config).await;
+        let phase = match Identity::load(&config.paths, &machine, SystemTime::now())? {
             Found::Identity(identity) => Phase::Enrolled(Box::new(identity)),
-            Found::Nothing => Self::prepare(&config).await?,
+            Found::Nothing => Self::prepare(&config, machine).await?,
             Found::Clone => {
                 config
                     .console
                     .say("MAGPIE-ENROL v1 error: this disk was cloned; the identity is in quarantine");
-                Self::prepare(&config).await?
+                Self::prepare(&config, machine).await?
             }
         };
         let address = config.listen;
@@ -151,9 +157,18 @@ impl Server {
         Ok(Self { config, listener, phase })
     }
 
-    async fn prepare(config: &Config) -> Result<Phase, EnrolError> {
-        let document = document::wait(&config.paths, &config.console).await?;
-        let enrolment = Enrolment::prepare(&config.paths, config.system.clone(), document)?;
+    /// Which machine this is. Where a metadata service is configured, that must say so first.
+    async fn machine(config: &Config) -> Binding {
+        let machine = Binding::read(&config.system);
+        match &config.metadata {
+            Some(metadata) => machine.of_instance(metadata.instance_id(&mut config.console.changes()).await),
+            None => machine,
+        }
+    }
+
+    async fn prepare(config: &Config, machine: Binding) -> Result<Phase, EnrolError> {
+        let document = document::wait(&config.paths, config.metadata.as_ref(), &config.console).await?;
+        let enrolment = Enrolment::prepare(&config.paths, config.system.clone(), machine, document)?;
         Ok(Phase::Enrolling(Box::new(enrolment)))
     }
 
@@ -210,7 +225,7 @@ async fn enrol(
         never = config.console.repeat(&announcement) => match never {},
         error = expiry(document) => return Err(error.into()),
     }
-    match Identity::load(&config.paths, &Binding::read(&config.system), SystemTime::now())? {
+    match Identity::load(&config.paths, enrolment.machine(), SystemTime::now())? {
         Found::Identity(identity) => {
             let Identity { host_id, fleet_id, .. } = &identity;
             config.console.say(&format!("MAGPIE-ENROL v1 done host={host_id} fleet={fleet_id}"));
