@@ -2,5 +2,6 @@
 //! `make prerequisites` installs.
 
 mod errors;
+mod pool;
 mod roles;
 mod runs;

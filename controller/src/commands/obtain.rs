@@ -97,15 +97,16 @@ type Claimed = std::result::Result<Obtained, proto::pb::Claim>;
 
 async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candidate) -> Result<Claimed> {
     let started = Instant::now();
-    let provider = context.provider(host.provider)?;
     let was_down = host.state != HostState::Running;
-    let mut host = if was_down { provider.start(&host).await? } else { host };
-    let reached = if was_down { context.connect_after_boot(&host).await } else { context.connect(&host).await };
+    // The claim says what was read when the host was chosen: what has been written since is somebody else's.
+    let mut host = Host { usage: host.usage.clone(), ..up(context, order, &host).await? };
+    let reached =
+        if was_down { context.connect_after_boot(&host).await } else { context.connect(&host).await };
     let connected = match reached {
         Ok(connected) => connected,
         Err(error) if was_down => {
             // Nobody has it, so nobody else would stop it; the failure to reach it is what is told.
-            let _ = provider.stop(&host).await;
+            let _ = context.provider(host.provider)?.stop(&host).await;
             return Err(error);
         }
         Err(error) => return Err(error),
@@ -115,8 +116,22 @@ async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candi
         return Ok(Err(held));
     }
     host.usage = usage(order, &claimant, Standing::Claimed, std::mem::take(&mut host.usage.bundle));
-    provider.mark(&host).await?;
+    context.provider(host.provider)?.mark(&host).await?;
     Ok(Ok(Obtained { host, connected: Some(connected), rung: Some(rung), took: started.elapsed(), claimant }))
+}
+
+/// Boots a host that is down. One that never was up is launched once more, by the same transaction.
+async fn up(context: &Context, order: &Order, host: &Host) -> Result<Host> {
+    match (host.state, host.usage.standing) {
+        (HostState::Running, _) => Ok(host.clone()),
+        (_, Standing::Launched) => {
+            let document = context.fleet.enrol_document(&host.tid, SystemTime::now())?.to_vec();
+            let again = new(context, order, host.name.clone())?;
+            let again = Launch { tid: host.tid.clone(), enrol_document: document, ..again };
+            order.provider.launch(&again).await
+        }
+        _ => context.provider(host.provider)?.start(host).await,
+    }
 }
 
 async fn launch(context: &Context, order: &Order, name: String) -> Result<Obtained> {

@@ -1,8 +1,9 @@
 //! `ctl provision`: from a role to running, configured hosts.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use tonic::transport::Channel;
 
 use super::{
     apply::{self, Job, Started},
@@ -14,21 +15,16 @@ use crate::{
     bundle::{Bundle, check},
     cli::Provision,
     client,
-    context::{Connected, Context},
+    context::Context,
     error::{Error, Result},
     fanout, pki,
     pool::{
         claim::{self, Claimant},
         holder,
-        ladder::{self, Reuse, Wanted},
+        ladder::{self, Reuse, Rung, Wanted},
     },
     provider::{Host, Kind},
-    render::{
-        self, Output,
-        live::Live,
-        pool::how,
-        recap::Ending,
-    },
+    render::{self, Output, live::Live, pool::how, recap::Ending},
 };
 
 /// How long letting go of hosts may take after Ctrl-C.
@@ -106,12 +102,11 @@ async fn configure(
     let hosts: Vec<Host> = claims.iter().map(|(host, _)| host.clone()).collect();
     let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
     let (live, started) = (apply::screen(output, &hosts), Started::default());
-    let mut obtained: std::collections::HashMap<String, Obtained> =
+    let mut obtained: HashMap<String, Obtained> =
         obtained.into_iter().map(|one| (one.host.id.clone(), one)).collect();
     let work = fanout::each(hosts, |host| {
         let one = obtained.remove(&host.id);
-        let (context, job, live, started) =
-            (Arc::clone(context), job.clone(), live.clone(), started.clone());
+        let (context, job, live, started) = (Arc::clone(context), job.clone(), live.clone(), started.clone());
         let output = output.clone();
         async move {
             let one = one.ok_or_else(|| Error::invalid("the provider gave two hosts one id"))?;
@@ -153,34 +148,33 @@ async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) ->
         }
     };
     host.usage.claim.clone_from(&claimant.id);
-    let boot = if rung.is_none() { took + connected.boot } else { connected.boot };
+    // A host that was there already was reached, and perhaps booted, while it was taken.
+    let boot = if rung.is_none() { took + connected.boot } else { took.saturating_sub(connected.enrol) };
     render::provision::ready(&screen.output, &screen.live, &host, boot, connected.enrol)?;
     let channel = connected.channel.clone();
-    let applied = apply(context, &host, connected, job, screen).await;
-    let settled = usage::settle(context, &host, &channel, &claimant, applied.is_ok().then_some(&*job.bundle)).await;
+    if rung == Some(Rung::Unfinished) {
+        outlast(context, &host, &channel, &screen.live).await?;
+    }
+    let applied = apply::apply_on(context, &host, connected, job, &screen.live, &screen.started).await;
+    let settled =
+        usage::settle(context, &host, &channel, &claimant, applied.is_ok().then_some(&*job.bundle)).await;
     let ending = applied?;
     settled.map(|()| ending)
 }
 
-/// What a controller that died has begun on the host is waited for.
-async fn apply(
-    context: &Context,
-    host: &Host,
-    connected: Connected,
-    job: &Job,
-    screen: &Screen,
-) -> Result<Ending> {
-    let runs = client::runs::list(connected.channel.clone(), &host.name, 1).await?;
+/// Waits for what a controller that died has begun on the host.
+async fn outlast(context: &Context, host: &Host, channel: &Channel, live: &Live) -> Result<()> {
+    let runs = client::runs::list(channel.clone(), &host.name, 1).await?;
     if let Some(run) = runs.into_iter().find(|run| !client::runs::is_over(run.state())) {
-        screen.live.step(&host.name, &format!("waits for run {}, which was begun before", run.run_id));
-        follow::to_the_end(context, host, connected.channel.clone(), &run.run_id, &screen.live).await?;
+        live.step(&host.name, &format!("waits for run {}, which was begun before", run.run_id));
+        follow::to_the_end(context, host, channel.clone(), &run.run_id, live).await?;
     }
-    apply::apply_on(context, host, connected, job, &screen.live, &screen.started).await
+    Ok(())
 }
 
 /// Leaves hosts to their owner as they are.
 async fn let_go(context: &Arc<Context>, claims: Vec<(Host, Claimant)>) {
-    let claimants: std::collections::HashMap<String, Claimant> =
+    let claimants: HashMap<String, Claimant> =
         claims.iter().map(|(host, claimant)| (host.id.clone(), claimant.clone())).collect();
     let claimants = Arc::new(claimants);
     let hosts = claims.into_iter().map(|(host, _)| host).collect();

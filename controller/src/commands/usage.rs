@@ -59,7 +59,8 @@ pub(super) async fn used(
         return settle(context, &host, channel, &claimant, bundle).await;
     }
     let role = context.config.role(&host.role).cloned().unwrap_or_default();
-    let mut usage = Usage { bundle: bundle.map_or_else(|| host.usage.bundle.clone(), label), ..host.usage.clone() };
+    let mut usage =
+        Usage { bundle: bundle.map_or_else(|| host.usage.bundle.clone(), label), ..host.usage.clone() };
     if let Some(until) = lease::extended(&role, usage.lease_until, now) {
         claims::extend(channel.clone(), &host.name, claim::until_unix_ms(until)).await?;
         usage.lease_until = until;
@@ -79,4 +80,3 @@ fn label(bundle: &Bundle) -> String {
         None => bundle.digest().to_string().chars().take(12).collect(),
     }
 }
-

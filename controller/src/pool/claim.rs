@@ -37,7 +37,11 @@ pub struct Claimant {
 ///
 /// # Errors
 /// The host cannot be asked, or refuses us.
-pub async fn take(channel: &Channel, host: &Host, claimant: &Claimant) -> Result<std::result::Result<(), pb::Claim>> {
+pub async fn take(
+    channel: &Channel,
+    host: &Host,
+    claimant: &Claimant,
+) -> Result<std::result::Result<(), pb::Claim>> {
     let until = Timestamp::now().as_millisecond() + i64::try_from(UNSETTLED.as_millis()).unwrap_or(i64::MAX);
     let mut request = pb::ClaimRequest {
         id: claimant.id.clone(),

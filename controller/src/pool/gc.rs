@@ -66,7 +66,10 @@ fn firsts(hosts: &[Host]) -> BTreeMap<&str, &Host> {
 
 fn verdict(host: &Host, first: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<(Action, String)> {
     if first.id != host.id {
-        return Some((Action::Destroy, format!("is there twice: its launch also made {} ({})", first.name, first.id)));
+        return Some((
+            Action::Destroy,
+            format!("is there twice: its launch also made {} ({})", first.name, first.id),
+        ));
     }
     let usage = &host.usage;
     match usage.standing {
@@ -104,7 +107,8 @@ mod tests {
 
     #[test]
     fn what_is_in_use_stays() {
-        let all = [used("db-1", NOW + 1), used("db-2", 0), idle("db-3"), held("db-4", Standing::Claimed, "alive")];
+        let all =
+            [used("db-1", NOW + 1), used("db-2", 0), idle("db-3"), held("db-4", Standing::Claimed, "alive")];
         assert_eq!(told(&all), [""; 0]);
     }
 
@@ -113,7 +117,10 @@ mod tests {
         let all = [held("db-1", Standing::Launched, "dead"), held("db-2", Standing::Claimed, "dead")];
         assert_eq!(
             told(&all),
-            ["destroy db-1: was launched and never enrolled", "release db-2: was claimed by  and never finished"]
+            [
+                "destroy db-1: was launched and never enrolled",
+                "release db-2: was claimed by  and never finished"
+            ]
         );
     }
 
@@ -122,13 +129,22 @@ mod tests {
         let stopped = Host { state: HostState::Stopped, ..used("db-2", NOW - 1) };
         assert_eq!(
             told(&[used("db-1", NOW), stopped]),
-            ["stop db-1: its lease is over; ada had it last", "destroy db-2: its lease is over; ada had it last"]
+            [
+                "stop db-1: its lease is over; ada had it last",
+                "destroy db-2: its lease is over; ada had it last"
+            ]
         );
     }
 
     #[test]
     fn of_twins_the_enrolled_or_older_stays() {
-        let twin = |name: &str, launched_at, host: Host| Host { tid: "t".into(), name: name.into(), id: name.into(), launched_at, ..host };
+        let twin = |name: &str, launched_at, host: Host| Host {
+            tid: "t".into(),
+            name: name.into(),
+            id: name.into(),
+            launched_at,
+            ..host
+        };
         let all = [
             twin("db-1", NOW - 20, held("", Standing::Launched, "alive")),
             twin("db-2", NOW - 10, used("", 0)),

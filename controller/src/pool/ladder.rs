@@ -98,9 +98,7 @@ pub fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) 
 fn rung(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<Rung> {
     match host.usage.standing {
         Standing::Used => None,
-        Standing::Launched | Standing::Claimed => {
-            is_abandoned(host, now, life).then_some(Rung::Unfinished)
-        }
+        Standing::Launched | Standing::Claimed => is_abandoned(host, now, life).then_some(Rung::Unfinished),
         Standing::Idle if host.state == HostState::Running => Some(Rung::Running),
         Standing::Idle => Some(Rung::Stopped),
     }
@@ -232,11 +230,19 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_passed_over_is_told_with_the_difference() {
-        let other = Host { fingerprint: [("image".to_owned(), "old".to_owned()), ("memory".to_owned(), "1".to_owned())].into(), ..idle("db-1") };
+        let other = Host {
+            fingerprint: [("image".to_owned(), "old".to_owned()), ("memory".to_owned(), "1".to_owned())]
+                .into(),
+            ..idle("db-1")
+        };
         let clone = Host { clone_of: Some("db-9".into()), ..idle("db-2") };
         let ladder = climbed(&[other, clone], Reuse::Stopped);
-        let told: Vec<_> = ladder.passed_over.iter().map(|over| format!("{}: {}", over.host, over.why)).collect();
-        assert_eq!(told, ["db-1: image is old, wanted i, memory is 1, wanted none", "db-2: is a clone of db-9"]);
+        let told: Vec<_> =
+            ladder.passed_over.iter().map(|over| format!("{}: {}", over.host, over.why)).collect();
+        assert_eq!(
+            told,
+            ["db-1: image is old, wanted i, memory is 1, wanted none", "db-2: is a clone of db-9"]
+        );
         assert!(ladder.candidates.is_empty());
     }
 
