@@ -113,6 +113,11 @@ impl Context {
         each_once(&all, names)
     }
 
+    /// The host of this name or id, in any state.
+    pub async fn one(&self, name: &str) -> Result<Host> {
+        find(&self.hosts().await?, name).cloned()
+    }
+
     /// Running hosts: those named, or those of the role, or all. An empty choice is an error.
     pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
         let all = self.hosts().await?;

@@ -210,6 +210,16 @@ pub trait Provider: Debug + Send + Sync {
     fn fingerprint(&self, role: &RoleConfig, image: &ImageId) -> Fingerprint;
     /// Launches one host. Returns as soon as it boots; the same tid yields the same host.
     async fn launch(&self, launch: &Launch) -> Result<Host>;
+    /// Launches a copy of `host`'s disk as `launch` says, but for the image, which is the host's. The host goes on
+    /// as it is. The copy boots as another machine, so that its agent does not speak with the host's identity; the
+    /// flight record is copied only `with_record`.
+    async fn clone_host(
+        &self,
+        host: &Host,
+        launch: &Launch,
+        with_record: bool,
+        progress: Progress<'_>,
+    ) -> Result<Host>;
     /// All hosts of a fleet, in any state but ended, ordered by role and number.
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>>;
     /// [`Provider::hosts`], in all regions there are.
