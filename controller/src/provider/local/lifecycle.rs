@@ -331,7 +331,7 @@ fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
         content: content.into_bytes(),
     };
     let limits = serde_json::json!({ "memory_bytes": launch.settings.memory }).to_string();
-    Ok(vec![
+    let mut seeds = vec![
         // A limit set from outside cannot be seen inside; the agent looks here.
         SeedFile {
             path: "var/lib/magpie/limits.json".into(),
@@ -339,17 +339,21 @@ fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
             directory_mode: 0o700,
             content: limits.into_bytes(),
         },
-        public("etc/machine-id", format!("{machine_id}\n")),
         public("etc/hostname", format!("{name}\n")),
         public("etc/hosts", format!("127.0.0.1 localhost\n{address} {name}\n")),
         public("etc/resolv.conf", format!("nameserver {}\n", network::RESOLVER)),
-        SeedFile {
+    ];
+    // Without a document the disk itself says who the host is, or its metadata service does.
+    if !launch.enrol_document.is_empty() {
+        seeds.push(public("etc/machine-id", format!("{machine_id}\n")));
+        seeds.push(SeedFile {
             path: "var/lib/magpie/enrol.json".into(),
             mode: 0o600,
             directory_mode: 0o700,
             content: launch.enrol_document.clone(),
-        },
-    ])
+        });
+    }
+    Ok(seeds)
 }
 
 #[cfg(test)]
