@@ -24,7 +24,8 @@ fn call(lab: &Ec2Lab, operation: &str, parameters: &Value) -> Value {
 }
 
 fn run(lab: &Ec2Lab, image: &str, more: &Value) -> Value {
-    let mut parameters = json!({ "ImageId": image, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small" });
+    let mut parameters =
+        json!({ "ImageId": image, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small" });
     parameters.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     call(lab, "run_instances", &parameters)
 }

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::async_trait;
 
-use crate::{config::RoleConfig, error::Result};
+use crate::{
+    config::RoleConfig,
+    error::{Error, Result},
+};
 
 /// Which provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -237,10 +240,12 @@ pub trait Provider: Debug + Send + Sync {
     async fn clone_host(
         &self,
         host: &Host,
-        launch: &Launch,
-        with_record: bool,
-        progress: Progress<'_>,
-    ) -> Result<Host>;
+        _launch: &Launch,
+        _with_record: bool,
+        _progress: Progress<'_>,
+    ) -> Result<Host> {
+        Err(Error::invalid(format!("{} cannot be copied: it is a host of {}", host.name, self.kind())))
+    }
     /// All hosts of a fleet, in any state but ended, ordered by role and number.
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>>;
     /// [`Provider::hosts`], in all regions there are.

@@ -43,7 +43,9 @@ use tonic::async_trait;
 
 pub use self::reexec::reexecuted;
 use self::{cgroup::Cgroups, failure::Doing, state::StateDir, userns::IdMap};
-use super::{Fingerprint, Host, HostState, Image, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream};
+use super::{
+    Fingerprint, Host, HostState, Image, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream,
+};
 use crate::{
     config::RoleConfig,
     error::{Error, Result},
