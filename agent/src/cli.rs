@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Parser, Subcommand};
 use proto::PORT;
 
+use crate::enrol::metadata::Metadata;
+
 /// Magpie's agent: applies Puppet, runs commands, records every process.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -25,6 +27,10 @@ pub enum Command {
         /// Where to listen
         #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], PORT)))]
         listen: SocketAddr,
+        /// The instance metadata service, such as http://169.254.169.254: it says which instance this is, and what it
+        /// was told at launch. Without it nobody is asked
+        #[arg(long, value_name = "URL", env = "MAGPIE_METADATA")]
+        metadata: Option<Metadata>,
     },
     /// Carry out one queued run; started by `serve`
     Run {
@@ -33,6 +39,22 @@ pub enum Command {
         /// Where the agent keeps things
         #[arg(long, value_name = "DIR", default_value = "/var/lib/magpie")]
         root: PathBuf,
+    },
+    /// Before a disk becomes an image: remove whatever tells this machine from others
+    Seal {
+        /// Where the agent keeps things, within the tree
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/magpie")]
+        root: PathBuf,
+        /// The tree: the running system's, whose agent and recorder are stopped, or where a disk is mounted
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root_dir: PathBuf,
+        /// Only print what would go
+        #[arg(long)]
+        dry_run: bool,
+        /// Remove nothing; fail if anything is there that identifies a machine. In the running system only what no
+        /// boot makes counts
+        #[arg(long, conflicts_with = "dry_run")]
+        check: bool,
     },
     /// Record every process, every second
     Record {

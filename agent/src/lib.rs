@@ -4,8 +4,11 @@
 //! - [`serve`]: the only one with a socket; checks who calls, stores bundles, starts runs, serves events and history,
 //! - [`run`]: one short-lived supervisor a run, in its own cgroup; owns the Puppet child and writes the spool,
 //! - [`record`]: the flight recorder; no network, no tokio.
+//!
+//! And one verb for who makes images: [`seal`].
 
 pub mod bundles;
+pub mod claim;
 pub mod cli;
 mod durable;
 pub mod enrol;
@@ -14,4 +17,5 @@ pub mod limits;
 pub mod paths;
 pub mod record;
 pub mod run;
+pub mod seal;
 pub mod serve;

@@ -8,6 +8,7 @@ use agent::{
     limits,
     paths::Paths,
     record, run,
+    seal::{Mode, seal},
     serve::{Config, Server, listener::Limits},
 };
 use clap::Parser;
@@ -16,18 +17,30 @@ use tokio::signal::unix::{SignalKind, signal};
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).without_time().init();
     let done = match Cli::parse().command {
-        Command::Serve { root, listen } => env::current_exe().map_err(Into::into).and_then(|agent| {
-            let (paths, system) = (Paths::new(root), "/".into());
-            serve(Config {
-                paths,
-                listen,
-                system,
-                agent,
-                console: Console::device(),
-                limits: Limits::default(),
+        Command::Serve { root, listen, metadata } => {
+            env::current_exe().map_err(Into::into).and_then(|agent| {
+                let (paths, system) = (Paths::new(root), "/".into());
+                serve(Config {
+                    paths,
+                    listen,
+                    system,
+                    metadata,
+                    agent,
+                    console: Console::device(),
+                    limits: Limits::default(),
+                    poweroff: vec!["systemctl".into(), "poweroff".into()],
+                })
             })
-        }),
+        }
         Command::Run { id, root } => run::supervise(&Paths::new(root), &id).map_err(Into::into),
+        Command::Seal { root, root_dir, dry_run, check } => {
+            let mode = match (dry_run, check) {
+                (true, _) => Mode::DryRun,
+                (_, true) => Mode::Check,
+                _ => Mode::Seal,
+            };
+            seal(&root_dir, &root, mode, &mut io::stdout()).map_err(Into::into)
+        }
         Command::Record { root } => record(&Paths::new(root)),
     };
     match done {

@@ -4,6 +4,7 @@
 //! <root>/enrol.json            enrol document, root-only, put there by the provider
 //! <root>/limits.json           what the provider limits the host to (see `limits`)
 //! <root>/state/                identity: appears whole by one rename (see `enrol`)
+//! <root>/state/claim.pb        who has the host (see `claim`)
 //! <root>/state.new/            identity in the making; its key survives a crash
 //! <root>/quarantine/<time>/    identities that were found on another machine than their own
 //! <root>/bundles/<digest>/     manifest, provenance.json, tree/
@@ -46,6 +47,11 @@ impl Paths {
     /// The identity; exists if and only if the host is enrolled.
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    /// Who has the host; within the identity, so that it goes where that goes.
+    pub fn claim(&self) -> PathBuf {
+        self.state().join("claim.pb")
     }
 
     /// Where an identity is made before it is renamed to [`Paths::state`].

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::provider::Kind;
+use crate::{pool::ladder::Reuse, provider::Kind};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or bundle invalid (nothing was touched) · \
@@ -49,10 +49,14 @@ pub enum Command {
     Bake,
     /// From a role to a running, configured host: launch, enrol, push, apply
     Provision(Provision),
+    /// Give hosts back to the pool, stopped, for the next provision of their role
+    Release(Release),
+    /// List hosts that were left half-made, are there twice, or whose lease is over; with --yes, clear them up
+    Gc(Gc),
     /// Launch a copy of a host as it is now, under an identity of its own
     Clone(CloneHost),
     /// List the fleet's hosts
-    Hosts,
+    Hosts(Hosts),
     /// Ask hosts how they are
     Status(Targets),
     /// Push the bundle to hosts and apply it
@@ -84,6 +88,13 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, for those who package ctl
+    #[command(hide = true)]
+    Manual {
+        /// Where to; made if need be
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// `ctl init`
@@ -106,9 +117,51 @@ pub struct Provision {
     /// Memory limit, such as 613M or 2G [default: the role's]
     #[arg(long, value_parser = parse_size)]
     pub memory: Option<u64>,
+    /// Launch new hosts, whatever is there; the same as --reuse never
+    #[arg(long, conflicts_with = "reuse")]
+    pub fresh: bool,
+    /// Which hosts that nobody has may be used again
+    #[arg(long, value_enum, default_value_t)]
+    pub reuse: Reuse,
+    /// Say which hosts would be used again and how many launched, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Which Puppet code
     #[command(flatten)]
     pub source: Source,
+}
+
+/// `ctl release`
+#[derive(Debug, Args)]
+pub struct Release {
+    /// Hosts by name or id
+    #[arg(value_name = "HOST", required = true)]
+    pub hosts: Vec<String>,
+    /// Do not stop them
+    #[arg(long)]
+    pub keep_running: bool,
+    /// Also hosts that somebody else has
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `ctl gc`
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+    /// In all regions
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `ctl hosts`
+#[derive(Debug, Args)]
+pub struct Hosts {
+    /// In all regions
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Which Puppet code.

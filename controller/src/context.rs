@@ -4,7 +4,7 @@ use std::{
     env, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tonic::transport::Channel;
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use crate::{
     cli::Cli,
     client,
-    config::Config,
+    config::{Config, RoleConfig},
     error::{Error, Kind, Result},
     pki::Fleet,
     provider::{Host, HostState, ImageSpec, Kind as ProviderKind, Provider, Standing, Stream, local::Local},
@@ -39,6 +39,8 @@ pub struct Context {
     pub local: Local,
     /// Where hosts come from: those that are in use, or the one that was asked for.
     providers: Vec<Arc<dyn Provider>>,
+    /// The provider that was asked for.
+    asked: Option<ProviderKind>,
 }
 
 /// What it took to get a connection.
@@ -66,7 +68,12 @@ impl Context {
         let ctl = own_binary()?;
         let local = open_local(&config, &directory, &ctl)?;
         let providers = providers(&config, cli.provider, &local);
-        Ok(Self { config, directory, fleet, local, providers })
+        Ok(Self { config, directory, fleet, local, providers, asked: cli.provider })
+    }
+
+    /// Where new hosts with these settings come from.
+    pub fn kind_for(&self, role: &RoleConfig) -> ProviderKind {
+        self.asked.or(role.provider).unwrap_or(self.config.fleet.provider)
     }
 
     /// The provider of this kind.
@@ -84,6 +91,20 @@ impl Context {
             hosts.extend(provider.hosts(self.fleet.id()).await?);
         }
         Ok(hosts)
+    }
+
+    /// [`Context::hosts`], in all regions there are.
+    pub async fn hosts_everywhere(&self) -> Result<Vec<Host>> {
+        let mut hosts = Vec::new();
+        for provider in &self.providers {
+            hosts.extend(provider.hosts_everywhere(self.fleet.id()).await?);
+        }
+        Ok(hosts)
+    }
+
+    /// The name that hosts know us by.
+    pub fn user_name(&self) -> Result<String> {
+        Ok(self.fleet.current_user(SystemTime::now())?.user.name)
     }
 
     /// The hosts of these names or ids, in the order typed, in any state.
@@ -140,7 +161,7 @@ impl Context {
             .map_err(|error| error.context_once(&host.name))?;
         if !host.enrolled() {
             let mut host = host.clone();
-            host.usage.standing = Standing::Used;
+            host.usage.standing = Standing::Claimed;
             self.provider(host.provider)?.mark(&host).await?;
         }
         Ok(Connected { channel, boot, enrol: started.elapsed() - boot })

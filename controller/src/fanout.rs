@@ -13,11 +13,11 @@ use crate::{
 const AT_ONCE: usize = 20;
 
 /// Calls `work` for every host and returns the results in the order of `hosts`.
-pub async fn each<T, F, W>(hosts: Vec<Host>, work: W) -> Vec<(Host, Result<T>)>
+pub async fn each<T, F, W>(hosts: Vec<Host>, mut work: W) -> Vec<(Host, Result<T>)>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
-    W: Fn(Host) -> F,
+    W: FnMut(Host) -> F,
 {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();

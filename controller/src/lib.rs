@@ -13,5 +13,6 @@ pub mod cpu_log;
 pub mod error;
 pub mod fanout;
 pub mod pki;
+pub mod pool;
 pub mod provider;
 pub mod render;

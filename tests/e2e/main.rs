@@ -3,5 +3,6 @@
 
 mod clone;
 mod errors;
+mod pool;
 mod roles;
 mod runs;

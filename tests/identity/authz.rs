@@ -31,6 +31,9 @@ fn what_changes_a_host_takes_an_operator() {
     let expected = [
         "/magpie.v1.Bundles/Offer",
         "/magpie.v1.Bundles/Upload",
+        "/magpie.v1.Host/Claim",
+        "/magpie.v1.Host/Extend",
+        "/magpie.v1.Host/Release",
         "/magpie.v1.Runs/Cancel",
         "/magpie.v1.Runs/Start",
     ];

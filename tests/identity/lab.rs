@@ -8,7 +8,7 @@ use std::{
 };
 
 use agent::{
-    enrol::console::Console,
+    enrol::{console::Console, metadata::Metadata},
     paths::Paths,
     serve::{Config, ServeError, Server, listener::Limits},
 };
@@ -161,6 +161,7 @@ pub(crate) struct Machine {
     dir: TempDir,
     pub(crate) console: Tape,
     pub(crate) limits: Limits,
+    pub(crate) metadata: Option<Metadata>,
 }
 
 impl Machine {
@@ -168,7 +169,7 @@ impl Machine {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(dir.path().join("system/etc")).expect("a directory");
-        let machine = Self { dir, console: Tape::default(), limits: Limits::default() };
+        let machine = Self { dir, console: Tape::default(), limits: Limits::default(), metadata: None };
         machine.set_machine_id("one");
         machine
     }
@@ -208,6 +209,9 @@ impl Machine {
             system: self.dir.path().join("system"),
             console: Console::new(self.console.clone()),
             limits: self.limits,
+            metadata: self.metadata.clone(),
+            // No machine is stopped here.
+            poweroff: Vec::new(),
         }
     }
 

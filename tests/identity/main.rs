@@ -1,9 +1,11 @@
 //! Agent and controller meet: enrolment and mutual TLS in full, over loopback and in one process.
 
 mod authz;
+mod claims;
 mod enrolment;
 mod hosts;
 mod lab;
+mod metadata;
 mod raw;
 mod transport;
 mod users;

@@ -86,6 +86,7 @@ async fn slow_handshakes_hold_up_nobody_and_end() {
     let lab = Lab::new();
     let mut machine = Machine::new();
     machine.limits.handshake_timeout = Duration::from_secs(1);
+    machine.limits.handshakes_per_address = 9;
     let (_machine, running) = machine.enrol(&lab).await;
     let mut silent = Vec::new();
     for _ in 0..8 {
@@ -120,4 +121,36 @@ async fn connections_are_limited_and_given_back() {
         }
     };
     assert!(timeout(Duration::from_secs(10), again).await.is_ok(), "the place is free again");
+}
+
+#[tokio::test]
+async fn one_address_may_not_take_all_handshakes() {
+    let lab = Lab::new();
+    let mut machine = Machine::new();
+    machine.limits.handshakes_per_address = 2;
+    let (_machine, running) = machine.enrol(&lab).await;
+    let silent = [running.dial().await, running.dial().await];
+    let closed = timeout(Duration::from_secs(2), running.dial().await.read(&mut [0])).await;
+    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "the third is closed at once: {closed:?}");
+    drop(silent);
+    let again = async {
+        while running.connect(&lab.fleet).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(10), again).await.is_ok(), "the places are free again");
+}
+
+#[tokio::test]
+async fn one_user_may_not_take_all_connections() {
+    let lab = Lab::new();
+    let mut machine = Machine::new();
+    machine.limits.connections_per_user = 1;
+    let (_machine, running) = machine.enrol(&lab).await;
+    let first = raw::client(running.address, Some(good(&lab)), Some(tls::ALPN_MAIN)).await;
+    let mut first = first.expect("accepted");
+    first.read_u8().await.expect("it is served");
+    let second = raw::client(running.address, Some(good(&lab)), Some(tls::ALPN_MAIN)).await;
+    assert!(raw::refusal(second).await.is_some(), "one too many of the same user");
+    assert!(running.connect(&lab.speaking_as(Role::Reader)).await.is_ok(), "another is served");
 }

@@ -46,6 +46,11 @@ impl Console {
         }
     }
 
+    /// For a condition that lasts: what is said once is not said again until something else was.
+    pub fn changes(&self) -> Changes<'_> {
+        Changes { console: self, last: None }
+    }
+
     /// Says one line now, when it is first polled, and again every 30 s for 10 min; never returns.
     pub async fn repeat(&self, line: &str) -> Infallible {
         for _ in 0..=REPEATS {
@@ -54,5 +59,21 @@ impl Console {
             tokio::time::sleep(REPEAT).await;
         }
         std::future::pending().await
+    }
+}
+
+/// See [`Console::changes`].
+pub struct Changes<'a> {
+    console: &'a Console,
+    last: Option<String>,
+}
+
+impl Changes<'_> {
+    /// Says a line, unless it is what was said last.
+    pub fn say(&mut self, line: &str) {
+        if self.last.as_deref() != Some(line) {
+            self.console.say(line);
+            self.last = Some(line.to_owned());
+        }
     }
 }

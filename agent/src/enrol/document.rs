@@ -1,4 +1,4 @@
-//! Waiting for an enrol document that is good.
+//! Waiting for an enrol document that is good: a file, or the agent's part of an instance's user-data.
 
 use std::{
     fs::{self, DirBuilder},
@@ -9,12 +9,12 @@ use std::{
 };
 
 use inotify::{EventStream, Inotify, WatchMask};
-use proto::identity::document::Document;
-use tokio::time::timeout;
+use proto::identity::{document::Document, userdata};
+use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 use zeroize::Zeroizing;
 
-use super::{EnrolError, console::Console};
+use super::{EnrolError, console::Console, metadata::Metadata};
 use crate::paths::Paths;
 
 /// More is no document; in bytes.
@@ -43,16 +43,55 @@ pub fn read(paths: &Paths, now: SystemTime) -> Result<Option<Document>, EnrolErr
     }
     let mut json = Zeroizing::new(Vec::new());
     file.take(MAX_LENGTH).read_to_end(&mut json).map_err(EnrolError::file(path))?;
-    let document = Document::from_json(&json)?;
-    document.check(now)?;
-    Ok(Some(document))
+    good(&json, now).map(Some)
 }
 
-/// Waits until there is a document that is good. What is wrong with one that is not is said on the console.
+fn good(json: &[u8], now: SystemTime) -> Result<Document, EnrolError> {
+    let document = Document::from_json(json)?;
+    document.check(now)?;
+    Ok(document)
+}
+
+/// Waits until there is a document that is good, first of all as a file. What is wrong with one that is not is said on
+/// the console.
 ///
 /// # Errors
 /// The agent's directory cannot be made or watched.
-pub async fn wait(paths: &Paths, console: &Console) -> Result<Document, EnrolError> {
+pub async fn wait(
+    paths: &Paths,
+    metadata: Option<&Metadata>,
+    console: &Console,
+) -> Result<Document, EnrolError> {
+    let told = async {
+        match metadata {
+            Some(metadata) => in_user_data(metadata, console).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        document = in_file(paths, console) => document,
+        document = told => Ok(document),
+    }
+}
+
+/// Waits until the user-data holds a document that is good. EC2 lets it be changed only while the instance is stopped,
+/// but a clock may be set, and the service may have been asked too early.
+async fn in_user_data(metadata: &Metadata, console: &Console) -> Document {
+    let mut changes = console.changes();
+    loop {
+        let user_data = metadata.user_data(&mut changes).await.unwrap_or_default();
+        let document = userdata::enrol_document(&user_data).map_err(EnrolError::from);
+        match document.and_then(|json| json.map(|json| good(json, SystemTime::now())).transpose()) {
+            Ok(Some(document)) => return document,
+            Ok(None) => changes.say("MAGPIE-ENROL v1 waiting: there is no enrol document in the user-data"),
+            Err(error) => changes.say(&format!("MAGPIE-ENROL v1 error: {error}")),
+        }
+        sleep(RECHECK).await;
+    }
+}
+
+async fn in_file(paths: &Paths, console: &Console) -> Result<Document, EnrolError> {
     let root = paths.root();
     DirBuilder::new().recursive(true).mode(0o711).create(root).map_err(EnrolError::file(root))?;
     // Watched before it is first read, so that no document can appear unseen in between.

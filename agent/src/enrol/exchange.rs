@@ -42,19 +42,29 @@ pub struct Enrolment {
 }
 
 impl Enrolment {
-    /// Makes or finds the host's key; `system` is the root of the file system that describes the machine.
+    /// Makes or finds the host's key. The identity will be bound to `machine`; `system` is the root of the file system
+    /// that describes it.
     ///
     /// # Errors
     /// The key cannot be read or written.
-    pub fn prepare(paths: &Paths, system: PathBuf, document: Document) -> Result<Self, EnrolError> {
+    pub fn prepare(
+        paths: &Paths,
+        system: PathBuf,
+        machine: Binding,
+        document: Document,
+    ) -> Result<Self, EnrolError> {
         let candidate = Candidate::prepare(paths)?;
-        let machine = Binding::read(&system);
         Ok(Self { paths: paths.clone(), system, machine, document, candidate })
     }
 
     /// The document that was found.
     pub fn document(&self) -> &Document {
         &self.document
+    }
+
+    /// The machine that the identity will be bound to.
+    pub fn machine(&self) -> &Binding {
+        &self.machine
     }
 
     /// The key that was made.

@@ -73,6 +73,9 @@ impl Identity {
         };
         let unusable = |reason: String| EnrolError::Identity { path: dir.clone(), reason };
         let about: About = serde_json::from_slice(&about).map_err(|error| unusable(error.to_string()))?;
+        if let (Some(instance), None) = (&about.binding.instance_id, &machine.instance_id) {
+            return Err(EnrolError::Unproved { instance: instance.clone() });
+        }
         if !about.binding.fits(machine) {
             quarantine(paths, now)?;
             return Ok(Found::Clone);

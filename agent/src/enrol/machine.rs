@@ -11,25 +11,36 @@ pub struct Binding {
     pub machine_id: Option<String>,
     /// The SMBIOS system UUID, given by the hypervisor; only root can read it, containers may have none.
     pub product_uuid: Option<String>,
+    /// The id of the instance, given by the cloud; known where a metadata service is configured.
+    #[serde(default)]
+    pub instance_id: Option<String>,
 }
 
 impl Binding {
-    /// Reads the machine's marks; `root` is `/` but in tests.
+    /// Reads the machine's own marks; `root` is `/` but in tests.
     pub fn read(root: &Path) -> Self {
         Self {
             machine_id: line(root, "etc/machine-id").filter(|id| id != "uninitialized"),
             product_uuid: line(root, "sys/class/dmi/id/product_uuid"),
+            instance_id: None,
         }
     }
 
+    /// The same machine as an instance of a cloud.
+    pub fn of_instance(self, id: String) -> Self {
+        Self { instance_id: Some(id), ..self }
+    }
+
     /// Whether an identity bound to `self` may be used on `machine`. Each mark must be the same; the UUID
-    /// counts where both are known, because a change of privileges or kernel may hide it.
+    /// counts where both are known, because a change of privileges or kernel may hide it. The instance counts if the
+    /// identity is bound to one: then it must be known, and be the same.
     pub fn fits(&self, machine: &Self) -> bool {
         let same_uuid = match (&self.product_uuid, &machine.product_uuid) {
             (Some(bound), Some(found)) => bound == found,
             _ => true,
         };
-        self.machine_id == machine.machine_id && same_uuid
+        let same_instance = self.instance_id.is_none() || self.instance_id == machine.instance_id;
+        self.machine_id == machine.machine_id && same_uuid && same_instance
     }
 }
 
@@ -48,7 +59,11 @@ mod tests {
     use super::*;
 
     fn binding(machine_id: Option<&str>, product_uuid: Option<&str>) -> Binding {
-        Binding { machine_id: machine_id.map(str::to_owned), product_uuid: product_uuid.map(str::to_owned) }
+        Binding {
+            machine_id: machine_id.map(str::to_owned),
+            product_uuid: product_uuid.map(str::to_owned),
+            instance_id: None,
+        }
     }
 
     #[test]
@@ -59,5 +74,22 @@ mod tests {
         assert!(!bound.fits(&binding(Some("m"), Some("v"))));
         assert!(!bound.fits(&binding(Some("n"), Some("u"))));
         assert!(!bound.fits(&binding(None, Some("u"))));
+    }
+
+    #[test]
+    fn another_instance_does_not_fit() {
+        let machine = binding(Some("m"), Some("u"));
+        let bound = machine.clone().of_instance("i-1".to_owned());
+        assert!(bound.fits(&bound));
+        assert!(machine.fits(&bound), "it was bound before the metadata service was configured");
+        assert!(!bound.fits(&machine.clone().of_instance("i-2".to_owned())));
+        assert!(!bound.fits(&machine), "the instance is not known");
+        assert!(!bound.fits(&binding(Some("n"), Some("u")).of_instance("i-1".to_owned())));
+    }
+
+    #[test]
+    fn a_binding_without_instance_is_still_read() {
+        let old = r#"{"machine_id":"m","product_uuid":null}"#;
+        assert_eq!(serde_json::from_str::<Binding>(old).expect("readable"), binding(Some("m"), None));
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! - [`console`]: what is said where a provider can read it,
 //! - [`document`]: waiting for a document that is good,
+//! - [`metadata`]: what an instance of EC2 is told, and which one it is,
 //! - [`candidate`]: the key before it has a certificate,
 //! - [`exchange`]: the messages,
 //! - [`identity`]: what is stored, and the machine that it is bound to.
@@ -17,11 +18,13 @@ pub mod document;
 pub mod exchange;
 pub mod identity;
 pub mod machine;
+pub mod metadata;
 
 use std::{io, path::PathBuf};
 
 use proto::identity::{
     certificate::CertificateError, document::DocumentError, enrol::SealError, frame::FrameError,
+    userdata::UserDataError,
 };
 
 /// Why enrolment, or reading its result, failed.
@@ -43,9 +46,21 @@ pub enum EnrolError {
         /// Why.
         reason: String,
     },
+    /// The identity is bound to an instance, and nothing says which one this is.
+    #[error(
+        "this host's identity belongs to instance {instance}, and without a metadata service (--metadata, \
+         MAGPIE_METADATA) nothing says whether that is this one"
+    )]
+    Unproved {
+        /// The instance that the identity is bound to.
+        instance: String,
+    },
     /// The enrol document is of no use, or not any more.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// The instance's user-data is malformed.
+    #[error(transparent)]
+    UserData(#[from] UserDataError),
     /// The enrol document can be read by others than root.
     #[error("{} is open to others (mode {mode:04o}); it must be 0600", path.display())]
     Exposed {

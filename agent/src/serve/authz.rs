@@ -14,6 +14,9 @@ use tower::{Layer, Service};
 /// Every path that the agent answers, and the least role for it. A test holds this against the contract.
 const TABLE: &[(&str, Role)] = &[
     ("/magpie.v1.Host/Status", Role::Reader),
+    ("/magpie.v1.Host/Claim", Role::Operator),
+    ("/magpie.v1.Host/Release", Role::Operator),
+    ("/magpie.v1.Host/Extend", Role::Operator),
     ("/magpie.v1.Bundles/Offer", Role::Operator),
     ("/magpie.v1.Bundles/Upload", Role::Operator),
     ("/magpie.v1.Runs/Start", Role::Operator),

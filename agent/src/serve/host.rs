@@ -1,4 +1,4 @@
-//! What a host says about itself.
+//! What a host says about itself. Taking it and giving it back is [`claims`]' part.
 
 use std::{
     fs,
@@ -12,15 +12,19 @@ use nix::{
 };
 use proto::{
     identity::User,
-    pb::{LastApply, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What},
+    pb::{
+        Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, Run, RunState,
+        StatusReply, StatusRequest, host_server::Host, start_request::What,
+    },
 };
 use tonic::{Request, Response, Status};
 
 use super::{
-    history,
+    claims, history,
     runs::{self, Overview},
 };
 use crate::{
+    claim,
     enrol::{identity::Identity, machine},
     limits::Memory,
     paths::Paths,
@@ -37,17 +41,25 @@ struct Inner {
     paths: Paths,
     system: PathBuf,
     runs: runs::Service,
+    claims: Arc<claim::Store>,
 }
 
 impl Service {
     /// Speaks for `identity`; `system` is the root of the file system that describes the machine.
-    pub fn new(identity: &Identity, paths: &Paths, system: &Path, runs: runs::Service) -> Self {
+    pub fn new(
+        identity: &Identity,
+        paths: &Paths,
+        system: &Path,
+        runs: runs::Service,
+        claims: Arc<claim::Store>,
+    ) -> Self {
         let inner = Inner {
             host_id: identity.host_id.clone(),
             fleet_id: identity.fleet_id.clone(),
             paths: paths.clone(),
             system: system.to_owned(),
             runs,
+            claims,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -69,6 +81,10 @@ impl Inner {
             degraded.push(format!("runs are not known: {error}"));
             Overview::default()
         });
+        let claim = self.claims.present().unwrap_or_else(|error| {
+            degraded.push(format!("who has this host is not known: {error}"));
+            None
+        });
         let recorder = history::recorder_status(&self.paths).ok();
         if !recorder.as_ref().is_some_and(|recorder| recorder.running) {
             degraded.push("the recorder does not run".to_owned());
@@ -89,6 +105,7 @@ impl Inner {
             degraded,
             memory_total_bytes: memory.total,
             memory_available_bytes: memory.available,
+            claim,
         }
     }
 }
@@ -99,6 +116,20 @@ impl Host for Service {
         let user = runs::caller(&request)?;
         let inner = Arc::clone(&self.inner);
         Ok(Response::new(runs::blocking(move || inner.reply(&user)).await?))
+    }
+
+    async fn claim(&self, request: Request<ClaimRequest>) -> Result<Response<Claim>, Status> {
+        let (user, store) = (runs::caller(&request)?, Arc::clone(&self.inner.claims));
+        claims::claim(store, user, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseReply>, Status> {
+        let (user, store) = (runs::caller(&request)?, Arc::clone(&self.inner.claims));
+        claims::release(store, user, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn extend(&self, request: Request<ExtendRequest>) -> Result<Response<Claim>, Status> {
+        claims::extend(Arc::clone(&self.inner.claims), request.into_inner()).await.map(Response::new)
     }
 }
 

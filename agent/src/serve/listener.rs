@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -22,6 +23,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
+use super::shares::{Share, Shares};
+
 /// How much the network may ask of the agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -29,13 +32,23 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Handshakes under way at once; more wait in the kernel's queue.
     pub handshakes: usize,
+    /// Of these from one address; more are closed, so that one peer cannot keep out the others.
+    pub handshakes_per_address: usize,
     /// Connections at once; more are closed.
     pub connections: usize,
+    /// Of these by one user; more are closed.
+    pub connections_per_user: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { handshake_timeout: Duration::from_secs(5), handshakes: 64, connections: 256 }
+        Self {
+            handshake_timeout: Duration::from_secs(5),
+            handshakes: 64,
+            handshakes_per_address: 8,
+            connections: 256,
+            connections_per_user: 32,
+        }
     }
 }
 
@@ -46,6 +59,7 @@ pub struct Connection {
     certificate: UserCertificate,
     expiry: Pin<Box<Sleep>>,
     _slot: OwnedSemaphorePermit,
+    _share: Share<String>,
 }
 
 impl Connection {
@@ -72,7 +86,9 @@ pub async fn accept(
     let gate = Gate {
         acceptor: TlsAcceptor::from(config),
         patience: limits.handshake_timeout,
+        addresses: Shares::new(limits.handshakes_per_address),
         connections: Arc::new(Semaphore::new(limits.connections)),
+        users: Shares::new(limits.connections_per_user),
         ready,
     };
     let mut under_way = JoinSet::new();
@@ -84,7 +100,7 @@ pub async fn accept(
                 failures = 0;
                 let gate = gate.clone();
                 under_way.spawn(async move {
-                    if let Err(error) = gate.admit(socket).await {
+                    if let Err(error) = gate.admit(socket, peer.ip()).await {
                         tracing::warn!(%peer, "refused: {error}");
                     }
                     drop(turn);
@@ -111,15 +127,22 @@ fn back_off(failures: u32) -> Duration {
 struct Gate {
     acceptor: TlsAcceptor,
     patience: Duration,
+    /// Of whom a handshake is under way.
+    addresses: Shares<IpAddr>,
     connections: Arc<Semaphore>,
+    /// Who is connected.
+    users: Shares<String>,
     ready: mpsc::Sender<Connection>,
 }
 
 impl Gate {
-    async fn admit(&self, socket: TcpStream) -> io::Result<()> {
+    async fn admit(&self, socket: TcpStream, peer: IpAddr) -> io::Result<()> {
+        let under_way = self.addresses.take(peer.to_canonical());
+        let under_way = under_way.ok_or_else(|| io::Error::other("too many handshakes from this address"))?;
         notice_silence(&socket)?;
         let handshake = timeout(self.patience, self.acceptor.accept(socket));
         let stream = handshake.await.map_err(|_| io::Error::other("the handshake took too long"))??;
+        drop(under_way);
         let connection = stream.get_ref().1;
         if connection.alpn_protocol().is_none() {
             return Err(io::Error::other("the client does not say which protocol it speaks"));
@@ -129,9 +152,11 @@ impl Gate {
         let certificate = UserCertificate::read(leaf).map_err(io::Error::other)?;
         let slot = Arc::clone(&self.connections).try_acquire_owned();
         let slot = slot.map_err(|_| io::Error::other("there are too many connections"))?;
+        let share = self.users.take(certificate.user.name.clone());
+        let share = share.ok_or_else(|| io::Error::other("this user has too many connections"))?;
         let left = certificate.not_after.duration_since(SystemTime::now()).unwrap_or_default();
         let expiry = Box::pin(sleep(left));
-        let admitted = Connection { stream, certificate, expiry, _slot: slot };
+        let admitted = Connection { stream, certificate, expiry, _slot: slot, _share: share };
         self.ready.send(admitted).await.map_err(|_| io::Error::other("the agent is stopping"))
     }
 }

@@ -3,19 +3,24 @@
 //! - [`listener`]: from a socket to connections whose user is proved,
 //! - [`tls`]: whom to trust before and after enrolment,
 //! - [`authz`]: who may call what,
-//! - [`host`], [`bundles`], [`runs`], [`history`]: one gRPC service each.
+//! - [`host`] with `claims`, [`bundles`], [`runs`], [`history`]: one gRPC service each,
+//! - [`poweroff`]: a host that nobody needs any more stops itself.
 
 pub mod authz;
 pub mod bundles;
+mod claims;
 pub mod history;
 pub mod host;
 pub mod listener;
+pub mod poweroff;
 pub mod runs;
+mod shares;
 pub mod tls;
 
 use std::{
     collections::BTreeSet,
     convert::Infallible,
+    ffi::OsString,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -39,9 +44,13 @@ use tokio::{
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{service::Routes, transport};
 
-use self::listener::{Connection, Limits};
+use self::{
+    listener::{Connection, Limits},
+    poweroff::{Pace, Watch},
+};
 use crate::{
     bundles::Store,
+    claim,
     enrol::{
         EnrolError,
         console::Console,
@@ -49,6 +58,7 @@ use crate::{
         exchange::Enrolment,
         identity::{Found, Identity},
         machine::Binding,
+        metadata::Metadata,
     },
     paths::Paths,
     run::{self, Launcher},
@@ -74,12 +84,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Root of the file system that describes the machine: `/`.
     pub system: PathBuf,
+    /// Who knows which instance this is and what it was told; nobody is asked if there is none.
+    pub metadata: Option<Metadata>,
     /// The agent's own binary, which is started once more for each run.
     pub agent: PathBuf,
     /// Where it speaks to the provider.
     pub console: Console,
     /// How much the network may ask of it.
     pub limits: Limits,
+    /// What stops the host: a program and its arguments.
+    pub poweroff: Vec<OsString>,
 }
 
 /// Why the agent cannot serve.
@@ -120,19 +134,21 @@ enum Phase {
 }
 
 impl Server {
-    /// Binds the socket; a host without identity waits for an enrol document before it does.
+    /// Binds the socket; a host without identity waits for an enrol document before it does, and any host for the
+    /// metadata service, if there is one.
     ///
     /// # Errors
     /// The identity cannot be used, or the address cannot be listened on.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
-        let phase = match Identity::load(&config.paths, &Binding::read(&config.system), SystemTime::now())? {
+        let machine = Self::machine(&config).await;
+        let phase = match Identity::load(&config.paths, &machine, SystemTime::now())? {
             Found::Identity(identity) => Phase::Enrolled(Box::new(identity)),
-            Found::Nothing => Self::prepare(&config).await?,
+            Found::Nothing => Self::prepare(&config, machine).await?,
             Found::Clone => {
                 config
                     .console
                     .say("MAGPIE-ENROL v1 error: this disk was cloned; the identity is in quarantine");
-                Self::prepare(&config).await?
+                Self::prepare(&config, machine).await?
             }
         };
         let address = config.listen;
@@ -141,9 +157,18 @@ impl Server {
         Ok(Self { config, listener, phase })
     }
 
-    async fn prepare(config: &Config) -> Result<Phase, EnrolError> {
-        let document = document::wait(&config.paths, &config.console).await?;
-        let enrolment = Enrolment::prepare(&config.paths, config.system.clone(), document)?;
+    /// Which machine this is. Where a metadata service is configured, that must say so first.
+    async fn machine(config: &Config) -> Binding {
+        let machine = Binding::read(&config.system);
+        match &config.metadata {
+            Some(metadata) => machine.of_instance(metadata.instance_id(&mut config.console.changes()).await),
+            None => machine,
+        }
+    }
+
+    async fn prepare(config: &Config, machine: Binding) -> Result<Phase, EnrolError> {
+        let document = document::wait(&config.paths, config.metadata.as_ref(), &config.console).await?;
+        let enrolment = Enrolment::prepare(&config.paths, config.system.clone(), machine, document)?;
         Ok(Phase::Enrolling(Box::new(enrolment)))
     }
 
@@ -200,7 +225,7 @@ async fn enrol(
         never = config.console.repeat(&announcement) => match never {},
         error = expiry(document) => return Err(error.into()),
     }
-    match Identity::load(&config.paths, &Binding::read(&config.system), SystemTime::now())? {
+    match Identity::load(&config.paths, enrolment.machine(), SystemTime::now())? {
         Found::Identity(identity) => {
             let Identity { host_id, fleet_id, .. } = &identity;
             config.console.say(&format!("MAGPIE-ENROL v1 done host={host_id} fleet={fleet_id}"));
@@ -241,23 +266,31 @@ async fn serve(
         shutdown.await;
         stopping.notify_one();
     };
+    let paths = &config.paths;
+    let runs = runs::Service::new(paths.clone(), Launcher::detect(config.agent.clone()))?;
+    let claims = Arc::new(claim::Store::new(paths));
+    let watch = Watch {
+        claims: Arc::clone(&claims),
+        runs: runs.clone(),
+        command: config.poweroff.clone(),
+        pace: Pace::default(),
+    };
+    let host = host::Service::new(identity, paths, &config.system, runs.clone(), claims);
     let serving = http2()
         .layer(authz::Authorise)
-        .add_routes(routes(config, identity)?)
+        .add_routes(routes(paths, host, runs)?)
         .serve_with_incoming_shutdown(ReceiverStream::new(connections).map(Ok::<_, Infallible>), signal);
     tokio::select! {
         served = serving => Ok(served?),
         never = listener::accept(listener, tls, config.limits, ready) => match never {},
+        never = watch.watch(&config.console) => match never {},
         // Streams that follow something never end by themselves; their readers attach again.
         () = async { stopping.notified().await; sleep(GRACE).await } => Ok(()),
     }
 }
 
 /// Every service of the agent. A service checks nothing that [`authz`] has checked.
-fn routes(config: &Config, identity: &Identity) -> Result<Routes, ServeError> {
-    let paths = &config.paths;
-    let runs = runs::Service::new(paths.clone(), Launcher::detect(config.agent.clone()))?;
-    let host = host::Service::new(identity, paths, &config.system, runs.clone());
+fn routes(paths: &Paths, host: host::Service, runs: runs::Service) -> Result<Routes, ServeError> {
     let (store, applies) = (Arc::new(Store::open(paths.clone(), KEPT_BUNDLES)?), runs.clone());
     let bundles = bundles::Service::new(store, move || bundle_in_use(&applies));
     Ok(Routes::new(HostServer::new(host).max_decoding_message_size(MAX_REQUEST))

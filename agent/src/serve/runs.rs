@@ -83,6 +83,14 @@ impl Service {
         })
     }
 
+    /// Whether any run is queued or under way, whoever may see it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the runs cannot be read.
+    pub fn has_active(&self) -> Result<bool, run::Error> {
+        Ok(self.inner.outlines()?.iter().any(|(_, run)| !is_over(run)))
+    }
+
     /// What works less well than it should, as a sentence.
     pub fn degraded(&self) -> Option<&'static str> {
         self.inner.launcher.degraded()

@@ -2,6 +2,7 @@
 //!
 //! The client gets a byte stream from a provider and knows nothing of how it was made.
 
+pub mod claims;
 mod connect;
 mod enrol;
 mod handshake;

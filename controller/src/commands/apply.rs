@@ -9,7 +9,7 @@ use proto::pb::{self, RunState, start_request::What};
 use tokio::signal;
 use tonic::transport::Channel;
 
-use super::follow;
+use super::{follow, usage};
 use crate::{
     bundle::{Bundle, check, push, source},
     cli::{Apply, Source},
@@ -52,7 +52,10 @@ pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) 
             (Arc::clone(&context), job.clone(), live.clone(), started.clone());
         async move {
             let connected = context.connect(&host).await?;
-            apply_on(&context, &host, connected, &job, &live, &started).await
+            let channel = connected.channel.clone();
+            let ending = apply_on(&context, &host, connected, &job, &live, &started).await?;
+            usage::used(&context, &host, &channel, (!job.noop).then_some(&*job.bundle)).await?;
+            Ok(ending)
         }
     });
     let results = or_detach(work, &live, &started).await?;

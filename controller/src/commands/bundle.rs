@@ -20,7 +20,7 @@ pub(super) async fn bundle(context: Arc<Context>, args: &BundleCommand, output: 
                 check::check(&bundle, role)?;
             }
             match context.local.images()?.last() {
-                Some(image) => syntax::check(&context, &bundle, image).await?,
+                Some(image) => syntax::check(&context, &bundle, Some(image)).await?,
                 None => {
                     output.note("the manifests were not parsed: that takes an image, `ctl bake` makes one")
                 }

@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use super::{obtain, usage};
 use crate::{
     cli::CloneHost,
     config::RoleConfig,
     context::Context,
     error::{Error, Result},
     pki,
+    pool::{claim::Claimant, holder},
     provider::{Host, Launch, Standing, Usage},
     render::{Output, table},
 };
@@ -15,11 +17,17 @@ use crate::{
 /// Copies the disk, boots the copy, and enrols it. Puppet is not applied: the copy is what the original is.
 pub(super) async fn clone(context: Arc<Context>, args: &CloneHost, output: &Output) -> Result<()> {
     let original = context.one(&args.host).await?;
-    let launch = launch_of(&context, &original)?;
+    let claimant = Claimant { id: pki::new_tid()?, holder: holder::this_process()? };
+    let names = obtain::names(&original.role, &context.hosts().await?, 1);
+    let launch = launch_of(&context, &original, &claimant, names.concat())?;
     let (provider, notes) = (context.provider(original.provider)?, output.notes());
     let mut host =
         provider.clone_host(&original, &launch, args.with_record, &|line| notes.note(line)).await?;
-    context.connect(&host).await.map_err(|error| {
+    let taken = async {
+        let channel = context.connect(&host).await?.channel;
+        usage::settle(&context, &host, &channel, &claimant, None).await
+    };
+    taken.await.map_err(|error| {
         error
             .context_once(&host.name)
             .hint(format!("{0} stays: `ctl status {0}` tries again, `ctl destroy {0}` ends it", host.name))
@@ -29,7 +37,7 @@ pub(super) async fn clone(context: Arc<Context>, args: &CloneHost, output: &Outp
 }
 
 /// As the original was launched, for whoever asked.
-fn launch_of(context: &Context, original: &Host) -> Result<Launch> {
+fn launch_of(context: &Context, original: &Host, claimant: &Claimant, name: String) -> Result<Launch> {
     if !original.enrolled() {
         return Err(Error::invalid(format!(
             "{} is not enrolled yet, so there is nothing to copy",
@@ -42,12 +50,15 @@ fn launch_of(context: &Context, original: &Host) -> Result<Launch> {
     Ok(Launch {
         fleet: context.fleet.id().to_owned(),
         role: original.role.clone(),
+        name,
         enrol_document: context.fleet.enrol_document(&tid, now)?.to_vec(),
         tid,
         image: original.image.clone(),
         settings: RoleConfig { memory: original.memory, ..role },
         usage: Usage {
-            owner: context.fleet.current_user(now)?.user.name,
+            owner: context.user_name()?,
+            holder: claimant.holder.clone(),
+            claim: claimant.id.clone(),
             bundle: original.usage.bundle.clone(),
             ..Usage::default()
         },

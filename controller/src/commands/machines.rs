@@ -19,8 +19,9 @@ pub(super) async fn bake(context: &Context, output: &Output) -> Result<()> {
 }
 
 /// `ctl hosts`
-pub(super) async fn hosts(context: &Context, output: &Output) -> Result<()> {
-    table::hosts(output, &context.hosts().await?, jiff::Timestamp::now())
+pub(super) async fn hosts(context: &Context, all: bool, output: &Output) -> Result<()> {
+    let hosts = if all { context.hosts_everywhere().await? } else { context.hosts().await? };
+    table::hosts(output, &hosts, jiff::Timestamp::now())
 }
 
 /// `ctl start HOST…`
@@ -56,7 +57,8 @@ pub(super) async fn destroy(context: Arc<Context>, names: &[String], output: &Ou
     said(results.await, "destroyed", output)
 }
 
-fn said(results: Vec<(Host, Result<()>)>, done: &str, output: &Output) -> Result<()> {
+/// Says of each host that it is done, and sums up the failures.
+pub(super) fn said(results: Vec<(Host, Result<()>)>, done: &str, output: &Output) -> Result<()> {
     for (host, result) in &results {
         if result.is_ok() {
             output.note(&format!("{} {done}", host.name));

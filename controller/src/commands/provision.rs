@@ -1,105 +1,190 @@
 //! `ctl provision`: from a role to running, configured hosts.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tonic::transport::Channel;
 
 use super::{
     apply::{self, Job, Started},
-    syntax,
+    follow,
+    obtain::{self, Obtained, Order},
+    syntax, usage,
 };
 use crate::{
-    bundle::check,
+    bundle::{Bundle, check},
     cli::Provision,
-    config::RoleConfig,
+    client,
     context::Context,
-    error::Result,
+    error::{Error, Result},
     fanout, pki,
-    provider::{Host, ImageId, Launch, Provider, Usage},
-    render::{self, Output},
+    pool::{
+        claim::{self, Claimant},
+        holder,
+        ladder::{self, Reuse, Rung, Wanted},
+    },
+    provider::{Host, Kind},
+    render::{self, Output, live::Live, pool::how, recap::Ending},
 };
 
-/// Checks everything that can be checked first, so that a typo never costs a machine; then launches,
-/// enrols, pushes and applies on all hosts at once.
-pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &Output) -> Result<()> {
-    let mut role = context.config.role(&args.role)?.clone();
-    role.memory = args.memory.or(role.memory);
-    let bundle = Arc::new(apply::load(&context, &args.source)?);
-    check::check(&bundle, &args.role)?;
-    let (provider, notes) = (Arc::clone(context.provider(context.config.provider(&role))?), output.notes());
-    let image = provider.image(&role, &|line| notes.note(line)).await?;
-    syntax::check(&context, &bundle, &image).await?;
+/// How long letting go of hosts may take after Ctrl-C.
+const LETTING_GO: Duration = Duration::from_secs(5);
 
-    let hosts = launch(&context, &provider, args, &role, &image).await?;
+/// Checks everything that can be checked first, so that a typo never costs a machine; then gets hosts, old ones or
+/// new, and configures them all at once.
+pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &Output) -> Result<()> {
+    let bundle = Arc::new(apply::load(&context, &args.source)?);
+    context.config.role(&args.role)?;
+    check::check(&bundle, &args.role)?;
+    let order = order(&context, args, output).await?;
+    let local = order.provider.kind() == Kind::Local;
+    syntax::check(&context, &bundle, local.then_some(&order.image)).await?;
+
+    let hosts = order.provider.hosts(context.fleet.id()).await?;
+    let seed = pki::new_tid()?;
+    let reuse = if args.fresh { Reuse::Never } else { args.reuse };
+    let wanted = Wanted { role: &args.role, fingerprint: &order.fingerprint, reuse, seed: &seed };
+    let life = |holder: &str| holder::life(Path::new("/proc"), holder);
+    let ladder = ladder::climb(&hosts, &wanted, Timestamp::now().as_second(), life);
+    let names = obtain::names(&args.role, &hosts, args.count.into());
+    render::pool::passed_over(output, &ladder.passed_over);
+    if args.dry_run {
+        return render::pool::plan(output, &ladder, &names);
+    }
+    let (mut obtained, mut failures) = (Vec::new(), Vec::new());
+    for slot in obtain::obtain(&context, &order, ladder, names, &output.notes()).await {
+        match slot {
+            Ok(host) => obtained.push(host),
+            Err(error) => failures.push(error),
+        }
+    }
+    obtained.sort_by(|one, other| one.host.name.cmp(&other.host.name));
+    for Obtained { host, rung, .. } in &obtained {
+        output.note(&format!("{} {}", host.name, how(*rung)));
+    }
+    let configured = configure(&context, obtained, bundle, output).await;
+    match (failures.into_iter().next(), configured) {
+        (None, configured) => configured,
+        (Some(error), Ok(())) => Err(error),
+        (Some(error), Err(other)) => Err(error.hint(format!("and on the hosts that there are: {other}"))),
+    }
+}
+
+async fn order(context: &Context, args: &Provision, output: &Output) -> Result<Order> {
+    let mut settings = context.config.role(&args.role)?.clone();
+    settings.memory = args.memory.or(settings.memory);
+    let provider = Arc::clone(context.provider(context.kind_for(&settings))?);
+    let notes = output.notes();
+    let image = provider.image(&settings, &|line| notes.note(line)).await?;
+    Ok(Order {
+        role: args.role.clone(),
+        fingerprint: provider.fingerprint(&settings, &image),
+        settings,
+        provider,
+        image,
+        owner: context.user_name()?,
+        holder: holder::this_process()?,
+    })
+}
+
+/// Configures all hosts at once, and says of each how it went.
+async fn configure(
+    context: &Arc<Context>,
+    obtained: Vec<Obtained>,
+    bundle: Arc<Bundle>,
+    output: &Output,
+) -> Result<()> {
+    if obtained.is_empty() {
+        return Ok(());
+    }
+    let claims: Vec<(Host, Claimant)> =
+        obtained.iter().map(|one| (one.host.clone(), one.claimant.clone())).collect();
+    let hosts: Vec<Host> = claims.iter().map(|(host, _)| host.clone()).collect();
     let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
-    let machines: Vec<Host> = hosts.iter().map(|(host, _)| host.clone()).collect();
-    let (live, started) = (apply::screen(output, &machines), Started::default());
-    let work = fanout::each(machines, |host| {
-        let (context, job, live, started) =
-            (Arc::clone(&context), job.clone(), live.clone(), started.clone());
-        let took =
-            hosts.iter().find(|(known, _)| known.id == host.id).map_or(Duration::ZERO, |(_, took)| *took);
+    let (live, started) = (apply::screen(output, &hosts), Started::default());
+    let mut obtained: HashMap<String, Obtained> =
+        obtained.into_iter().map(|one| (one.host.id.clone(), one)).collect();
+    let work = fanout::each(hosts, |host| {
+        let one = obtained.remove(&host.id);
+        let (context, job, live, started) = (Arc::clone(context), job.clone(), live.clone(), started.clone());
         let output = output.clone();
         async move {
-            live.step(&host.name, "booting");
-            let connected = context.connect(&host).await?;
-            render::provision::ready(&output, &live, &host, took + connected.boot, connected.enrol)?;
-            apply::apply_on(&context, &host, connected, &job, &live, &started).await
+            let one = one.ok_or_else(|| Error::invalid("the provider gave two hosts one id"))?;
+            finish(&context, one, &job, &Screen { output, live, started }).await
         }
     });
-    // There are hosts now: an interruption must name them.
-    let named = hosts.iter().map(|(host, _)| host.name.as_str()).collect::<Vec<_>>().join(" ");
-    let results = apply::or_detach(work, &live, &started).await.map_err(|error| {
-        error.hint(format!("{named} stays: `ctl apply {named}` finishes it, `ctl destroy {named}` ends it"))
-    })?;
+    // There are hosts now: an interruption must name them, and leave them to their owner.
+    let results = match apply::or_detach(work, &live, &started).await {
+        Ok(results) => results,
+        Err(error) => {
+            let named = claims.iter().map(|(host, _)| host.name.as_str()).collect::<Vec<_>>().join(" ");
+            let _ = tokio::time::timeout(LETTING_GO, let_go(context, claims)).await;
+            return Err(error.hint(format!(
+                "{named} stays: `ctl apply {named}` finishes it, `ctl destroy {named}` ends it"
+            )));
+        }
+    };
     apply::conclude(output, &live, results)
 }
 
-/// Launches all hosts; each with how long the provider took. If one fails, the others are ended again.
-async fn launch(
-    context: &Arc<Context>,
-    provider: &Arc<dyn Provider>,
-    args: &Provision,
-    role: &RoleConfig,
-    image: &ImageId,
-) -> Result<Vec<(Host, Duration)>> {
-    let mut launches = tokio::task::JoinSet::new();
-    for _ in 0..args.count {
-        let tid = pki::new_tid()?;
-        let launch = Launch {
-            fleet: context.fleet.id().to_owned(),
-            role: args.role.clone(),
-            enrol_document: context.fleet.enrol_document(&tid, SystemTime::now())?.to_vec(),
-            tid,
-            image: image.clone(),
-            settings: role.clone(),
-            usage: Usage::default(),
-            fingerprint: provider.fingerprint(role, image),
-            clone_of: None,
-        };
-        let provider = Arc::clone(provider);
-        launches.spawn(async move {
-            let start = Instant::now();
-            provider.launch(&launch).await.map(|host| (host, start.elapsed()))
-        });
-    }
-    let (mut hosts, mut failure) = (Vec::new(), None);
-    for launched in launches.join_all().await {
-        match launched {
-            Ok(host) => hosts.push(host),
-            Err(error) => failure = Some(error),
-        }
-    }
-    if let Some(error) = failure {
-        let mut error = error;
-        for (host, _) in &hosts {
-            if let Err(left) = provider.destroy(host).await {
-                error = error.hint(format!("{} is left over: {left}; `ctl destroy {0}`", host.name));
+struct Screen {
+    output: Output,
+    live: Live,
+    started: Started,
+}
+
+/// From a host that is there to one that is configured. However the run ends, the host is its owner's then.
+async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) -> Result<Ending> {
+    let Obtained { mut host, connected, rung, took, claimant } = one;
+    let connected = match connected {
+        Some(connected) => connected,
+        None => {
+            screen.live.step(&host.name, "booting");
+            let connected = context.connect(&host).await?;
+            if let Err(held) = claim::take(&connected.channel, &host, &claimant).await? {
+                return Err(claim::taken(&host, &held));
             }
+            connected
         }
-        return Err(error);
+    };
+    host.usage.claim.clone_from(&claimant.id);
+    // A host that was there already was reached, and perhaps booted, while it was taken.
+    let boot = if rung.is_none() { took + connected.boot } else { took.saturating_sub(connected.enrol) };
+    render::provision::ready(&screen.output, &screen.live, &host, boot, connected.enrol)?;
+    let channel = connected.channel.clone();
+    if rung == Some(Rung::Unfinished) {
+        outlast(context, &host, &channel, &screen.live).await?;
     }
-    hosts.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-    Ok(hosts)
+    let applied = apply::apply_on(context, &host, connected, job, &screen.live, &screen.started).await;
+    let settled =
+        usage::settle(context, &host, &channel, &claimant, applied.is_ok().then_some(&*job.bundle)).await;
+    let ending = applied?;
+    settled.map(|()| ending)
+}
+
+/// Waits for what a controller that died has begun on the host.
+async fn outlast(context: &Context, host: &Host, channel: &Channel, live: &Live) -> Result<()> {
+    let runs = client::runs::list(channel.clone(), &host.name, 1).await?;
+    if let Some(run) = runs.into_iter().find(|run| !client::runs::is_over(run.state())) {
+        live.step(&host.name, &format!("waits for run {}, which was begun before", run.run_id));
+        follow::to_the_end(context, host, channel.clone(), &run.run_id, live).await?;
+    }
+    Ok(())
+}
+
+/// Leaves hosts to their owner as they are.
+async fn let_go(context: &Arc<Context>, claims: Vec<(Host, Claimant)>) {
+    let claimants: HashMap<String, Claimant> =
+        claims.iter().map(|(host, claimant)| (host.id.clone(), claimant.clone())).collect();
+    let claimants = Arc::new(claimants);
+    let hosts = claims.into_iter().map(|(host, _)| host).collect();
+    // Whoever cannot be reached stays claimed by a process that is gone: the next provision finishes it.
+    let _ = fanout::each(hosts, |host| {
+        let (context, claimants) = (Arc::clone(context), Arc::clone(&claimants));
+        async move {
+            let channel = context.connect(&host).await?.channel;
+            usage::settle(&context, &host, &channel, &claimants[&host.id], None).await
+        }
+    })
+    .await;
 }

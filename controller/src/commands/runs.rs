@@ -6,7 +6,7 @@ use proto::pb::{self, start_request::What};
 
 use super::{
     apply::{self, Started},
-    follow,
+    follow, usage,
 };
 use crate::{
     cli::Run,
@@ -38,6 +38,7 @@ pub(super) async fn run(context: Arc<Context>, args: Run, output: &Output) -> Re
                 private,
             };
             let run = started.start(channel.clone(), &host, request, &live).await?;
+            usage::used(&context, &host, &channel, None).await?;
             let run = follow::to_the_end(&context, &host, channel, &run.run_id, &live).await?;
             Ok(Ending { host: host.name.clone(), run, push: None, story: Default::default() })
         }

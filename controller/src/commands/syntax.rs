@@ -19,7 +19,16 @@ use crate::{
 
 /// Runs `puppet parser validate` over the bundle's manifests in the image. An answer is kept by digest and
 /// image, so that an unchanged bundle is not asked about again.
-pub(super) async fn check(context: &Arc<Context>, bundle: &Arc<Bundle>, image: &ImageId) -> Result<()> {
+///
+/// Where the hosts' image is not on this machine, the newest that is here answers; there may be none.
+pub(super) async fn check(
+    context: &Arc<Context>,
+    bundle: &Arc<Bundle>,
+    image: Option<&ImageId>,
+) -> Result<()> {
+    let newest = context.local.images()?.pop();
+    let Some(image) = image.or(newest.as_ref()) else { return Ok(()) };
+
     let known = context.directory.join(&context.config.fleet.ca).join("checked");
     let (base, _) = image.0.split_once('-').unwrap_or((&image.0, ""));
     let marker = known.join(format!("{}-{base}", bundle.digest()));

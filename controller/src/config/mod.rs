@@ -96,11 +96,6 @@ impl Config {
         Ok((config, directory))
     }
 
-    /// Where hosts of a role come from.
-    pub fn provider(&self, role: &RoleConfig) -> Kind {
-        role.provider.unwrap_or(self.fleet.provider)
-    }
-
     /// The settings of a role, or an error that names those there are.
     pub fn role(&self, name: &str) -> Result<&RoleConfig> {
         self.roles.get(name).ok_or_else(|| {

@@ -3,6 +3,7 @@
 
 pub mod dial;
 pub mod local;
+pub mod name;
 
 use std::{fmt, fmt::Debug, io, path::PathBuf, time::Instant};
 
@@ -40,8 +41,10 @@ impl fmt::Display for Kind {
 pub struct Launch {
     /// Fleet that the host will belong to.
     pub fleet: String,
-    /// Role, such as `db`; the host is named `<role>-<n>` with the lowest free n.
+    /// Role, such as `db`.
     pub role: String,
+    /// A name that was free when the caller looked ([`name::free`]); a provider that can do better looks again.
+    pub name: String,
     /// Enrolment transaction id, kept as a tag: launching twice with one tid yields one host.
     pub tid: String,
     /// Image to boot, from [`Provider::image`].
@@ -116,6 +119,9 @@ pub struct Usage {
     /// The process that took it (see `pool::holder`).
     #[serde(default)]
     pub holder: String,
+    /// Id of its present claim, or of its last one if nobody has it.
+    #[serde(default)]
+    pub claim: String,
     /// End of the lease in seconds since the Unix epoch; 0 for none.
     #[serde(default)]
     pub lease_until: i64,
@@ -216,6 +222,10 @@ pub trait Provider: Debug + Send + Sync {
     ) -> Result<Host>;
     /// All hosts of a fleet, in any state but ended, ordered by role and number.
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>>;
+    /// [`Provider::hosts`], in all regions there are.
+    async fn hosts_everywhere(&self, fleet: &str) -> Result<Vec<Host>> {
+        self.hosts(fleet).await
+    }
     /// Remembers the name and usage that `host` has now.
     async fn mark(&self, host: &Host) -> Result<()>;
     /// Boots a stopped host with its disk, and returns it with its new address; a no-op if it runs.

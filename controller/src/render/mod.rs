@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod cpu_log;
 pub mod live;
+pub mod pool;
 pub mod provision;
 pub mod recap;
 pub mod table;

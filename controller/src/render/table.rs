@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    provider::{Host, HostState, ImageId},
+    provider::{Host, HostState, ImageId, Standing},
 };
 
 /// The image that was found or baked.
@@ -28,20 +28,64 @@ pub fn image(output: &Output, image: &ImageId) -> Result<()> {
 /// As [`image`].
 pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
     if output.is_json() {
-        return hosts.iter().try_for_each(|host| output.record("host", json!(host)));
+        return hosts.iter().try_for_each(|host| {
+            let mut about = json!(host);
+            about["enrolled"] = json!(host.enrolled());
+            output.record("host", about)
+        });
     }
+    let seconds = now.as_second();
     let rows = hosts.iter().map(|host| {
-        let state = match (host.state, host.enrolled()) {
-            (HostState::Stopped, _) => "stopped",
-            (HostState::Stopping, _) => "stopping",
-            (HostState::Running, false) => "not enrolled",
-            (HostState::Running, true) => "running",
-        };
-        let memory = host.memory.map_or_else(String::new, size);
+        let usage = &host.usage;
         let age = since(host.launched_at.saturating_mul(1_000), now);
-        [host.name.clone(), state.into(), host.address.clone(), memory, age, host.id.clone()]
+        let cells = [
+            host.name.clone(),
+            standing(host).to_owned(),
+            host.role.clone(),
+            usage.owner.clone(),
+            age,
+            lease(usage.lease_until, seconds),
+            host.image.0.chars().take(21).collect(),
+            usage.bundle.clone(),
+            class(host),
+            host.address.clone(),
+            host.id.clone(),
+        ];
+        cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell })
     });
-    print(output, ["NAME", "STATE", "ADDRESS", "MEMORY", "AGE", "ID"], rows.collect())
+    let head =
+        ["NAME", "STATE", "ROLE", "OWNER", "AGE", "LEASE", "IMAGE", "BUNDLE", "CLASS", "ADDRESS", "ID"];
+    print(output, head, rows.collect())
+}
+
+/// Liveness and standing in one word or two.
+fn standing(host: &Host) -> &'static str {
+    match (host.state, host.usage.standing) {
+        (HostState::Stopping, _) => "stopping",
+        (HostState::Stopped, Standing::Idle) => "stopped, idle",
+        (HostState::Stopped, _) => "stopped",
+        (HostState::Running, Standing::Launched) => "not enrolled",
+        (HostState::Running, Standing::Claimed) => "unfinished",
+        (HostState::Running, Standing::Used) => "running",
+        (HostState::Running, Standing::Idle) => "idle",
+    }
+}
+
+fn lease(until: i64, now: i64) -> String {
+    let left = u64::try_from(until.saturating_sub(now)).unwrap_or_default();
+    match until {
+        0 => "none".to_owned(),
+        _ if left == 0 => "over".to_owned(),
+        _ => age(left.saturating_mul(1_000)),
+    }
+}
+
+/// What it costs by, how big it is, where it is, and what it is a copy of.
+fn class(host: &Host) -> String {
+    let memory = host.memory.map(size).unwrap_or_default();
+    let clone = host.clone_of.as_ref().map(|original| format!("clone of {original}")).unwrap_or_default();
+    let parts = [host.class.as_str(), &memory, &host.region, &clone];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// A host that there was not before: its name.
@@ -175,7 +219,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::Format,
-        provider::{Fingerprint, Kind, Standing, Usage},
+        provider::{Fingerprint, Kind, Usage},
         render::tests::pages,
     };
 
@@ -208,17 +252,21 @@ mod tests {
     #[test]
     fn hosts_line_up() {
         let (output, data, _) = pages(Format::Text);
+        let mut used = host("db-1", HostState::Running, true);
+        used.usage.owner = "ada".into();
+        used.usage.lease_until = now().as_second() + 7200;
+        used.usage.bundle = "0123456789ab+".into();
         let all = [
-            host("db-1", HostState::Running, true),
-            host("db-2", HostState::Running, false),
+            used,
+            Host { clone_of: Some("db-1".into()), ..host("db-2", HostState::Running, false) },
             Host { memory: None, ..host("db-10", HostState::Stopped, true) },
         ];
         hosts(&output, &all, now()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        NAME   STATE         ADDRESS   MEMORY   AGE  ID
-        db-1   running       10.0.0.2  512 MiB  2 h  h-db-1
-        db-2   not enrolled  10.0.0.2  512 MiB  2 h  h-db-2
-        db-10  stopped       10.0.0.2           2 h  h-db-10
+        NAME   STATE         ROLE  OWNER  AGE  LEASE  IMAGE  BUNDLE         CLASS                        ADDRESS   ID
+        db-1   running       db    ada    2 h  2 h    i      0123456789ab+  local 512 MiB                10.0.0.2  h-db-1
+        db-2   not enrolled  db    -      2 h  none   i      -              local 512 MiB clone of db-1  10.0.0.2  h-db-2
+        db-10  stopped       db    -      2 h  none   i      -              local                        10.0.0.2  h-db-10
         ");
     }
 

@@ -94,6 +94,7 @@ impl Cloud {
         Launch {
             fleet: "test".into(),
             role: role.into(),
+            name: String::new(),
             tid: tid.into(),
             image: self.image.clone(),
             settings: RoleConfig { memory, ..RoleConfig::default() },

@@ -907,6 +907,68 @@ pub struct StatusReply {
     pub memory_total_bytes: u64,
     #[prost(uint64, tag = "14")]
     pub memory_available_bytes: u64,
+    /// Absent where nobody has the host. One that has lapsed is still shown.
+    #[prost(message, optional, tag = "15")]
+    pub claim: ::core::option::Option<Claim>,
+}
+/// Who has a host, and until when. One that is not settled lapses at the end of its lease: then anybody may take the host.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Claim {
+    /// Chosen by the controller; made of what a run's id is made of.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// From the certificate of who took it.
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    /// Which process took it, such as "<machine>:<pid>:<start>"; means something to controllers only.
+    #[prost(string, tag = "3")]
+    pub holder: ::prost::alloc::string::String,
+    /// When it was taken first.
+    #[prost(int64, tag = "4")]
+    pub taken_unix_ms: i64,
+    /// The lease ends after this.
+    #[prost(int64, tag = "5")]
+    pub until_unix_ms: i64,
+    /// Provisioning is over and the host is in use: the claim stays until it is released or replaced.
+    #[prost(bool, tag = "6")]
+    pub settled: bool,
+    /// The host shuts itself down so many seconds after the lease, unless a run is under way; 0: never.
+    #[prost(uint64, tag = "7")]
+    pub stop_after_s: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// At most 200 bytes.
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub until_unix_ms: i64,
+    #[prost(bool, tag = "4")]
+    pub settled: bool,
+    #[prost(uint64, tag = "5")]
+    pub stop_after_s: u64,
+    /// Take the host from this claim, if it still is the present one; empty: from nobody.
+    #[prost(string, tag = "6")]
+    pub replaces: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseRequest {
+    /// Empty: whoever has it.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseReply {
+    /// Absent if nobody had it.
+    #[prost(message, optional, tag = "1")]
+    pub had: ::core::option::Option<Claim>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtendRequest {
+    #[prost(int64, tag = "1")]
+    pub until_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LastApply {
@@ -944,7 +1006,7 @@ pub mod host_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// What a host says about itself.
+    /// What a host says about itself, and who has it.
     #[derive(Debug, Clone)]
     pub struct HostClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1033,6 +1095,66 @@ pub mod host_client {
             req.extensions_mut().insert(GrpcMethod::new("magpie.v1.Host", "Status"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes the host, or changes a claim that one has already: between controllers the host decides. Durable before
+        /// the reply. FAILED_PRECONDITION, with the present Claim in the status details, where somebody else has it.
+        /// Least role: operator.
+        pub async fn claim(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClaimRequest>,
+        ) -> std::result::Result<tonic::Response<super::Claim>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/magpie.v1.Host/Claim");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("magpie.v1.Host", "Claim"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives the host back. FAILED_PRECONDITION as above where the present claim is another. Least role: operator.
+        pub async fn release(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReleaseReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/magpie.v1.Host/Release");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("magpie.v1.Host", "Release"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Moves the end of the present lease out; never shortens it. FAILED_PRECONDITION, without details, where nobody has
+        /// the host. Least role: operator.
+        pub async fn extend(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExtendRequest>,
+        ) -> std::result::Result<tonic::Response<super::Claim>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/magpie.v1.Host/Extend");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("magpie.v1.Host", "Extend"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1053,8 +1175,26 @@ pub mod host_server {
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusReply>, tonic::Status>;
+        /// Takes the host, or changes a claim that one has already: between controllers the host decides. Durable before
+        /// the reply. FAILED_PRECONDITION, with the present Claim in the status details, where somebody else has it.
+        /// Least role: operator.
+        async fn claim(
+            &self,
+            request: tonic::Request<super::ClaimRequest>,
+        ) -> std::result::Result<tonic::Response<super::Claim>, tonic::Status>;
+        /// Gives the host back. FAILED_PRECONDITION as above where the present claim is another. Least role: operator.
+        async fn release(
+            &self,
+            request: tonic::Request<super::ReleaseRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReleaseReply>, tonic::Status>;
+        /// Moves the end of the present lease out; never shortens it. FAILED_PRECONDITION, without details, where nobody has
+        /// the host. Least role: operator.
+        async fn extend(
+            &self,
+            request: tonic::Request<super::ExtendRequest>,
+        ) -> std::result::Result<tonic::Response<super::Claim>, tonic::Status>;
     }
-    /// What a host says about itself.
+    /// What a host says about itself, and who has it.
     #[derive(Debug)]
     pub struct HostServer<T> {
         inner: Arc<T>,
@@ -1159,6 +1299,135 @@ pub mod host_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/magpie.v1.Host/Claim" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClaimSvc<T: Host>(pub Arc<T>);
+                    impl<T: Host> tonic::server::UnaryService<super::ClaimRequest>
+                    for ClaimSvc<T> {
+                        type Response = super::Claim;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClaimRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Host>::claim(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClaimSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/magpie.v1.Host/Release" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseSvc<T: Host>(pub Arc<T>);
+                    impl<T: Host> tonic::server::UnaryService<super::ReleaseRequest>
+                    for ReleaseSvc<T> {
+                        type Response = super::ReleaseReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Host>::release(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/magpie.v1.Host/Extend" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExtendSvc<T: Host>(pub Arc<T>);
+                    impl<T: Host> tonic::server::UnaryService<super::ExtendRequest>
+                    for ExtendSvc<T> {
+                        type Response = super::Claim;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExtendRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Host>::extend(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExtendSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

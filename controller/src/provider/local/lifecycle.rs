@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    provider::{Host, Launch},
+    provider::{Host, Launch, name},
 };
 
 /// How long an orderly shutdown may take.
@@ -106,7 +106,7 @@ impl Inner {
         Ok(Record::new(
             launch,
             host_id(&launch.tid),
-            network::free_number(&launch.role.replace('_', "-"), names),
+            name::free(&launch.role, names),
             network::free_address(&taken)?,
             Timestamp::now().as_second(),
         ))

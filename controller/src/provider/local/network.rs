@@ -28,13 +28,6 @@ pub(super) fn free_address(taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr> {
     )
 }
 
-/// The lowest number from 1 that no host of the role has.
-pub(super) fn free_number<'a>(role: &str, names: impl Iterator<Item = &'a str>) -> u32 {
-    let taken: BTreeSet<u32> =
-        names.filter_map(|name| name.strip_prefix(role)?.strip_prefix('-')?.parse().ok()).collect();
-    (1..).find(|number| !taken.contains(number)).expect("fewer than 2^32 hosts exist")
-}
-
 /// IPv4 addresses of the machine itself, which hosts must not reach.
 pub(super) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
     let interfaces = getifaddrs().doing(|| "cannot list the machine's addresses")?;
@@ -90,13 +83,6 @@ pub(super) fn cloud_side(port: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lowest_free_number_of_that_very_role() {
-        let names = ["db-1", "db-3", "db-x", "dbx-2", "web-2"];
-        assert_eq!(free_number("db", names.into_iter()), 2);
-        assert_eq!(free_number("web", names.into_iter()), 1);
-    }
 
     #[test]
     fn addresses_run_out_with_a_sentence() {

@@ -43,15 +43,14 @@ impl Record {
     pub(super) fn new(
         launch: &crate::provider::Launch,
         id: String,
-        number: u32,
+        name: String,
         address: std::net::Ipv4Addr,
         launched_at: i64,
     ) -> Self {
         Self {
             version: VERSION,
             id,
-            // A host name has no underscores (RFC 952), a role may.
-            name: format!("{}-{number}", launch.role.replace('_', "-")),
+            name,
             fleet: launch.fleet.clone(),
             role: launch.role.clone(),
             tid: launch.tid.clone(),

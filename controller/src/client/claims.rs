@@ -1,0 +1,59 @@
+//! Taking a host and giving it back: the host decides between controllers, one at a time.
+
+use prost::Message;
+use proto::pb::{self, host_client::HostClient};
+use tonic::{Code, Response, Status, transport::Channel};
+
+use super::status;
+use crate::error::Result;
+
+/// What the host says to somebody who wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// It is his.
+    Granted(pb::Claim),
+    /// Somebody else has it.
+    Held(pb::Claim),
+}
+
+/// Asks for the host, or changes the claim that one has.
+///
+/// # Errors
+/// The host cannot be asked, or refuses us.
+pub async fn claim(channel: Channel, host_name: &str, request: pb::ClaimRequest) -> Result<Answer> {
+    match HostClient::new(channel).claim(request).await {
+        Ok(granted) => Ok(Answer::Granted(granted.into_inner())),
+        Err(refused) => match holder(&refused) {
+            Some(holder) => Ok(Answer::Held(holder)),
+            None => Err(status::error(host_name, &refused)),
+        },
+    }
+}
+
+/// Gives the host back, whoever has it.
+///
+/// # Errors
+/// The host cannot be asked, or refuses us.
+pub async fn release(channel: Channel, host_name: &str) -> Result<()> {
+    let released = HostClient::new(channel).release(pb::ReleaseRequest { id: String::new() }).await;
+    released.map(drop).map_err(|refused| status::error(host_name, &refused))
+}
+
+/// Moves the end of the host's lease out, if anybody has it.
+///
+/// # Errors
+/// The host cannot be asked, or refuses us.
+pub async fn extend(channel: Channel, host_name: &str, until_unix_ms: i64) -> Result<()> {
+    let extended = HostClient::new(channel).extend(pb::ExtendRequest { until_unix_ms }).await;
+    match extended.map(Response::into_inner) {
+        Err(refused) if refused.code() != Code::FailedPrecondition => Err(status::error(host_name, &refused)),
+        _ => Ok(()),
+    }
+}
+
+fn holder(status: &Status) -> Option<pb::Claim> {
+    if status.code() != Code::FailedPrecondition || status.details().is_empty() {
+        return None;
+    }
+    pb::Claim::decode(status.details()).ok()
+}

@@ -1,0 +1,185 @@
+//! Getting hosts of a role: those that are there and nobody has, then new ones.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use crate::{
+    config::RoleConfig,
+    context::{Connected, Context},
+    error::Result,
+    pki,
+    pool::{
+        claim::{self, Claimant},
+        ladder::{Candidate, Ladder, Rung},
+        lease::UNSETTLED,
+    },
+    provider::{Fingerprint, Host, HostState, ImageId, Launch, Provider, Standing, Usage, name},
+    render::Notes,
+};
+
+/// What hosts are wanted as.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) role: String,
+    pub(super) settings: RoleConfig,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) image: ImageId,
+    pub(super) fingerprint: Fingerprint,
+    /// The user who wants them.
+    pub(super) owner: String,
+    /// This process.
+    pub(super) holder: String,
+}
+
+/// A host that is ours to configure.
+#[derive(Debug)]
+pub(super) struct Obtained {
+    pub(super) host: Host,
+    /// Present if it was there already: whoever takes a host speaks with it.
+    pub(super) connected: Option<Connected>,
+    /// Absent if it was launched.
+    pub(super) rung: Option<Rung>,
+    /// From the decision to the host, or to its launch.
+    pub(super) took: Duration,
+    pub(super) claimant: Claimant,
+}
+
+/// Gets `names.len()` hosts at once: each takes the best that is left of the ladder, and where nothing is, launches one of
+/// its name. What fails for one does not end the others.
+pub(super) async fn obtain(
+    context: &Arc<Context>,
+    order: &Order,
+    ladder: Ladder,
+    names: Vec<String>,
+    notes: &Notes,
+) -> Vec<Result<Obtained>> {
+    let candidates = Arc::new(Mutex::new(VecDeque::from(ladder.candidates)));
+    let mut slots = JoinSet::new();
+    for name in names {
+        let (context, order, notes) = (Arc::clone(context), order.clone(), notes.clone());
+        let candidates = Arc::clone(&candidates);
+        slots.spawn(async move {
+            loop {
+                let next = candidates.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(candidate) = next else { return launch(&context, &order, name).await };
+                if let Some(obtained) = take(&context, &order, candidate, &notes).await {
+                    return Ok(obtained);
+                }
+            }
+        });
+    }
+    slots.join_all().await
+}
+
+/// Tries to take a host; what stands against it is told, and the next is tried.
+async fn take(context: &Context, order: &Order, candidate: Candidate, notes: &Notes) -> Option<Obtained> {
+    let name = candidate.host.name.clone();
+    match claim(context, order, candidate).await {
+        Ok(Ok(obtained)) => Some(obtained),
+        Ok(Err(lost)) => {
+            notes.note(&format!("{name} was taken by {} meanwhile", lost.user));
+            None
+        }
+        Err(error) => {
+            notes.note(&format!("{name} cannot be used again: {error}"));
+            None
+        }
+    }
+}
+
+type Claimed = std::result::Result<Obtained, proto::pb::Claim>;
+
+async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candidate) -> Result<Claimed> {
+    let started = Instant::now();
+    let was_down = host.state != HostState::Running;
+    // The claim says what was read when the host was chosen: what has been written since is somebody else's.
+    let mut host = Host { usage: host.usage.clone(), ..up(context, order, &host).await? };
+    let reached =
+        if was_down { context.connect_after_boot(&host).await } else { context.connect(&host).await };
+    let connected = match reached {
+        Ok(connected) => connected,
+        Err(error) if was_down => {
+            // Nobody has it, so nobody else would stop it; the failure to reach it is what is told.
+            let _ = context.provider(host.provider)?.stop(&host).await;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    let claimant = Claimant { id: pki::new_tid()?, holder: order.holder.clone() };
+    if let Err(held) = claim::take(&connected.channel, &host, &claimant).await? {
+        return Ok(Err(held));
+    }
+    host.usage = usage(order, &claimant, Standing::Claimed, std::mem::take(&mut host.usage.bundle));
+    context.provider(host.provider)?.mark(&host).await?;
+    Ok(Ok(Obtained { host, connected: Some(connected), rung: Some(rung), took: started.elapsed(), claimant }))
+}
+
+/// Boots a host that is down. One that never was up is launched once more, by the same transaction.
+async fn up(context: &Context, order: &Order, host: &Host) -> Result<Host> {
+    match (host.state, host.usage.standing) {
+        (HostState::Running, _) => Ok(host.clone()),
+        (_, Standing::Launched) => {
+            let document = context.fleet.enrol_document(&host.tid, SystemTime::now())?.to_vec();
+            let again = new(context, order, host.name.clone())?;
+            let again = Launch { tid: host.tid.clone(), enrol_document: document, ..again };
+            order.provider.launch(&again).await
+        }
+        _ => context.provider(host.provider)?.start(host).await,
+    }
+}
+
+async fn launch(context: &Context, order: &Order, name: String) -> Result<Obtained> {
+    let started = Instant::now();
+    let launch = new(context, order, name)?;
+    let claimant = Claimant { id: launch.usage.claim.clone(), holder: order.holder.clone() };
+    let host = order.provider.launch(&launch).await?;
+    Ok(Obtained { host, connected: None, rung: None, took: started.elapsed(), claimant })
+}
+
+/// What to launch for an order: with a transaction and a claim of its own.
+pub(super) fn new(context: &Context, order: &Order, name: String) -> Result<Launch> {
+    let (tid, claim) = (pki::new_tid()?, pki::new_tid()?);
+    let claimant = Claimant { id: claim, holder: order.holder.clone() };
+    Ok(Launch {
+        fleet: context.fleet.id().to_owned(),
+        role: order.role.clone(),
+        name,
+        enrol_document: context.fleet.enrol_document(&tid, SystemTime::now())?.to_vec(),
+        tid,
+        image: order.image.clone(),
+        settings: order.settings.clone(),
+        usage: usage(order, &claimant, Standing::Launched, String::new()),
+        fingerprint: order.fingerprint.clone(),
+        clone_of: None,
+    })
+}
+
+fn usage(order: &Order, claimant: &Claimant, standing: Standing, bundle: String) -> Usage {
+    let until = Timestamp::now().as_second().saturating_add_unsigned(UNSETTLED.as_secs());
+    Usage {
+        standing,
+        owner: order.owner.clone(),
+        holder: claimant.holder.clone(),
+        claim: claimant.id.clone(),
+        lease_until: until,
+        bundle,
+    }
+}
+
+/// Names for `count` new hosts of a role that none of `hosts` has.
+pub(super) fn names(role: &str, hosts: &[Host], count: usize) -> Vec<String> {
+    let mut taken: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+    (0..count)
+        .map(|_| {
+            let free = name::free(role, taken.iter().map(String::as_str));
+            taken.push(free.clone());
+            free
+        })
+        .collect()
+}

@@ -1,0 +1,82 @@
+//! What becomes of a host's claim, lease and tags when somebody has used it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use tonic::transport::Channel;
+
+use crate::{
+    bundle::Bundle,
+    client::claims,
+    context::Context,
+    error::Result,
+    pki,
+    pool::{
+        claim::{self, Claimant},
+        holder, ladder, lease,
+    },
+    provider::{Host, Standing, Usage},
+};
+
+/// Provisioning is over, however it went: the host is in use, and its lease begins.
+pub(super) async fn settle(
+    context: &Context,
+    host: &Host,
+    channel: &Channel,
+    claimant: &Claimant,
+    bundle: Option<&Bundle>,
+) -> Result<()> {
+    let role = context.config.role(&host.role).cloned().unwrap_or_default();
+    claim::settle(channel, host, claimant, &role).await?;
+    let mut host = host.clone();
+    host.usage.standing = Standing::Used;
+    host.usage.claim.clone_from(&claimant.id);
+    host.usage.holder.clear();
+    host.usage.lease_until = lease::end(&role, Timestamp::now().as_second());
+    if let Some(bundle) = bundle {
+        host.usage.bundle = label(bundle);
+    }
+    context.provider(host.provider)?.mark(&host).await
+}
+
+/// Somebody has used a host: its lease is extended where that is worth a call, and `bundle`, if one was applied, is remembered.
+/// A host whose provisioning was broken off is his from now on.
+pub(super) async fn used(
+    context: &Context,
+    host: &Host,
+    channel: &Channel,
+    bundle: Option<&Bundle>,
+) -> Result<()> {
+    let now = Timestamp::now().as_second();
+    if !matches!(host.usage.standing, Standing::Used | Standing::Idle) {
+        let life = |holder: &str| holder::life(Path::new("/proc"), holder);
+        if !ladder::is_abandoned(host, now, &life) {
+            return Ok(());
+        }
+        let claimant = Claimant { id: pki::new_tid()?, holder: holder::this_process()? };
+        let mut host = host.clone();
+        host.usage.owner = context.user_name()?;
+        return settle(context, &host, channel, &claimant, bundle).await;
+    }
+    let role = context.config.role(&host.role).cloned().unwrap_or_default();
+    let mut usage =
+        Usage { bundle: bundle.map_or_else(|| host.usage.bundle.clone(), label), ..host.usage.clone() };
+    if let Some(until) = lease::extended(&role, usage.lease_until, now) {
+        claims::extend(channel.clone(), &host.name, claim::until_unix_ms(until)).await?;
+        usage.lease_until = until;
+    }
+    if usage == host.usage {
+        return Ok(());
+    }
+    context.provider(host.provider)?.mark(&Host { usage, ..host.clone() }).await
+}
+
+/// What a bundle is called in tables: its commit, with a `+` if the tree was not as committed; else its digest.
+fn label(bundle: &Bundle) -> String {
+    let provenance = bundle.provenance();
+    let dirty = if provenance.dirty.is_empty() { "" } else { "+" };
+    match provenance.commit.get(..12) {
+        Some(commit) => format!("{commit}{dirty}"),
+        None => bundle.digest().to_string().chars().take(12).collect(),
+    }
+}

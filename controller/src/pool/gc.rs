@@ -1,0 +1,156 @@
+//! What nobody needs any more: a pure plan over what the provider lists.
+
+use std::collections::BTreeMap;
+
+use super::{holder::Life, ladder::is_abandoned, lease};
+use crate::provider::{Host, HostState, Standing};
+
+/// What to do with a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Shut it down, keep its disk; its state of being idle or used stays.
+    Stop,
+    /// Shut it down and give it back to the pool.
+    Release,
+    /// End it.
+    Destroy,
+}
+
+impl Action {
+    /// As a verb, and as what was done.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Stop => ("stop", "stopped"),
+            Self::Release => ("release", "released"),
+            Self::Destroy => ("destroy", "destroyed"),
+        }
+    }
+}
+
+/// One host, what to do with it, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The host.
+    pub host: Host,
+    /// What to do.
+    pub action: Action,
+    /// Why, in a sentence without subject.
+    pub why: String,
+}
+
+/// Looks for hosts that were never finished, that are there twice, and whose lease is over. `now` is in seconds since the Unix epoch.
+pub fn plan(hosts: &[Host], now: i64, life: impl Fn(&str) -> Life) -> Vec<Step> {
+    let firsts = firsts(hosts);
+    hosts
+        .iter()
+        .filter_map(|host| {
+            let first = firsts.get(host.tid.as_str()).copied().unwrap_or(host);
+            let (action, why) = verdict(host, first, now, &life)?;
+            Some(Step { host: host.clone(), action, why })
+        })
+        .collect()
+}
+
+/// Of the hosts of one launch, the one to keep: enrolled before not, then the oldest.
+fn firsts(hosts: &[Host]) -> BTreeMap<&str, &Host> {
+    let mut firsts: BTreeMap<&str, &Host> = BTreeMap::new();
+    let place = |host: &Host| (!host.enrolled(), host.launched_at, host.id.clone());
+    for host in hosts {
+        let kept = firsts.entry(&host.tid).or_insert(host);
+        if place(host) < place(kept) {
+            *kept = host;
+        }
+    }
+    firsts
+}
+
+fn verdict(host: &Host, first: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<(Action, String)> {
+    if first.id != host.id {
+        return Some((
+            Action::Destroy,
+            format!("is there twice: its launch also made {} ({})", first.name, first.id),
+        ));
+    }
+    let usage = &host.usage;
+    match usage.standing {
+        Standing::Launched if is_abandoned(host, now, life) => {
+            Some((Action::Destroy, "was launched and never enrolled".to_owned()))
+        }
+        Standing::Claimed if is_abandoned(host, now, life) => {
+            Some((Action::Release, format!("was claimed by {} and never finished", usage.owner)))
+        }
+        Standing::Used | Standing::Idle if lease::is_over(usage.lease_until, now) => {
+            let action = if host.state == HostState::Running { Action::Stop } else { Action::Destroy };
+            Some((action, format!("its lease is over; {} had it last", usage.owner)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::ladder::tests::{NOW, held, idle, life},
+        *,
+    };
+    use crate::provider::Usage;
+
+    fn used(name: &str, lease_until: i64) -> Host {
+        let usage = Usage { standing: Standing::Used, owner: "ada".into(), lease_until, ..Usage::default() };
+        Host { usage, ..idle(name) }
+    }
+
+    fn told(hosts: &[Host]) -> Vec<String> {
+        let line = |step: Step| format!("{} {}: {}", step.action.words().0, step.host.name, step.why);
+        plan(hosts, NOW, life).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let all =
+            [used("db-1", NOW + 1), used("db-2", 0), idle("db-3"), held("db-4", Standing::Claimed, "alive")];
+        assert_eq!(told(&all), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_begun_and_left_goes() {
+        let all = [held("db-1", Standing::Launched, "dead"), held("db-2", Standing::Claimed, "dead")];
+        assert_eq!(
+            told(&all),
+            [
+                "destroy db-1: was launched and never enrolled",
+                "release db-2: was claimed by  and never finished"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_end_of_lease_stops_first_and_destroys_later() {
+        let stopped = Host { state: HostState::Stopped, ..used("db-2", NOW - 1) };
+        assert_eq!(
+            told(&[used("db-1", NOW), stopped]),
+            [
+                "stop db-1: its lease is over; ada had it last",
+                "destroy db-2: its lease is over; ada had it last"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_twins_the_enrolled_or_older_stays() {
+        let twin = |name: &str, launched_at, host: Host| Host {
+            tid: "t".into(),
+            name: name.into(),
+            id: name.into(),
+            launched_at,
+            ..host
+        };
+        let all = [
+            twin("db-1", NOW - 20, held("", Standing::Launched, "alive")),
+            twin("db-2", NOW - 10, used("", 0)),
+        ];
+        assert_eq!(told(&all), ["destroy db-1: is there twice: its launch also made db-2 (db-2)"]);
+        let all = [twin("db-1", NOW - 10, used("", 0)), twin("db-2", NOW - 20, used("", 0))];
+        assert_eq!(told(&all), ["destroy db-1: is there twice: its launch also made db-2 (db-2)"]);
+    }
+}

@@ -1,0 +1,109 @@
+//! Which process of which machine is at work on a host. A process that was killed leaves hosts half-made; on the
+//! same machine the kernel knows that it is gone.
+
+use std::{fs, path::Path};
+
+use crate::error::{Error, Result};
+
+/// Does a holder still live?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It is a process of this machine.
+    Alive,
+    /// It was one.
+    Dead,
+    /// It is one of another machine, of another boot or container, or not known.
+    Elsewhere,
+}
+
+/// This process: the kernel's boot id, the pid namespace, the pid, and when it started (proc_pid_stat(5)); together they
+/// never name another.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn this_process() -> Result<String> {
+    let proc = Path::new("/proc");
+    let here = whereabouts(proc).ok_or_else(|| Error::invalid("/proc does not say which machine this is"))?;
+    let pid = std::process::id();
+    let start = started(proc, pid).ok_or_else(|| Error::invalid("/proc does not know this process"))?;
+    Ok(format!("{here}:{pid}:{start}"))
+}
+
+/// Whether the process of [`this_process`] still lives; `proc` is `/proc`.
+pub fn life(proc: &Path, holder: &str) -> Life {
+    let Some((before, start)) = holder.rsplit_once(':') else { return Life::Elsewhere };
+    let Some((there, pid)) = before.rsplit_once(':') else { return Life::Elsewhere };
+    let (Ok(pid), Ok(start)) = (pid.parse(), start.parse::<u64>()) else { return Life::Elsewhere };
+    if whereabouts(proc).as_deref() != Some(there) {
+        Life::Elsewhere
+    } else if started(proc, pid) == Some(start) {
+        Life::Alive
+    } else {
+        Life::Dead
+    }
+}
+
+fn whereabouts(proc: &Path) -> Option<String> {
+    let boot = fs::read_to_string(proc.join("sys/kernel/random/boot_id")).ok()?;
+    let namespace = fs::read_link(proc.join("self/ns/pid")).ok()?;
+    let namespace: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    Some(format!("{}.{namespace}", boot.trim()))
+}
+
+/// Field 22 of /proc/PID/stat; a zombie is dead.
+fn started(proc: &Path, pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const PROC: &str = "/proc";
+
+    #[test]
+    fn this_process_lives() {
+        assert_eq!(life(Path::new(PROC), &this_process().expect("known")), Life::Alive);
+    }
+
+    #[test]
+    fn a_process_that_ended_is_dead_even_before_it_was_waited_for() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("started");
+        let proc = Path::new(PROC);
+        let start = started(proc, child.id()).expect("it runs");
+        let holder = format!("{}:{}:{start}", whereabouts(proc).expect("known"), child.id());
+        assert_eq!(life(proc, &holder), Life::Alive);
+        child.kill().expect("killed");
+        // A zombie until it is waited for.
+        while started(proc, child.id()).is_some() {
+            std::thread::yield_now();
+        }
+        assert_eq!(life(proc, &holder), Life::Dead);
+        child.wait().expect("waited for");
+        assert_eq!(life(proc, &holder), Life::Dead);
+    }
+
+    #[test]
+    fn what_is_not_of_this_machine_is_not_judged() {
+        let here = this_process().expect("known");
+        let (_, process) = here.split_once(':').expect("parts");
+        for elsewhere in ["", "x", "a:b:c", &format!("other.1:{process}")] {
+            assert_eq!(life(Path::new(PROC), elsewhere), Life::Elsewhere, "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn a_pid_used_again_is_another_process() {
+        let here = this_process().expect("known");
+        let (process, _) = here.rsplit_once(':').expect("parts");
+        assert_eq!(life(Path::new(PROC), &format!("{process}:1")), Life::Dead);
+    }
+}

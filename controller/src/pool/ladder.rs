@@ -1,0 +1,269 @@
+//! What to try before a host is launched: one that was never finished, one that runs idle, one that is stopped.
+//!
+//! A host that anybody has, or that somebody is at work on, is no candidate. What is passed over although nobody has it
+//! is passed over for a reason, and that is told.
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::{
+    holder::Life,
+    lease::{self, UNSETTLED},
+};
+use crate::provider::{Fingerprint, Host, HostState, Standing};
+
+/// How far down the ladder to go before launching.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reuse {
+    /// No further than hosts that run
+    Running,
+    /// Hosts that run, then stopped ones
+    #[default]
+    Stopped,
+    /// Always launch
+    Never,
+}
+
+/// What is ready to be used again, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// Its launch was interrupted; it is finished now.
+    Unfinished,
+    /// It runs, and nobody has it.
+    Running,
+    /// It is stopped, and nobody has it.
+    Stopped,
+}
+
+/// A host to try.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The host.
+    pub host: Host,
+    /// How it can be had.
+    pub rung: Rung,
+}
+
+/// A host that nobody has and that is not used all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its name.
+    pub host: String,
+    /// Why, in a sentence without subject: `image is a, wanted b`.
+    pub why: String,
+}
+
+/// What to try, in this order, and what not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ladder {
+    /// The best first.
+    pub candidates: Vec<Candidate>,
+    /// In the order listed.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The role.
+    pub role: &'a str,
+    /// What a host launched now would be made as.
+    pub fingerprint: &'a Fingerprint,
+    /// How far to go.
+    pub reuse: Reuse,
+    /// Any text of this controller's own: controllers that look at the same time begin at different hosts.
+    pub seed: &'a str,
+}
+
+/// Orders the hosts that could be used. `now` is in seconds since the Unix epoch; `life` judges holders.
+pub fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) -> Life) -> Ladder {
+    let mut ladder = Ladder::default();
+    if wanted.reuse == Reuse::Never {
+        return ladder;
+    }
+    for host in hosts.iter().filter(|host| host.role == wanted.role) {
+        let Some(rung) = rung(host, now, &life) else { continue };
+        match objection(host, rung, wanted) {
+            Some(why) => ladder.passed_over.push(PassedOver { host: host.name.clone(), why }),
+            None => ladder.candidates.push(Candidate { host: host.clone(), rung }),
+        }
+    }
+    ladder.candidates.sort_by_cached_key(|candidate| {
+        let place = digest(&SHA256, format!("{} {}", wanted.seed, candidate.host.id).as_bytes());
+        (candidate.rung, place.as_ref().to_vec())
+    });
+    ladder
+}
+
+/// How a host can be had; `None` if somebody has it, or is at work on it.
+fn rung(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<Rung> {
+    match host.usage.standing {
+        Standing::Used => None,
+        Standing::Launched | Standing::Claimed => is_abandoned(host, now, life).then_some(Rung::Unfinished),
+        Standing::Idle if host.state == HostState::Running => Some(Rung::Running),
+        Standing::Idle => Some(Rung::Stopped),
+    }
+}
+
+/// Whether the process that was at work on a host is gone, or has been silent for longer than any is.
+pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool {
+    let silent = host.launched_at.saturating_add_unsigned(UNSETTLED.as_secs()) <= now
+        && (host.usage.lease_until == 0 || lease::is_over(host.usage.lease_until, now));
+    match life(&host.usage.holder) {
+        Life::Alive => false,
+        Life::Dead => true,
+        Life::Elsewhere => silent,
+    }
+}
+
+fn objection(host: &Host, rung: Rung, wanted: &Wanted<'_>) -> Option<String> {
+    if let Some(original) = &host.clone_of {
+        return Some(format!("is a clone of {original}"));
+    }
+    let differences = differences(&host.fingerprint, wanted.fingerprint);
+    if !differences.is_empty() {
+        return Some(differences.join(", "));
+    }
+    let stopped = rung == Rung::Stopped && wanted.reuse == Reuse::Running;
+    stopped.then(|| "is stopped, and only running hosts are wanted".to_owned())
+}
+
+/// What is not as wanted, setting by setting.
+pub fn differences(found: &Fingerprint, wanted: &Fingerprint) -> Vec<String> {
+    let mut keys: Vec<&String> = found.keys().chain(wanted.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter()
+        .filter_map(|key| match (found.get(key), wanted.get(key)) {
+            (found, wanted) if found == wanted => None,
+            (Some(found), Some(wanted)) => Some(format!("{key} is {found}, wanted {wanted}")),
+            (Some(found), None) => Some(format!("{key} is {found}, wanted none")),
+            (None, Some(wanted)) => Some(format!("{key} is not set, wanted {wanted}")),
+            (None, None) => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::provider::{ImageId, Kind, Usage};
+
+    pub(crate) const NOW: i64 = 1_800_000_000;
+
+    /// A running host of role db that nobody has.
+    pub(crate) fn idle(name: &str) -> Host {
+        Host {
+            provider: Kind::Local,
+            id: format!("l-{name}"),
+            name: name.into(),
+            fleet: "f".into(),
+            role: "db".into(),
+            tid: format!("tid-{name}"),
+            state: HostState::Running,
+            address: "10.0.0.2".into(),
+            image: ImageId("i".into()),
+            memory: None,
+            class: "local".into(),
+            region: String::new(),
+            launched_at: NOW - 600,
+            fingerprint: [("image".to_owned(), "i".to_owned())].into(),
+            clone_of: None,
+            usage: Usage { standing: Standing::Idle, ..Usage::default() },
+        }
+    }
+
+    /// The same, claimed or not yet enrolled, by a holder of this name.
+    pub(crate) fn held(name: &str, standing: Standing, holder: &str) -> Host {
+        let usage = Usage { standing, holder: holder.into(), ..Usage::default() };
+        Host { usage, ..idle(name) }
+    }
+
+    pub(crate) fn life(holder: &str) -> Life {
+        match holder {
+            "dead" => Life::Dead,
+            "alive" => Life::Alive,
+            _ => Life::Elsewhere,
+        }
+    }
+
+    fn stopped(name: &str) -> Host {
+        Host { state: HostState::Stopped, ..idle(name) }
+    }
+
+    fn climbed(hosts: &[Host], reuse: Reuse) -> Ladder {
+        let fingerprint = [("image".to_owned(), "i".to_owned())].into();
+        climb(hosts, &Wanted { role: "db", fingerprint: &fingerprint, reuse, seed: "s" }, NOW, life)
+    }
+
+    fn names(ladder: &Ladder) -> Vec<&str> {
+        ladder.candidates.iter().map(|candidate| candidate.host.name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_unfinished_come_first_then_the_running_then_the_stopped() {
+        let all = [stopped("db-1"), idle("db-2"), held("db-3", Standing::Claimed, "dead")];
+        let ladder = climbed(&all, Reuse::Stopped);
+        assert_eq!(names(&ladder), ["db-3", "db-2", "db-1"]);
+        assert_eq!(ladder.candidates[0].rung, Rung::Unfinished);
+    }
+
+    #[test]
+    fn what_somebody_has_is_no_candidate() {
+        let other_role = Host { role: "web".into(), ..idle("web-1") };
+        let all = [
+            held("db-1", Standing::Used, "dead"),
+            held("db-2", Standing::Claimed, "alive"),
+            held("db-3", Standing::Launched, "elsewhere"),
+            other_role,
+        ];
+        assert_eq!(climbed(&all, Reuse::Stopped), Ladder::default());
+    }
+
+    #[test]
+    fn silence_for_long_enough_is_an_end_too() {
+        let old = Host { launched_at: NOW - 3 * 3600, ..held("db-1", Standing::Launched, "elsewhere") };
+        assert_eq!(names(&climbed(std::slice::from_ref(&old), Reuse::Stopped)), ["db-1"]);
+        let mut leased = old;
+        leased.usage.lease_until = NOW + 60;
+        assert_eq!(names(&climbed(&[leased], Reuse::Stopped)), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_passed_over_is_told_with_the_difference() {
+        let other = Host {
+            fingerprint: [("image".to_owned(), "old".to_owned()), ("memory".to_owned(), "1".to_owned())]
+                .into(),
+            ..idle("db-1")
+        };
+        let clone = Host { clone_of: Some("db-9".into()), ..idle("db-2") };
+        let ladder = climbed(&[other, clone], Reuse::Stopped);
+        let told: Vec<_> =
+            ladder.passed_over.iter().map(|over| format!("{}: {}", over.host, over.why)).collect();
+        assert_eq!(
+            told,
+            ["db-1: image is old, wanted i, memory is 1, wanted none", "db-2: is a clone of db-9"]
+        );
+        assert!(ladder.candidates.is_empty());
+    }
+
+    #[test]
+    fn re_use_can_be_limited() {
+        let all = [stopped("db-1"), idle("db-2")];
+        let running = climbed(&all, Reuse::Running);
+        assert_eq!((names(&running), running.passed_over.len()), (vec!["db-2"], 1));
+        assert_eq!(climbed(&all, Reuse::Never), Ladder::default());
+    }
+
+    #[test]
+    fn controllers_begin_at_different_hosts() {
+        let all: Vec<Host> = (1..=20).map(|n| stopped(&format!("db-{n}"))).collect();
+        let fingerprint = all[0].fingerprint.clone();
+        let first = |seed: &str| {
+            let wanted = Wanted { role: "db", fingerprint: &fingerprint, reuse: Reuse::Stopped, seed };
+            climb(&all, &wanted, NOW, life).candidates[0].host.name.clone()
+        };
+        let firsts: std::collections::BTreeSet<_> = (0..20).map(|seed| first(&seed.to_string())).collect();
+        assert!(firsts.len() > 5, "{firsts:?}");
+        assert_eq!(first("a"), first("a"));
+    }
+}

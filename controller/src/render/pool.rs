@@ -1,0 +1,69 @@
+//! Hosts that are used again, passed over, or cleared up, and why.
+
+use serde_json::json;
+
+use super::Output;
+use crate::{
+    error::Result,
+    pool::{
+        gc::Step,
+        ladder::{Ladder, PassedOver, Rung},
+    },
+};
+
+/// Why hosts that nobody has are not used.
+pub fn passed_over(output: &Output, hosts: &[PassedOver]) {
+    for PassedOver { host, why } in hosts {
+        output.note(&format!("{host} is passed over: {why}"));
+    }
+}
+
+/// What `provision` would do.
+///
+/// # Errors
+/// When stdout cannot be written, other than because nobody reads it.
+pub fn plan(output: &Output, ladder: &Ladder, names: &[String]) -> Result<()> {
+    let used = ladder.candidates.iter().take(names.len());
+    for candidate in used.clone() {
+        row(output, &candidate.host.name, Some(candidate.rung))?;
+    }
+    names.iter().take(names.len() - used.len()).try_for_each(|name| row(output, name, None))
+}
+
+fn row(output: &Output, host: &str, rung: Option<Rung>) -> Result<()> {
+    if output.is_json() {
+        let how = match rung {
+            None => "launch",
+            Some(Rung::Unfinished) => "finish",
+            Some(Rung::Running) => "reuse",
+            Some(Rung::Stopped) => "start",
+        };
+        return output.record("plan", json!({ "host": host, "how": how }));
+    }
+    output.line(format_args!("{host}  {}", how(rung)))
+}
+
+/// How a host is had, in words.
+pub fn how(rung: Option<Rung>) -> &'static str {
+    match rung {
+        None => "is launched",
+        Some(Rung::Unfinished) => "is finished: its provisioning was broken off",
+        Some(Rung::Running) => "is used again: it runs, and nobody has it",
+        Some(Rung::Stopped) => "is used again: it was stopped, and nobody has it",
+    }
+}
+
+/// What `gc` would do, and why.
+///
+/// # Errors
+/// As [`plan`].
+pub fn cleaning(output: &Output, steps: &[Step]) -> Result<()> {
+    steps.iter().try_for_each(|step| {
+        let (verb, host) = (step.action.words().0, &step.host);
+        if output.is_json() {
+            let about = json!({ "host": host.name, "id": host.id, "region": host.region, "action": verb, "why": step.why });
+            return output.record("gc", about);
+        }
+        output.line(format_args!("{verb:<7}  {} ({}): {}", host.name, host.id, step.why))
+    })
+}
