@@ -2,8 +2,9 @@
 
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
+target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test check build gen bench fuzz soak deny prerequisites prerequisites-test
+.PHONY: demo test check build package packagers gen bench fuzz soak deny prerequisites prerequisites-test
 
 # From a fresh machine to a running, configured database host.
 demo: prerequisites
@@ -11,7 +12,7 @@ demo: prerequisites
 	sh deploy/demo.sh target/release/ctl
 
 # Everything that must hold, from a clean clone.
-test: prerequisites-test check build
+test: prerequisites-test check build packagers
 	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 	$(CARGO) test --workspace --locked --doc
 
@@ -23,6 +24,15 @@ check: prerequisites-test
 # With the same features as the tests, so that these find the binaries as they are.
 build:
 	$(CARGO) build --workspace --locked
+
+# agent and ctl as .deb and .rpm, in target/packages.
+package: prerequisites packagers
+	$(CARGO) build --release --locked
+	sh deploy/packages/build.sh $(target)/release $(target)/packages
+
+# The programs that make packages; compiled once.
+packagers: prerequisites
+	CARGO="$(CARGO)" sh deploy/packages/tools.sh $(target)/tools
 
 # Generated code is committed; this rewrites it from proto/magpie/v1.
 gen:

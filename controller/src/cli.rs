@@ -53,6 +53,8 @@ pub enum Command {
     Release(Release),
     /// List hosts that were left half-made, are there twice, or whose lease is over; with --yes, clear them up
     Gc(Gc),
+    /// Launch a copy of a host as it is now, under an identity of its own
+    Clone(CloneHost),
     /// List the fleet's hosts
     Hosts(Hosts),
     /// Ask hosts how they are
@@ -85,6 +87,13 @@ pub enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, for those who package ctl
+    #[command(hide = true)]
+    Manual {
+        /// Where to; made if need be
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
 }
 
@@ -161,6 +170,17 @@ pub struct Source {
     /// Git revision of the Puppet code [default: the working tree as it is]
     #[arg(long, value_name = "REV")]
     pub rev: Option<String>,
+}
+
+/// `ctl clone`
+#[derive(Debug, Args)]
+pub struct CloneHost {
+    /// Host by name or id; if it runs, it is paused while its disk is copied
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Copy the flight record too
+    #[arg(long)]
+    pub with_record: bool,
 }
 
 /// Some hosts, by name or by role.

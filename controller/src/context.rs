@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::time::sleep;
 use tonic::transport::Channel;
 
 #[cfg(feature = "ec2")]
@@ -24,6 +25,8 @@ use crate::{
 const BOOT: Duration = Duration::from_secs(60);
 /// How long a host that is up may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Between attempts to speak with a host through a proxy command: doubled by each, up to the last.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// After this many failures the cause is not a race.
 const ENROL_ATTEMPTS: usize = 3;
@@ -119,6 +122,11 @@ impl Context {
         each_once(&all, names)
     }
 
+    /// The host of this name or id, in any state.
+    pub async fn one(&self, name: &str) -> Result<Host> {
+        find(&self.hosts().await?, name).cloned()
+    }
+
     /// Running hosts: those named, or those of the role, or all. An empty choice is an error.
     pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
         let all = self.hosts().await?;
@@ -146,15 +154,37 @@ impl Context {
 
     /// Connects to a host; enrols it first if no controller has finished that.
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
-        let started = Instant::now();
-        let deadline = started + if host.enrolled() { ANSWER } else { BOOT };
+        let patience = if host.enrolled() { ANSWER } else { BOOT };
+        self.connect_until(host, Instant::now() + patience).await
+    }
+
+    /// Connects to a host that was just started, with the patience that a boot needs.
+    pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
+        self.connect_until(host, Instant::now() + BOOT).await
+    }
+
+    /// What stands behind a proxy command shows only when it is spoken to: then the whole is tried again.
+    async fn connect_until(&self, host: &Host, deadline: Instant) -> Result<Connected> {
+        let (started, mut pause) = (Instant::now(), PAUSES[0]);
+        loop {
+            match self.attempt(host, started, deadline).await {
+                Err(error) if error.is_absent() && Instant::now() + pause < deadline => sleep(pause).await,
+                Err(error) if error.is_absent() => {
+                    let what = format!("{} does not answer on port {}", host.name, proto::PORT);
+                    return Err(self.with_console(host, error.context(what)).await);
+                }
+                Err(error) if !host.enrolled() => return Err(self.with_console(host, error).await),
+                outcome => return outcome,
+            }
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    async fn attempt(&self, host: &Host, started: Instant, deadline: Instant) -> Result<Connected> {
         let mut stream = self.dial(host, deadline).await?;
         let boot = started.elapsed();
         if !host.enrolled() {
-            let enrolled = self.enrol(host, stream, deadline).await;
-            if let Err(error) = enrolled {
-                return Err(self.with_console(host, error).await);
-            }
+            self.enrol(host, stream, deadline).await?;
             stream = self.dial(host, deadline).await?;
         }
         let channel = client::connect(stream, &self.fleet, &host.id)
@@ -168,18 +198,13 @@ impl Context {
         Ok(Connected { channel, boot, enrol: started.elapsed() - boot })
     }
 
-    /// Connects to a host that was just started, with the patience that a boot needs.
-    pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
-        drop(self.dial(host, Instant::now() + BOOT).await?);
-        self.connect(host).await
-    }
-
     /// Enrolment may be broken off from outside, by another controller that was quicker or by a lost connection;
     /// trying again is safe, and finds out which.
     async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<()> {
         for attempt in 1.. {
             match client::enrol(stream, &self.fleet, &host.tid, &host.id).await {
                 Ok(_) => break,
+                Err(error) if error.is_absent() => return Err(error),
                 Err(error) if attempt == ENROL_ATTEMPTS || error.kind() != Kind::Unreachable => {
                     return Err(error.context("enrolment"));
                 }

@@ -8,6 +8,8 @@ use std::{
 
 use tempfile::TempDir;
 
+pub mod ec2;
+
 /// A fleet with its own CA directory, its own local cloud, and a shared store of images.
 ///
 /// Dropping it destroys its hosts.

@@ -2,11 +2,13 @@
 
 mod apply;
 mod bundle;
+mod clone;
 mod follow;
 mod gc;
 mod init;
 mod inspect;
 mod machines;
+mod manual;
 mod obtain;
 mod provision;
 mod release;
@@ -29,16 +31,18 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
     match &cli.command {
         Command::Init(args) => return init::init(args, output),
         Command::Completions { shell } => return output.completions(*shell),
+        Command::Manual { directory } => return manual::manual(directory),
         _ => {}
     }
     let context = Arc::new(Context::load(&cli)?);
     match cli.command {
-        Command::Init(_) | Command::Completions { .. } => Ok(()),
+        Command::Init(_) | Command::Completions { .. } | Command::Manual { .. } => Ok(()),
         Command::Bake => machines::bake(&context, output).await,
         Command::Provision(args) => provision::provision(context, &args, output).await,
         Command::Release(args) => release::release(context, &args, output).await,
         Command::Gc(args) => gc::gc(context, &args, output).await,
         Command::Hosts(args) => machines::hosts(&context, args.all, output).await,
+        Command::Clone(args) => clone::clone(context, &args, output).await,
         Command::Status(args) => inspect::status(context, &args, output).await,
         Command::Apply(args) => apply::apply(context, &args, output).await,
         Command::Run(args) => runs::run(context, args, output).await,

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::async_trait;
 
-use crate::{config::RoleConfig, error::Result};
+use crate::{
+    config::RoleConfig,
+    error::{Error, Result},
+};
 
 /// Which provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -231,6 +234,18 @@ pub trait Provider: Debug + Send + Sync {
     fn fingerprint(&self, role: &RoleConfig, image: &ImageId) -> Fingerprint;
     /// Launches one host. Returns as soon as it boots; the same tid yields the same host.
     async fn launch(&self, launch: &Launch) -> Result<Host>;
+    /// Launches a copy of `host`'s disk as `launch` says, but for the image, which is the host's. The host goes on
+    /// as it is. The copy boots as another machine, so that its agent does not speak with the host's identity; the
+    /// flight record is copied only `with_record`.
+    async fn clone_host(
+        &self,
+        host: &Host,
+        _launch: &Launch,
+        _with_record: bool,
+        _progress: Progress<'_>,
+    ) -> Result<Host> {
+        Err(Error::invalid(format!("{} cannot be copied: it is a host of {}", host.name, self.kind())))
+    }
     /// All hosts of a fleet, in any state but ended, ordered by role and number.
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>>;
     /// [`Provider::hosts`], in all regions there are.

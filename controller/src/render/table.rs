@@ -88,6 +88,14 @@ fn class(host: &Host) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// A host that there was not before: its name.
+///
+/// # Errors
+/// As [`image`].
+pub fn made(output: &Output, host: &Host) -> Result<()> {
+    if output.is_json() { output.record("host", json!(host)) } else { output.line(&host.name) }
+}
+
 /// What hosts say of themselves.
 ///
 /// # Errors

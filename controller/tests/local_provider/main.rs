@@ -3,6 +3,7 @@
 //!
 //! The image is kept in the target directory, so only the first run bakes one.
 
+mod copy;
 mod machine;
 
 use std::{

@@ -77,6 +77,12 @@ pub(super) fn image(
     Ok(id)
 }
 
+/// The image that this one lies upon; `None` if that is a base. A base is named by one key, an image by that of
+/// what it lies upon and its own.
+pub(super) fn below(image: &str) -> Option<&str> {
+    image.rsplit_once('-').map(|(below, _)| below).filter(|below| below.contains('-'))
+}
+
 /// The layers of an image, the uppermost first, relative to the state directory.
 pub(super) fn layers(state: &StateDir, id: &ImageId) -> Result<Vec<PathBuf>> {
     let unknown = || {
@@ -84,7 +90,9 @@ pub(super) fn layers(state: &StateDir, id: &ImageId) -> Result<Vec<PathBuf>> {
             .hint("bake it again: the agent may have been built anew")
     };
     let (base, _) = id.0.split_once('-').ok_or_else(unknown)?;
-    let layers = vec![Path::new("images").join(&id.0), Path::new("bases").join(base)];
+    let images =
+        std::iter::successors(Some(id.0.as_str()), |id| below(id)).map(|id| Path::new("images").join(id));
+    let layers: Vec<PathBuf> = images.chain([Path::new("bases").join(base)]).collect();
     let known = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     if known(&id.0) && layers.iter().all(|layer| state.root().join(layer).is_dir()) {
         Ok(layers)
@@ -125,7 +133,12 @@ fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 
 /// Lets `make` fill a directory beside `path`, and renames it when it is whole. What an interrupted bake left
 /// there is removed first: the caller holds the lock.
-fn in_place(ctl: &Path, map: &IdMap, path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn in_place(
+    ctl: &Path,
+    map: &IdMap,
+    path: &Path,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let fresh = path.with_extension("new");
     remove_tree(ctl, map, &fresh)?;
     if let Err(error) = make(&fresh) {

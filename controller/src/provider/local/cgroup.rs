@@ -85,7 +85,8 @@ impl Cgroups {
         Ok(Self { unified: delegated(&unified, &unified.join(own))?.join(name), memory: None })
     }
 
-    fn host(&self, id: &str) -> PathBuf {
+    /// A host's own.
+    pub(super) fn host(&self, id: &str) -> PathBuf {
         self.unified.join(id)
     }
 

@@ -50,6 +50,7 @@ pub(super) struct Request {
     pub(super) hostname: String,
     pub(super) address: Ipv4Addr,
     pub(super) layers: Vec<PathBuf>,
+    pub(super) forget: Vec<PathBuf>,
     pub(super) seeds: Vec<SeedFile>,
     /// Name of the host's port on the bridge.
     pub(super) port: String,
@@ -89,14 +90,18 @@ pub(super) fn init(channel: &Channel) -> Result<()> {
     let host = PathBuf::from("hosts").join(&request.id);
     let root = host.join("root");
     mount_overlay(&request.layers, &host.join("upper"), &host.join("work"), &root)?;
-    for seed in &request.seeds {
-        write_seed(&root, seed)?;
-    }
     mount_kernel(&root)?;
     mount_cgroups(&root)?;
     let (master, slave) = devices::lay_out(&root, nodes)?;
     restrict_proc(&root)?;
     enter(&root)?;
+    // From here on a symbolic link of a copied disk leads nowhere but into the host.
+    for path in &request.forget {
+        forget(&Path::new("/").join(path))?;
+    }
+    for seed in &request.seeds {
+        write_seed(Path::new("/"), seed)?;
+    }
     channel.send(())?;
     channel.send_files(&[master.as_fd(), slave.as_fd()])?;
     drop(master);
@@ -162,7 +167,18 @@ fn unfit(kind: FsType) -> Option<&'static str> {
         .find_map(|(known, name)| (known == kind).then_some(name))
 }
 
-/// Writes one file through the mounted root. Directories in the way that are symbolic links are refused.
+/// Removes what the disk has from the host that it was copied from.
+fn forget(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.doing(|| format!("cannot remove {} in the host", path.display()))
+}
+
+/// Writes one file of the host, in place of whatever has its name.
 fn write_seed(root: &Path, seed: &SeedFile) -> Result<()> {
     let path = root.join(&seed.path);
     let what = || format!("cannot write /{} in the host", seed.path.display());

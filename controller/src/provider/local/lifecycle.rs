@@ -48,13 +48,24 @@ const KILLING: Duration = Duration::from_secs(10);
 impl Inner {
     /// Launches a host, or returns the one that this transaction launched before.
     pub(super) fn launch(&self, launch: &Launch) -> Result<Host> {
+        self.create(launch, Vec::new(), |_| Ok(()))
+    }
+
+    /// Lets `fill` lay out the disk of a new host, and boots it without the files of `forget`. A no-op if this
+    /// transaction has done so before.
+    pub(super) fn create(
+        &self,
+        launch: &Launch,
+        forget: Vec<PathBuf>,
+        fill: impl FnOnce(&HostDir) -> Result<()>,
+    ) -> Result<Host> {
         check_role(&launch.role)?;
         let host = self.state.host(&host_id(&launch.tid));
         let (_turn, mut record) = self.admit(launch, &host)?;
         if !record.booted {
             let layers = bake::layers(&self.state, &record.image)?;
-            let seeds = seeds(&record, launch)?;
-            self.boot(&record, layers, seeds).map_err(|error| {
+            let first = First { forget, seeds: seeds(&record, launch)? };
+            fill(&host).and_then(|()| self.boot(&record, layers, first)).map_err(|error| {
                 let error = error.context(format!("cannot launch {}", record.name));
                 match self.remove(&record.id) {
                     Ok(()) => error,
@@ -157,13 +168,13 @@ impl Inner {
                 .hint("launch it again, or destroy it"));
         }
         let layers = bake::layers(&self.state, &record.image)?;
-        self.boot(&record, layers, Vec::new())
+        self.boot(&record, layers, First::default())
             .map_err(|error| error.context(format!("cannot start {}", record.name)))?;
         record.into_host(&host)
     }
 
     /// Boots a host and returns when its init runs and its network is up. A no-op if it runs.
-    fn boot(&self, record: &Record, layers: Vec<PathBuf>, seeds: Vec<SeedFile>) -> Result<()> {
+    fn boot(&self, record: &Record, layers: Vec<PathBuf>, first: First) -> Result<()> {
         if held_by(&self.state.host(&record.id).running())?.is_some() {
             return Ok(());
         }
@@ -171,7 +182,13 @@ impl Inner {
         Cgroups::find(&self.hash)?.remove_host(&record.id)?;
         let (channel, mut child) =
             Start::new(&self.ctl, Step::Supervise, &record.name).spawn(self.state.root())?;
-        let boot = Boot { record: record.clone(), hash: self.hash.clone(), layers, seeds };
+        let boot = Boot {
+            record: record.clone(),
+            hash: self.hash.clone(),
+            layers,
+            forget: first.forget,
+            seeds: first.seeds,
+        };
         let booted = channel.send(&boot).and_then(|()| channel.receive());
         // Its parent may live on for long: somebody has to take its exit code, or it stays a zombie.
         thread::spawn(move || child.wait());
@@ -242,12 +259,24 @@ impl Inner {
             record.booted = false;
             record.write(&host)?;
         }
-        let map = IdMap::of_this_user()?;
-        for name in ["upper", "work"] {
-            remove_tree(&self.ctl, &map, &host.root().join(name))?;
-        }
+        self.clear_disk(&host)?;
         fs::remove_dir_all(host.root()).doing(|| format!("cannot remove {}", host.root().display()))
     }
+
+    /// Removes a host's disk, or what there is of it.
+    pub(super) fn clear_disk(&self, host: &HostDir) -> Result<()> {
+        let map = IdMap::of_this_user()?;
+        ["upper", "work"]
+            .into_iter()
+            .try_for_each(|name| remove_tree(&self.ctl, &map, &host.root().join(name)))
+    }
+}
+
+/// What is done to a disk before its first boot.
+#[derive(Default)]
+struct First {
+    forget: Vec<PathBuf>,
+    seeds: Vec<SeedFile>,
 }
 
 fn wait_until_ended(host: &HostDir, patience: Duration) -> Result<bool> {
@@ -261,7 +290,7 @@ fn wait_until_ended(host: &HostDir, patience: Duration) -> Result<bool> {
     Ok(true)
 }
 
-fn gone(host: &HostDir) -> Error {
+pub(super) fn gone(host: &HostDir) -> Error {
     Error::invalid(format!("no local host is at {}", host.root().display()))
         .hint("it may have been destroyed a moment ago")
 }
@@ -302,7 +331,7 @@ fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
         content: content.into_bytes(),
     };
     let limits = serde_json::json!({ "memory_bytes": launch.settings.memory }).to_string();
-    Ok(vec![
+    let mut seeds = vec![
         // A limit set from outside cannot be seen inside; the agent looks here.
         SeedFile {
             path: "var/lib/magpie/limits.json".into(),
@@ -310,17 +339,21 @@ fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
             directory_mode: 0o700,
             content: limits.into_bytes(),
         },
-        public("etc/machine-id", format!("{machine_id}\n")),
         public("etc/hostname", format!("{name}\n")),
         public("etc/hosts", format!("127.0.0.1 localhost\n{address} {name}\n")),
         public("etc/resolv.conf", format!("nameserver {}\n", network::RESOLVER)),
-        SeedFile {
+    ];
+    // Without a document the disk itself says who the host is, or its metadata service does.
+    if !launch.enrol_document.is_empty() {
+        seeds.push(public("etc/machine-id", format!("{machine_id}\n")));
+        seeds.push(SeedFile {
             path: "var/lib/magpie/enrol.json".into(),
             mode: 0o600,
             directory_mode: 0o700,
             content: launch.enrol_document.clone(),
-        },
-    ])
+        });
+    }
+    Ok(seeds)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod bake;
 mod cgroup;
 mod channel;
 mod cloud;
+mod copy;
 mod devices;
 mod dial;
 mod failure;
@@ -42,7 +43,9 @@ use tonic::async_trait;
 
 pub use self::reexec::reexecuted;
 use self::{cgroup::Cgroups, failure::Doing, state::StateDir, userns::IdMap};
-use super::{Fingerprint, Host, Image, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream};
+use super::{
+    Fingerprint, Host, HostState, Image, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream,
+};
 use crate::{
     config::RoleConfig,
     error::{Error, Result},
@@ -132,6 +135,16 @@ impl Local {
         tokio::join!(work, relay).0
     }
 
+    /// Makes an image of a host's disk as it is, its identity included, as a cloud's own snapshots have it. A
+    /// running host is frozen meanwhile.
+    ///
+    /// # Errors
+    /// The host is gone or its disk cannot be copied.
+    pub async fn capture(&self, host: &Host) -> Result<ImageId> {
+        let id = host.id.clone();
+        self.block(move |inner| inner.capture(&id)).await
+    }
+
     /// Runs blocking work where it may block.
     async fn block<T: Send + 'static>(
         &self,
@@ -160,6 +173,19 @@ impl Provider for Local {
     async fn launch(&self, launch: &Launch) -> Result<Host> {
         let launch = launch.clone();
         self.block(move |inner| inner.launch(&launch)).await
+    }
+
+    async fn clone_host(
+        &self,
+        host: &Host,
+        launch: &Launch,
+        with_record: bool,
+        progress: Progress<'_>,
+    ) -> Result<Host> {
+        let frozen = if host.state == HostState::Running { ", which is frozen meanwhile" } else { "" };
+        progress(&format!("copying the disk of {}{frozen}", host.name));
+        let (id, launch) = (host.id.clone(), launch.clone());
+        self.block(move |inner| inner.clone_host(&id, &launch, with_record)).await
     }
 
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {

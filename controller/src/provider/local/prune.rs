@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeSet,
     fs,
+    iter::successors,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use super::{
+    bake,
     failure::Doing,
     record::Record,
     sandbox::remove_tree,
@@ -95,14 +97,19 @@ fn list(directory: &Path) -> Result<Vec<(String, SystemTime)>> {
 /// Images that are neither used nor among the newest, and bases that no other image needs.
 fn plan(mut found: Found, used: &BTreeSet<String>) -> Plan {
     found.images.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-    let newest: BTreeSet<String> = found.images.iter().take(NEWEST).map(|(name, _)| name.clone()).collect();
-    let (kept, images): (Vec<String>, Vec<String>) = found
-        .images
-        .into_iter()
-        .map(|(name, _)| name)
-        .partition(|name| used.contains(name) || newest.contains(name));
-    let needed: BTreeSet<&str> = kept.iter().filter_map(|name| Some(name.split_once('-')?.0)).collect();
-    let bases = found.bases.into_iter().filter(|base| !needed.contains(base.as_str())).collect();
+    let newest = found.images.iter().take(NEWEST).map(|(name, _)| name.as_str());
+    // One that is needed needs those that it lies upon.
+    let needed: BTreeSet<String> = used
+        .iter()
+        .map(String::as_str)
+        .chain(newest)
+        .flat_map(|name| successors(Some(name), |name| bake::below(name)))
+        .map(str::to_owned)
+        .collect();
+    let (kept, images): (Vec<String>, Vec<String>) =
+        found.images.into_iter().map(|(name, _)| name).partition(|name| needed.contains(name));
+    let bases_needed: BTreeSet<&str> = kept.iter().filter_map(|name| Some(name.split_once('-')?.0)).collect();
+    let bases = found.bases.into_iter().filter(|base| !bases_needed.contains(base.as_str())).collect();
     Plan { images, bases }
 }
 
@@ -130,6 +137,13 @@ mod tests {
         here.images.reverse();
         let plan = plan(here, &set(&["a-6"]));
         assert_eq!(plan, Plan { images: vec!["b-4".into(), "a-5".into()], bases: vec!["c".into()] });
+    }
+
+    #[test]
+    fn what_a_needed_image_lies_upon_stays() {
+        let here = found(&["b-1", "b-2", "b-3", "a-4-x-y", "a-4-x", "a-4", "a-4-z"], &["a", "b"]);
+        let plan = plan(here, &set(&["a-4-x-y"]));
+        assert_eq!(plan, Plan { images: vec!["a-4-z".into()], bases: vec![] });
     }
 
     #[test]

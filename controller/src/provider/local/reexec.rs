@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::stat::{Mode, umask};
 
-use super::{channel::Channel, cloud, dial, failure::Doing, init, sandbox, supervise};
+use super::{channel::Channel, cloud, copy, dial, failure::Doing, init, sandbox, supervise};
 use crate::error::{Error, Result};
 
 /// The hidden first argument.
@@ -36,6 +36,8 @@ pub(super) enum Step {
     Unpack,
     /// Removes a tree owned by ids inside.
     Remove,
+    /// Copies a disk, whose files are owned by ids inside.
+    Copy,
     /// Runs a program of an image.
     Run,
     /// The second half of that, alone in its process namespace.
@@ -43,13 +45,14 @@ pub(super) enum Step {
 }
 
 impl Step {
-    const ALL: [(&str, Self); 8] = [
+    const ALL: [(&str, Self); 9] = [
         ("hold", Self::Hold),
         ("supervise", Self::Supervise),
         ("init", Self::Init),
         ("dial", Self::Dial),
         ("unpack", Self::Unpack),
         ("remove", Self::Remove),
+        ("copy", Self::Copy),
         ("run", Self::Run),
         ("run-inside", Self::RunInside),
     ];
@@ -66,6 +69,7 @@ impl Step {
             Self::Dial => dial::connect(channel),
             Self::Unpack => sandbox::unpack(channel),
             Self::Remove => sandbox::remove(channel),
+            Self::Copy => copy::copy(channel),
             Self::Run => sandbox::run(channel),
             Self::RunInside => sandbox::run_inside(channel),
         }

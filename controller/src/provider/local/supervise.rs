@@ -43,6 +43,8 @@ pub(super) struct Boot {
     pub(super) hash: String,
     /// Read-only layers, the uppermost first, relative to the state directory.
     pub(super) layers: Vec<PathBuf>,
+    /// Files and directories to remove before the first boot, relative to the host's root.
+    pub(super) forget: Vec<PathBuf>,
     /// Files to write before the first boot.
     pub(super) seeds: Vec<SeedFile>,
 }
@@ -102,6 +104,7 @@ fn start_init(
         hostname: boot.record.name.clone(),
         address: boot.record.address,
         layers: boot.layers,
+        forget: boot.forget,
         seeds: boot.seeds,
         port: format!("v{}-{}", boot.record.address.octets()[3], std::process::id()),
     };

@@ -20,6 +20,7 @@ pub(super) const NFT: Tool = Tool { name: "nft", package: "nftables" };
 pub(super) const SLIRP: Tool = Tool { name: "slirp4netns", package: "slirp4netns" };
 pub(super) const MMDEBSTRAP: Tool = Tool { name: "mmdebstrap", package: "mmdebstrap" };
 pub(super) const TAR: Tool = Tool { name: "tar", package: "tar" };
+pub(super) const CP: Tool = Tool { name: "cp", package: "coreutils" };
 pub(super) const KILL: Tool = Tool { name: "kill", package: "procps" };
 pub(super) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
 pub(super) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
