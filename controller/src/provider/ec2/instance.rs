@@ -1,6 +1,6 @@
 //! Instances as hosts.
 
-use aws_sdk_ec2::types::{Image, Instance, InstanceLifecycleType, InstanceStateName, Tag};
+use aws_sdk_ec2::types::{Instance, InstanceLifecycleType, InstanceStateName, Tag};
 
 use super::{
     cloud::Region,
@@ -17,11 +17,6 @@ pub(super) fn tags_of(tags: &[Tag]) -> Tags {
     tags.iter()
         .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
         .collect()
-}
-
-/// Tags of an image, by key.
-pub(super) fn image_tags(image: &Image) -> Tags {
-    tags_of(image.tags())
 }
 
 /// Running or stopped; `None` if it has ended or is about to.
