@@ -14,12 +14,12 @@ use std::{
 
 use controller::provider::{Host, ImageId, Provider, local::Local};
 use serde_json::{Value, json};
+use tests::ec2::hosts::{FLEET, instance, open};
 use tokio::{
     io::{AsyncWriteExt, copy, split},
     net::unix::pipe::{Receiver, Sender},
     runtime::Builder,
 };
-use tests::ec2::hosts::{FLEET, instance, open};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -54,10 +54,18 @@ async fn act(arguments: &[&str]) -> Result<Value> {
             let host = local.launch(&instance(id, &ImageId((*image).to_owned()))).await?;
             Ok(json!({ "id": host.id, "address": host.address }))
         }
-        ("start", [id]) => local.start(&find(&local, id).await?).await.map(|_| Value::Null).map_err(Into::into),
-        ("stop", [id]) => local.stop(&find(&local, id).await?).await.map(|()| Value::Null).map_err(Into::into),
+        ("start", [id]) => {
+            local.start(&find(&local, id).await?).await.map(|_| Value::Null).map_err(Into::into)
+        }
+        ("stop", [id]) => {
+            local.stop(&find(&local, id).await?).await.map(|()| Value::Null).map_err(Into::into)
+        }
         ("destroy", [id]) => {
             local.destroy(&find(&local, id).await?).await.map(|()| Value::Null).map_err(Into::into)
+        }
+        ("capture", [id]) => {
+            let image = local.capture(&find(&local, id).await?).await?;
+            Ok(json!({ "image": image.0 }))
         }
         ("dial", [address, port]) => dial(&local, Path::new(state), address, port.parse()?).await,
         _ => Err(format!("no such verb: {verb} {rest:?}").into()),

@@ -70,7 +70,12 @@ pub fn agent_image(state: &Path) -> ImageId {
     link(&shared("e2e").join("images").join(&baked.0), &state.join("images").join(&baked.0));
     let image = ImageId(format!("{}-a6e27", baked.0));
     let layer = state.join("images").join(&image.0);
-    write(&layer, "etc/systemd/system/magpie-agent.service.d/metadata.conf", METADATA, &layer_of(state, &baked));
+    write(
+        &layer,
+        "etc/systemd/system/magpie-agent.service.d/metadata.conf",
+        METADATA,
+        &layer_of(state, &baked),
+    );
     image
 }
 
@@ -86,7 +91,8 @@ pub fn base_image(state: &Path) -> ImageId {
     fs::remove_dir_all(layer.join("usr/lib/magpie")).expect("the agent is there");
     for unit in ["magpie-agent.service", "magpie-record.service"] {
         fs::remove_file(layer.join("usr/lib/systemd/system").join(unit)).expect("it is there");
-        fs::remove_file(layer.join("etc/systemd/system/sysinit.target.wants").join(unit)).expect("it is there");
+        fs::remove_file(layer.join("etc/systemd/system/sysinit.target.wants").join(unit))
+            .expect("it is there");
     }
     write(&layer, "etc/cloud/cloud.cfg.d/99-lab.cfg", CLOUD_INIT, &whole);
     write(&layer, "etc/cloud/ds-identify.cfg", "policy: enabled\n", &whole);
@@ -112,10 +118,8 @@ fn bake(state: &Path, name: &str, packages: &[&str]) -> ImageId {
         symlink(shared(name).join(kind), work.path().join(kind)).expect("linked");
     }
     let local = open_with(work.path(), packages);
-    let spec = ImageSpec {
-        agent: binary("agent"),
-        packages: packages.iter().map(ToString::to_string).collect(),
-    };
+    let spec =
+        ImageSpec { agent: binary("agent"), packages: packages.iter().map(ToString::to_string).collect() };
     let image = runtime().block_on(local.bake(&spec, &|_| {})).expect("an image can be baked");
     let (base, _) = image.0.split_once('-').expect("an image is named by its base");
     link(&shared(name).join("bases").join(base), &state.join("bases").join(base));

@@ -76,7 +76,8 @@ impl Ec2Lab {
     pub fn new() -> Self {
         let directory = TempDir::with_prefix("magpie-ec2-").expect("a temporary directory");
         // Hosts run under other ids.
-        fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).expect("ours");
+        fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+            .expect("ours");
         let state = directory.path().join("state");
         drop(hosts::open(&state));
         let log = fs::File::create(directory.path().join("log")).expect("made");
