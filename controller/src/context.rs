@@ -7,8 +7,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::time::sleep;
 use tonic::transport::Channel;
 
+#[cfg(feature = "ec2")]
+use crate::provider::ec2::Ec2;
 use crate::{
     cli::Cli,
     client,
@@ -22,6 +25,8 @@ use crate::{
 const BOOT: Duration = Duration::from_secs(60);
 /// How long a host that is up may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Between attempts to speak with a host through a proxy command: doubled by each, up to the last.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// After this many failures the cause is not a race.
 const ENROL_ATTEMPTS: usize = 3;
@@ -67,7 +72,7 @@ impl Context {
         };
         let ctl = own_binary()?;
         let local = open_local(&config, &directory, &ctl)?;
-        let providers = providers(&config, cli.provider, &local);
+        let providers = providers(&config, cli.provider, &local, fleet.id());
         Ok(Self { config, directory, fleet, local, providers, asked: cli.provider })
     }
 
@@ -79,6 +84,10 @@ impl Context {
     /// The provider of this kind.
     pub fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>> {
         self.providers.iter().find(|provider| provider.kind() == kind).ok_or_else(|| {
+            if kind == ProviderKind::Ec2 && !cfg!(feature = "ec2") {
+                return Error::invalid("this ctl was built without EC2")
+                    .hint("build it with the feature ec2, which is there unless it is turned off");
+            }
             Error::invalid(format!("no hosts of the provider {kind} are in use here"))
                 .hint(format!("a role with `provider = \"{kind}\"` in magpie.toml uses it"))
         })
@@ -145,15 +154,37 @@ impl Context {
 
     /// Connects to a host; enrols it first if no controller has finished that.
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
-        let started = Instant::now();
-        let deadline = started + if host.enrolled() { ANSWER } else { BOOT };
+        let patience = if host.enrolled() { ANSWER } else { BOOT };
+        self.connect_until(host, Instant::now() + patience).await
+    }
+
+    /// Connects to a host that was just started, with the patience that a boot needs.
+    pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
+        self.connect_until(host, Instant::now() + BOOT).await
+    }
+
+    /// What stands behind a proxy command shows only when it is spoken to: then the whole is tried again.
+    async fn connect_until(&self, host: &Host, deadline: Instant) -> Result<Connected> {
+        let (started, mut pause) = (Instant::now(), PAUSES[0]);
+        loop {
+            match self.attempt(host, started, deadline).await {
+                Err(error) if error.is_absent() && Instant::now() + pause < deadline => sleep(pause).await,
+                Err(error) if error.is_absent() => {
+                    let what = format!("{} does not answer on port {}", host.name, proto::PORT);
+                    return Err(self.with_console(host, error.context(what)).await);
+                }
+                Err(error) if !host.enrolled() => return Err(self.with_console(host, error).await),
+                outcome => return outcome,
+            }
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    async fn attempt(&self, host: &Host, started: Instant, deadline: Instant) -> Result<Connected> {
         let mut stream = self.dial(host, deadline).await?;
         let boot = started.elapsed();
         if !host.enrolled() {
-            let enrolled = self.enrol(host, stream, deadline).await;
-            if let Err(error) = enrolled {
-                return Err(self.with_console(host, error).await);
-            }
+            self.enrol(host, stream, deadline).await?;
             stream = self.dial(host, deadline).await?;
         }
         let channel = client::connect(stream, &self.fleet, &host.id)
@@ -167,18 +198,13 @@ impl Context {
         Ok(Connected { channel, boot, enrol: started.elapsed() - boot })
     }
 
-    /// Connects to a host that was just started, with the patience that a boot needs.
-    pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
-        drop(self.dial(host, Instant::now() + BOOT).await?);
-        self.connect(host).await
-    }
-
     /// Enrolment may be broken off from outside, by another controller that was quicker or by a lost connection;
     /// trying again is safe, and finds out which.
     async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<()> {
         for attempt in 1.. {
             match client::enrol(stream, &self.fleet, &host.tid, &host.id).await {
                 Ok(_) => break,
+                Err(error) if error.is_absent() => return Err(error),
                 Err(error) if attempt == ENROL_ATTEMPTS || error.kind() != Kind::Unreachable => {
                     return Err(error.context("enrolment"));
                 }
@@ -218,7 +244,12 @@ fn open_local(config: &Config, directory: &Path, ctl: &Path) -> Result<Local> {
 }
 
 /// Those that a role names, and the default; or the one that was asked for.
-fn providers(config: &Config, asked: Option<ProviderKind>, local: &Local) -> Vec<Arc<dyn Provider>> {
+fn providers(
+    config: &Config,
+    asked: Option<ProviderKind>,
+    local: &Local,
+    fleet: &str,
+) -> Vec<Arc<dyn Provider>> {
     let in_use = |kind| match asked {
         Some(asked) => asked == kind,
         None => {
@@ -228,6 +259,10 @@ fn providers(config: &Config, asked: Option<ProviderKind>, local: &Local) -> Vec
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
     if in_use(ProviderKind::Local) {
         providers.push(Arc::new(local.clone()));
+    }
+    #[cfg(feature = "ec2")]
+    if in_use(ProviderKind::Ec2) {
+        providers.push(Arc::new(Ec2::new(&config.ec2, &config.connect, fleet)));
     }
     providers
 }

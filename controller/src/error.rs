@@ -39,6 +39,7 @@ pub struct Error {
     kind: Kind,
     message: String,
     hints: Vec<String>,
+    absent: bool,
 }
 
 /// Shorthand for this crate.
@@ -47,7 +48,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind`; `message` is a sentence without a full stop, starting in lower case.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), hints: Vec::new() }
+        Self { kind, message: message.to_string(), hints: Vec::new(), absent: false }
     }
 
     /// Usage, configuration or bundle invalid.
@@ -58,6 +59,16 @@ impl Error {
     /// A host could not be reached or proved.
     pub fn unreachable(message: impl fmt::Display) -> Self {
         Self::new(Kind::Unreachable, message)
+    }
+
+    /// Nobody answers there, or nobody yet: the same may succeed a moment later.
+    pub fn absent(message: impl fmt::Display) -> Self {
+        Self { absent: true, ..Self::unreachable(message) }
+    }
+
+    /// Whether it was made by [`Error::absent`].
+    pub fn is_absent(&self) -> bool {
+        self.absent
     }
 
     /// Adds a hint: what the user can do about it.

@@ -117,8 +117,10 @@ pub(super) fn explain(error: &io::Error, purpose: Purpose) -> Error {
         Some(TlsError::AlertReceived(alert)) => refused(*alert, purpose),
         Some(TlsError::InvalidCertificate(certificate)) => distrusted(certificate),
         Some(other) => no_agent(other),
-        None if error.kind() == io::ErrorKind::TimedOut => Error::unreachable("the agent does not answer")
+        None if error.kind() == io::ErrorKind::TimedOut => Error::absent("the agent does not answer")
             .hint("the host may still be booting, or too busy; its console shows more"),
+        // No socket that is connected says so: it is a proxy command's way.
+        None if error.kind() == io::ErrorKind::ConnectionRefused => Error::absent(error),
         None => Error::unreachable(format!("the host closed the connection: {error}")),
     }
 }

@@ -1,26 +1,42 @@
 //! Connections over TCP, or through a command of the user's whose standard input and output are the connection.
 
 use std::{
-    io,
+    io, mem,
     pin::Pin,
     process::Stdio,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf},
     net::TcpStream,
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::watch,
     time::{sleep, timeout},
 };
 
 use super::Stream;
+use crate::config::ConnectConfig;
 
 /// The longest time that one attempt gets.
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// Between attempts: doubled by each, up to the last.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// How long a command that has closed its output may take to end, and to say its last words.
+const ENDING: Duration = Duration::from_millis(500);
+
+/// Connects to a host by its address: through the user's proxy command if there is one, else as [`tcp_until`]. For
+/// what stands behind a proxy command see [`through`].
+///
+/// # Errors
+/// What the last attempt ended with.
+pub async fn to(connect: &ConnectConfig, address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
+    match &connect.proxy {
+        Some(command) => through(command, address, port),
+        None => tcp_until(address, port, deadline).await,
+    }
+}
 
 /// Connects to `address`, which may be a name, again and again until `deadline`; at least once.
 ///
@@ -47,22 +63,43 @@ async fn tcp(address: &str, port: u16) -> io::Result<Stream> {
 }
 
 /// Starts `command` by the shell, with `%h` and `%p` replaced and `%%` for a percent sign, as ssh_config(5) has
-/// it for ProxyCommand. Its standard error is the user's.
+/// it for ProxyCommand.
+///
+/// Whether anybody is at its other end shows only when something was said to them: a command that ends before
+/// its first byte makes reading fail with `ConnectionRefused`, its exit status, and the last line of its standard
+/// error.
 ///
 /// # Errors
-/// The shell cannot be started. That the command fails shows as an end of the stream.
+/// The shell cannot be started.
 pub fn through(command: &str, host: &str, port: u16) -> io::Result<Stream> {
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(format!("exec {}", expand(command, host, port)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let missing = || io::Error::other("the proxy command has no standard input or output");
+    let missing = || io::Error::other("the proxy command has no standard input, output or error");
     let input = child.stdin.take().ok_or_else(missing)?;
     let output = child.stdout.take().ok_or_else(missing)?;
-    Ok(Box::new(Proxied { input, output, _child: child }))
+    let said = last_line(child.stderr.take().ok_or_else(missing)?);
+    Ok(Box::new(Proxied { input, output, phase: Phase::Silent(child, said) }))
+}
+
+/// Reads what the command says, so that it never waits for a reader; the last line is kept.
+fn last_line(stderr: ChildStderr) -> watch::Receiver<String> {
+    let (tell, said) = watch::channel(String::new());
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stderr).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(&line).trim().to_owned();
+            if !line.is_empty() {
+                tell.send_replace(line);
+            }
+        }
+    });
+    said
 }
 
 fn expand(command: &str, host: &str, port: u16) -> String {
@@ -85,18 +122,66 @@ fn expand(command: &str, host: &str, port: u16) -> String {
 struct Proxied {
     input: ChildStdin,
     output: ChildStdout,
-    _child: Child,
+    phase: Phase,
+}
+
+/// How far a command is.
+enum Phase {
+    /// Not a byte came from it yet.
+    Silent(Child, watch::Receiver<String>),
+    /// It ended so; why is being found out.
+    Ending(Pin<Box<dyn Future<Output = io::Error> + Send>>),
+    /// It was heard: its end is the end of the connection.
+    Heard(#[expect(dead_code, reason = "the command is killed when this is dropped")] Child),
+    /// Its end was told.
+    Over,
+}
+
+/// Why a command that ended in silence did.
+async fn reason(mut child: Child, mut said: watch::Receiver<String>) -> io::Error {
+    let how = match timeout(ENDING, child.wait()).await {
+        Ok(Ok(status)) => format!("ended with {status}"),
+        _ => "closed its output".to_owned(),
+    };
+    // Until its standard error is closed; what it started may keep that open.
+    let _ = timeout(ENDING, said.wait_for(|_| false)).await;
+    let said = said.borrow();
+    let said = if said.is_empty() { String::new() } else { format!("; it said: {}", *said) };
+    io::Error::new(io::ErrorKind::ConnectionRefused, format!("the proxy command {how}{said}"))
 }
 
 impl AsyncRead for Proxied {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().output).poll_read(cx, buf)
+        let this = self.get_mut();
+        if let Phase::Silent(..) | Phase::Heard(_) = this.phase {
+            let (before, room) = (buf.filled().len(), buf.remaining());
+            ready!(Pin::new(&mut this.output).poll_read(cx, buf))?;
+            let ended = room > 0 && buf.filled().len() == before;
+            this.phase = match (mem::replace(&mut this.phase, Phase::Over), ended) {
+                (Phase::Silent(child, said), true) => Phase::Ending(Box::pin(reason(child, said))),
+                (Phase::Silent(child, _), false) if room > 0 => Phase::Heard(child),
+                (other, _) => other,
+            };
+        }
+        if let Phase::Ending(reason) = &mut this.phase {
+            let error = ready!(reason.as_mut().poll(cx));
+            this.phase = Phase::Over;
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Proxied {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().input).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.input).poll_write(cx, buf));
+        let silent = !matches!(this.phase, Phase::Heard(_));
+        Poll::Ready(match written {
+            // Why nobody takes it, the end of the output will tell.
+            Err(error) if silent && error.kind() == io::ErrorKind::BrokenPipe => Ok(buf.len()),
+            written => written,
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -130,8 +215,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_is_an_end() {
-        let mut stream = through("false", "", 0).expect("started");
-        assert_eq!(stream.read(&mut [0; 1]).await.expect("an end"), 0);
+    async fn a_command_that_fails_says_why_however_much_was_written() {
+        let command = "sh -c 'echo first >&2; echo no route >&2; exit 7'";
+        let mut stream = through(command, "", 0).expect("started");
+        for _ in 0..100 {
+            stream.write_all(&[7; 1 << 16]).await.expect("taken");
+        }
+        let error = stream.read(&mut [0; 1]).await.expect_err("nobody is there");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(error.to_string(), "the proxy command ended with exit status: 7; it said: no route");
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_behind_does_not_keep_its_end() {
+        let mut stream = through("sh -c 'sleep 5 >/dev/null & exit 1'", "", 0).expect("started");
+        let began = Instant::now();
+        stream.read(&mut [0; 1]).await.expect_err("nobody is there");
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_end_after_the_first_byte_is_an_end() {
+        let mut stream = through("sh -c 'echo; exit 1'", "", 0).expect("started");
+        assert_eq!(stream.read(&mut [0; 9]).await.expect("a byte"), 1);
+        assert_eq!(stream.read(&mut [0; 9]).await.expect("an end"), 0);
+        assert_eq!(stream.read(&mut [0; 9]).await.expect("still"), 0);
     }
 }
