@@ -4,6 +4,8 @@
 pub mod dial;
 pub mod local;
 pub mod name;
+pub mod ssh;
+mod units;
 
 use std::{fmt, fmt::Debug, io, path::PathBuf, time::Instant};
 
