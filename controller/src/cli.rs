@@ -53,6 +53,8 @@ pub enum Command {
     Release(Release),
     /// List hosts that were left half-made, are there twice, or whose lease is over; with --yes, clear them up
     Gc(Gc),
+    /// Make a machine that is there already a host: its agent is installed over ssh, once
+    Adopt(Adopt),
     /// Launch a copy of a host as it is now, under an identity of its own
     Clone(CloneHost),
     /// List the fleet's hosts
@@ -75,8 +77,8 @@ pub enum Command {
     Stop(Names),
     /// Boot stopped hosts
     Start(Names),
-    /// End hosts and remove all that they were
-    Destroy(Names),
+    /// End hosts and remove all that they were; adopted machines go on, without agent and record
+    Destroy(Destroy),
     /// Look at the bundle without sending it
     #[command(subcommand)]
     Bundle(BundleCommand),
@@ -170,6 +172,37 @@ pub struct Source {
     /// Git revision of the Puppet code [default: the working tree as it is]
     #[arg(long, value_name = "REV")]
     pub rev: Option<String>,
+}
+
+/// `ctl adopt`
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// Where ssh connects to: a name of its configuration, or an address; as root, or as a user who may use sudo
+    #[arg(value_name = "[USER@]HOST")]
+    pub destination: String,
+    /// Role of the machine, as in magpie.toml
+    #[arg(long)]
+    pub role: String,
+    /// Port of its sshd [default: ssh's own choice]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Address of its agent [default: what ssh makes of HOST]
+    #[arg(long)]
+    pub address: Option<String>,
+    /// Options for ssh, such as -J bastion
+    #[arg(last = true, value_name = "SSH OPTIONS")]
+    pub ssh_options: Vec<String>,
+}
+
+/// `ctl destroy`
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// Hosts by name or id
+    #[arg(value_name = "HOST", required = true)]
+    pub hosts: Vec<String>,
+    /// Of adopted machines only forget what is known of them, and leave their agent there
+    #[arg(long)]
+    pub forget: bool,
 }
 
 /// `ctl clone`

@@ -18,7 +18,9 @@ use crate::{
     config::{Config, RoleConfig},
     error::{Error, Kind, Result},
     pki::Fleet,
-    provider::{Host, HostState, ImageSpec, Kind as ProviderKind, Provider, Standing, Stream, local::Local},
+    provider::{
+        Host, HostState, ImageSpec, Kind as ProviderKind, Provider, Standing, Stream, local::Local, ssh::Ssh,
+    },
 };
 
 /// How long a host that is up may take to answer.
@@ -40,6 +42,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// The hosts on this machine, and the images that Puppet code is checked in.
     pub local: Local,
+    /// Machines that were adopted.
+    pub ssh: Ssh,
     /// Where hosts come from: those that are in use, or the one that was asked for.
     providers: Vec<Arc<dyn Provider>>,
     /// The provider that was asked for.
@@ -63,15 +67,21 @@ impl Context {
         let here =
             env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
         let (config, directory) = Config::load(cli.config.as_deref(), &here)?;
-        let fleet = Fleet::open(&directory.join(&config.fleet.ca))?;
+        let ca = directory.join(&config.fleet.ca);
+        let fleet = Fleet::open(&ca)?;
         let fleet = match &cli.user {
             Some(user) => fleet.with_user(user),
             None => fleet,
         };
         let ctl = own_binary()?;
-        let local = open_local(&config, &directory, &ctl)?;
-        let providers = providers(&config, cli.provider, &local, fleet.id());
-        Ok(Self { config, directory, fleet, local, providers, asked: cli.provider })
+        let agent = match &config.local.agent {
+            Some(path) => directory.join(path),
+            None => agent_binary(&ctl),
+        };
+        let local = open_local(&config, &directory, ctl, agent.clone())?;
+        let ssh = Ssh::new(&ca, agent, config.connect.clone());
+        let providers = providers(&config, cli.provider, &local, &ssh, fleet.id());
+        Ok(Self { config, directory, fleet, local, ssh, providers, asked: cli.provider })
     }
 
     /// Where new hosts with these settings come from.
@@ -162,6 +172,11 @@ impl Context {
         self.connect_until(host, Instant::now() + patience).await
     }
 
+    /// Connects to a host if it answers at once.
+    pub async fn connect_now(&self, host: &Host) -> Result<Connected> {
+        self.connect_until(host, Instant::now()).await
+    }
+
     /// What stands behind a proxy command shows only when it is spoken to: then the whole is tried again.
     async fn connect_until(&self, host: &Host, deadline: Instant) -> Result<Connected> {
         let (started, mut pause) = (Instant::now(), PAUSES[0]);
@@ -229,24 +244,21 @@ impl Context {
     }
 }
 
-fn open_local(config: &Config, directory: &Path, ctl: &Path) -> Result<Local> {
+fn open_local(config: &Config, directory: &Path, ctl: PathBuf, agent: PathBuf) -> Result<Local> {
     let settings = &config.local;
     let state = match &settings.state {
         Some(state) => directory.join(state),
         None => Local::default_state_dir()?,
     };
-    let agent = match &settings.agent {
-        Some(path) => directory.join(path),
-        None => agent_binary(ctl),
-    };
-    Local::open(state, ctl.to_owned(), ImageSpec { agent, packages: settings.packages.clone() })
+    Local::open(state, ctl, ImageSpec { agent, packages: settings.packages.clone() })
 }
 
-/// Those that a role names, and the default; or the one that was asked for.
+/// Those that a role names, the default, and machines that were adopted; or the one that was asked for.
 fn providers(
     config: &Config,
     asked: Option<ProviderKind>,
     local: &Local,
+    ssh: &Ssh,
     fleet: &str,
 ) -> Vec<Arc<dyn Provider>> {
     let in_use = |kind| match asked {
@@ -262,6 +274,9 @@ fn providers(
     #[cfg(feature = "ec2")]
     if in_use(ProviderKind::Ec2) {
         providers.push(Arc::new(Ec2::new(&config.ec2, &config.connect, fleet)));
+    }
+    if asked.is_none_or(|asked| asked == ProviderKind::Ssh) {
+        providers.push(Arc::new(ssh.clone()));
     }
     providers
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::adopt;
 use crate::{
     config::RoleConfig,
     context::Context,
     error::Result,
     fanout,
-    provider::{Host, Provider},
+    provider::{Host, Kind, Provider},
     render::{Output, table},
 };
 
@@ -47,12 +48,22 @@ pub(super) async fn stop(context: Arc<Context>, names: &[String], output: &Outpu
     said(results.await, "stopped", output)
 }
 
-/// `ctl destroy HOST…`
-pub(super) async fn destroy(context: Arc<Context>, names: &[String], output: &Output) -> Result<()> {
+/// `ctl destroy HOST…`; adopted machines go on without agent, or with it if they are to be forgotten only.
+pub(super) async fn destroy(
+    context: Arc<Context>,
+    names: &[String],
+    forget: bool,
+    output: &Output,
+) -> Result<()> {
     let hosts = context.named(names).await?;
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
-        async move { context.provider(host.provider)?.destroy(&host).await }
+        async move {
+            if host.provider == Kind::Ssh && !forget {
+                adopt::leave(&context, &host).await?;
+            }
+            context.provider(host.provider)?.destroy(&host).await
+        }
     });
     said(results.await, "destroyed", output)
 }

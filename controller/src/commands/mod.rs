@@ -1,5 +1,6 @@
 //! One file a verb: gather, call, hand to render. No verb prints by itself.
 
+mod adopt;
 mod apply;
 mod bundle;
 mod clone;
@@ -42,6 +43,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Release(args) => release::release(context, &args, output).await,
         Command::Gc(args) => gc::gc(context, &args, output).await,
         Command::Hosts(args) => machines::hosts(&context, args.all, output).await,
+        Command::Adopt(args) => adopt::adopt(context, &args, output).await,
         Command::Clone(args) => clone::clone(context, &args, output).await,
         Command::Status(args) => inspect::status(context, &args, output).await,
         Command::Apply(args) => apply::apply(context, &args, output).await,
@@ -52,7 +54,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::CpuLog(args) => inspect::cpu_log(&context, &args, output).await,
         Command::Stop(args) => machines::stop(context, &args.hosts, output).await,
         Command::Start(args) => machines::start(context, &args.hosts, output).await,
-        Command::Destroy(args) => machines::destroy(context, &args.hosts, output).await,
+        Command::Destroy(args) => machines::destroy(context, &args.hosts, args.forget, output).await,
         Command::Bundle(args) => bundle::bundle(context, &args, output).await,
         Command::User(args) => user::user(&context, &args, output),
     }

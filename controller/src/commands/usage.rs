@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 use crate::{
     bundle::Bundle,
     client::claims,
+    config::{Lease, RoleConfig},
     context::Context,
     error::Result,
     pki,
@@ -15,7 +16,7 @@ use crate::{
         claim::{self, Claimant},
         holder, ladder, lease,
     },
-    provider::{Host, Standing, Usage},
+    provider::{Host, Kind, Standing, Usage},
 };
 
 /// Provisioning is over, however it went: the host is in use, and its lease begins.
@@ -26,7 +27,7 @@ pub(super) async fn settle(
     claimant: &Claimant,
     bundle: Option<&Bundle>,
 ) -> Result<()> {
-    let role = context.config.role(&host.role).cloned().unwrap_or_default();
+    let role = settings(context, host);
     claim::settle(channel, host, claimant, &role).await?;
     let mut host = host.clone();
     host.usage.standing = Standing::Used;
@@ -58,7 +59,7 @@ pub(super) async fn used(
         host.usage.owner = context.user_name()?;
         return settle(context, &host, channel, &claimant, bundle).await;
     }
-    let role = context.config.role(&host.role).cloned().unwrap_or_default();
+    let role = settings(context, host);
     let mut usage =
         Usage { bundle: bundle.map_or_else(|| host.usage.bundle.clone(), label), ..host.usage.clone() };
     if let Some(until) = lease::extended(&role, usage.lease_until, now) {
@@ -69,6 +70,15 @@ pub(super) async fn used(
         return Ok(());
     }
     context.provider(host.provider)?.mark(&Host { usage, ..host.clone() }).await
+}
+
+/// The settings that a host's lease is from: an adopted machine is nobody's to stop.
+fn settings(context: &Context, host: &Host) -> RoleConfig {
+    let role = context.config.role(&host.role).cloned().unwrap_or_default();
+    match host.provider {
+        Kind::Ssh => RoleConfig { lease: Some(Lease::Unlimited), stop_after_lease: None, ..role },
+        _ => role,
+    }
 }
 
 /// What a bundle is called in tables: its commit, with a `+` if the tree was not as committed; else its digest.

@@ -46,7 +46,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Creates or replaces a file of mode 0600. Durable on return.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     temporary(path, bytes)
         .and_then(|file| file.persist(path).map_err(|error| error.error))
         .and_then(|_| sync_parent(path))
@@ -54,7 +54,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Creates a directory of mode 0700, unless it is there.
-pub(super) fn directory(path: &Path) -> Result<()> {
+pub(crate) fn directory(path: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(unwritable(path, &error)),
         _ => Ok(()),

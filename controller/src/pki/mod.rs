@@ -13,7 +13,7 @@
 //! what then cannot be done (enrolling, issuing) says which file is missing. Every file appears whole, so
 //! the directory may be shared by people and machines at once; serial numbers are random, there is no counter.
 
-mod files;
+pub(crate) mod files;
 mod issue;
 mod users;
 

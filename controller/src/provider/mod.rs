@@ -6,6 +6,8 @@ pub mod dial;
 pub mod ec2;
 pub mod local;
 pub mod name;
+pub mod ssh;
+mod units;
 
 use std::{
     fmt,

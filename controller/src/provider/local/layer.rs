@@ -4,8 +4,7 @@ use std::io;
 
 use tar::{Builder, EntryType, Header};
 
-const AGENT_UNIT: &str = include_str!("../../../../deploy/systemd/magpie-agent.service");
-const RECORD_UNIT: &str = include_str!("../../../../deploy/systemd/magpie-record.service");
+use crate::provider::units;
 
 /// Units that have no work in a host, wait for hardware, or would do it behind the agent's back.
 const MASKED: [&str; 28] = [
@@ -44,8 +43,8 @@ const MASKED: [&str; 28] = [
 const FILES: [(&str, &str); 5] = [
     // Empty means: not set yet. The provider writes each host's own.
     ("etc/machine-id", ""),
-    ("usr/lib/systemd/system/magpie-agent.service", AGENT_UNIT),
-    ("usr/lib/systemd/system/magpie-record.service", RECORD_UNIT),
+    ("usr/lib/systemd/system/magpie-agent.service", units::AGENT),
+    ("usr/lib/systemd/system/magpie-record.service", units::RECORD),
     // 8 MB of disk less for each host.
     ("etc/systemd/journald.conf.d/magpie.conf", "[Journal]\nStorage=volatile\n"),
     // These facts ask a metadata service that is not there, or load every Augeas lens: 0.4 s of each run.

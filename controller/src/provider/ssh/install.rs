@@ -1,0 +1,122 @@
+//! Putting the agent on a machine, and taking it away again. What a package has installed stays the package's.
+
+use std::io;
+
+use tar::{Builder, Header};
+use zeroize::Zeroizing;
+
+use super::{
+    machine::Root,
+    openssh::{Target, quote},
+};
+use crate::{
+    error::{Error, Result},
+    provider::units,
+};
+
+/// As root, with the tar file as standard input or as first argument. Nothing appears half-written: all is
+/// renamed into place. An agent that waits with an older document is made to read the new one.
+const INSTALL: &str = r#"
+set -eu
+umask 022
+[ $# = 0 ] || exec <"$1"
+if [ -e /var/lib/magpie/state ]; then echo 'the machine is enrolled already' >&2; exit 1; fi
+mkdir -p /var/lib/magpie
+chmod 711 /var/lib/magpie
+stage=$(mktemp -d /var/lib/magpie/adopt.XXXXXX)
+trap 'rm -rf "$stage"' EXIT
+tar -x -o -f - -C "$stage"
+place() {
+    mkdir -p "${2%/*}"
+    cp "$stage/$1" "$2.new"
+    chmod "$3" "$2.new"
+    mv -f "$2.new" "$2"
+}
+if ! { dpkg-query -S /usr/lib/magpie/agent || rpm -qf /usr/lib/magpie/agent; } >/dev/null 2>&1; then
+    place agent /usr/lib/magpie/agent 755
+    for unit in magpie-agent.service magpie-record.service; do place $unit /usr/lib/systemd/system/$unit 644; done
+fi
+place enrol.json /var/lib/magpie/enrol.json 600
+if command -v restorecon >/dev/null; then
+    restorecon -R /usr/lib/magpie /usr/lib/systemd/system/magpie-agent.service \
+        /usr/lib/systemd/system/magpie-record.service /var/lib/magpie
+fi
+systemctl daemon-reload
+systemctl enable --quiet magpie-agent.service magpie-record.service
+systemctl restart magpie-agent.service magpie-record.service
+"#;
+
+/// As the user, when sudo will ask for a password and so needs the terminal: the tar file goes first. $1 is empty.
+const UPLOAD: &str = r#"umask 077; d=$(mktemp -d) && cat >"$d/payload" && echo "magpie=$d""#;
+/// Then this, with the script and that directory.
+const WITH_PASSWORD: &str = r#"sudo sh -c "$1" magpie "$2/payload"; status=$?; rm -rf "$2"; exit $status"#;
+
+/// In a unit of its own, because it ends the agent that started it, after that has told the controller so.
+const REMOVE: &str = r#"
+sleep 1
+systemctl disable --quiet --now magpie-agent.service magpie-record.service
+if ! { dpkg-query -S /usr/lib/magpie/agent || rpm -qf /usr/lib/magpie/agent; } >/dev/null 2>&1; then
+    rm -f /usr/lib/magpie/agent /usr/lib/systemd/system/magpie-agent.service \
+        /usr/lib/systemd/system/magpie-record.service
+    rmdir /usr/lib/magpie
+fi
+rm -rf /var/lib/magpie
+systemctl daemon-reload
+"#;
+
+/// The command that takes agent, identity, bundles, runs and record off an adopted machine, a moment after it
+/// has ended itself.
+pub fn removal() -> Vec<String> {
+    ["systemd-run", "--quiet", "--collect", "--no-block", "--unit=magpie-removal", "sh", "-c", REMOVE]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// Installs and starts the agent.
+pub(super) async fn install(target: &Target, root: Root, agent: &[u8], document: &[u8]) -> Result<()> {
+    let payload =
+        payload(agent, document).map_err(|error| Error::invalid(format!("cannot pack: {error}")))?;
+    let script = quote(INSTALL);
+    let done = match root {
+        Root::Direct => target.run(&format!("exec sh -c {script}"), &payload).await.map(drop),
+        Root::Sudo => target.run(&format!("exec sudo -n sh -c {script}"), &payload).await.map(drop),
+        Root::Password | Root::Never => {
+            let said = target.run(&format!("exec sh -c {}", quote(UPLOAD)), &payload).await?;
+            let place = said.lines().find_map(|line| line.strip_prefix("magpie="));
+            let place = place.ok_or_else(|| Error::unreachable(format!("{target} took no file")))?;
+            let command = format!("exec sh -c {} magpie {script} {}", quote(WITH_PASSWORD), quote(place));
+            target.ask(&command).await
+        }
+    };
+    done.map_err(|error| error.context(format!("cannot install the agent on {target}")))
+}
+
+/// A tar file with all that is needed; the document is secret.
+fn payload(agent: &[u8], document: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut builder = Builder::new(Vec::with_capacity(agent.len() + 64 * 1024));
+    for (name, mode, content) in [
+        ("agent", 0o755, agent),
+        ("magpie-agent.service", 0o644, units::AGENT.as_bytes()),
+        ("magpie-record.service", 0o644, units::RECORD.as_bytes()),
+        ("enrol.json", 0o600, document),
+    ] {
+        let mut header = Header::new_ustar();
+        header.set_mode(mode);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content)?;
+    }
+    builder.into_inner().map(Zeroizing::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_good_shell() {
+        for script in [INSTALL, UPLOAD, WITH_PASSWORD, REMOVE] {
+            let checked = std::process::Command::new("sh").args(["-n", "-c", script]).output().unwrap();
+            assert!(checked.status.success(), "{checked:?}");
+        }
+    }
+}

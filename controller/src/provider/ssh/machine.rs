@@ -1,0 +1,243 @@
+//! What a machine is, asked in one round trip before anything is changed, and whether an agent can live there.
+
+use crate::error::{Error, Result};
+
+/// Reads a script from standard input, whatever the user's login shell is.
+pub(super) const PROBE_COMMAND: &str = "exec sh -s";
+
+/// Says `key=value` lines, and changes nothing. 02CD is port 717, 0A a socket that listens (proc_pid_net(5)).
+pub(super) const PROBE: &str = r#"
+LC_ALL=C; export LC_ALL
+echo magpie=1
+echo "system=$(uname -s)"
+echo "architecture=$(uname -m)"
+echo "libc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+[ ! -d /run/systemd/system ] || echo systemd=yes
+if [ "$(id -u)" = 0 ]; then echo root=direct; as=
+elif ! command -v sudo >/dev/null 2>&1; then as=false
+elif sudo -n true 2>/dev/null; then echo root=sudo; as='sudo -n'
+else echo root=password; as=false
+fi
+! $as test -e /var/lib/magpie/state || echo enrolled=yes
+echo "fleet=$($as sed -n 's/.*"fleet_id": *"\([^"]*\)".*/\1/p' /var/lib/magpie/state/identity.json 2>/dev/null)"
+for tree in usr var; do echo "free_$tree=$(df -Pk /$tree/lib | awk 'NR == 2 { print $4 }')"; done
+! systemctl is-active --quiet magpie-agent 2>/dev/null || echo agent=active
+awk '$4 == "0A" && $2 ~ /:02CD$/ { print "port=taken"; exit }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+exit 0
+"#;
+
+/// What the agent is linked against at least; README says so too.
+const GLIBC: (u32, u32) = (2, 34);
+/// Room for bundles, runs and the record, in KiB.
+const ROOM: u64 = 200 << 10;
+
+/// How commands are run as root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Root {
+    /// The user is root.
+    Direct,
+    /// sudo asks for nothing.
+    Sudo,
+    /// sudo asks for a password.
+    Password,
+    /// Not at all.
+    #[default]
+    Never,
+}
+
+/// What a machine said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Machine {
+    pub(super) root: Root,
+    system: String,
+    architecture: String,
+    libc: String,
+    systemd: bool,
+    enrolled: bool,
+    fleet: String,
+    /// KiB free where the program goes, and where its data does.
+    free: [Option<u64>; 2],
+    agent_active: bool,
+    port_taken: bool,
+}
+
+impl Machine {
+    /// Reads the answer to [`PROBE`]; a login shell may have said more before.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let mut machine = Self::default();
+        let mut answered = false;
+        for (key, value) in text.lines().filter_map(|line| line.trim_end().split_once('=')) {
+            match (key, value) {
+                ("magpie", "1") => answered = true,
+                ("root", "direct") => machine.root = Root::Direct,
+                ("root", "sudo") => machine.root = Root::Sudo,
+                ("root", "password") => machine.root = Root::Password,
+                ("system", value) => value.clone_into(&mut machine.system),
+                ("architecture", value) => value.clone_into(&mut machine.architecture),
+                ("libc", value) => value.clone_into(&mut machine.libc),
+                ("systemd", "yes") => machine.systemd = true,
+                ("enrolled", "yes") => machine.enrolled = true,
+                ("fleet", value) => value.clone_into(&mut machine.fleet),
+                ("free_usr", value) => machine.free[0] = value.parse().ok(),
+                ("free_var", value) => machine.free[1] = value.parse().ok(),
+                ("agent", "active") => machine.agent_active = true,
+                ("port", "taken") => machine.port_taken = true,
+                _ => {}
+            }
+        }
+        if answered {
+            return Ok(machine);
+        }
+        Err(Error::invalid("the machine's shell does not answer as a POSIX shell does"))
+    }
+
+    /// Whether this agent can live there and belong to `fleet`.
+    pub(super) fn check(&self, agent: &[u8], fleet: &str) -> Result<()> {
+        if self.system != "Linux" {
+            return Err(Error::invalid(format!("it runs {:?}, and the agent Linux only", self.system)));
+        }
+        let built_for = architecture(agent)?;
+        if self.architecture != built_for {
+            let theirs = &self.architecture;
+            return Err(Error::invalid(format!("it is of architecture {theirs}, the agent of {built_for}"))
+                .hint("`agent = …` in [local] of magpie.toml names another"));
+        }
+        match glibc(&self.libc) {
+            Some(version) if version >= GLIBC => {}
+            Some((major, minor)) => {
+                let (least, most) = GLIBC;
+                return Err(Error::invalid(format!(
+                    "its glibc is {major}.{minor}, and the agent needs {least}.{most} or newer"
+                )));
+            }
+            None => return Err(Error::invalid("it has no glibc, which the agent needs")),
+        }
+        if !self.systemd {
+            return Err(Error::invalid("it was not booted with systemd, which the agent needs"));
+        }
+        self.check_enrolment(fleet)?;
+        if self.port_taken && !self.agent_active {
+            let port = proto::PORT;
+            return Err(Error::invalid(format!("something listens on its port {port} already"))
+                .hint(format!("`ss -lptn sport = :{port}` on the machine shows what")));
+        }
+        self.check_room(agent)?;
+        if self.root == Root::Never {
+            return Err(Error::invalid("the user is not root there, and it has no sudo")
+                .hint("adopt it as root, or as a user who may use sudo"));
+        }
+        Ok(())
+    }
+
+    fn check_enrolment(&self, fleet: &str) -> Result<()> {
+        if !self.enrolled {
+            return Ok(());
+        }
+        let whose = match self.fleet.as_str() {
+            "" => "a fleet that it does not name".to_owned(),
+            own if own == fleet => "this very fleet".to_owned(),
+            other => format!("the fleet {other}"),
+        };
+        Err(Error::invalid(format!("it is enrolled already, in {whose}"))
+            .hint("`ctl destroy` with that fleet's CA directory takes its agent away")
+            .hint("or, as root on the machine: systemctl stop magpie-agent && rm -r /var/lib/magpie/state"))
+    }
+
+    fn check_room(&self, agent: &[u8]) -> Result<()> {
+        let program = (agent.len() as u64 >> 10) * 2;
+        for (tree, free, needed) in [("/usr/lib", self.free[0], program), ("/var/lib", self.free[1], ROOM)] {
+            if let Some(free) = free.filter(|free| *free < needed) {
+                let (free, needed) = (free >> 10, needed >> 10);
+                return Err(Error::invalid(format!("{tree} has {free} MiB free; {needed} MiB are needed")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `glibc 2.36` as numbers; confstr(3), `_CS_GNU_LIBC_VERSION`.
+fn glibc(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+}
+
+/// The machine that an ELF program is for, as `uname -m` calls it; elf(5), `e_machine`.
+fn architecture(program: &[u8]) -> Result<&'static str> {
+    let machine = program.strip_prefix(b"\x7fELF").and_then(|rest| Some([*rest.get(14)?, *rest.get(15)?]));
+    match machine.map(u16::from_le_bytes) {
+        Some(62) => Ok("x86_64"),
+        Some(183) => Ok("aarch64"),
+        _ => Err(Error::invalid("the agent is not a program for x86_64 or aarch64")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = "Welcome to db=x!\nmagpie=1\nsystem=Linux\narchitecture=x86_64\nlibc=glibc 2.36\n\
+        systemd=yes\nroot=sudo\nfleet=\nfree_usr=4000000\nfree_var=4000000\n";
+
+    fn agent(machine: u8) -> Vec<u8> {
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(18, 0);
+        elf.extend([machine, 0]);
+        elf
+    }
+
+    fn verdict(change: &str) -> String {
+        let machine = Machine::parse(&(ANSWER.to_owned() + change)).unwrap();
+        machine.check(&agent(62), "ours").map_or_else(|error| error.to_string(), |()| "will do".to_owned())
+    }
+
+    #[test]
+    fn each_want_is_named() {
+        assert_eq!(verdict(""), "will do");
+        for (change, said) in [
+            ("system=FreeBSD\n", "it runs \"FreeBSD\", and the agent Linux only"),
+            ("architecture=aarch64\n", "it is of architecture aarch64, the agent of x86_64"),
+            ("libc=glibc 2.31\n", "its glibc is 2.31, and the agent needs 2.34 or newer"),
+            ("libc=\n", "it has no glibc, which the agent needs"),
+            ("enrolled=yes\nfleet=theirs\n", "it is enrolled already, in the fleet theirs"),
+            ("enrolled=yes\nfleet=ours\n", "it is enrolled already, in this very fleet"),
+            ("port=taken\n", "something listens on its port 717 already"),
+            ("port=taken\nagent=active\n", "will do"),
+            ("free_var=1024\n", "/var/lib has 1 MiB free; 200 MiB are needed"),
+        ] {
+            assert_eq!(verdict(change), said);
+        }
+        let without =
+            |line: &str| Machine::parse(&ANSWER.replace(line, "")).unwrap().check(&agent(62), "ours");
+        assert!(without("systemd=yes\n").unwrap_err().to_string().contains("systemd"));
+        assert!(without("root=sudo\n").unwrap_err().to_string().contains("no sudo"));
+        Machine::parse("This account is not available.\n").unwrap_err();
+    }
+
+    #[test]
+    fn the_agent_says_what_it_is_for() {
+        assert_eq!(architecture(&agent(183)).unwrap(), "aarch64");
+        for other in [agent(3), b"#!/bin/sh\n".to_vec(), b"\x7fELF".to_vec()] {
+            architecture(&other).unwrap_err();
+        }
+    }
+
+    /// The script itself, by this machine's shell.
+    #[test]
+    fn a_linux_machine_answers() {
+        let output = std::process::Command::new("sh").args(["-c", PROBE]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let machine = Machine::parse(&text).unwrap();
+        assert!(output.status.success() && machine.system == "Linux" && machine.free[0].is_some(), "{text}");
+        assert!(glibc(&machine.libc).is_some(), "{text}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn foreign_text_never_panics(text in "(magpie=1\n)?(\\PC|\n)*", agent: Vec<u8>) {
+            if let Ok(machine) = Machine::parse(&text) {
+                let _ = machine.check(&agent, "ours");
+            }
+            glibc(&text);
+        }
+    }
+}

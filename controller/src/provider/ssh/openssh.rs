@@ -1,0 +1,146 @@
+//! The user's own ssh client: with its configuration, keys, agent, jump hosts, and questions at the terminal.
+
+use std::{fmt, io, process::Stdio};
+
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use crate::error::{Error, Result};
+
+/// Where ssh is to connect to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `[user@]host`, or a name of the user's configuration.
+    pub destination: String,
+    /// Port of the machine's sshd, unless the configuration says so.
+    pub port: Option<u16>,
+    /// Further options, as ssh(1) takes them.
+    pub options: Vec<String>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.destination)
+    }
+}
+
+impl Target {
+    fn ssh(&self, first: &str) -> Command {
+        let mut command = Command::new("ssh");
+        command.arg(first).args(&self.options).kill_on_drop(true);
+        if let Some(port) = self.port {
+            command.args(["-p", &port.to_string()]);
+        }
+        command.args(["--", &self.destination]);
+        command
+    }
+
+    /// The host name that ssh makes of the destination.
+    ///
+    /// # Errors
+    /// ssh is not installed, or its configuration is wrong.
+    pub async fn host_name(&self) -> Result<String> {
+        let output = self.ssh("-G").stdin(Stdio::null()).output().await.map_err(not_started)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let name = text.lines().find_map(|line| line.strip_prefix("hostname "));
+        name.filter(|_| output.status.success()).map(str::to_owned).ok_or_else(|| {
+            Error::invalid(format!("ssh makes nothing of {self}: {}", last_lines(&output.stderr)))
+        })
+    }
+
+    /// Runs a command line of the remote user's shell with `input`, and returns what it wrote.
+    ///
+    /// # Errors
+    /// The machine cannot be reached, or the command fails; then with its last words.
+    pub(super) async fn run(&self, command: &str, input: &[u8]) -> Result<String> {
+        let mut child = self
+            .ssh("-T")
+            .arg(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(not_started)?;
+        let stdin = child.stdin.take();
+        let feed = async {
+            // A command that ends early closes its input; its exit code says more than the broken pipe.
+            if let Some(mut stdin) = stdin {
+                let _ = stdin.write_all(input).await;
+                let _ = stdin.shutdown().await;
+            }
+        };
+        let ((), output) = tokio::join!(feed, child.wait_with_output());
+        let output = output.map_err(not_started)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(self.failed(output.status.code(), &last_lines(&output.stderr)))
+    }
+
+    /// Runs a command line with the user's terminal, so that it can ask for a password.
+    ///
+    /// # Errors
+    /// As [`Target::run`]; what was said, the user has seen.
+    pub(super) async fn ask(&self, command: &str) -> Result<()> {
+        // Standard output is for data.
+        let talk = io::stderr();
+        let talk = std::os::fd::AsFd::as_fd(&talk).try_clone_to_owned().map_err(not_started)?;
+        let status = self.ssh("-t").arg(command).stdout(talk).status().await.map_err(not_started)?;
+        if status.success() { Ok(()) } else { Err(self.failed(status.code(), "see above")) }
+    }
+
+    /// 255 is ssh's own; ssh(1), "Exit status".
+    fn failed(&self, code: Option<i32>, said: &str) -> Error {
+        if code == Some(255) {
+            return Error::unreachable(format!("ssh to {self} failed: {said}"))
+                .hint(format!("`ssh {self}` must work by itself; options for it go after --"));
+        }
+        Error::unreachable(format!("{self} refuses: {said}"))
+    }
+}
+
+/// One word of a shell's command line.
+pub(super) fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// What is worth telling of a program's last words, in one line.
+fn last_lines(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.as_slice() {
+        [] => "it said nothing".to_owned(),
+        [.., before, last] => format!("{before}; {last}"),
+        [only] => (*only).to_owned(),
+    }
+}
+
+fn not_started(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            Error::invalid("the program ssh is not installed").hint("apt install openssh-client")
+        }
+        _ => Error::unreachable(format!("cannot run ssh: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_word_is_one_word() {
+        let word = "it's $HOME \\ \"x\"\n;";
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("printf %s {}", quote(word))])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+    }
+
+    #[test]
+    fn of_many_words_the_last_are_told() {
+        assert_eq!(last_lines(b"one\ntwo\r\n\nthree\n"), "two; three");
+        assert_eq!(last_lines(b"only"), "only");
+        assert_eq!(last_lines(b"\n"), "it said nothing");
+    }
+}

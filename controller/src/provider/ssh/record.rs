@@ -1,0 +1,170 @@
+//! `<ca directory>/adopted/<id>.json`: what is known of an adopted machine. Every controller of a fleet has the CA
+//! directory, so they know the same machines.
+
+use std::{fs, io, path::Path};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Adoption;
+use crate::{
+    error::{Error, Result},
+    pki::files,
+    provider::{Fingerprint, Host, HostState, ImageId, Kind, Usage},
+};
+
+/// The format this module writes.
+const VERSION: u32 = 1;
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    id: String,
+    pub(super) name: String,
+    pub(super) fleet: String,
+    role: String,
+    tid: String,
+    /// Where its agent is dialled.
+    address: String,
+    /// What ssh was told to connect to, for people.
+    adopted_over: String,
+    /// Seconds since the Unix epoch.
+    adopted_at: i64,
+    pub(super) usage: Usage,
+}
+
+impl Record {
+    pub(super) fn new(adoption: Adoption, adopted_over: String) -> Self {
+        let digits: String = adoption.tid.chars().take(10).collect();
+        Self {
+            version: VERSION,
+            id: format!("s-{digits}"),
+            name: adoption.name,
+            fleet: adoption.fleet,
+            role: adoption.role,
+            tid: adoption.tid,
+            address: adoption.address,
+            adopted_over,
+            adopted_at: Timestamp::now().as_second(),
+            usage: adoption.usage,
+        }
+    }
+
+    /// All records, ordered by name; none where nothing was adopted yet.
+    pub(super) fn all(directory: &Path) -> Result<Vec<Self>> {
+        let unreadable = |error| Error::invalid(format!("cannot list {}: {error}", directory.display()));
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(unreadable)?,
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(unreadable)?.file_name().into_string().unwrap_or_default();
+            // Others are half-written.
+            if let Some(id) = name.strip_suffix(".json") {
+                records.push(Self::read(directory, id)?);
+            }
+        }
+        records.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
+        Ok(records)
+    }
+
+    pub(super) fn read(directory: &Path, id: &str) -> Result<Self> {
+        let path = directory.join(format!("{id}.json"));
+        let shown = path.display();
+        let text =
+            fs::read(&path).map_err(|error| Error::invalid(format!("cannot read {shown}: {error}")))?;
+        let damaged = |error| Error::invalid(format!("{shown} is damaged: {error}"));
+        let record: Self = serde_json::from_slice(&text).map_err(damaged)?;
+        if record.version == VERSION {
+            return Ok(record);
+        }
+        let found = record.version;
+        Err(Error::invalid(format!("{shown} has format {found}, this ctl knows {VERSION}")))
+    }
+
+    /// Writes it in one step.
+    pub(super) fn write(&self, directory: &Path) -> Result<()> {
+        files::directory(directory)?;
+        let text = serde_json::to_vec_pretty(self).map_err(Error::invalid)?;
+        files::replace(&directory.join(format!("{}.json", self.id)), &text)
+    }
+
+    /// Removes it; a no-op if it is gone.
+    pub(super) fn remove(directory: &Path, id: &str) -> Result<()> {
+        let path = directory.join(format!("{id}.json"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::invalid(format!("cannot remove {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<Record> for Host {
+    fn from(record: Record) -> Self {
+        Self {
+            provider: Kind::Ssh,
+            id: record.id,
+            name: record.name,
+            fleet: record.fleet,
+            role: record.role,
+            tid: record.tid,
+            // Nobody but the machine itself knows, and asking it takes a connection.
+            state: HostState::Running,
+            address: record.address,
+            image: ImageId::default(),
+            memory: None,
+            class: "ssh".to_owned(),
+            region: String::new(),
+            launched_at: record.adopted_at,
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
+            usage: record.usage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(tid: &str, name: &str) -> Record {
+        let adoption = Adoption {
+            fleet: "f".into(),
+            role: "db".into(),
+            name: name.into(),
+            address: "192.0.2.7".into(),
+            tid: tid.into(),
+            usage: Usage::default(),
+            enrol_document: Vec::new(),
+        };
+        Record::new(adoption, "root@192.0.2.7".into())
+    }
+
+    #[test]
+    fn records_come_back_in_the_order_of_their_numbers() {
+        let ca = tempfile::tempdir().unwrap();
+        let directory = ca.path().join("adopted");
+        assert_eq!(Record::all(&directory).unwrap(), []);
+        let (second, tenth) = (record("0123456789abcdef", "db-2"), record("fedcba9876543210", "db-10"));
+        for record in [&tenth, &second] {
+            record.write(&directory).unwrap();
+        }
+        assert_eq!(Record::all(&directory).unwrap(), [second.clone(), tenth]);
+        assert_eq!(second.id, "s-0123456789");
+        Record::remove(&directory, &second.id).unwrap();
+        Record::remove(&directory, &second.id).unwrap();
+        assert_eq!(Record::all(&directory).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_damaged_is_named() {
+        let ca = tempfile::tempdir().unwrap();
+        fs::write(ca.path().join("s-1.json"), "{").unwrap();
+        let error = Record::all(ca.path()).unwrap_err().to_string();
+        assert!(error.contains("s-1.json is damaged"), "{error}");
+    }
+}
