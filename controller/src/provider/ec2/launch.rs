@@ -65,22 +65,24 @@ impl Seen {
 impl Inner {
     /// Launches a host, or finds the one that this transaction has launched already.
     pub(super) async fn launch(&self, launch: &Launch) -> Result<Host> {
-        self.launch_with(launch, launch.settings.ec2.user_data.as_ref().map(|file| file.content.as_slice()))
-            .await
+        let extra = launch.settings.ec2.user_data.as_ref().map(|file| file.content.as_slice());
+        self.launch_in(&self.cloud.home().await?, launch, extra).await
     }
 
-    /// [`Inner::launch`] with `extra` for cloud-init.
-    pub(super) async fn launch_with(&self, launch: &Launch, extra: Option<&[u8]>) -> Result<Host> {
-        let region = self.cloud.home().await?;
+    /// [`Inner::launch`] in a region, with `extra` for cloud-init.
+    pub(super) async fn launch_in(
+        &self,
+        region: &Region,
+        launch: &Launch,
+        extra: Option<&[u8]>,
+    ) -> Result<Host> {
         let known = self.seen().instances.get(&launch.tid).cloned();
         if let Some(id) = known
-            && let Some(host) =
-                self.describe(&region, &id).await?.and_then(|found| self.host(&region, &found))
+            && let Some(host) = self.describe(region, &id).await?.and_then(|found| self.host(region, &found))
         {
             return Ok(host);
         }
-        let user_data =
-            userdata::compose(&launch.enrol_document, extra).map_err(|error| Error::invalid(error))?;
+        let user_data = userdata::compose(&launch.enrol_document, extra).map_err(Error::invalid)?;
         let plan = Plan {
             tid: &launch.tid,
             image: &launch.image,
@@ -89,9 +91,9 @@ impl Inner {
             user_data: &user_data,
         };
         let attempts = self.seen().attempts(launch);
-        let host = self.run(&region, &plan, &attempts).await?;
+        let host = self.run(region, &plan, &attempts).await?;
         self.seen().instances.insert(launch.tid.clone(), host.id.clone());
-        self.with_own_name(&region, host).await
+        self.with_own_name(region, host).await
     }
 
     /// Tries one way after the other, as long as the next may do better.
