@@ -177,3 +177,50 @@ fn other_name(host: &Host, all: &[Host]) -> Option<String> {
     all.iter().find(older)?;
     Some(name::free(&host.role, all.iter().map(|host| host.name.as_str())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Fingerprint, HostState, ImageId, Kind, Usage};
+
+    fn host(id: &str, name: &str, launched_at: i64) -> Host {
+        Host {
+            provider: Kind::Ec2,
+            id: id.into(),
+            name: name.into(),
+            fleet: "f".into(),
+            role: "db".into(),
+            tid: id.into(),
+            state: HostState::Running,
+            address: String::new(),
+            image: ImageId::default(),
+            memory: None,
+            class: "t3.small".into(),
+            region: "eu-central-1".into(),
+            launched_at,
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
+            usage: Usage::default(),
+        }
+    }
+
+    #[test]
+    fn the_younger_of_a_name_takes_the_lowest_free() {
+        let all = [host("i-1", "db-1", 10), host("i-2", "db-1", 11), host("i-3", "db-2", 5)];
+        assert_eq!(other_name(&all[1], &all).as_deref(), Some("db-3"));
+        assert_eq!(other_name(&all[0], &all), None);
+        assert_eq!(other_name(&all[2], &all), None);
+    }
+
+    #[test]
+    fn of_the_same_second_exactly_one_changes() {
+        let all = [host("i-1", "db-1", 10), host("i-2", "db-1", 10)];
+        let changed: Vec<bool> = all.iter().map(|host| other_name(host, &all).is_some()).collect();
+        assert_eq!(changed, [false, true]);
+    }
+
+    #[test]
+    fn a_listing_that_lags_behind_is_no_reason_to_change() {
+        assert_eq!(other_name(&host("i-1", "db-1", 10), &[]), None);
+    }
+}
