@@ -21,8 +21,6 @@ use crate::{
     provider::{Host, HostState, ImageSpec, Kind as ProviderKind, Provider, Standing, Stream, local::Local},
 };
 
-/// How long a host may take from its launch to an answering port.
-const BOOT: Duration = Duration::from_secs(60);
 /// How long a host that is up may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between attempts to speak with a host through a proxy command: doubled by each, up to the last.
@@ -163,13 +161,14 @@ impl Context {
 
     /// Connects to a host; enrols it first if no controller has finished that.
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
-        let patience = if host.enrolled() { ANSWER } else { BOOT };
+        let patience = if host.enrolled() { ANSWER } else { self.provider(host.provider)?.boot_time() };
         self.connect_until(host, Instant::now() + patience).await
     }
 
     /// Connects to a host that was just started, with the patience that a boot needs.
     pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
-        self.connect_until(host, Instant::now() + BOOT).await
+        let patience = self.provider(host.provider)?.boot_time();
+        self.connect_until(host, Instant::now() + patience).await
     }
 
     /// What stands behind a proxy command shows only when it is spoken to: then the whole is tried again.
@@ -289,7 +288,13 @@ fn each_once(all: &[Host], names: &[String]) -> Result<Vec<Host>> {
 }
 
 fn find<'a>(all: &'a [Host], name: &str) -> Result<&'a Host> {
-    all.iter().find(|host| host.name == name || host.id == name).ok_or_else(|| {
+    let mut meant = all.iter().filter(|host| host.name == name || host.id == name);
+    let (first, second) = (meant.next(), meant.next());
+    if let (Some(one), Some(other)) = (first, second) {
+        return Err(Error::invalid(format!("two hosts are called {name}"))
+            .hint(format!("by id they differ: {} or {}", one.id, other.id)));
+    }
+    first.ok_or_else(|| {
         let known: Vec<_> = all.iter().map(|host| host.name.as_str()).collect();
         let error = Error::invalid(format!("no host {name:?} in this fleet"));
         if known.is_empty() {

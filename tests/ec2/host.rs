@@ -63,6 +63,10 @@ async fn act(arguments: &[&str]) -> Result<Value> {
         ("destroy", [id]) => {
             local.destroy(&find(&local, id).await?).await.map(|()| Value::Null).map_err(Into::into)
         }
+        ("capture", [id]) => {
+            let image = local.capture(&find(&local, id).await?).await?;
+            Ok(json!({ "image": image.0 }))
+        }
         ("dial", [address, port]) => dial(&local, Path::new(state), address, port.parse()?).await,
         _ => Err(format!("no such verb: {verb} {rest:?}").into()),
     }

@@ -2,3 +2,4 @@
 //! behind the instances. Needs root and what `make prerequisites-test` installs.
 
 mod cloud;
+mod verbs;

@@ -7,7 +7,13 @@ pub mod ec2;
 pub mod local;
 pub mod name;
 
-use std::{fmt, fmt::Debug, io, path::PathBuf, time::Instant};
+use std::{
+    fmt,
+    fmt::Debug,
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -228,6 +234,10 @@ pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 pub trait Provider: Debug + Send + Sync {
     /// Which one it is.
     fn kind(&self) -> Kind;
+    /// How long a host may take from its launch or start to an answering port.
+    fn boot_time(&self) -> Duration {
+        Duration::from_secs(60)
+    }
     /// Finds the image that hosts of this role boot from; a provider that can do so in no time bakes it.
     async fn image(&self, role: &RoleConfig, progress: Progress<'_>) -> Result<ImageId>;
     /// What a host launched now with these settings could not change later. No call to the provider.

@@ -225,7 +225,7 @@ class Instances:
         self.metadata.close_if_deserted()
         with lab.turn():
             if machine.epoch == epoch:
-                machine.become(state)
+                machine.become(machine.instance.state, (state, lab.SETTINGS["stopping"]))
 
     def _reboot(self, _original, instance):
         machine = instance.machine

@@ -5,8 +5,9 @@ import threading
 import time
 from contextlib import contextmanager
 
-# Seconds; `lag` is how long Describe calls do not know of a new instance or of changed tags.
-SETTINGS = {"pending": 0.2, "image": 0.2, "lag": 0.0, "metadata": 0.0}
+# Seconds that things take besides what the host takes. `lag` is how long Describe calls do not know of a new
+# instance or of changed tags, `metadata` how long a booting host does not reach its metadata service.
+SETTINGS = {"pending": 0.2, "stopping": 0.0, "image": 0.2, "lag": 0.0, "metadata": 0.0}
 
 # moto's tables are not made for several threads: one request at a time is inside it.
 _turn = threading.Lock()

@@ -18,12 +18,15 @@ pub const FLEET: &str = "ec2-lab";
 
 /// Where the instances find their metadata service.
 const METADATA: &str = "[Service]\nEnvironment=MAGPIE_METADATA=http://169.254.169.254\n";
-/// cloud-init as it is on EC2, but for the network: a local host's is ready when it boots, and it has no DMI that
-/// says where it is.
-const CLOUD_INIT: &str = "datasource_list: [ Ec2 ]\n\
-    datasource: { Ec2: { strict_id: false, metadata_urls: [ 'http://169.254.169.254' ] } }\n\
-    network: { config: disabled }\n\
+/// cloud-init as it is on EC2, but for the network, which a local host has when it boots.
+const CLOUD_INIT: &str = "datasource_list: [ Ec2Lab ]\nnetwork: { config: disabled }\n\
     manage_etc_hosts: false\npreserve_hostname: true\napt_preserve_sources_list: true\n";
+/// cloud-init's own data source of EC2; only that this is EC2 it cannot see, for want of DMI. Its list of packages
+/// to find such modules in begins with the path of Python itself.
+const DATA_SOURCE: &str = "from cloudinit import sources\nfrom cloudinit.sources import DataSourceEc2 as ec2\n\n\
+    ec2.identify_platform = lambda: ec2.CloudNames.AWS\n\n\ndef get_datasource_list(depends):\n    \
+    when = (sources.DEP_FILESYSTEM, sources.DEP_NETWORK)\n    \
+    return sources.list_from_depends(depends, [(ec2.DataSourceEc2, when)])\n";
 
 /// The local provider at a state directory of the lab.
 pub fn open(state: &Path) -> Local {
@@ -76,6 +79,7 @@ pub fn agent_image(state: &Path) -> ImageId {
         METADATA,
         &layer_of(state, &baked),
     );
+    make(&layer.join("var/lib/magpie"), 0o700, &layer_of(state, &baked));
     image
 }
 
@@ -95,6 +99,7 @@ pub fn base_image(state: &Path) -> ImageId {
             .expect("it is there");
     }
     write(&layer, "etc/cloud/cloud.cfg.d/99-lab.cfg", CLOUD_INIT, &whole);
+    write(&layer, "usr/lib/python3/dist-packages/DataSourceEc2Lab.py", DATA_SOURCE, &whole);
     write(&layer, "etc/cloud/ds-identify.cfg", "policy: enabled\n", &whole);
     image
 }
@@ -135,18 +140,24 @@ fn link(target: &Path, at: &Path) {
 
 /// Writes a file into a layer, with the owner that `like` has.
 fn write(layer: &Path, path: &str, content: &str, like: &Path) {
-    let owner = fs::metadata(like).expect("there");
-    let own = |path: &Path| chown(path, Some(owner.uid()), Some(owner.gid())).expect("root may");
     let file = layer.join(path);
-    let mut missing: Vec<&Path> =
-        file.ancestors().skip(1).take_while(|directory| !directory.exists()).collect();
-    missing.reverse();
-    for directory in missing {
-        DirBuilder::new().mode(0o755).create(directory).expect("made");
-        own(directory);
-    }
+    make(file.parent().expect("a file is in a directory"), 0o755, like);
     fs::write(&file, content).expect("written");
-    own(&file);
+    own(&file, like);
+}
+
+/// Makes a directory, and those above it that are missing.
+fn make(directory: &Path, mode: u32, like: &Path) {
+    if !directory.exists() {
+        make(directory.parent().expect("the layer is there"), 0o755, like);
+        DirBuilder::new().mode(mode).create(directory).expect("made");
+        own(directory, like);
+    }
+}
+
+fn own(path: &Path, like: &Path) {
+    let owner = fs::metadata(like).expect("there");
+    chown(path, Some(owner.uid()), Some(owner.gid())).expect("root may");
 }
 
 pub(super) fn runtime() -> Runtime {

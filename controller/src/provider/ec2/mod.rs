@@ -23,7 +23,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aws_sdk_ec2::types::Instance;
@@ -132,6 +132,11 @@ fn sort(hosts: &mut [Host]) {
 impl Provider for Ec2 {
     fn kind(&self) -> Kind {
         Kind::Ec2
+    }
+
+    /// Large instances check their memory first, and an image may have to come from another place.
+    fn boot_time(&self) -> Duration {
+        Duration::from_secs(300)
     }
 
     async fn image(&self, role: &RoleConfig, _progress: Progress<'_>) -> Result<ImageId> {
