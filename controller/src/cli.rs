@@ -46,7 +46,10 @@ pub enum Command {
     /// Make a fleet: magpie.toml with comments, CA directory, first admin certificate
     Init(Init),
     /// Build the image that hosts boot from, with the agent and Puppet inside
-    Bake,
+    Bake(Bake),
+    /// See what images there are, and remove those that are of no more use
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// From a role to a running, configured host: launch, enrol, push, apply
     Provision(Provision),
     /// Give hosts back to the pool, stopped, for the next provision of their role
@@ -105,6 +108,37 @@ pub struct Init {
     /// Name of the fleet [default: name of this directory]
     #[arg(long)]
     pub name: Option<String>,
+}
+
+/// `ctl bake`
+#[derive(Debug, Args)]
+pub struct Bake {
+    /// For the provider of this role [default: the fleet's]
+    #[arg(long)]
+    pub role: Option<String>,
+    /// So many images stay though no host uses them
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub keep: usize,
+}
+
+/// `ctl image …`
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List the fleet's images, and how many hosts boot from each
+    List,
+    /// Say which images no host uses; with --yes, remove them
+    Prune(ImagePrune),
+}
+
+/// `ctl image prune`
+#[derive(Debug, Args)]
+pub struct ImagePrune {
+    /// So many of the newest stay, of each provider
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub keep: usize,
+    /// Remove them
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `ctl provision`

@@ -101,6 +101,11 @@ impl Context {
         })
     }
 
+    /// All providers in use, or the one that was asked for.
+    pub fn providers(&self) -> &[Arc<dyn Provider>] {
+        &self.providers
+    }
+
     /// All hosts of the fleet.
     pub async fn hosts(&self) -> Result<Vec<Host>> {
         let mut hosts = Vec::new();
@@ -150,7 +155,11 @@ impl Context {
         }
         let chosen: Vec<Host> = all
             .into_iter()
-            .filter(|host| host.state == HostState::Running && role.is_none_or(|role| host.role == role))
+            // What makes an image has no role, and nobody to answer.
+            .filter(|host| {
+                host.state == HostState::Running
+                    && role.map_or(!host.role.is_empty(), |role| host.role == role)
+            })
             .collect();
         if chosen.is_empty() {
             let of_role = role.map(|role| format!(" of role {role}")).unwrap_or_default();

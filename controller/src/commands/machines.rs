@@ -1,23 +1,15 @@
-//! `ctl bake`, `hosts`, `start`, `stop`, `destroy`: the verbs that only the provider answers.
+//! `ctl hosts`, `start`, `stop`, `destroy`: the verbs that only the provider answers.
 
 use std::sync::Arc;
 
 use super::adopt;
 use crate::{
-    config::RoleConfig,
     context::Context,
     error::Result,
     fanout,
-    provider::{Host, Kind, Provider},
+    provider::{Host, Kind},
     render::{Output, table},
 };
-
-/// `ctl bake`: finds or builds the image.
-pub(super) async fn bake(context: &Context, output: &Output) -> Result<()> {
-    let notes = output.notes();
-    let image = context.local.image(&RoleConfig::default(), &|line| notes.note(line)).await?;
-    table::image(output, &image)
-}
 
 /// `ctl hosts`
 pub(super) async fn hosts(context: &Context, all: bool, output: &Output) -> Result<()> {

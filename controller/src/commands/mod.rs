@@ -6,6 +6,7 @@ mod bundle;
 mod clone;
 mod follow;
 mod gc;
+mod image;
 mod init;
 mod inspect;
 mod machines;
@@ -38,7 +39,8 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
     let context = Arc::new(Context::load(&cli)?);
     match cli.command {
         Command::Init(_) | Command::Completions { .. } | Command::Manual { .. } => Ok(()),
-        Command::Bake => machines::bake(&context, output).await,
+        Command::Bake(args) => image::bake(&context, &args, output).await,
+        Command::Image(args) => image::image(&context, &args, output).await,
         Command::Provision(args) => provision::provision(context, &args, output).await,
         Command::Release(args) => release::release(context, &args, output).await,
         Command::Gc(args) => gc::gc(context, &args, output).await,

@@ -75,7 +75,7 @@ pub struct Launch {
 }
 
 /// Names an image: for `local`, its content key; for `ec2`, the AMI's id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageId(pub String);
 
 /// An image that hosts of a fleet can boot from.
@@ -279,10 +279,18 @@ pub trait Provider: Debug + Send + Sync {
     async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream>;
     /// What the host wrote to its console.
     async fn console(&self, host: &Host) -> Result<String>;
+    /// Makes the image that hosts boot from, unless there is one of the same content.
+    async fn bake(&self, progress: Progress<'_>) -> Result<ImageId> {
+        self.image(&RoleConfig::default(), progress).await
+    }
     /// All images that were made for the fleet, the newest first.
-    async fn images(&self) -> Result<Vec<Image>>;
+    async fn images(&self) -> Result<Vec<Image>> {
+        Ok(Vec::new())
+    }
     /// Removes an image that no host needs; a no-op if it is gone.
-    async fn remove_image(&self, image: &ImageId) -> Result<()>;
+    async fn remove_image(&self, _image: &ImageId) -> Result<()> {
+        Ok(())
+    }
     /// Processes that the kernel killed for want of memory since the host was booted; `None` if it is not known.
     fn oom_kills(&self, _host: &Host) -> Option<u64> {
         None

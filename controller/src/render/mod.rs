@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod cpu_log;
+pub mod image;
 pub mod live;
 pub mod pool;
 pub mod provision;

@@ -11,21 +11,13 @@ use super::{
 };
 use crate::{
     error::Result,
-    provider::{Host, HostState, ImageId, Standing},
+    provider::{Host, HostState, Standing},
 };
-
-/// The image that was found or baked.
-///
-/// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
-pub fn image(output: &Output, image: &ImageId) -> Result<()> {
-    if output.is_json() { output.record("image", json!({ "image": image.0 })) } else { output.line(&image.0) }
-}
 
 /// The fleet's hosts, as the provider knows them.
 ///
 /// # Errors
-/// As [`image`].
+/// When stdout cannot be written, other than because nobody reads it.
 pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
     if output.is_json() {
         return hosts.iter().try_for_each(|host| {
@@ -91,7 +83,7 @@ fn class(host: &Host) -> String {
 /// A host that there was not before: its name.
 ///
 /// # Errors
-/// As [`image`].
+/// As [`hosts`].
 pub fn made(output: &Output, host: &Host) -> Result<()> {
     if output.is_json() { output.record("host", json!(host)) } else { output.line(&host.name) }
 }
@@ -99,7 +91,7 @@ pub fn made(output: &Output, host: &Host) -> Result<()> {
 /// What hosts say of themselves.
 ///
 /// # Errors
-/// As [`image`].
+/// As [`hosts`].
 pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Timestamp) -> Result<()> {
     if output.is_json() {
         return replies.iter().try_for_each(|(host, reply)| json_status(output, host, reply));
@@ -133,7 +125,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
 /// Recent runs, in the order given. Times are shown in `zone`.
 ///
 /// # Errors
-/// As [`image`].
+/// As [`hosts`].
 pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Result<()> {
     if output.is_json() {
         return runs.iter().try_for_each(|(host, run)| json_run(output, host, run));
@@ -195,13 +187,13 @@ fn json_status(output: &Output, host: &str, reply: &pb::StatusReply) -> Result<(
     )
 }
 
-fn since(since_unix_ms: i64, now: Timestamp) -> String {
+pub(super) fn since(since_unix_ms: i64, now: Timestamp) -> String {
     let age_ms = u64::try_from(now.as_millisecond().saturating_sub(since_unix_ms)).unwrap_or_default();
     age(age_ms)
 }
 
 /// Left-aligned columns; the last is as wide as it likes.
-fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
+pub(super) fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].len()]).max().unwrap_or_default()
@@ -219,7 +211,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::Format,
-        provider::{Fingerprint, Kind, Usage},
+        provider::{Fingerprint, ImageId, Kind, Usage},
         render::tests::pages,
     };
 

@@ -6,36 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::AsyncReadExt,
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 use super::{Inner, instance, pauses::Pauses};
 use crate::provider::{Host, HostState, Stream, dial};
 
 /// From the first question to EC2 to the longest pause between two.
 const ASKING: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
-/// Between two starts of a proxy command.
-const PROXY_PAUSE: Duration = Duration::from_secs(1);
-/// A proxy command that has not failed within a part of the caller's patience is connected, at the latest after this.
-const PROXY_PROOF: Duration = Duration::from_millis(1500);
-/// The part.
-const PROXY_PART: u32 = 20;
 
 impl Inner {
     /// Connects to a port of a host, and gives up early if EC2 says that it has ended.
     pub(super) async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream> {
         let (address, addresses) = watch::channel(host.address.clone());
         tokio::select! {
-            connected = self.connect(addresses, port, deadline) => connected,
+            connected = self.reach(addresses, port, deadline) => connected,
             error = self.watch(host, &address) => Err(error),
         }
     }
 
     /// Dials the newest address until it answers.
-    async fn connect(
+    async fn reach(
         &self,
         mut addresses: watch::Receiver<String>,
         port: u16,
@@ -49,16 +39,9 @@ impl Inner {
             };
             addresses.mark_unchanged();
             tokio::select! {
-                connected = self.dial(&address, port, deadline) => return connected,
+                connected = dial::to(&self.connect, &address, port, deadline) => return connected,
                 Ok(()) = addresses.changed() => {}
             }
-        }
-    }
-
-    async fn dial(&self, address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
-        match &self.proxy {
-            None => dial::tcp_until(address, port, deadline).await,
-            Some(command) => through_until(command, address, port, deadline).await,
         }
     }
 
@@ -79,46 +62,5 @@ impl Inner {
                 changed
             });
         }
-    }
-}
-
-/// Starts the command again and again. That nobody listens shows as its end, soon after it was started.
-async fn through_until(command: &str, host: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
-    let proof = (deadline.saturating_duration_since(Instant::now()) / PROXY_PART).min(PROXY_PROOF);
-    loop {
-        let mut stream = dial::through(command, host, port)?;
-        // The host does not speak first: any byte and any end is the command's.
-        match timeout(proof, stream.read(&mut [0; 1])).await {
-            Err(_still_open) => return Ok(stream),
-            Ok(_) if Instant::now() + PROXY_PAUSE >= deadline => {
-                let text = format!("the proxy command ends at once: {command}");
-                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text));
-            }
-            Ok(_) => sleep(PROXY_PAUSE).await,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_proxy_that_ends_is_started_again() {
-        let root = tempfile::tempdir().expect("a directory");
-        let flag = root.path().join("flag");
-        // Fails the first time, and is a connection the second.
-        let command = format!("sh -c 'test -e {0} && exec cat; touch {0}; exit 1'", flag.display());
-        let deadline = Instant::now() + Duration::from_secs(4);
-        assert!(through_until(&command, "h", 1, deadline).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_proxy_that_always_ends_is_an_error_in_time() {
-        let start = Instant::now();
-        let error =
-            through_until("false", "h", 1, start + Duration::from_secs(1)).await.err().expect("an end");
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(start.elapsed() < Duration::from_secs(1));
     }
 }

@@ -270,3 +270,6 @@ fn unreached(said: String, region: &str, place: &Place) -> Error {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,8 +73,12 @@ impl Inner {
 
     /// Takes an image away, and the snapshots that it is made of. Safe to repeat.
     pub(super) async fn remove_image(&self, id: &ImageId) -> Result<()> {
-        let region = self.cloud.home().await?;
-        let found = owned(&region, vec![("image-id".to_owned(), vec![id.0.clone()])]).await?;
+        self.remove_image_in(&self.cloud.home().await?, id).await
+    }
+
+    /// [`Inner::remove_image`], elsewhere.
+    pub(super) async fn remove_image_in(&self, region: &Region, id: &ImageId) -> Result<()> {
+        let found = owned(region, vec![("image-id".to_owned(), vec![id.0.clone()])]).await?;
         let Some(ami) = found.first() else { return Ok(()) };
         let removed = region.client.deregister_image().image_id(&id.0).send().await;
         removed.map_err(|error| region.failed("DeregisterImage", error))?;

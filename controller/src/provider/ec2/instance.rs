@@ -29,6 +29,11 @@ pub(super) fn state(instance: &Instance) -> Option<HostState> {
     }
 }
 
+/// It has its disks, and boots or is up.
+pub(super) fn is_running(instance: &Instance) -> bool {
+    instance.state().and_then(|state| state.name()) == Some(&InstanceStateName::Running)
+}
+
 /// An instance as a host; `None` if it has ended. A machine that makes an image has no role, so that nobody takes it
 /// for a host, and is listed so that it is not forgotten.
 pub(super) fn host(instance: &Instance, region: &str, address: Address) -> Option<Host> {

@@ -65,22 +65,24 @@ impl Seen {
 impl Inner {
     /// Launches a host, or finds the one that this transaction has launched already.
     pub(super) async fn launch(&self, launch: &Launch) -> Result<Host> {
-        self.launch_with(launch, launch.settings.ec2.user_data.as_ref().map(|file| file.content.as_slice()))
-            .await
+        let extra = launch.settings.ec2.user_data.as_ref().map(|file| file.content.as_slice());
+        self.launch_in(&self.cloud.home().await?, launch, extra).await
     }
 
-    /// [`Inner::launch`] with `extra` for cloud-init.
-    pub(super) async fn launch_with(&self, launch: &Launch, extra: Option<&[u8]>) -> Result<Host> {
-        let region = self.cloud.home().await?;
+    /// [`Inner::launch`] in a region, with `extra` for cloud-init.
+    pub(super) async fn launch_in(
+        &self,
+        region: &Region,
+        launch: &Launch,
+        extra: Option<&[u8]>,
+    ) -> Result<Host> {
         let known = self.seen().instances.get(&launch.tid).cloned();
         if let Some(id) = known
-            && let Some(host) =
-                self.describe(&region, &id).await?.and_then(|found| self.host(&region, &found))
+            && let Some(host) = self.describe(region, &id).await?.and_then(|found| self.host(region, &found))
         {
             return Ok(host);
         }
-        let user_data =
-            userdata::compose(&launch.enrol_document, extra).map_err(|error| Error::invalid(error))?;
+        let user_data = userdata::compose(&launch.enrol_document, extra).map_err(Error::invalid)?;
         let plan = Plan {
             tid: &launch.tid,
             image: &launch.image,
@@ -89,9 +91,9 @@ impl Inner {
             user_data: &user_data,
         };
         let attempts = self.seen().attempts(launch);
-        let host = self.run(&region, &plan, &attempts).await?;
+        let host = self.run(region, &plan, &attempts).await?;
         self.seen().instances.insert(launch.tid.clone(), host.id.clone());
-        self.with_own_name(&region, host).await
+        self.with_own_name(region, host).await
     }
 
     /// Tries one way after the other, as long as the next may do better.
@@ -174,4 +176,51 @@ fn other_name(host: &Host, all: &[Host]) -> Option<String> {
     let older = |other: &&Host| other.name == host.name && other.id != host.id && age(other) < age(own);
     all.iter().find(older)?;
     Some(name::free(&host.role, all.iter().map(|host| host.name.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Fingerprint, HostState, ImageId, Kind, Usage};
+
+    fn host(id: &str, name: &str, launched_at: i64) -> Host {
+        Host {
+            provider: Kind::Ec2,
+            id: id.into(),
+            name: name.into(),
+            fleet: "f".into(),
+            role: "db".into(),
+            tid: id.into(),
+            state: HostState::Running,
+            address: String::new(),
+            image: ImageId::default(),
+            memory: None,
+            class: "t3.small".into(),
+            region: "eu-central-1".into(),
+            launched_at,
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
+            usage: Usage::default(),
+        }
+    }
+
+    #[test]
+    fn the_younger_of_a_name_takes_the_lowest_free() {
+        let all = [host("i-1", "db-1", 10), host("i-2", "db-1", 11), host("i-3", "db-2", 5)];
+        assert_eq!(other_name(&all[1], &all).as_deref(), Some("db-3"));
+        assert_eq!(other_name(&all[0], &all), None);
+        assert_eq!(other_name(&all[2], &all), None);
+    }
+
+    #[test]
+    fn of_the_same_second_exactly_one_changes() {
+        let all = [host("i-1", "db-1", 10), host("i-2", "db-1", 10)];
+        let changed: Vec<bool> = all.iter().map(|host| other_name(host, &all).is_some()).collect();
+        assert_eq!(changed, [false, true]);
+    }
+
+    #[test]
+    fn a_listing_that_lags_behind_is_no_reason_to_change() {
+        assert_eq!(other_name(&host("i-1", "db-1", 10), &[]), None);
+    }
 }

@@ -191,7 +191,7 @@ impl Inner {
     }
 
     /// An instance as it is now; that it has ended is an error.
-    async fn ended(&self, region: &Region, host: &Host) -> Result<Instance> {
+    pub(super) async fn ended(&self, region: &Region, host: &Host) -> Result<Instance> {
         match self.describe(region, &host.id).await? {
             Some(found) if instance::state(&found).is_some() => Ok(found),
             found => {

@@ -4,6 +4,8 @@
 //! This module alone names the SDK. `request` and `tags` say what EC2 is told, `failure` what its errors mean.
 
 mod attempts;
+mod bake;
+mod clone;
 mod cloud;
 mod dial;
 mod failure;
@@ -13,6 +15,7 @@ mod instance;
 mod launch;
 mod lifecycle;
 mod pauses;
+mod recipe;
 mod request;
 mod tags;
 
@@ -45,8 +48,7 @@ pub struct Ec2(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: Ec2Config,
-    /// A command through which hosts are reached.
-    proxy: Option<String>,
+    connect: ConnectConfig,
     /// Id of the fleet.
     fleet: String,
     cloud: Cloud,
@@ -59,7 +61,7 @@ impl Ec2 {
     pub fn new(settings: &Ec2Config, connect: &ConnectConfig, fleet: &str) -> Self {
         Self(Arc::new(Inner {
             settings: settings.clone(),
-            proxy: connect.proxy.clone(),
+            connect: connect.clone(),
             fleet: fleet.to_owned(),
             cloud: Cloud::new(settings),
             seen: Mutex::default(),
@@ -149,6 +151,16 @@ impl Provider for Ec2 {
         self.0.launch(launch).await
     }
 
+    async fn clone_host(
+        &self,
+        host: &Host,
+        launch: &Launch,
+        with_record: bool,
+        progress: Progress<'_>,
+    ) -> Result<Host> {
+        self.0.clone_host(host, launch, with_record, progress).await
+    }
+
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
         self.0.hosts(fleet).await
     }
@@ -179,6 +191,10 @@ impl Provider for Ec2 {
 
     async fn console(&self, host: &Host) -> Result<String> {
         self.0.console(host).await
+    }
+
+    async fn bake(&self, progress: Progress<'_>) -> Result<ImageId> {
+        self.0.bake(progress).await
     }
 
     async fn images(&self) -> Result<Vec<Image>> {

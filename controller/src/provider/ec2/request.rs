@@ -144,3 +144,6 @@ fn tag_specifications(all: &Tags, spot: bool) -> Vec<TagSpecification> {
 pub(super) fn list(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
+
+#[cfg(test)]
+mod tests;

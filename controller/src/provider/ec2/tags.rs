@@ -66,6 +66,18 @@ pub(super) fn of_launch(launch: &Launch, more: &Tags) -> Tags {
     tags
 }
 
+/// Tags of a machine that makes or tries an image. It is as a host that nobody has enrolled: should its maker die, it
+/// is cleared up like one.
+pub(super) fn of_builder(name: &str, fleet: &str, tid: &str, key: &str, usage: &Usage, more: &Tags) -> Tags {
+    let mut tags = of_usage(usage);
+    tags.extend(of_name(name));
+    for (tag, value) in [(FLEET, fleet), (TID, tid), (BUILDER, key)] {
+        tags.insert(tag.to_owned(), value.to_owned());
+    }
+    tags.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+    tags
+}
+
 /// The tags that change while a host lives.
 pub(super) fn of_mark(host: &Host) -> Tags {
     let mut tags = of_usage(&host.usage);

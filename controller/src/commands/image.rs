@@ -1,0 +1,147 @@
+//! `ctl bake`, `ctl image list`, `ctl image prune`: what hosts boot from.
+
+use std::collections::HashMap;
+
+use crate::{
+    cli::{Bake, ImageCommand, ImagePrune},
+    config::RoleConfig,
+    context::Context,
+    error::Result,
+    provider::{Host, Image, Kind},
+    render::{
+        Output,
+        image::{self as render, Uses},
+    },
+};
+
+/// An image that is not finished after this many seconds was left by somebody.
+const LEFT: i64 = 2 * 3600;
+
+/// `ctl bake`: finds or makes the image, then removes those that it has made superfluous.
+pub(super) async fn bake(context: &Context, args: &Bake, output: &Output) -> Result<()> {
+    let role = match &args.role {
+        Some(role) => context.config.role(role)?.clone(),
+        None => RoleConfig::default(),
+    };
+    let (provider, notes) = (context.provider(context.kind_for(&role))?, output.notes());
+    let baked = provider.bake(&|line| notes.note(line)).await?;
+    let images = provider.images().await?;
+    let uses = uses(&context.hosts().await?);
+    for image in superfluous(&images, &uses, args.keep, now()).filter(|image| image.id != baked) {
+        provider.remove_image(&image.id).await?;
+        notes.note(&format!("removed {}, which no host uses", image.id.0));
+    }
+    render::baked(output, &baked)
+}
+
+/// `ctl image …`
+pub(super) async fn image(context: &Context, command: &ImageCommand, output: &Output) -> Result<()> {
+    let uses = uses(&context.hosts().await?);
+    let mut images = Vec::new();
+    for provider in context.providers() {
+        images.extend(provider.images().await?);
+    }
+    match command {
+        ImageCommand::List => render::list(output, &images, &uses, jiff::Timestamp::now()),
+        ImageCommand::Prune(args) => prune(context, args, &images, &uses, output).await,
+    }
+}
+
+/// Says what goes; with `--yes`, removes it.
+async fn prune(
+    context: &Context,
+    args: &ImagePrune,
+    images: &[Image],
+    uses: &Uses,
+    output: &Output,
+) -> Result<()> {
+    let plan: Vec<&Image> = superfluous(images, uses, args.keep, now()).collect();
+    for image in &plan {
+        render::superfluous(output, image)?;
+    }
+    if plan.is_empty() || !args.yes {
+        output.note(if plan.is_empty() { "nothing to remove" } else { "nothing was done: --yes does it" });
+        return Ok(());
+    }
+    for image in plan {
+        context.provider(image.provider)?.remove_image(&image.id).await?;
+        output.note(&format!("removed {}", image.id.0));
+    }
+    Ok(())
+}
+
+fn uses(hosts: &[Host]) -> Uses {
+    let mut uses = Uses::new();
+    for host in hosts {
+        *uses.entry((host.provider, host.image.clone())).or_default() += 1;
+    }
+    uses
+}
+
+/// Of each provider: what no host uses and is not among the `keep` newest, and what was never finished.
+fn superfluous<'a>(
+    images: &'a [Image],
+    uses: &'a Uses,
+    keep: usize,
+    now: i64,
+) -> impl Iterator<Item = &'a Image> {
+    let mut finished: HashMap<Kind, usize> = HashMap::new();
+    images.iter().filter(move |image| {
+        let used = uses.contains_key(&(image.provider, image.id.clone()));
+        if !image.finished {
+            return !used && image.baked_at.saturating_add(LEFT) < now;
+        }
+        let newer = finished.entry(image.provider).or_default();
+        *newer += 1;
+        !used && *newer > keep
+    })
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::ImageId;
+
+    const NOW: i64 = 1_000_000;
+
+    fn image(id: &str, age: i64, finished: bool) -> Image {
+        Image {
+            provider: Kind::Ec2,
+            id: ImageId(id.into()),
+            name: String::new(),
+            agent: String::new(),
+            baked_at: NOW - age,
+            region: String::new(),
+            finished,
+        }
+    }
+
+    fn gone(images: &[Image], uses: &Uses, keep: usize) -> Vec<String> {
+        superfluous(images, uses, keep, NOW).map(|image| image.id.0.clone()).collect()
+    }
+
+    #[test]
+    fn the_newest_and_the_used_stay() {
+        let images = ["a", "b", "c", "d"].map(|id| image(id, 10, true));
+        let uses = Uses::from([((Kind::Ec2, ImageId("c".into())), 1)]);
+        assert_eq!(gone(&images, &uses, 1), ["b", "d"]);
+        assert_eq!(gone(&images, &uses, 0), ["a", "b", "d"]);
+        assert_eq!(gone(&images, &uses, 4), [""; 0]);
+    }
+
+    #[test]
+    fn another_provider_has_its_own_newest() {
+        let images = [image("a", 1, true), Image { provider: Kind::Local, ..image("b", 2, true) }];
+        assert_eq!(gone(&images, &Uses::new(), 1), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_never_finished_goes_when_nobody_can_be_at_it() {
+        let images = [image("a", 60, false), image("b", LEFT + 1, false), image("c", 90_000, true)];
+        assert_eq!(gone(&images, &Uses::new(), 3), ["b"]);
+    }
+}
