@@ -1,10 +1,11 @@
 //! The lab itself: that it has hosts, and EC2's rules where moto alone is laxer.
 
-use std::{process::Command, thread, time::Duration};
+use std::time::Duration;
 
-use serde_json::{Value, json};
-use tests::ec2::{Ec2Lab, python};
-use tests::repository;
+use serde_json::json;
+use tests::ec2::Ec2Lab;
+
+use crate::api::{call, console, id, run, until_console_has};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,41 +29,6 @@ with open("/dev/console", "w") as console:
 subprocess.run(["systemctl", "poweroff"])
 "#;
 
-fn call(lab: &Ec2Lab, operation: &str, parameters: &Value) -> Value {
-    let mut client = Command::new(python());
-    client.arg(repository("tests/ec2/client.py")).args([operation, &parameters.to_string()]);
-    let output = client.envs(lab.environment()).output().expect("python starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-fn run(lab: &Ec2Lab, image: &str, more: &Value) -> Value {
-    let mut parameters =
-        json!({ "ImageId": image, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small" });
-    parameters.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-    call(lab, "run_instances", &parameters)
-}
-
-fn id(reservation: &Value) -> String {
-    reservation["Instances"][0]["InstanceId"].as_str().unwrap_or_else(|| panic!("{reservation}")).to_owned()
-}
-
-fn console(lab: &Ec2Lab, id: &str) -> String {
-    let said = call(lab, "get_console_output", &json!({ "InstanceId": id }));
-    said["Output"].as_str().unwrap_or_default().to_owned()
-}
-
-#[track_caller]
-fn until_console_has(lab: &Ec2Lab, id: &str, text: &str) {
-    for _ in 0..40 {
-        if console(lab, id).contains(text) {
-            return;
-        }
-        thread::sleep(Duration::from_millis(250));
-    }
-    panic!("{text:?} is not on the console of {id}:\n{}\n{}", console(lab, id), lab.log());
-}
-
 #[test]
 fn an_instance_is_a_host_that_lives_as_the_api_says() {
     let lab = Ec2Lab::new();
@@ -75,7 +41,7 @@ fn an_instance_is_a_host_that_lives_as_the_api_says() {
     until_console_has(&lab, &id, "MAGPIE-ENROL v1 waiting: there is no enrol document in the user-data");
 
     // A token launches once, and means one thing.
-    assert_eq!(self::id(&run(&lab, &image, &json!({ "ClientToken": "one", "UserData": "hello" }))), id);
+    assert_eq!(crate::api::id(&run(&lab, &image, &json!({ "ClientToken": "one", "UserData": "hello" }))), id);
     let other = run(&lab, &image, &json!({ "ClientToken": "one", "UserData": "other" }));
     assert_eq!(other["error"], "IdempotentParameterMismatch");
     assert_eq!(lab.instances().len(), 1);

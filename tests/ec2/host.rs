@@ -23,8 +23,8 @@ use tokio::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How long a dialled host may take to listen: the controller has its own patience.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// One attempt: a network does not try again by itself.
+const PATIENCE: Duration = Duration::ZERO;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

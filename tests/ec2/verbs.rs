@@ -1,39 +1,86 @@
-//! Every verb on EC2: that it does what it says, and with which calls.
+//! Every verb on EC2: that it does what it says, and with no call that is not needed.
 
-use serde_json::json;
-use tests::{Fleet, ec2::Ec2Lab, repository};
+use std::collections::BTreeMap;
 
-/// A lab with the agent's image, and a fleet whose role boots it.
-fn lab_and_fleet() -> (Ec2Lab, Fleet) {
-    let lab = Ec2Lab::new();
-    let image = lab.agent_image(&json!({}));
-    let roles = format!("[roles.quick.ec2]\nimage = {image:?}\ninstance_type = \"t3.small\"\n");
-    let fleet = Fleet::on(&lab, &repository("tests/fixtures/control"), &roles);
-    (lab, fleet)
+use tests::{Fleet, ec2::Ec2Lab};
+
+use crate::setup::{all_are_used, lab_and_fleet, listed};
+
+/// Runs a verb, and returns how often it called what.
+#[track_caller]
+fn calls_of(lab: &Ec2Lab, fleet: &Fleet, args: &[&str]) -> BTreeMap<String, usize> {
+    lab.forget_calls();
+    fleet.ok(args);
+    let mut counts = BTreeMap::new();
+    for call in lab.calls() {
+        assert_eq!(call.outcome.as_deref(), Some("ok"), "{call:?}");
+        *counts.entry(call.action).or_default() += 1;
+    }
+    counts
 }
 
-/// Runs a verb, and returns the calls it made: each with how often it was made in a row.
 #[track_caller]
-fn calls_of(lab: &Ec2Lab, fleet: &Fleet, args: &[&str]) -> String {
-    lab.forget_calls();
-    let started = std::time::Instant::now();
-    let out = fleet.exits(0, args);
-    eprintln!("{args:?} {:?}\n{}{}", started.elapsed(), out.stdout, out.stderr);
-    let calls: Vec<String> = lab.calls().into_iter().map(|call| call.action).collect();
-    eprintln!("{calls:?}");
-    calls.join(" ")
+fn calls<const N: usize>(lab: &Ec2Lab, fleet: &Fleet, args: &[&str], expected: [(&str, usize); N]) {
+    let expected = expected.map(|(action, count)| (action.to_owned(), count)).into();
+    assert_eq!(calls_of(lab, fleet, args), expected, "{args:?}");
+}
+
+/// As `calls`, for a verb that waits for an instance: how often it looks depends on how long that takes.
+#[track_caller]
+fn calls_and_looks<const N: usize>(lab: &Ec2Lab, fleet: &Fleet, args: &[&str], expected: [(&str, usize); N]) {
+    let mut found = calls_of(lab, fleet, args);
+    let looks = found.remove("DescribeInstances").unwrap_or_default();
+    assert!((1..=5).contains(&looks), "{args:?}: DescribeInstances {looks} times");
+    assert_eq!(found, expected.map(|(action, count)| (action.to_owned(), count)).into(), "{args:?}");
 }
 
 #[test]
-fn from_a_role_to_a_host_and_back() {
+fn from_a_role_to_hosts_and_back_with_the_calls_that_takes() {
     let (lab, fleet) = lab_and_fleet();
-    calls_of(&lab, &fleet, &["provision", "--role", "quick"]);
-    calls_of(&lab, &fleet, &["hosts"]);
-    calls_of(&lab, &fleet, &["apply", "quick-1"]);
-    calls_of(&lab, &fleet, &["release", "quick-1"]);
-    calls_of(&lab, &fleet, &["provision", "--role", "quick"]);
-    calls_of(&lab, &fleet, &["stop", "quick-1"]);
-    calls_of(&lab, &fleet, &["start", "quick-1"]);
-    calls_of(&lab, &fleet, &["provision", "--role", "quick", "--count", "3"]);
-    calls_of(&lab, &fleet, &["destroy", "quick-1", "quick-2", "quick-3", "quick-4"]);
+    calls(&lab, &fleet, &["provision", "--role", "quick"], LAUNCHED_ONE);
+    all_are_used(&lab, &fleet, 1, "launched");
+    for verb in [&["hosts"][..], &["apply", "quick-1"], &["run", "quick-1", "--", "true"], &["status"]] {
+        calls(&lab, &fleet, verb, [("DescribeInstances", 1)]);
+    }
+
+    // What is released is the next one: no launch, and a new address.
+    let (id, before) = (listed(&fleet, "id"), listed(&fleet, "address"));
+    calls_and_looks(&lab, &fleet, &["release", "quick-1"], [("CreateTags", 1), ("StopInstances", 1)]);
+    calls_and_looks(
+        &lab,
+        &fleet,
+        &["provision", "--role", "quick"],
+        [("CreateTags", 2), ("StartInstances", 1)],
+    );
+    assert_eq!(listed(&fleet, "id"), id, "no other was launched");
+    assert_ne!(listed(&fleet, "address"), before, "EC2 gives another address at each start");
+    all_are_used(&lab, &fleet, 1, "used again");
+
+    // Down and up: the address has changed once more, the identity has not.
+    calls_and_looks(&lab, &fleet, &["stop", "quick-1"], [("StopInstances", 1)]);
+    assert_eq!(listed(&fleet, "state"), ["stopped"]);
+    calls_and_looks(&lab, &fleet, &["start", "quick-1"], [("StartInstances", 1)]);
+    fleet.ok(&["apply", "quick-1"]);
+
+    // Three at once are three single launches, after one look.
+    calls(
+        &lab,
+        &fleet,
+        &["provision", "--role", "quick", "--count", "3"],
+        [("CreateTags", 6), ("DescribeInstances", 4), ("RunInstances", 3)],
+    );
+    all_are_used(&lab, &fleet, 4, "three more");
+
+    calls(&lab, &fleet, &["gc"], [("DescribeInstances", 1)]);
+    calls(
+        &lab,
+        &fleet,
+        &["destroy", "quick-1", "quick-2", "quick-3", "quick-4"],
+        [("DescribeInstances", 1), ("TerminateInstances", 4)],
+    );
+    assert!(lab.alive().is_empty());
 }
+
+/// One look for what is there, the launch, one look whether the name is its own; then a mark that it is enrolled, and
+/// one that it is used.
+const LAUNCHED_ONE: [(&str, usize); 3] = [("CreateTags", 2), ("DescribeInstances", 2), ("RunInstances", 1)];

@@ -36,7 +36,7 @@ class Call:
         # The query protocol names the action in the form, the JSON ones in a header.
         target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         self.action = self.form.get("Action") or target or environ["PATH_INFO"]
-        caller = CALLER.search(environ.get("HTTP_USER_AGENT", ""))
+        caller = CALLER.search(environ.get("HTTP_X_AMZ_USER_AGENT", ""))
         self.caller = int(caller[1]) if caller else None
         self.connection = environ.get("werkzeug.socket")
 
@@ -112,7 +112,7 @@ def outcome(status, body):
 
 def refuse(error, start_response):
     """Answers with an error as EC2 writes it."""
-    reasons = {400: "Bad Request", 403: "Forbidden", 500: "Internal Server Error", 503: "Service Unavailable"}
+    reasons = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 500: "Internal Server Error", 503: "Service Unavailable"}
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error>'
         f"<Code>{escape(error['code'])}</Code><Message>{escape(error['message'])}</Message>"

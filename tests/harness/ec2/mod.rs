@@ -186,6 +186,12 @@ impl Ec2Lab {
         all
     }
 
+    /// All that a local host behind an instance wrote to its console.
+    pub fn console(&self, host: &str) -> String {
+        let log = fs::read(self.state().join("hosts").join(host).join("console.log"));
+        String::from_utf8_lossy(&log.unwrap_or_default()).into_owned()
+    }
+
     /// Waits for what somebody else is doing to an instance.
     #[track_caller]
     pub fn wait_for(&self, id: &str, state: &str, patience: Duration) -> Instance {
