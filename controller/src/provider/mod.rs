@@ -2,6 +2,7 @@
 //! streams to them; it knows nothing of certificates, bundles or Puppet.
 
 pub mod dial;
+mod last_words;
 pub mod local;
 pub mod name;
 pub mod ssh;
