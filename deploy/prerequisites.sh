@@ -7,7 +7,7 @@ set -eu
 wanted="mmdebstrap:mmdebstrap slirp4netns:slirp4netns nft:nftables ip:iproute2 newuidmap:uidmap \
 git:git cc:gcc make:make tar:tar"
 if [ "${1:-}" = test ]; then
-    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps"
+    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
 fi
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -15,26 +15,43 @@ packages=
 for pair in $wanted; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
 done
-# The modules that the third-party role tests apply; not needed to use Magpie.
+# Not needed to use Magpie: the modules that the third-party role tests apply; and Debian's Python cannot make a
+# virtual environment by itself.
 if [ "${1:-}" = test ]; then
+    python3 -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
     for package in $(cat "$(dirname "$0")/../tests/fixtures/puppet-modules/packages"); do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || packages="$packages $package"
     done
 fi
-[ -n "$packages" ] || exit 0
 
-if ! command -v apt-get >/dev/null 2>&1; then
-    echo "missing:$packages (these are Debian's package names); install them and try again" >&2
-    exit 1
-fi
-if [ "$(id -u)" != 0 ]; then
-    echo "missing:$packages; run as root: apt-get install$packages" >&2
-    exit 1
-fi
-case "$packages" in
-    # Only the command is wanted: Debian's package would also start an agent that looks for a master.
-    *puppet-agent*) [ ! -d /run/systemd/system ] || systemctl mask --quiet puppet.service ;;
-esac
-apt-get update -qq
-# shellcheck disable=SC2086 # a list of words on purpose
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+install_packages() {
+    [ -n "$packages" ] || return 0
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "missing:$packages (these are Debian's package names); install them and try again" >&2
+        exit 1
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        echo "missing:$packages; run as root: apt-get install$packages" >&2
+        exit 1
+    fi
+    case "$packages" in
+        # Only the command is wanted: Debian's package would also start an agent that looks for a master.
+        *puppet-agent*) [ ! -d /run/systemd/system ] || systemctl mask --quiet puppet.service ;;
+    esac
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words on purpose
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+}
+
+# The EC2 that the tests start, beside what cargo builds: no other program of the machine uses it.
+install_moto() {
+    pinned="$(dirname "$0")/../tests/ec2/requirements.txt"
+    home="${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/moto"
+    ! cmp -s "$pinned" "$home/requirements.txt" || return 0
+    python3 -m venv --clear "$home"
+    "$home/bin/pip" install --quiet --disable-pip-version-check --requirement "$pinned"
+    cp "$pinned" "$home/requirements.txt"
+}
+
+install_packages
+[ "${1:-}" != test ] || install_moto

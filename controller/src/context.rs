@@ -10,6 +10,8 @@ use std::{
 use tokio::time::sleep;
 use tonic::transport::Channel;
 
+#[cfg(feature = "ec2")]
+use crate::provider::ec2::Ec2;
 use crate::{
     cli::Cli,
     client,
@@ -21,8 +23,6 @@ use crate::{
     },
 };
 
-/// How long a host may take from its launch to an answering port.
-const BOOT: Duration = Duration::from_secs(60);
 /// How long a host that is up may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between attempts to speak with a host through a proxy command: doubled by each, up to the last.
@@ -80,7 +80,7 @@ impl Context {
         };
         let local = open_local(&config, &directory, ctl, agent.clone())?;
         let ssh = Ssh::new(&ca, agent, config.connect.clone());
-        let providers = providers(&config, cli.provider, &local, &ssh);
+        let providers = providers(&config, cli.provider, &local, &ssh, fleet.id());
         Ok(Self { config, directory, fleet, local, ssh, providers, asked: cli.provider })
     }
 
@@ -92,6 +92,10 @@ impl Context {
     /// The provider of this kind.
     pub fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>> {
         self.providers.iter().find(|provider| provider.kind() == kind).ok_or_else(|| {
+            if kind == ProviderKind::Ec2 && !cfg!(feature = "ec2") {
+                return Error::invalid("this ctl was built without EC2")
+                    .hint("build it with the feature ec2, which is there unless it is turned off");
+            }
             Error::invalid(format!("no hosts of the provider {kind} are in use here"))
                 .hint(format!("a role with `provider = \"{kind}\"` in magpie.toml uses it"))
         })
@@ -158,13 +162,14 @@ impl Context {
 
     /// Connects to a host; enrols it first if no controller has finished that.
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
-        let patience = if host.enrolled() { ANSWER } else { BOOT };
+        let patience = if host.enrolled() { ANSWER } else { self.provider(host.provider)?.boot_time() };
         self.connect_until(host, Instant::now() + patience).await
     }
 
     /// Connects to a host that was just started, with the patience that a boot needs.
     pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
-        self.connect_until(host, Instant::now() + BOOT).await
+        let patience = self.provider(host.provider)?.boot_time();
+        self.connect_until(host, Instant::now() + patience).await
     }
 
     /// Connects to a host if it answers at once.
@@ -254,6 +259,7 @@ fn providers(
     asked: Option<ProviderKind>,
     local: &Local,
     ssh: &Ssh,
+    fleet: &str,
 ) -> Vec<Arc<dyn Provider>> {
     let in_use = |kind| match asked {
         Some(asked) => asked == kind,
@@ -264,6 +270,10 @@ fn providers(
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
     if in_use(ProviderKind::Local) {
         providers.push(Arc::new(local.clone()));
+    }
+    #[cfg(feature = "ec2")]
+    if in_use(ProviderKind::Ec2) {
+        providers.push(Arc::new(Ec2::new(&config.ec2, &config.connect, fleet)));
     }
     if asked.is_none_or(|asked| asked == ProviderKind::Ssh) {
         providers.push(Arc::new(ssh.clone()));
@@ -284,7 +294,13 @@ fn each_once(all: &[Host], names: &[String]) -> Result<Vec<Host>> {
 }
 
 fn find<'a>(all: &'a [Host], name: &str) -> Result<&'a Host> {
-    all.iter().find(|host| host.name == name || host.id == name).ok_or_else(|| {
+    let mut meant = all.iter().filter(|host| host.name == name || host.id == name);
+    let (first, second) = (meant.next(), meant.next());
+    if let (Some(one), Some(other)) = (first, second) {
+        return Err(Error::invalid(format!("two hosts are called {name}"))
+            .hint(format!("by id they differ: {} or {}", one.id, other.id)));
+    }
+    first.ok_or_else(|| {
         let known: Vec<_> = all.iter().map(|host| host.name.as_str()).collect();
         let error = Error::invalid(format!("no host {name:?} in this fleet"));
         if known.is_empty() {

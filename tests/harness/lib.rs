@@ -8,11 +8,17 @@ use std::{
 
 use tempfile::TempDir;
 
+pub mod ec2;
+
+use ec2::Ec2Lab;
+
 /// A fleet with its own CA directory, its own local cloud, and a shared store of images.
 ///
 /// Dropping it destroys its hosts.
 pub struct Fleet {
     directory: TempDir,
+    /// Where its controllers find EC2, if its hosts are a lab's to end.
+    ec2: Option<[(&'static str, String); 6]>,
 }
 
 /// What a finished `ctl` left.
@@ -29,8 +35,7 @@ pub struct Outcome {
 impl Fleet {
     /// A fleet whose bundle is the tree at `puppet`, with a role section for each of `roles`.
     pub fn new(puppet: &Path, roles: &[&str]) -> Self {
-        let fleet = Self { directory: TempDir::with_prefix("magpie-").expect("a temporary directory") };
-        fleet.ok(&["init", "--name", "test"]);
+        let fleet = Self::empty(None);
         let state = fleet.directory.path().join("cloud");
         fs::create_dir_all(&state).expect("made");
         // Images hold no identity and are named by content: all fleets of a test run share them.
@@ -53,6 +58,27 @@ impl Fleet {
         fleet
     }
 
+    /// A fleet of instances of a lab's, with these sections for its roles.
+    pub fn on(lab: &Ec2Lab, puppet: &Path, roles: &str) -> Self {
+        let fleet = Self::empty(Some(lab.environment()));
+        // The local provider checks bundles, and has no hosts.
+        let config = format!(
+            "[fleet]\nname = \"test\"\nprovider = \"ec2\"\n[bundle]\npath = {puppet:?}\n[connect]\nproxy = {:?}\n\
+             [local]\nstate = {:?}\nagent = {:?}\n[ec2]\naddress = \"public\"\n{roles}",
+            lab.proxy(),
+            fleet.cloud(),
+            binary("agent")
+        );
+        fs::write(fleet.directory.path().join("magpie.toml"), config).expect("written");
+        fleet
+    }
+
+    fn empty(ec2: Option<[(&'static str, String); 6]>) -> Self {
+        let fleet = Self { directory: TempDir::with_prefix("magpie-").expect("a temporary directory"), ec2 };
+        fleet.ok(&["init", "--name", "test"]);
+        fleet
+    }
+
     /// The directory with `magpie.toml`.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -65,7 +91,16 @@ impl Fleet {
 
     /// A `ctl` command in the fleet's directory, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary("ctl"));
+        let mut command = match &self.ec2 {
+            None => Command::new(binary("ctl")),
+            // What it tells EC2 of itself is its pid.
+            Some(environment) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", "AWS_SDK_UA_APP_ID=$$ exec \"$0\" \"$@\""]).arg(binary("ctl"));
+                shell.envs(environment.iter().cloned());
+                shell
+            }
+        };
         command
             .args(args)
             .current_dir(self.directory.path())
@@ -108,6 +143,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        if self.ec2.is_some() {
+            return;
+        }
         let listed = self.ctl(&["hosts", "--output", "json"]);
         let names: Vec<String> = parse_lines(&listed.stdout)
             .iter()

@@ -111,11 +111,12 @@ impl Metadata {
     pub async fn instance_id(&self, changes: &mut Changes<'_>) -> String {
         let mut pauses = Pauses::default();
         loop {
-            match self.ask_instance_id().await {
+            let error = match self.ask_instance_id().await {
                 Ok(id) => return id,
-                Err(error) => changes.say(&format!("MAGPIE-ENROL v1 error: {error}")),
-            }
-            sleep(pauses.next()).await;
+                Err(error) => error,
+            };
+            changes.say(&format!("MAGPIE-ENROL v1 error: {error}"));
+            sleep(pauses.after(&error)).await;
         }
     }
 
@@ -124,11 +125,12 @@ impl Metadata {
     pub async fn user_data(&self, changes: &mut Changes<'_>) -> Option<Zeroizing<Vec<u8>>> {
         let mut pauses = Pauses::default();
         loop {
-            match self.ask_user_data().await {
+            let error = match self.ask_user_data().await {
                 Ok(user_data) => return user_data,
-                Err(error) => changes.say(&format!("MAGPIE-ENROL v1 error: {error}")),
-            }
-            sleep(pauses.next()).await;
+                Err(error) => error,
+            };
+            changes.say(&format!("MAGPIE-ENROL v1 error: {error}"));
+            sleep(pauses.after(&error)).await;
         }
     }
 
@@ -222,7 +224,7 @@ impl Metadata {
     }
 }
 
-/// 1, 2, 4 … 30 s.
+/// 1, 2, 4 … 30 s; but 1 s as long as there is no network yet, when an attempt troubles nobody and boot waits for it.
 struct Pauses(Duration);
 
 impl Default for Pauses {
@@ -232,7 +234,13 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    fn next(&mut self) -> Duration {
+    fn after(&mut self, error: &MetadataError) -> Duration {
+        use io::ErrorKind::{HostUnreachable, NetworkUnreachable};
+        if let MetadataError::Unreachable { source, .. } = error
+            && matches!(source.kind(), HostUnreachable | NetworkUnreachable)
+        {
+            return PAUSES.0;
+        }
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSES.1);
         pause
@@ -263,9 +271,12 @@ mod tests {
 
     #[test]
     fn attempts_become_rarer() {
+        let failure =
+            |kind: io::ErrorKind| MetadataError::Unreachable { at: String::new(), source: kind.into() };
         let mut pauses = Pauses::default();
-        let pauses: Vec<_> = (0..7).map(|_| pauses.next().as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        let mut after = |kind| pauses.after(&failure(kind)).as_secs();
+        assert_eq!([1, 1, 1], [(); 3].map(|()| after(io::ErrorKind::NetworkUnreachable)), "at boot");
+        assert_eq!([1, 2, 4, 8, 16, 30, 30], [(); 7].map(|()| after(io::ErrorKind::ConnectionRefused)));
     }
 
     #[test]

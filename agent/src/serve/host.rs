@@ -1,4 +1,4 @@
-//! What a host says about itself. Taking it and giving it back is [`claims`]' part.
+//! What a host says about itself. Taking it and giving it back is `claims`' part.
 
 use std::{
     fs,

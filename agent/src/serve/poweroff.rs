@@ -1,7 +1,7 @@
 //! A host whose lease ended long ago stops itself, if the claim says so: who took it may have gone without a word, and
 //! no controller runs all the time.
 //!
-//! [`is_due`] decides; [`Watch`] looks from time to time, says on the console that the host is about to stop, looks
+//! [`is_due`] decides; `Watch` looks from time to time, says on the console that the host is about to stop, looks
 //! once more, and stops it. Wall time decides when a lease is over, and a clock may be wrong after boot, so nothing
 //! happens in the agent's first minutes.
 

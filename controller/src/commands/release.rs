@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     error::{Error, Kind, Result},
     fanout,
-    provider::{Host, HostState, Standing, Usage},
+    provider::{Host, HostState, Kind as ProviderKind, Standing, Usage},
     render::Output,
 };
 
@@ -47,7 +47,8 @@ pub(super) async fn give_back(context: &Context, host: &Host, keep_running: bool
     }
     let usage = Usage { standing: Standing::Idle, holder: String::new(), ..host.usage.clone() };
     provider.mark(&Host { usage, ..host.clone() }).await?;
-    if host.state == HostState::Running && !keep_running {
+    let stays = keep_running || host.provider == ProviderKind::Ssh;
+    if host.state == HostState::Running && !stays {
         provider.stop(host).await?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! `magpie.toml`: found here or in a parent directory, parsed strictly, with defaults in one place.
 
+mod ec2;
+mod place;
 mod role;
 
 use std::{
@@ -10,6 +12,10 @@ use std::{
 
 use serde::Deserialize;
 
+pub use self::ec2::{
+    Address, BakeConfig, Ec2Config, Ec2Role, ImageChoice, ImageParameter, NewestImage, OneOrMore, Placement,
+    Spot, SpotElse, Tenancy, UserData, Volume, VolumeType,
+};
 pub use self::role::{Lease, RoleConfig, parse_duration};
 use crate::{
     bundle::BundleConfig,
@@ -34,6 +40,9 @@ pub struct Config {
     /// Hosts on this machine.
     #[serde(default)]
     pub local: LocalConfig,
+    /// Instances of EC2.
+    #[serde(default)]
+    pub ec2: Ec2Config,
     /// Classes of machine, by name.
     #[serde(default)]
     pub roles: BTreeMap<String, RoleConfig>,
@@ -90,9 +99,11 @@ impl Config {
             })?,
         };
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-        let config = parse(&text).map_err(|error| error.context(path.display()))?;
+        let file = path.display().to_string();
+        let mut config = parse_file(&text, &file)?;
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let directory = directory.canonicalize().map_err(|error| unreadable(&path, &error))?;
+        ec2::read(&mut config, &text, &file, &directory)?;
         Ok((config, directory))
     }
 
@@ -108,19 +119,23 @@ impl Config {
     }
 }
 
-/// Parses the text of a configuration; errors carry line and column.
+/// Parses the text of a configuration; errors carry the line.
 pub fn parse(text: &str) -> Result<Config> {
+    parse_file(text, FILE)
+}
+
+fn parse_file(text: &str, file: &str) -> Result<Config> {
     let config: Config =
-        toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()))?;
-    match config.roles.keys().find(|role| !is_role(role)) {
-        None => {
-            let roles = role::resolve(&config.roles)?;
-            Ok(Config { roles, ..config })
-        }
-        Some(role) => Err(Error::invalid(format!("[roles.{role}]: {role:?} cannot be a role")).hint(
+        toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()).context(file))?;
+    if let Some(role) = config.roles.keys().find(|role| !is_role(role)) {
+        return Err(Error::invalid(format!("{file}: [roles.{role}]: {role:?} cannot be a role")).hint(
             "a role is also a Puppet class: lower-case letters, digits and _, a letter first, at most 50",
-        )),
+        ));
     }
+    let roles = role::resolve(&config.roles).map_err(|error| error.context(file))?;
+    let config = Config { roles, ..config };
+    ec2::check(&config, text, file)?;
+    Ok(config)
 }
 
 /// Is this the last part of a Puppet class name, and short enough for a host name?
@@ -149,7 +164,7 @@ pub fn template(fleet: &str, puppet: &str) -> String {
 name = "{fleet}"
 # The CA directory: whoever can read it owns every host. Not for git.
 ca = ".magpie"
-# Where hosts come from unless a role says otherwise: local, ec2.
+# Where hosts come from unless a role says otherwise: local, ec2. (Machines that are there: `ctl adopt`.)
 # provider = "local"
 
 [bundle]

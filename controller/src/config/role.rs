@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::Ec2Role;
 use crate::{
     error::{Error, Result},
     provider::Kind,
@@ -25,6 +26,9 @@ pub struct RoleConfig {
     /// A host shuts itself down so long after its lease; never unless it says so.
     #[serde(default, deserialize_with = "duration")]
     pub stop_after_lease: Option<Duration>,
+    /// How instances of EC2 are launched.
+    #[serde(default)]
+    pub ec2: Ec2Role,
 }
 
 /// How long a host may live after its last use.
@@ -78,6 +82,7 @@ impl RoleConfig {
         self.memory = self.memory.or(parent.memory);
         self.lease = self.lease.or(parent.lease);
         self.stop_after_lease = self.stop_after_lease.or(parent.stop_after_lease);
+        self.ec2.inherit(&parent.ec2);
     }
 }
 

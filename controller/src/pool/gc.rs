@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{holder::Life, ladder::is_abandoned, lease};
-use crate::provider::{Host, HostState, Standing};
+use crate::provider::{Host, HostState, Kind, Standing};
 
 /// What to do with a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,10 @@ fn verdict(host: &Host, first: &Host, now: i64, life: &impl Fn(&str) -> Life) ->
         Standing::Claimed if is_abandoned(host, now, life) => {
             Some((Action::Release, format!("was claimed by {} and never finished", usage.owner)))
         }
-        Standing::Used | Standing::Idle if lease::is_over(usage.lease_until, now) => {
+        // Machines that were there before are not ours to end.
+        Standing::Used | Standing::Idle
+            if host.provider != Kind::Ssh && lease::is_over(usage.lease_until, now) =>
+        {
             let action = if host.state == HostState::Running { Action::Stop } else { Action::Destroy };
             Some((action, format!("its lease is over; {} had it last", usage.owner)))
         }
@@ -110,6 +113,11 @@ mod tests {
         let all =
             [used("db-1", NOW + 1), used("db-2", 0), idle("db-3"), held("db-4", Standing::Claimed, "alive")];
         assert_eq!(told(&all), [""; 0]);
+    }
+
+    #[test]
+    fn machines_that_were_there_before_have_no_end() {
+        assert_eq!(told(&[Host { provider: Kind::Ssh, ..used("db-1", NOW - 1) }]), [""; 0]);
     }
 
     #[test]

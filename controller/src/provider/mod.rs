@@ -2,19 +2,30 @@
 //! streams to them; it knows nothing of certificates, bundles or Puppet.
 
 pub mod dial;
+#[cfg(feature = "ec2")]
+pub mod ec2;
 mod last_words;
 pub mod local;
 pub mod name;
 pub mod ssh;
 mod units;
 
-use std::{fmt, fmt::Debug, io, path::PathBuf, time::Instant};
+use std::{
+    fmt,
+    fmt::Debug,
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::async_trait;
 
-use crate::{config::RoleConfig, error::Result};
+use crate::{
+    config::RoleConfig,
+    error::{Error, Result},
+};
 
 /// Which provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -67,6 +78,25 @@ pub struct Launch {
 /// Names an image: for `local`, its content key; for `ec2`, the AMI's id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageId(pub String);
+
+/// An image that hosts of a fleet can boot from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The provider it is for.
+    pub provider: Kind,
+    /// The provider's name of it.
+    pub id: ImageId,
+    /// A name for people; may be empty.
+    pub name: String,
+    /// Version of the agent inside; empty if it is not known.
+    pub agent: String,
+    /// Seconds since the Unix epoch.
+    pub baked_at: i64,
+    /// Region it is in; empty where there are none.
+    pub region: String,
+    /// Made to be booted from again, and found good. Others are on their way to that, or left over.
+    pub finished: bool,
+}
 
 /// Is it up?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +237,10 @@ pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 pub trait Provider: Debug + Send + Sync {
     /// Which one it is.
     fn kind(&self) -> Kind;
+    /// How long a host may take from its launch or start to an answering port.
+    fn boot_time(&self) -> Duration {
+        Duration::from_secs(60)
+    }
     /// Finds the image that hosts of this role boot from; a provider that can do so in no time bakes it.
     async fn image(&self, role: &RoleConfig, progress: Progress<'_>) -> Result<ImageId>;
     /// What a host launched now with these settings could not change later. No call to the provider.
@@ -219,10 +253,12 @@ pub trait Provider: Debug + Send + Sync {
     async fn clone_host(
         &self,
         host: &Host,
-        launch: &Launch,
-        with_record: bool,
-        progress: Progress<'_>,
-    ) -> Result<Host>;
+        _launch: &Launch,
+        _with_record: bool,
+        _progress: Progress<'_>,
+    ) -> Result<Host> {
+        Err(Error::invalid(format!("{} cannot be copied: it is a host of {}", host.name, self.kind())))
+    }
     /// All hosts of a fleet, in any state but ended, ordered by role and number.
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>>;
     /// [`Provider::hosts`], in all regions there are.
@@ -244,6 +280,10 @@ pub trait Provider: Debug + Send + Sync {
     async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream>;
     /// What the host wrote to its console.
     async fn console(&self, host: &Host) -> Result<String>;
+    /// All images that were made for the fleet, the newest first.
+    async fn images(&self) -> Result<Vec<Image>>;
+    /// Removes an image that no host needs; a no-op if it is gone.
+    async fn remove_image(&self, image: &ImageId) -> Result<()>;
     /// Processes that the kernel killed for want of memory since the host was booted; `None` if it is not known.
     fn oom_kills(&self, _host: &Host) -> Option<u64> {
         None

@@ -920,7 +920,7 @@ pub struct Claim {
     /// From the certificate of who took it.
     #[prost(string, tag = "2")]
     pub user: ::prost::alloc::string::String,
-    /// Which process took it, such as "<machine>:<pid>:<start>"; means something to controllers only.
+    /// Which process took it, such as `machine:pid:start`; means something to controllers only.
     #[prost(string, tag = "3")]
     pub holder: ::prost::alloc::string::String,
     /// When it was taken first.

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -330,26 +330,26 @@ fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
         directory_mode: 0o755,
         content: content.into_bytes(),
     };
+    let private = |name: &str, mode, content| SeedFile {
+        path: Path::new("var/lib/magpie").join(name),
+        mode,
+        directory_mode: 0o700,
+        content,
+    };
     let limits = serde_json::json!({ "memory_bytes": launch.settings.memory }).to_string();
-    Ok(vec![
-        // A limit set from outside cannot be seen inside; the agent looks here.
-        SeedFile {
-            path: "var/lib/magpie/limits.json".into(),
-            mode: 0o644,
-            directory_mode: 0o700,
-            content: limits.into_bytes(),
-        },
-        public("etc/machine-id", format!("{machine_id}\n")),
+    let mut seeds = vec![
         public("etc/hostname", format!("{name}\n")),
         public("etc/hosts", format!("127.0.0.1 localhost\n{address} {name}\n")),
         public("etc/resolv.conf", format!("nameserver {}\n", network::RESOLVER)),
-        SeedFile {
-            path: "var/lib/magpie/enrol.json".into(),
-            mode: 0o600,
-            directory_mode: 0o700,
-            content: launch.enrol_document.clone(),
-        },
-    ])
+    ];
+    // Without a document the disk itself says who the host is, or its metadata service does.
+    if !launch.enrol_document.is_empty() {
+        seeds.push(public("etc/machine-id", format!("{machine_id}\n")));
+        // A limit set from outside cannot be seen inside; the agent looks here.
+        seeds.push(private("limits.json", 0o644, limits.into_bytes()));
+        seeds.push(private("enrol.json", 0o600, launch.enrol_document.clone()));
+    }
+    Ok(seeds)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod copy;
 mod devices;
 mod dial;
 mod failure;
+mod images;
 mod init;
 mod layer;
 mod lifecycle;
@@ -42,7 +43,9 @@ use tonic::async_trait;
 
 pub use self::reexec::reexecuted;
 use self::{cgroup::Cgroups, failure::Doing, state::StateDir, userns::IdMap};
-use super::{Fingerprint, Host, HostState, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream};
+use super::{
+    Fingerprint, Host, HostState, Image, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream,
+};
 use crate::{
     config::RoleConfig,
     error::{Error, Result},
@@ -239,6 +242,16 @@ impl Provider for Local {
                 Ok(String::from_utf8_lossy(&text).into_owned())
             }
         }
+    }
+
+    async fn images(&self) -> Result<Vec<Image>> {
+        self.block(|inner| images::list(&inner.state)).await
+    }
+
+    async fn remove_image(&self, image: &ImageId) -> Result<()> {
+        let image = image.clone();
+        self.block(move |inner| images::remove(&inner.state, &inner.ctl, &IdMap::of_this_user()?, &image))
+            .await
     }
 
     fn oom_kills(&self, host: &Host) -> Option<u64> {

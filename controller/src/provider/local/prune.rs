@@ -73,14 +73,14 @@ fn put_out_of_reach(state: &StateDir, fresh: &ImageId) -> Result<Vec<PathBuf>> {
     let plan = plan(Found { images: list(&state.images())?, bases }, &used);
     let images = plan.images.into_iter().map(|name| state.images().join(name));
     let bases = plan.bases.into_iter().map(|name| state.bases().join(name));
-    images
-        .chain(bases)
-        .map(|path| {
-            let doomed = path.with_extension(DOOMED);
-            fs::rename(&path, &doomed).doing(|| format!("cannot rename {}", path.display()))?;
-            Ok(doomed)
-        })
-        .collect()
+    images.chain(bases).map(|path| doom(&path)).collect()
+}
+
+/// Gives a tree a name under which nobody uses it, and the next bake removes it.
+pub(super) fn doom(path: &Path) -> Result<PathBuf> {
+    let doomed = path.with_extension(DOOMED);
+    fs::rename(path, &doomed).doing(|| format!("cannot rename {}", path.display()))?;
+    Ok(doomed)
 }
 
 fn list(directory: &Path) -> Result<Vec<(String, SystemTime)>> {

@@ -21,7 +21,7 @@ use tonic::async_trait;
 
 pub use self::{install::removal, openssh::Target};
 use self::{machine::Machine, record::Record};
-use super::{Fingerprint, Host, ImageId, Kind, Launch, Progress, Provider, Stream, Usage, dial};
+use super::{Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, Usage, dial};
 use crate::{
     config::{ConnectConfig, RoleConfig},
     error::{Error, Result},
@@ -149,5 +149,13 @@ impl Provider for Ssh {
     /// Nobody keeps it.
     async fn console(&self, _host: &Host) -> Result<String> {
         Ok(String::new())
+    }
+
+    async fn images(&self) -> Result<Vec<Image>> {
+        Ok(Vec::new())
+    }
+
+    async fn remove_image(&self, _image: &ImageId) -> Result<()> {
+        Err(there_already())
     }
 }

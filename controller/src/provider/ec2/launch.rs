@@ -1,0 +1,177 @@
+//! From settings to one instance, whatever happens on the way.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use aws_sdk_ec2::types::Instance;
+use proto::identity::userdata;
+
+use super::{
+    Inner,
+    attempts::{self, Attempt},
+    cloud::Region,
+    failure::Failure,
+    instance,
+    pauses::Pauses,
+    request::{self, Plan},
+    tags,
+};
+use crate::{
+    error::{Error, Result},
+    provider::{Host, Launch, name},
+};
+
+/// EC2's parts know of a new instance so long after it was launched, at the latest.
+pub(super) const SETTLED: Duration = Duration::from_secs(60);
+/// A name is changed so often, should others take the new one as well.
+const RENAMES: usize = 5;
+
+/// What the last listing showed, and what was launched since.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Instances by transaction.
+    instances: HashMap<String, String>,
+    /// Hosts in a subnet.
+    subnets: BTreeMap<String, usize>,
+}
+
+impl Seen {
+    /// Takes a listing instead of what was known.
+    pub(super) fn replace(&mut self, instances: &[Instance]) {
+        *self = Self::default();
+        for instance in instances {
+            let tags = instance::tags_of(instance.tags());
+            if let (Some(tid), Some(id)) = (tags.get(tags::TID), instance.instance_id()) {
+                self.instances.insert(tid.clone(), id.to_owned());
+            }
+            if let Some(subnet) = instance.subnet_id() {
+                *self.subnets.entry(subnet.to_owned()).or_default() += 1;
+            }
+        }
+    }
+
+    /// The order of attempts; the subnet of the first counts as taken from now on.
+    fn attempts(&mut self, launch: &Launch) -> Vec<Attempt> {
+        let attempts = attempts::order(&launch.settings.ec2, &self.subnets);
+        if let Some(subnet) = attempts.first().and_then(|first| first.subnet.clone()) {
+            *self.subnets.entry(subnet).or_default() += 1;
+        }
+        attempts
+    }
+}
+
+impl Inner {
+    /// Launches a host, or finds the one that this transaction has launched already.
+    pub(super) async fn launch(&self, launch: &Launch) -> Result<Host> {
+        self.launch_with(launch, launch.settings.ec2.user_data.as_ref().map(|file| file.content.as_slice()))
+            .await
+    }
+
+    /// [`Inner::launch`] with `extra` for cloud-init.
+    pub(super) async fn launch_with(&self, launch: &Launch, extra: Option<&[u8]>) -> Result<Host> {
+        let region = self.cloud.home().await?;
+        let known = self.seen().instances.get(&launch.tid).cloned();
+        if let Some(id) = known
+            && let Some(host) =
+                self.describe(&region, &id).await?.and_then(|found| self.host(&region, &found))
+        {
+            return Ok(host);
+        }
+        let user_data =
+            userdata::compose(&launch.enrol_document, extra).map_err(|error| Error::invalid(error))?;
+        let plan = Plan {
+            tid: &launch.tid,
+            image: &launch.image,
+            settings: &launch.settings.ec2,
+            tags: &tags::of_launch(launch, &self.user_tags(&launch.settings.ec2)),
+            user_data: &user_data,
+        };
+        let attempts = self.seen().attempts(launch);
+        let host = self.run(&region, &plan, &attempts).await?;
+        self.seen().instances.insert(launch.tid.clone(), host.id.clone());
+        self.with_own_name(&region, host).await
+    }
+
+    /// Tries one way after the other, as long as the next may do better.
+    pub(super) async fn run(&self, region: &Region, plan: &Plan<'_>, attempts: &[Attempt]) -> Result<Host> {
+        let mut tried: Vec<String> = Vec::new();
+        let mut refused = None;
+        for attempt in attempts {
+            if let Some((failed, shortage, _)) = &refused
+                && !attempts::may_do_better(failed, *shortage, attempt)
+            {
+                continue;
+            }
+            let mut failure = match request::run(plan, attempt).send_with(&region.client).await {
+                Ok(reply) => return self.launched(region, reply.instances().first()),
+                Err(error) => Failure::from(error),
+            };
+            attempt.instance_type.clone_into(&mut failure.instance_type);
+            if failure.is_repeated() {
+                return self.by_transaction(region, plan.tid, &failure).await;
+            }
+            let Some(shortage) = failure.shortage() else {
+                return Err(region.explain("RunInstances", &failure));
+            };
+            tried.push(format!("{attempt}: {}", failure.code));
+            refused = Some((attempt.clone(), shortage, failure));
+        }
+        let Some((_, _, failure)) = refused else {
+            return Err(Error::invalid("there is no instance type to launch"));
+        };
+        Err(region.explain("RunInstances", &failure).hint(format!("tried: {}", tried.join("; "))))
+    }
+
+    fn launched(&self, region: &Region, instance: Option<&Instance>) -> Result<Host> {
+        instance.and_then(|instance| self.host(region, instance)).ok_or_else(|| {
+            Error::unreachable(format!(
+                "EC2 in {} ended the instance as it was launched{}",
+                region.name,
+                instance.map(|instance| format!(": {}", instance::reason(instance))).unwrap_or_default()
+            ))
+        })
+    }
+
+    /// What an earlier attempt of this transaction launched, with other parameters than now.
+    async fn by_transaction(&self, region: &Region, tid: &str, failure: &Failure) -> Result<Host> {
+        let (deadline, mut pauses) =
+            (Instant::now() + SETTLED, Pauses::new(Duration::from_secs(1), SETTLED / 6));
+        loop {
+            let found = instance::list(region, [instance::tagged(tags::TID, tid)]).await?;
+            if let Some(host) = found.iter().find_map(|instance| self.host(region, instance)) {
+                return Ok(host);
+            }
+            if Instant::now() >= deadline {
+                return Err(region.explain("RunInstances", failure).hint(
+                    "this launch was begun before with other settings, and what came of it has ended since",
+                ));
+            }
+            pauses.pause().await;
+        }
+    }
+
+    /// Two controllers may have chosen the same name at the same time: the younger host gets another.
+    async fn with_own_name(&self, region: &Region, mut host: Host) -> Result<Host> {
+        for _ in 0..RENAMES {
+            let filters =
+                [instance::tagged(tags::FLEET, &host.fleet), instance::tagged(tags::ROLE, &host.role)];
+            let found = instance::list(region, filters).await?;
+            let all: Vec<Host> = found.iter().filter_map(|instance| self.host(region, instance)).collect();
+            let Some(name) = other_name(&host, &all) else { break };
+            host.name = name;
+            self.mark(&host).await?;
+        }
+        Ok(host)
+    }
+}
+
+/// The name that `host` has to take because an older one has its own.
+fn other_name(host: &Host, all: &[Host]) -> Option<String> {
+    let age = |host: &Host| (host.launched_at, host.id.clone());
+    let own = all.iter().find(|listed| listed.id == host.id).unwrap_or(host);
+    let older = |other: &&Host| other.name == host.name && other.id != host.id && age(other) < age(own);
+    all.iter().find(older)?;
+    Some(name::free(&host.role, all.iter().map(|host| host.name.as_str())))
+}

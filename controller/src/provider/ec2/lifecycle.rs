@@ -1,0 +1,218 @@
+//! Start, stop, end: safe to repeat, and patient with EC2's parts, which learn of a change one after another.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_sdk_ec2::types::{Instance, InstanceStateName};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{
+    Inner, cloud::Region, failure::Failure, instance, launch::SETTLED, pauses::Pauses, request, tags,
+};
+use crate::{
+    config::Address,
+    error::{Error, Result},
+    provider::{Host, HostState},
+};
+
+/// How long a host may take to go down, or to be where it may be stopped.
+const DOWN: Duration = Duration::from_secs(300);
+/// How long a host may take to get its address.
+const ADDRESS: Duration = Duration::from_secs(60);
+
+/// What a call came to.
+type Outcome = std::result::Result<(), Failure>;
+
+/// Looks at something that takes seconds to a minute.
+fn pauses() -> Pauses {
+    Pauses::new(Duration::from_secs(1), Duration::from_secs(10))
+}
+
+impl Inner {
+    /// Remembers name and usage.
+    pub(super) async fn mark(&self, host: &Host) -> Result<()> {
+        let region = self.cloud.in_region(&host.region).await?;
+        let request = region
+            .client
+            .create_tags()
+            .resources(&host.id)
+            .set_tags(Some(request::list(&tags::of_mark(host))));
+        known(host, || async { request.clone().send().await.map(drop).map_err(Failure::from) })
+            .await
+            .map_err(|failure| region.explain("CreateTags", &failure).context_once(&host.name))
+    }
+
+    /// Boots a stopped host. One that is on its way down is waited for.
+    pub(super) async fn start(&self, host: &Host) -> Result<Host> {
+        let region = self.cloud.in_region(&host.region).await?;
+        let (deadline, mut pauses) = (Instant::now() + DOWN, pauses());
+        loop {
+            match region.client.start_instances().instance_ids(&host.id).send().await.map_err(Failure::from) {
+                Ok(_) => break,
+                Err(failure) if failure.is_state() && Instant::now() < deadline => {
+                    self.ended(&region, host).await?;
+                    pauses.pause().await;
+                }
+                Err(failure) => {
+                    return Err(region.explain("StartInstances", &failure).context_once(&host.name));
+                }
+            }
+        }
+        let host = Host { state: HostState::Running, ..host.clone() };
+        match self.settings.address {
+            // It keeps the one that it has in its network.
+            Address::Private if !host.address.is_empty() => Ok(host),
+            _ => self.with_address(&region, host).await,
+        }
+    }
+
+    /// An address on the internet is another after each start.
+    async fn with_address(&self, region: &Region, host: Host) -> Result<Host> {
+        let (deadline, mut pauses) = (Instant::now() + ADDRESS, pauses());
+        loop {
+            let found = self.ended(region, &host).await?;
+            let address = instance::address(&found, self.settings.address);
+            if !address.is_empty() || Instant::now() >= deadline {
+                return Ok(Host { address, ..host });
+            }
+            pauses.pause().await;
+        }
+    }
+
+    /// Shuts a host down and waits until it is.
+    pub(super) async fn stop(&self, host: &Host) -> Result<()> {
+        let region = self.cloud.in_region(&host.region).await?;
+        let (deadline, mut pauses) = (Instant::now() + DOWN, pauses());
+        let mut accepted = false;
+        loop {
+            if !accepted {
+                match region
+                    .client
+                    .stop_instances()
+                    .instance_ids(&host.id)
+                    .send()
+                    .await
+                    .map_err(Failure::from)
+                {
+                    Ok(reply) => {
+                        let state =
+                            reply.stopping_instances().first().and_then(|change| change.current_state());
+                        if state.and_then(|state| state.name()) == Some(&InstanceStateName::Stopped) {
+                            return Ok(());
+                        }
+                        accepted = true;
+                    }
+                    // It has just been launched or started.
+                    Err(failure) if failure.is_state() => {}
+                    Err(failure) => {
+                        return Err(region.explain("StopInstances", &failure).context_once(&host.name));
+                    }
+                }
+            }
+            pauses.pause().await;
+            let found = self.ended(&region, host).await?;
+            if instance::state(&found) == Some(HostState::Stopped) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::unreachable(format!(
+                    "{} does not go down: {}",
+                    host.name,
+                    instance::reason(&found)
+                ))
+                .hint(format!("`ctl stop {}` goes on waiting; `ctl destroy` does not ask", host.name)));
+            }
+        }
+    }
+
+    /// Ends a host for good; what is gone already has ended.
+    pub(super) async fn destroy(&self, host: &Host) -> Result<()> {
+        let region = self.cloud.in_region(&host.region).await?;
+        if host.class.ends_with(" spot") {
+            self.cancel_spot(&region, host).await?;
+        }
+        let request = region.client.terminate_instances().instance_ids(&host.id);
+        match known(host, || async { request.clone().send().await.map(drop).map_err(Failure::from) }).await {
+            Err(failure) if !failure.is_not_found() => {
+                Err(region.explain("TerminateInstances", &failure).context_once(&host.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Before the instance ends: EC2 would launch another for a request that is still open.
+    async fn cancel_spot(&self, region: &Region, host: &Host) -> Result<()> {
+        let found = self.describe(region, &host.id).await?;
+        let Some(request) = found.as_ref().and_then(Instance::spot_instance_request_id) else {
+            return Ok(());
+        };
+        let cancelled =
+            region.client.cancel_spot_instance_requests().spot_instance_request_ids(request).send().await;
+        match cancelled.map_err(Failure::from) {
+            Err(failure) if !failure.code.ends_with(".NotFound") => {
+                Err(region.explain("CancelSpotInstanceRequests", &failure).context_once(&host.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the host wrote to its console.
+    pub(super) async fn console(&self, host: &Host) -> Result<String> {
+        let region = self.cloud.in_region(&host.region).await?;
+        let request = region.client.get_console_output().instance_id(&host.id);
+        let reply = match request.clone().latest(true).send().await.map_err(Failure::from) {
+            // Older instance types only keep what was written until some minutes ago.
+            Err(failure)
+                if failure.code == "UnsupportedOperation"
+                    || failure.code == "InvalidParameterCombination" =>
+            {
+                request.send().await.map_err(Failure::from)
+            }
+            other => other,
+        };
+        let reply =
+            reply.map_err(|failure| region.explain("GetConsoleOutput", &failure).context_once(&host.name))?;
+        let encoded: String =
+            reply.output().unwrap_or_default().split_ascii_whitespace().collect::<Vec<_>>().concat();
+        // EC2 cuts what is long at its beginning, and never within a character of base64.
+        let bytes = STANDARD.decode(encoded).unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// An instance as it is now; `None` if EC2 does not know it.
+    pub(super) async fn describe(&self, region: &Region, id: &str) -> Result<Option<Instance>> {
+        match region.client.describe_instances().instance_ids(id).send().await.map_err(Failure::from) {
+            Ok(reply) => {
+                let reservations = reply.reservations.unwrap_or_default().into_iter();
+                Ok(reservations.flat_map(|reservation| reservation.instances.unwrap_or_default()).next())
+            }
+            Err(failure) if failure.is_not_found() => Ok(None),
+            Err(failure) => Err(region.explain("DescribeInstances", &failure)),
+        }
+    }
+
+    /// An instance as it is now; that it has ended is an error.
+    async fn ended(&self, region: &Region, host: &Host) -> Result<Instance> {
+        match self.describe(region, &host.id).await? {
+            Some(found) if instance::state(&found).is_some() => Ok(found),
+            found => {
+                let why = found.as_ref().map_or_else(|| "EC2 does not know it".to_owned(), instance::reason);
+                Err(Error::unreachable(format!("{} is gone: {why}", host.name)))
+            }
+        }
+    }
+}
+
+/// Repeats a call that does not know a new instance yet.
+async fn known<F: Future<Output = Outcome>>(host: &Host, mut call: impl FnMut() -> F) -> Outcome {
+    let launched =
+        SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(host.launched_at).unwrap_or_default());
+    let mut pauses = pauses();
+    loop {
+        match call().await {
+            Err(failure) if failure.is_not_found() && launched.elapsed().unwrap_or_default() < SETTLED => {
+                pauses.pause().await;
+            }
+            other => return other,
+        }
+    }
+}

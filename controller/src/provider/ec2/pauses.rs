@@ -1,0 +1,56 @@
+//! How long to wait between two looks at something that takes its time.
+
+use std::time::Duration;
+
+/// Each pause is so much longer than the one before, until it is `longest`.
+const FACTOR: f64 = 1.6;
+/// Pauses are up to so much longer or shorter, lest many hosts are asked about at once.
+const JITTER: f64 = 0.2;
+
+/// An endless series of pauses.
+#[derive(Clone, Debug)]
+pub(super) struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    /// From `first` to `longest`.
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self { next: first, longest }
+    }
+
+    /// The next one; `chance` is from 0 to 1.
+    fn with(&mut self, chance: f64) -> Duration {
+        let pause = self.next.mul_f64(1.0 + JITTER * (2.0 * chance - 1.0));
+        self.next = self.next.mul_f64(FACTOR).min(self.longest);
+        pause
+    }
+
+    /// Sleeps through the next one.
+    pub(super) async fn pause(&mut self) {
+        let mut byte = [0];
+        // Without randomness there is just no jitter.
+        let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0);
+        tokio::time::sleep(self.with(chance)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let mut pauses = Pauses::new(Duration::from_secs(3), Duration::from_secs(15));
+        let schedule: Vec<u128> = (0..6).map(|_| pauses.with(0.5).as_millis()).collect();
+        assert_eq!(schedule, [3_000, 4_800, 7_680, 12_288, 15_000, 15_000]);
+    }
+
+    #[test]
+    fn chance_moves_a_pause_by_a_fifth() {
+        let pauses = Pauses::new(Duration::from_secs(10), Duration::from_secs(10));
+        assert_eq!(pauses.clone().with(0.0), Duration::from_secs(8));
+        assert_eq!(pauses.clone().with(1.0), Duration::from_secs(12));
+    }
+}

@@ -1,0 +1,131 @@
+//! The packages, where package managers and systemd are real: on a host whose image has no agent in it. No host of
+//! an RPM distribution is booted here: the .rpm is unpacked by rpm itself, and its scriptlets run on the same host.
+
+mod host;
+mod packed;
+mod rights;
+
+use std::process::Child;
+
+use tests::{Outcome, repository};
+
+use self::{host::BareFleet, packed::Packed};
+
+/// What both distributions' packages promise about a unit, asked of systemd.
+const UNITS: [&str; 2] = ["magpie-agent.service", "magpie-record.service"];
+
+#[test]
+fn the_package_makes_a_host_keeps_its_runs_and_goes_without_a_trace() {
+    let first = Packed::build(None);
+    let next = Packed::build(Some("99.0"));
+    let fleet = BareFleet::new();
+    let (host, provision) = fleet.launch();
+
+    // What the provider wrote is held back: the package must do without, and open no port.
+    host.ok("mv /var/lib/magpie /root/provided");
+    host.write("/root/install.sh", &std::fs::read(repository("deploy/image/install.sh")).expect("read"));
+    host.write("/root/agent.deb", &first.deb_bytes());
+    let refused = host.sh("sh /root/install.sh --package /root/agent.deb --sha256 0000");
+    assert!(refused.code != 0 && refused.stderr.contains("has the digest"), "{refused:?}");
+    host.ok("! dpkg -s magpie-agent 2>/dev/null");
+    for _ in 0..2 {
+        host.ok("sh /root/install.sh --package /root/agent.deb --sha256 $(sha256sum /root/agent.deb | cut -d' ' -f1)");
+    }
+    host.up_and_enabled();
+    assert_eq!(host.ok("systemctl is-enabled puppet.service || true").trim(), "masked");
+    assert!(!host.listens(), "a port is open before an enrol document is there");
+
+    host.ok("mv /root/provided/* /var/lib/magpie/");
+    let outcome = Outcome::from(provision.wait_with_output().expect("ends"));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(host.listens());
+
+    let agent = host.main_pid(UNITS[0]);
+    let (mut run, supervisor) = fleet.start_run(&host);
+    host.write("/root/next.deb", &next.deb_bytes());
+    host.ok("dpkg -i /root/next.deb");
+    host.up_and_enabled();
+    assert_ne!(host.main_pid(UNITS[0]), agent, "the agent was not restarted");
+    assert_eq!(host.run_supervisor(), supervisor, "the run was touched");
+    host.ok("touch /run/upgraded");
+    assert_eq!(finished(&mut run), "before\nafter\n");
+    fleet.ok(&["status", "quick-1"]);
+
+    host.ok("dpkg -r magpie-agent");
+    host.down();
+    host.ok("test ! -e /usr/lib/magpie/agent && test -e /var/lib/magpie/state");
+    host.ok("dpkg -P magpie-agent");
+    host.ok("test ! -e /var/lib/magpie");
+    assert_eq!(host.ok("find /etc /usr /var/lib -name 'magpie-[ar]*' -o -name '*-magpie.preset'"), "");
+
+    scriptlets_do_the_same(&host, &first);
+}
+
+/// The .rpm's files and scriptlets, called as rpm calls them (rpm's "Scriptlets" manual, argument $1).
+fn scriptlets_do_the_same(host: &host::Host, packed: &Packed) {
+    host.unpack(&packed.rpm_tree());
+    for name in ["post", "preun", "postun"] {
+        let text = std::fs::read(repository(&format!("deploy/packages/rpm/{name}"))).expect("read");
+        host.write(&format!("/root/{name}"), &text);
+    }
+    host.ok("sh -e /root/post 1");
+    host.up_and_enabled();
+    let agent = host.main_pid(UNITS[0]);
+    host.ok("sh -e /root/post 2 && sh -e /root/preun 1 && sh -e /root/postun 1");
+    host.up_and_enabled();
+    assert_ne!(host.main_pid(UNITS[0]), agent, "the agent was not restarted");
+    host.ok("sh -e /root/preun 0");
+    host.down();
+    host.ok("test -e /var/lib/magpie");
+    for unit in UNITS {
+        assert_eq!(host.ok(&format!("systemctl is-enabled {unit} || true")).trim(), "disabled");
+    }
+}
+
+fn finished(run: &mut Child) -> String {
+    let mut text = String::new();
+    std::io::Read::read_to_string(run.stdout.as_mut().expect("captured"), &mut text).expect("text");
+    assert!(run.wait().expect("ends").success(), "the run failed: {text}");
+    text.lines().map(|line| line.rsplit(' ').next().unwrap_or_default().to_owned() + "\n").collect()
+}
+
+#[test]
+fn both_formats_hold_the_same_files_and_ask_for_the_same() {
+    let packed = Packed::build(None);
+    for package in ["magpie-agent", "magpie-ctl"] {
+        let (deb, rpm) = (packed.deb_files(package), packed.rpm_files(package));
+        assert_eq!(deb, rpm, "{package}");
+    }
+    let agent = packed.deb_files("magpie-agent");
+    for path in [
+        "usr/lib/magpie/agent",
+        "usr/lib/systemd/system/magpie-agent.service",
+        "usr/share/man/man8/magpie-agent.8.gz",
+    ] {
+        assert!(agent.contains_key(path), "{path} is missing: {agent:?}");
+    }
+    let ctl = packed.deb_files("magpie-ctl");
+    for path in
+        ["usr/bin/ctl", "usr/share/man/man1/ctl-provision.1.gz", "usr/share/bash-completion/completions/ctl"]
+    {
+        assert!(ctl.contains_key(path), "{path} is missing: {ctl:?}");
+    }
+    for file in ["usr/lib/magpie/agent", "usr/bin/ctl"] {
+        let newest = packed.newest_glibc(file);
+        assert!(newest <= (2, 34), "{file} wants glibc {newest:?}, its packages promise 2.34");
+    }
+}
+
+#[test]
+fn the_manual_names_every_verb_and_option_of_the_agent() {
+    let page =
+        std::fs::read_to_string(repository("deploy/packages/agent.8")).expect("read").replace('\\', "");
+    let mut command = <agent::cli::Cli as clap::CommandFactory>::command();
+    command.build();
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        assert!(page.contains(verb.get_name()), "agent.8 does not know {}", verb.get_name());
+        for option in verb.get_arguments().filter_map(clap::Arg::get_long).filter(|long| *long != "help") {
+            assert!(page.contains(&format!("--{option}")), "agent.8 does not know --{option}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The built binaries in packages.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+
+use tempfile::TempDir;
+use tests::{repository, target_dir};
+
+/// The four packages of one version.
+pub(crate) struct Packed {
+    directory: TempDir,
+}
+
+/// What must be the same of a file: mode and content.
+type Files = BTreeMap<String, (u32, Vec<u8>)>;
+
+impl Packed {
+    /// Packs what `cargo build` made, as `make package` packs a release.
+    pub(crate) fn build(version: Option<&str>) -> Self {
+        let directory = TempDir::with_prefix("magpie-packages-").expect("a temporary directory");
+        for tool in ["cargo-deb", "cargo-generate-rpm"] {
+            let path = target_dir().join("../tools/bin").join(tool);
+            assert!(path.is_file(), "{} is not there: run `make packagers` first", path.display());
+        }
+        let mut command = Command::new("sh");
+        command
+            .arg(repository("deploy/packages/build.sh"))
+            .arg("--fast")
+            .arg(target_dir())
+            .arg(directory.path());
+        command.args(version);
+        output(&mut command);
+        Self { directory }
+    }
+
+    fn find(&self, package: &str, kind: &str) -> PathBuf {
+        let entries = fs::read_dir(self.directory.path()).expect("readable");
+        let mut paths = entries.map(|entry| entry.expect("readable").path());
+        let found = paths.find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(package) && name.ends_with(kind)
+        });
+        found.unwrap_or_else(|| panic!("no {kind} of {package} was made"))
+    }
+
+    pub(crate) fn deb_bytes(&self) -> Vec<u8> {
+        fs::read(self.find("magpie-agent", ".deb")).expect("read")
+    }
+
+    fn unpacked_deb(&self, package: &str) -> TempDir {
+        let root = TempDir::with_prefix("magpie-deb-").expect("a temporary directory");
+        output(Command::new("dpkg-deb").arg("--extract").arg(self.find(package, ".deb")).arg(root.path()));
+        root
+    }
+
+    /// What rpm itself lays out in an empty root; Debian's rpm wants to be told that this is meant.
+    fn unpacked_rpm(&self, package: &str) -> TempDir {
+        let root = TempDir::with_prefix("magpie-rpm-").expect("a temporary directory");
+        let mut command = Command::new("rpm");
+        command.arg("--root").arg(root.path()).args(["--install", "--nodeps", "--noscripts"]);
+        if fs::exists("/etc/debian_version").expect("known") {
+            command.arg("--force-debian");
+        }
+        output(command.arg(self.find(package, ".rpm")));
+        root
+    }
+
+    /// The agent's .rpm as rpm unpacks it, as a tar archive.
+    pub(crate) fn rpm_tree(&self) -> Vec<u8> {
+        let root = self.unpacked_rpm("magpie-agent");
+        output(Command::new("tar").args(["--create", "--directory"]).arg(root.path()).arg("usr"))
+    }
+
+    pub(crate) fn deb_files(&self, package: &str) -> Files {
+        files(&self.unpacked_deb(package))
+    }
+
+    pub(crate) fn rpm_files(&self, package: &str) -> Files {
+        files(&self.unpacked_rpm(package))
+    }
+
+    /// The newest version of glibc's symbols that a program wants.
+    pub(crate) fn newest_glibc(&self, program: &str) -> (u32, u32) {
+        let root = self.unpacked_deb(if program.ends_with("ctl") { "magpie-ctl" } else { "magpie-agent" });
+        let text = output(Command::new("objdump").arg("--dynamic-syms").arg(root.path().join(program)));
+        let text = String::from_utf8(text).expect("text");
+        let versions = text.split("GLIBC_").skip(1).filter_map(|rest| {
+            let mut numbers = rest.split(|byte: char| !byte.is_ascii_digit()).map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        });
+        versions.max().expect("a dynamic program")
+    }
+}
+
+/// All files below `usr`. Licences stand where each distribution wants them, and so do zsh's completions.
+fn files(root: &TempDir) -> Files {
+    let usr = root.path().join("usr");
+    let listed = output(Command::new("find").arg(&usr).args(["-type", "f", "-printf", "%P %m\n"]));
+    let listed = String::from_utf8(listed).expect("text");
+    let entries = listed.lines().map(|line| line.rsplit_once(' ').expect("path and mode"));
+    let same =
+        entries.filter(|(path, _)| !path.starts_with("share/licenses/") && !path.ends_with("/copyright"));
+    same.map(|(path, mode)| {
+        let content = fs::read(usr.join(path)).expect("read");
+        let path = path.replace("zsh/vendor-completions", "zsh/site-functions");
+        (format!("usr/{path}"), (u32::from_str_radix(mode, 8).expect("octal"), content))
+    })
+    .collect()
+}
+
+fn output(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
