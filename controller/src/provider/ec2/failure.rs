@@ -185,7 +185,7 @@ fn refused(failure: &Failure, said: String, action: &str, region: &str, place: &
             ))
         }
         _ if code.ends_with("LimitExceeded") => quota(failure, said, region),
-        "InternalError" | "InternalFailure" | "Unavailable" | "ServiceUnavailable" => {
+        "" | "InternalError" | "InternalFailure" | "Unavailable" | "ServiceUnavailable" => {
             Error::unreachable(said).hint("that is EC2's own trouble; try again later")
         }
         _ => Error::new(Kind::Invalid, said),

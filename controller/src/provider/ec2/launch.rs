@@ -1,6 +1,7 @@
 //! From settings to one instance, whatever happens on the way.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
@@ -156,12 +157,12 @@ impl Inner {
 
     /// Two controllers may have chosen the same name at the same time: the younger host gets another.
     async fn with_own_name(&self, region: &Region, mut host: Host) -> Result<Host> {
-        for _ in 0..RENAMES {
+        for round in 0..RENAMES {
             let filters =
                 [instance::tagged(tags::FLEET, &host.fleet), instance::tagged(tags::ROLE, &host.role)];
             let found = instance::list(region, filters).await?;
             let all: Vec<Host> = found.iter().filter_map(|instance| self.host(region, instance)).collect();
-            let Some(name) = other_name(&host, &all) else { break };
+            let Some(name) = other_name(&host, &all, round == 0) else { break };
             host.name = name;
             self.mark(&host).await?;
         }
@@ -169,12 +170,17 @@ impl Inner {
     }
 }
 
-/// The name that `host` has to take because an older one has its own.
-fn other_name(host: &Host, all: &[Host]) -> Option<String> {
-    let age = |host: &Host| (host.launched_at, host.id.clone());
-    let own = all.iter().find(|listed| listed.id == host.id).unwrap_or(host);
-    let older = |other: &&Host| other.name == host.name && other.id != host.id && age(other) < age(own);
-    all.iter().find(older)?;
+/// The name that `host` has to take because an older one has its own. EC2 tells times in seconds: of hosts of the
+/// same second one may have looked before the other was there, so that at first it is the one to give way; and later
+/// the one whose id is greater.
+fn other_name(host: &Host, all: &[Host], first: bool) -> Option<String> {
+    let own = all.iter().find(|listed| listed.id == host.id).unwrap_or(host).launched_at;
+    let older = |other: &&Host| match other.launched_at.cmp(&own) {
+        Ordering::Less => true,
+        Ordering::Equal => first || other.id < host.id,
+        Ordering::Greater => false,
+    };
+    all.iter().filter(|other| other.name == host.name && other.id != host.id).find(older)?;
     Some(name::free(&host.role, all.iter().map(|host| host.name.as_str())))
 }
 
@@ -207,20 +213,21 @@ mod tests {
     #[test]
     fn the_younger_of_a_name_takes_the_lowest_free() {
         let all = [host("i-1", "db-1", 10), host("i-2", "db-1", 11), host("i-3", "db-2", 5)];
-        assert_eq!(other_name(&all[1], &all).as_deref(), Some("db-3"));
-        assert_eq!(other_name(&all[0], &all), None);
-        assert_eq!(other_name(&all[2], &all), None);
+        assert_eq!(other_name(&all[1], &all, true).as_deref(), Some("db-3"));
+        assert_eq!(other_name(&all[0], &all, true), None);
+        assert_eq!(other_name(&all[2], &all, true), None);
     }
 
     #[test]
-    fn of_the_same_second_exactly_one_changes() {
+    fn of_the_same_second_all_give_way_and_then_one() {
         let all = [host("i-1", "db-1", 10), host("i-2", "db-1", 10)];
-        let changed: Vec<bool> = all.iter().map(|host| other_name(host, &all).is_some()).collect();
-        assert_eq!(changed, [false, true]);
+        let changed =
+            |first| all.iter().map(|host| other_name(host, &all, first).is_some()).collect::<Vec<_>>();
+        assert_eq!((changed(true), changed(false)), (vec![true, true], vec![false, true]));
     }
 
     #[test]
     fn a_listing_that_lags_behind_is_no_reason_to_change() {
-        assert_eq!(other_name(&host("i-1", "db-1", 10), &[]), None);
+        assert_eq!(other_name(&host("i-1", "db-1", 10), &[], true), None);
     }
 }
