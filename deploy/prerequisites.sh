@@ -7,7 +7,7 @@ set -eu
 wanted="mmdebstrap:mmdebstrap slirp4netns:slirp4netns nft:nftables ip:iproute2 newuidmap:uidmap \
 git:git cc:gcc make:make tar:tar"
 if [ "${1:-}" = test ]; then
-    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps python3:python3 rpm:rpm strip:binutils"
+    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
 fi
 
 PATH="$PATH:/usr/sbin:/sbin"

@@ -164,7 +164,7 @@ pub fn template(fleet: &str, puppet: &str) -> String {
 name = "{fleet}"
 # The CA directory: whoever can read it owns every host. Not for git.
 ca = ".magpie"
-# Where hosts come from unless a role says otherwise: local, ec2.
+# Where hosts come from unless a role says otherwise: local, ec2. (Machines that are there: `ctl adopt`.)
 # provider = "local"
 
 [bundle]

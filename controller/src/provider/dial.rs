@@ -9,21 +9,20 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
-    sync::watch,
+    process::{Child, ChildStdin, ChildStdout, Command},
     time::{sleep, timeout},
 };
 
-use super::Stream;
+use super::{Stream, last_words::LastWords};
 use crate::config::ConnectConfig;
 
 /// The longest time that one attempt gets.
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// Between attempts: doubled by each, up to the last.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
-/// How long a command that has closed its output may take to end, and to say its last words.
+/// How long a command that has closed its output may take to end.
 const ENDING: Duration = Duration::from_millis(500);
 
 /// Connects to a host by its address: through the user's proxy command if there is one, else as [`tcp_until`]. For
@@ -66,8 +65,8 @@ async fn tcp(address: &str, port: u16) -> io::Result<Stream> {
 /// it for ProxyCommand.
 ///
 /// Whether anybody is at its other end shows only when something was said to them: a command that ends before
-/// its first byte makes reading fail with `ConnectionRefused`, its exit status, and the last line of its standard
-/// error.
+/// its first byte makes reading fail with `ConnectionRefused`, its exit status, and the last lines of its
+/// standard error.
 ///
 /// # Errors
 /// The shell cannot be started.
@@ -83,23 +82,8 @@ pub fn through(command: &str, host: &str, port: u16) -> io::Result<Stream> {
     let missing = || io::Error::other("the proxy command has no standard input, output or error");
     let input = child.stdin.take().ok_or_else(missing)?;
     let output = child.stdout.take().ok_or_else(missing)?;
-    let said = last_line(child.stderr.take().ok_or_else(missing)?);
+    let said = LastWords::of(child.stderr.take().ok_or_else(missing)?);
     Ok(Box::new(Proxied { input, output, phase: Phase::Silent(child, said) }))
-}
-
-/// Reads what the command says, so that it never waits for a reader; the last line is kept.
-fn last_line(stderr: ChildStderr) -> watch::Receiver<String> {
-    let (tell, said) = watch::channel(String::new());
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(stderr).split(b'\n');
-        while let Ok(Some(line)) = lines.next_segment().await {
-            let line = String::from_utf8_lossy(&line).trim().to_owned();
-            if !line.is_empty() {
-                tell.send_replace(line);
-            }
-        }
-    });
-    said
 }
 
 fn expand(command: &str, host: &str, port: u16) -> String {
@@ -128,7 +112,7 @@ struct Proxied {
 /// How far a command is.
 enum Phase {
     /// Not a byte came from it yet.
-    Silent(Child, watch::Receiver<String>),
+    Silent(Child, LastWords),
     /// It ended so; why is being found out.
     Ending(Pin<Box<dyn Future<Output = io::Error> + Send>>),
     /// It was heard: its end is the end of the connection.
@@ -138,15 +122,13 @@ enum Phase {
 }
 
 /// Why a command that ended in silence did.
-async fn reason(mut child: Child, mut said: watch::Receiver<String>) -> io::Error {
+async fn reason(mut child: Child, said: LastWords) -> io::Error {
     let how = match timeout(ENDING, child.wait()).await {
         Ok(Ok(status)) => format!("ended with {status}"),
         _ => "closed its output".to_owned(),
     };
-    // Until its standard error is closed; what it started may keep that open.
-    let _ = timeout(ENDING, said.wait_for(|_| false)).await;
-    let said = said.borrow();
-    let said = if said.is_empty() { String::new() } else { format!("; it said: {}", *said) };
+    let said = said.told().await;
+    let said = if said.is_empty() { said } else { format!("; it said: {said}") };
     io::Error::new(io::ErrorKind::ConnectionRefused, format!("the proxy command {how}{said}"))
 }
 
@@ -223,7 +205,10 @@ mod tests {
         }
         let error = stream.read(&mut [0; 1]).await.expect_err("nobody is there");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(error.to_string(), "the proxy command ended with exit status: 7; it said: no route");
+        assert_eq!(
+            error.to_string(),
+            "the proxy command ended with exit status: 7; it said: first; no route"
+        );
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 pub mod dial;
 #[cfg(feature = "ec2")]
 pub mod ec2;
+mod last_words;
 pub mod local;
 pub mod name;
 pub mod ssh;

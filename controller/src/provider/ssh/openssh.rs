@@ -2,9 +2,15 @@
 
 use std::{fmt, io, process::Stdio};
 
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    provider::last_words::LastWords,
+};
 
 /// Where ssh is to connect to.
 #[derive(Clone, Debug)]
@@ -43,7 +49,10 @@ impl Target {
         let text = String::from_utf8_lossy(&output.stdout);
         let name = text.lines().find_map(|line| line.strip_prefix("hostname "));
         name.filter(|_| output.status.success()).map(str::to_owned).ok_or_else(|| {
-            Error::invalid(format!("ssh makes nothing of {self}: {}", last_lines(&output.stderr)))
+            Error::invalid(format!(
+                "ssh makes nothing of {self}: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ))
         })
     }
 
@@ -60,20 +69,22 @@ impl Target {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(not_started)?;
-        let stdin = child.stdin.take();
+        let missing = || Error::unreachable("ssh has no standard input, output or error");
+        let mut stdin = child.stdin.take().ok_or_else(missing)?;
+        let mut stdout = child.stdout.take().ok_or_else(missing)?;
+        let said = LastWords::of(child.stderr.take().ok_or_else(missing)?);
+        let mut answer = Vec::new();
         let feed = async {
             // A command that ends early closes its input; its exit code says more than the broken pipe.
-            if let Some(mut stdin) = stdin {
-                let _ = stdin.write_all(input).await;
-                let _ = stdin.shutdown().await;
-            }
+            let _ = stdin.write_all(input).await;
+            drop(stdin);
         };
-        let ((), output) = tokio::join!(feed, child.wait_with_output());
-        let output = output.map_err(not_started)?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        let ((), read) = tokio::join!(feed, stdout.read_to_end(&mut answer));
+        let status = read.and(child.wait().await).map_err(not_started)?;
+        if status.success() {
+            return Ok(String::from_utf8_lossy(&answer).into_owned());
         }
-        Err(self.failed(output.status.code(), &last_lines(&output.stderr)))
+        Err(self.failed(status.code(), &said.told().await))
     }
 
     /// Runs a command line with the user's terminal, so that it can ask for a password.
@@ -103,17 +114,6 @@ pub(super) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// What is worth telling of a program's last words, in one line.
-fn last_lines(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match lines.as_slice() {
-        [] => "it said nothing".to_owned(),
-        [.., before, last] => format!("{before}; {last}"),
-        [only] => (*only).to_owned(),
-    }
-}
-
 fn not_started(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound => {
@@ -135,12 +135,5 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
-    }
-
-    #[test]
-    fn of_many_words_the_last_are_told() {
-        assert_eq!(last_lines(b"one\ntwo\r\n\nthree\n"), "two; three");
-        assert_eq!(last_lines(b"only"), "only");
-        assert_eq!(last_lines(b"\n"), "it said nothing");
     }
 }
