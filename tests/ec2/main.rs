@@ -2,6 +2,7 @@
 //! behind the instances. Needs root and what `make prerequisites-test` installs.
 
 mod api;
+mod bake;
 mod cloud;
 mod crashes;
 mod identity;

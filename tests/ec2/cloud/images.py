@@ -67,20 +67,21 @@ class Images:
         reboot = state == "running" and lab.request().get("NoReboot", "false") != "true"
         if reboot:
             machine.epoch += 1
-        lab.later(self._capture, ami, machine, reboot)
-        return ami
-
-    def _capture(self, ami, machine, reboot):
         try:
-            if reboot:
-                self.hosts.stop(machine.host)
-            ami.local_image = self.hosts.capture(machine.host)
-            if reboot:
-                self.hosts.start(machine.host)
-                self.metadata.listen()
+            # The image is of this moment; what becomes of the instance afterwards does not matter to it.
+            with lab.elsewhere():
+                ami.local_image = self._capture(machine, reboot)
+            self.pending.append((lab.now() + lab.SETTINGS["image"], ami))
         except HostError as error:
             lab.complain(error)
             ami.state = "failed"
-            return
-        with lab.turn():
-            self.pending.append((lab.now() + lab.SETTINGS["image"], ami))
+        return ami
+
+    def _capture(self, machine, reboot):
+        if not reboot:
+            return self.hosts.capture(machine.host)
+        self.hosts.stop(machine.host)
+        image = self.hosts.capture(machine.host)
+        self.hosts.start(machine.host)
+        self.metadata.listen()
+        return image

@@ -12,11 +12,14 @@ import secrets
 import socket
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import lab
 
 ADDRESS = "169.254.169.254"
+# A web server in the same network, for what hosts install; its files are in `web` of the state directory.
+WEB = "10.213.0.1"
 BRIDGE = "magpie0"
 CLONE_NEWNET = 0x40000000
 LONGEST_TOKEN = 21600
@@ -29,7 +32,7 @@ class Metadata:
         self.hosts = hosts
         self.instances = None
         self.lock = threading.Lock()
-        self.network, self.server = None, None
+        self.network, self.servers = None, []
         # Token: whose it is, and until when.
         self.tokens = {}
 
@@ -45,12 +48,14 @@ class Metadata:
             if network is None:
                 return
             made = []
-            thread = threading.Thread(target=lambda: made.append(_listener(network)))
+            thread = threading.Thread(target=lambda: made.extend(_listeners(network)))
             thread.start()
             thread.join()
-            self.server = _Server(self, made[0])
+            web = partial(_Web, directory=os.path.join(self.hosts.state, "web"))
+            self.servers = [_Server(self, made[0], _Handler), _Server(self, made[1], web)]
             self.network = inode
-            threading.Thread(target=self.server.serve_forever, daemon=True).start()
+            for server in self.servers:
+                threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def close_if_deserted(self):
         """An open socket would keep the network of the last host."""
@@ -59,10 +64,10 @@ class Metadata:
                 self._close()
 
     def _close(self):
-        if self.server:
-            self.server.shutdown()
-            self.server.server_close()
-        self.server, self.network = None, None
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
+        self.network, self.servers = None, []
 
     def token(self, machine, seconds):
         """A new token of this machine's."""
@@ -76,8 +81,8 @@ class Metadata:
         return owner == machine.instance.id and lab.now() < until
 
 
-def _listener(network):
-    """A listening socket in a network namespace; it stays there, this thread goes.
+def _listeners(network):
+    """Listening sockets in a network namespace; they stay there, this thread goes.
 
     A namespace is a thread's own, and so is what the thread starts."""
     with open(network) as namespace:
@@ -85,18 +90,14 @@ def _listener(network):
         if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "cannot enter the hosts' network")
     subprocess.run(["ip", "address", "replace", f"{ADDRESS}/32", "dev", BRIDGE], check=True)
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((ADDRESS, 80))
-    listener.listen(64)
-    return listener
+    return [socket.create_server((address, 80), backlog=64) for address in (ADDRESS, WEB)]
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, metadata, listener):
-        super().__init__((ADDRESS, 80), _Handler, bind_and_activate=False)
+    def __init__(self, metadata, listener, handler):
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
         self.socket.close()
         self.socket, self.metadata = listener, metadata
 
@@ -154,6 +155,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+class _Web(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         """Says nothing."""
 

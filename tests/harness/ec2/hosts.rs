@@ -83,9 +83,9 @@ pub fn agent_image(state: &Path) -> ImageId {
     image
 }
 
-/// The same for a distribution with cloud-init and without an agent: what an agent is baked into.
+/// The same for a distribution with what Debian's own AMIs have, and without an agent: what an agent is baked into.
 pub fn base_image(state: &Path) -> ImageId {
-    let baked = bake(state, "ec2", &["cloud-init"]);
+    let baked = bake(state, "ec2", &["cloud-init", "curl"]);
     let (base, _) = baked.0.split_once('-').expect("an image is named by its base");
     let image = ImageId(format!("{base}-ba5e"));
     let layer = state.join("images").join(&image.0);

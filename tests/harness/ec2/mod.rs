@@ -154,6 +154,15 @@ impl Ec2Lab {
         self.register(&hosts::base_image(&self.state()), "base", tags)
     }
 
+    /// Puts a file where the hosts can fetch it, and returns its URL.
+    pub fn publish(&self, file: &Path) -> String {
+        let name = file.file_name().expect("a file").to_string_lossy();
+        let web = self.state().join("web");
+        fs::create_dir_all(&web).expect("made");
+        fs::copy(file, web.join(&*name)).expect("copied");
+        format!("http://10.213.0.1/{name}")
+    }
+
     /// Faults from now on; see `tests/ec2/cloud/faults.py`. None if the list is empty.
     pub fn faults(&self, rules: &Value) {
         self.ask("PUT", "faults", rules);
