@@ -19,7 +19,8 @@ use crate::{
     error::{Error, Kind, Result},
     pki::Fleet,
     provider::{
-        Host, HostState, ImageSpec, Kind as ProviderKind, Provider, Standing, Stream, local::Local, ssh::Ssh,
+        Host, HostState, ImageSpec, Kind as ProviderKind, Provider, Standing, Stream, local::Local, name,
+        ssh::Ssh,
     },
 };
 
@@ -112,6 +113,7 @@ impl Context {
         for provider in &self.providers {
             hosts.extend(provider.hosts(self.fleet.id()).await?);
         }
+        name::make_unique(&mut hosts);
         Ok(hosts)
     }
 
@@ -121,7 +123,18 @@ impl Context {
         for provider in &self.providers {
             hosts.extend(provider.hosts_everywhere(self.fleet.id()).await?);
         }
+        name::make_unique(&mut hosts);
         Ok(hosts)
+    }
+
+    /// Hosts of all providers but this one, as far as they can be listed now.
+    pub async fn hosts_elsewhere(&self, kind: ProviderKind) -> Vec<Host> {
+        let mut hosts = Vec::new();
+        for provider in self.providers.iter().filter(|provider| provider.kind() != kind) {
+            // Only their names are of interest: not worth failing for.
+            hosts.extend(provider.hosts(self.fleet.id()).await.unwrap_or_default());
+        }
+        hosts
     }
 
     /// The name that hosts know us by.

@@ -23,7 +23,7 @@ use crate::{
         holder,
         ladder::{self, Reuse, Rung, Wanted},
     },
-    provider::{Host, Kind},
+    provider::{Host, Kind, name},
     render::{self, Output, live::Live, pool::how, recap::Ending},
 };
 
@@ -40,13 +40,15 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     let local = order.provider.kind() == Kind::Local;
     syntax::check(&context, &bundle, local.then_some(&order.image)).await?;
 
-    let hosts = order.provider.hosts(context.fleet.id()).await?;
+    let mut hosts = order.provider.hosts(context.fleet.id()).await?;
+    name::make_unique(&mut hosts);
     let seed = pki::new_tid()?;
     let reuse = if args.fresh { Reuse::Never } else { args.reuse };
     let wanted = Wanted { role: &args.role, fingerprint: &order.fingerprint, reuse, seed: &seed };
     let life = |holder: &str| holder::life(Path::new("/proc"), holder);
     let ladder = ladder::climb(&hosts, &wanted, Timestamp::now().as_second(), life);
-    let names = obtain::names(&args.role, &hosts, args.count.into());
+    let known = [hosts, context.hosts_elsewhere(order.provider.kind()).await].concat();
+    let names = obtain::names(&args.role, &known, args.count.into());
     render::pool::passed_over(output, &ladder.passed_over);
     if args.dry_run {
         return render::pool::plan(output, &ladder, &names);

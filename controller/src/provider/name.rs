@@ -1,18 +1,50 @@
 //! `<role>-<n>`: what people call a host.
 
+use std::collections::BTreeSet;
+
+use super::Host;
+
 /// The lowest number above 0 whose name is not among `taken`, as a name.
 pub fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String {
     // A host name has no underscores (RFC 952), a role may.
     let role = role.replace('_', "-");
     let number = |name: &str| name.strip_prefix(&role)?.strip_prefix('-')?.parse().ok();
-    let taken: std::collections::BTreeSet<u32> = taken.into_iter().filter_map(number).collect();
+    let taken: BTreeSet<u32> = taken.into_iter().filter_map(number).collect();
     let free = (1..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX);
     format!("{role}-{free}")
+}
+
+/// Lets each host have a name of its own: controllers that look at the same moment may choose the same. The oldest keeps
+/// it, the others get free ones; from the same hosts everybody makes the same names.
+pub fn make_unique(hosts: &mut [Host]) {
+    let mut taken: BTreeSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
+    let mut by_age: Vec<usize> = (0..hosts.len()).collect();
+    by_age.sort_by_key(|&index| (hosts[index].launched_at, hosts[index].id.clone()));
+    let mut given = BTreeSet::new();
+    for index in by_age {
+        let host = &mut hosts[index];
+        if given.contains(&host.name) {
+            host.name = free(&host.role, taken.iter().map(String::as_str));
+            taken.insert(host.name.clone());
+        }
+        given.insert(host.name.clone());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::ladder::tests::idle;
+
+    #[test]
+    fn of_two_with_one_name_the_younger_gets_another() {
+        let host = |name: &str, id: &str, launched_at| Host { id: id.into(), launched_at, ..idle(name) };
+        let mut hosts =
+            [host("db-1", "b", 2), host("db-1", "a", 1), host("db-2", "c", 3), host("db-1", "d", 2)];
+        make_unique(&mut hosts);
+        let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
+        assert_eq!(names, ["db-3", "db-1", "db-2", "db-4"]);
+    }
 
     #[test]
     fn the_lowest_free_number_is_taken() {

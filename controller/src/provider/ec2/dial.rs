@@ -2,7 +2,9 @@
 //! only for what dialling cannot tell.
 
 use std::{
+    collections::HashMap,
     io,
+    sync::{MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,8 +18,14 @@ const ASKING: (Duration, Duration) = (Duration::from_secs(3), Duration::from_sec
 
 impl Inner {
     /// Connects to a port of a host, and gives up early if EC2 says that it has ended.
+    ///
+    /// A proxy command connects at once, and only later shows whether anybody is there: callers come back until then,
+    /// and now and then EC2 is asked first.
     pub(super) async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream> {
         let (address, addresses) = watch::channel(host.address.clone());
+        if self.connect.proxy.is_some() && self.looks().is_due(&host.id, Instant::now()) {
+            self.look(host, &address).await?;
+        }
         tokio::select! {
             connected = self.reach(addresses, port, deadline) => connected,
             error = self.watch(host, &address) => Err(error),
@@ -45,22 +53,73 @@ impl Inner {
         }
     }
 
-    /// Learns of new addresses, and ends when the host has. Trouble with EC2 itself is none here.
+    /// Learns of new addresses, and ends when the host has.
     async fn watch(&self, host: &Host, address: &watch::Sender<String>) -> io::Error {
-        let mut pauses = Pauses::new(ASKING.0, ASKING.1);
+        let mut pauses = asking();
         loop {
             pauses.pause().await;
-            let Ok(region) = self.cloud.in_region(&host.region).await else { continue };
-            let Ok(Some(found)) = self.describe(&region, &host.id).await else { continue };
-            if instance::state(&found) != Some(HostState::Running) {
-                return io::Error::new(io::ErrorKind::HostUnreachable, instance::reason(&found));
+            if let Err(ended) = self.look(host, address).await {
+                return ended;
             }
-            let now = instance::address(&found, self.settings.address);
-            address.send_if_modified(|known| {
-                let changed = *known != now;
-                *known = now;
-                changed
-            });
         }
+    }
+
+    /// Fails if the host has ended, else tells its address. Trouble with EC2 itself is none here.
+    async fn look(&self, host: &Host, address: &watch::Sender<String>) -> io::Result<()> {
+        let Ok(region) = self.cloud.in_region(&host.region).await else { return Ok(()) };
+        let Ok(Some(found)) = self.describe(&region, &host.id).await else { return Ok(()) };
+        if instance::state(&found) != Some(HostState::Running) {
+            return Err(io::Error::new(io::ErrorKind::HostUnreachable, instance::reason(&found)));
+        }
+        let now = instance::address(&found, self.settings.address);
+        address.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+        Ok(())
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn asking() -> Pauses {
+    Pauses::new(ASKING.0, ASKING.1)
+}
+
+/// When EC2 is to be asked about hosts that are dialled again and again.
+#[derive(Debug, Default)]
+pub(super) struct Looks(HashMap<String, (Pauses, Instant)>);
+
+impl Looks {
+    /// Whether a pause since the last look, or since the first time that the host was dialled, is over.
+    fn is_due(&mut self, id: &str, now: Instant) -> bool {
+        match self.0.get_mut(id) {
+            None => {
+                let mut pauses = asking();
+                let due = now + pauses.length();
+                self.0.insert(id.to_owned(), (pauses, due));
+                false
+            }
+            Some((_, due)) if now < *due => false,
+            Some((pauses, due)) => {
+                *due = now + pauses.length();
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_become_rarer() {
+        let (mut looks, start) = (Looks::default(), Instant::now());
+        let due = (0..60).filter(|second| looks.is_due("i-1", start + Duration::from_secs(*second))).count();
+        assert!((4..=7).contains(&due), "{due} looks in a minute");
     }
 }

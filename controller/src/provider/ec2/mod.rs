@@ -32,6 +32,7 @@ use tonic::async_trait;
 
 use self::{
     cloud::{Cloud, Region},
+    dial::Looks,
     launch::Seen,
     tags::Tags,
 };
@@ -53,6 +54,7 @@ struct Inner {
     fleet: String,
     cloud: Cloud,
     seen: Mutex<Seen>,
+    looks: Mutex<Looks>,
     images: tokio::sync::Mutex<HashMap<Option<ImageChoice>, ImageId>>,
 }
 
@@ -65,6 +67,7 @@ impl Ec2 {
             fleet: fleet.to_owned(),
             cloud: Cloud::new(settings),
             seen: Mutex::default(),
+            looks: Mutex::default(),
             images: tokio::sync::Mutex::default(),
         }))
     }

@@ -27,12 +27,17 @@ impl Pauses {
         pause
     }
 
-    /// Sleeps through the next one.
-    pub(super) async fn pause(&mut self) {
+    /// How long the next one is.
+    pub(super) fn length(&mut self) -> Duration {
         let mut byte = [0];
         // Without randomness there is just no jitter.
         let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0);
-        tokio::time::sleep(self.with(chance)).await;
+        self.with(chance)
+    }
+
+    /// Sleeps through the next one.
+    pub(super) async fn pause(&mut self) {
+        tokio::time::sleep(self.length()).await;
     }
 }
 
