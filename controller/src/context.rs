@@ -281,6 +281,7 @@ fn providers(
     asked: Option<ProviderKind>,
     local: &Local,
     ssh: &Ssh,
+    #[cfg_attr(not(feature = "ec2"), expect(unused_variables, reason = "only EC2 is shared by fleets"))]
     fleet: &str,
 ) -> Vec<Arc<dyn Provider>> {
     let in_use = |kind| match asked {

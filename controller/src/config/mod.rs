@@ -185,6 +185,17 @@ path = "{puppet}"
 # [connect]
 # proxy = "ssh -W %h:%p bastion"
 
+# Instances of EC2, for roles with provider = "ec2"; how is in [roles.NAME.ec2].
+# [ec2]
+# region = "eu-central-1"
+# profile = "work"
+# address = "private"
+# What `ctl bake --provider ec2` makes images of:
+# [ec2.bake]
+# base = {{ name = "debian-12-amd64-*", owner = "136693071363" }}
+# package = "https://…/magpie-agent.deb"
+# sha256 = "…"
+
 # A section a role. Puppet gets the name as the fact `role`.
 [roles.db]
 memory = "1G"

@@ -46,7 +46,7 @@ where
             SdkError::ServiceError(_) => Cause::Refused,
             SdkError::TimeoutError(_) => Cause::TimedOut,
             SdkError::ResponseError(_) => Cause::Unreached,
-            _ if innermost(&error).contains("redential") || chain.contains("CredentialsNotLoaded") => {
+            _ if words_of(&error).contains("redential") || chain.contains("CredentialsNotLoaded") => {
                 Cause::Credentials
             }
             SdkError::DispatchFailure(_) => Cause::Unreached,
@@ -56,19 +56,20 @@ where
         let code = meta.and_then(|meta| meta.code()).unwrap_or_default().to_owned();
         let message = match meta.and_then(|meta| meta.message()) {
             Some(message) => message.to_owned(),
-            None => innermost(&error),
+            None => words_of(&error),
         };
         Self { cause, code, message, instance_type: String::new() }
     }
 }
 
-/// The texts of an error and of what caused it, without those that repeat.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+/// The texts of an error and of what caused it, without those that repeat or say nothing.
+fn words_of(error: &(dyn std::error::Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        if !texts.iter().any(|known| known.contains(&text)) {
+        let idle = ["dispatch failure", "other", "io error", "service error", "unhandled error"];
+        if !idle.contains(&text.as_str()) && !texts.iter().any(|known| known.contains(&text)) {
             texts.push(text);
         }
         next = error.source();
