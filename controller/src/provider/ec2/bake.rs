@@ -185,7 +185,7 @@ impl Inner {
         let (deadline, mut pauses) = (Instant::now() + BUILD, pauses());
         loop {
             pauses.pause().await;
-            let found = self.ended(region, machine).await?;
+            let found = self.alive(region, machine).await?;
             if instance::state(&found) == Some(HostState::Stopped) {
                 return Ok(());
             }

@@ -62,7 +62,7 @@ impl Inner {
         let (deadline, mut pauses) =
             (Instant::now() + RUNNING, Pauses::new(Duration::from_secs(1), RUNNING / 12));
         while Instant::now() < deadline {
-            if instance::is_running(&self.ended(region, &copy).await?) {
+            if instance::is_running(&self.alive(region, &copy).await?) {
                 break;
             }
             pauses.pause().await;

@@ -48,8 +48,8 @@ impl Inner {
         loop {
             match region.client.start_instances().instance_ids(&host.id).send().await.map_err(Failure::from) {
                 Ok(_) => break,
-                Err(failure) if failure.is_state() && Instant::now() < deadline => {
-                    self.ended(&region, host).await?;
+                Err(failure) if is_early(host, &failure) && Instant::now() < deadline => {
+                    self.alive(&region, host).await?;
                     pauses.pause().await;
                 }
                 Err(failure) => {
@@ -69,7 +69,7 @@ impl Inner {
     async fn with_address(&self, region: &Region, host: Host) -> Result<Host> {
         let (deadline, mut pauses) = (Instant::now() + ADDRESS, pauses());
         loop {
-            let found = self.ended(region, &host).await?;
+            let found = self.alive(region, &host).await?;
             let address = instance::address(&found, self.settings.address);
             if !address.is_empty() || Instant::now() >= deadline {
                 return Ok(Host { address, ..host });
@@ -102,14 +102,14 @@ impl Inner {
                         accepted = true;
                     }
                     // It has just been launched or started.
-                    Err(failure) if failure.is_state() => {}
+                    Err(failure) if is_early(host, &failure) => {}
                     Err(failure) => {
                         return Err(region.explain("StopInstances", &failure).context_once(&host.name));
                     }
                 }
             }
             pauses.pause().await;
-            let found = self.ended(&region, host).await?;
+            let found = self.alive(&region, host).await?;
             if instance::state(&found) == Some(HostState::Stopped) {
                 return Ok(());
             }
@@ -190,28 +190,40 @@ impl Inner {
         }
     }
 
-    /// An instance as it is now; that it has ended is an error.
-    pub(super) async fn ended(&self, region: &Region, host: &Host) -> Result<Instance> {
-        match self.describe(region, &host.id).await? {
-            Some(found) if instance::state(&found).is_some() => Ok(found),
-            found => {
-                let why = found.as_ref().map_or_else(|| "EC2 does not know it".to_owned(), instance::reason);
-                Err(Error::unreachable(format!("{} is gone: {why}", host.name)))
+    /// An instance as it is now; that it has ended is an error. One that EC2 does not know yet is waited for.
+    pub(super) async fn alive(&self, region: &Region, host: &Host) -> Result<Instance> {
+        let mut pauses = pauses();
+        loop {
+            match self.describe(region, &host.id).await? {
+                Some(found) if instance::state(&found).is_some() => return Ok(found),
+                None if is_new(host) => pauses.pause().await,
+                found => {
+                    let why =
+                        found.as_ref().map_or_else(|| "EC2 does not know it".to_owned(), instance::reason);
+                    return Err(Error::unreachable(format!("{} is gone: {why}", host.name)));
+                }
             }
         }
     }
 }
 
+/// Whether some part of EC2 may not know the host yet.
+fn is_new(host: &Host) -> bool {
+    let launched = Duration::from_secs(u64::try_from(host.launched_at).unwrap_or_default());
+    (SystemTime::UNIX_EPOCH + launched).elapsed().unwrap_or_default() < SETTLED
+}
+
+/// Whether a call was refused because the host is not there, or not as far, yet.
+fn is_early(host: &Host, failure: &Failure) -> bool {
+    failure.is_state() || (failure.is_not_found() && is_new(host))
+}
+
 /// Repeats a call that does not know a new instance yet.
 async fn known<F: Future<Output = Outcome>>(host: &Host, mut call: impl FnMut() -> F) -> Outcome {
-    let launched =
-        SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(host.launched_at).unwrap_or_default());
     let mut pauses = pauses();
     loop {
         match call().await {
-            Err(failure) if failure.is_not_found() && launched.elapsed().unwrap_or_default() < SETTLED => {
-                pauses.pause().await;
-            }
+            Err(failure) if failure.is_not_found() && is_new(host) => pauses.pause().await,
             other => return other,
         }
     }
