@@ -47,6 +47,10 @@ bench: prerequisites
 fuzz: prerequisites
 	CARGO="$(CARGO)" sh tests/fuzz/run.sh
 
+# What takes too long for every time: a controller killed at every step, again and again.
+soak: prerequisites-test build
+	$(CARGO) test -p tests --locked --test ec2 -- --ignored --nocapture
+
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked

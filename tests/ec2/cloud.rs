@@ -79,7 +79,7 @@ fn a_builder_runs_its_user_data_powers_itself_off_and_becomes_an_image() {
     let said = console(&lab, &builder);
     assert!(said.contains(&format!("this is {builder}, without a token 401")), "{said}");
 
-    lab.settings(&json!({ "image": 2 }));
+    lab.settings(&json!({ "image": 5 }));
     let make = json!({ "InstanceId": builder, "Name": "built" });
     let built = call(&lab, "create_image", &make)["ImageId"].as_str().expect("an AMI").to_owned();
     assert_eq!(call(&lab, "create_image", &make)["error"], "InvalidAMIName.Duplicate");

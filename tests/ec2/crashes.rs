@@ -43,7 +43,7 @@ const POINTS: [Point; 17] = [
     Call("CreateTags", 0, "after"),
     Says("booted in"),
     Says(" run slow-"),
-    Says("Exec[wait]"),
+    Says("  ["),
     Call("CreateTags", 1, "before"),
     Call("CreateTags", 1, "after"),
 ];

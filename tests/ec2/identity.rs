@@ -30,7 +30,7 @@ fn a_copy_of_the_disk_cannot_speak_as_the_original() {
     let refused = fleet.ctl(&["apply", "quick-1"]);
     assert_eq!(refused.code, 3, "{}{}", refused.stdout, refused.stderr);
     let console = lab.console(&host);
-    assert!(console.contains("quarantine"), "{console}");
+    assert!(console.contains("this disk was cloned; the identity is in quarantine"), "{console}");
 
     // The original still does.
     fs::write(routes.join(&address), original.host.expect("a host")).expect("written");

@@ -29,8 +29,9 @@ fn calls<const N: usize>(lab: &Ec2Lab, fleet: &Fleet, args: &[&str], expected: [
 #[track_caller]
 fn calls_and_looks<const N: usize>(lab: &Ec2Lab, fleet: &Fleet, args: &[&str], expected: [(&str, usize); N]) {
     let mut found = calls_of(lab, fleet, args);
-    let looks = found.remove("DescribeInstances").unwrap_or_default();
-    assert!((1..=5).contains(&looks), "{args:?}: DescribeInstances {looks} times");
+    let looks: usize =
+        ["DescribeInstances", "DescribeImages"].iter().filter_map(|look| found.remove(*look)).sum();
+    assert!((1..=9).contains(&looks), "{args:?}: {looks} looks");
     assert_eq!(found, expected.map(|(action, count)| (action.to_owned(), count)).into(), "{args:?}");
 }
 
@@ -84,3 +85,26 @@ fn from_a_role_to_hosts_and_back_with_the_calls_that_takes() {
 /// One look for what is there, the launch, one look whether the name is its own; then a mark that it is enrolled, and
 /// one that it is used.
 const LAUNCHED_ONE: [(&str, usize); 3] = [("CreateTags", 2), ("DescribeInstances", 2), ("RunInstances", 1)];
+
+#[test]
+fn a_clone_is_a_host_of_its_own() {
+    let (lab, fleet) = lab_and_fleet();
+    fleet.ok(&["provision", "--role", "quick"]);
+    fleet.ok(&["run", "quick-1", "--", "sh", "-c", "echo mine >/etc/kept"]);
+    calls_and_looks(
+        &lab,
+        &fleet,
+        &["clone", "quick-1"],
+        [
+            ("CreateImage", 1),
+            ("CreateTags", 2),
+            ("DeleteSnapshot", 1),
+            ("DeregisterImage", 1),
+            ("RunInstances", 1),
+        ],
+    );
+    all_are_used(&lab, &fleet, 2, "cloned");
+    let kept = fleet.ok(&["run", "quick-2", "--", "cat", "/etc/kept"]);
+    assert!(kept.contains("mine"), "{kept}");
+    fleet.ok(&["apply"]);
+}

@@ -16,8 +16,13 @@ use crate::{binary, target_dir};
 /// The fleet that the local provider knows the lab's hosts by; the controllers under test know nothing of it.
 pub const FLEET: &str = "ec2-lab";
 
-/// Where the instances find their metadata service.
-const METADATA: &str = "[Service]\nEnvironment=MAGPIE_METADATA=http://169.254.169.254\n";
+/// Where the instances find their metadata service. And what an instance's disk does not have: layers. The agent puts
+/// an identity aside by renaming its directory, which overlayfs refuses for one of a lower layer, where it is in
+/// a host that was launched from another's disk (kernel documentation filesystems/overlayfs.rst, "Renaming
+/// directories"). So it is made anew, in the uppermost.
+const METADATA: &str = "[Service]\nEnvironment=MAGPIE_METADATA=http://169.254.169.254\n\
+    ExecStartPre=/bin/sh -c 'cd /var/lib/magpie && [ ! -d state ] || \
+    { cp -a state fresh && rm -r state && mv fresh state; }'\n";
 /// cloud-init as it is on EC2, but for the network, which a local host has when it boots.
 const CLOUD_INIT: &str = "datasource_list: [ Ec2Lab ]\nnetwork: { config: disabled }\n\
     manage_etc_hosts: false\npreserve_hostname: true\napt_preserve_sources_list: true\n";
