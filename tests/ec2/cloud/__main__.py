@@ -1,6 +1,7 @@
 """EC2 on one machine: moto's API, with a real host behind every instance. Needs root.
 
-Prints the port of its API on loopback, and ends with its standard input; hosts are the caller's to remove.
+Prints the port of its API on loopback. Ends with its standard input, so with whoever started it, and its hosts with
+it.
 """
 
 import argparse
@@ -70,6 +71,7 @@ def main():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()
+    instances.end()
 
 
 main()

@@ -95,6 +95,15 @@ class Instances:
                 return machine
         return None
 
+    def end(self):
+        """Destroys all hosts."""
+        for machine in list(self.machines.values()):
+            try:
+                if machine.host and machine.instance.state != "terminated":
+                    self.hosts.destroy(machine.host)
+            except HostError as error:
+                lab.complain(error)
+
     # RunInstances
 
     def _run(self, original, backend, image_id, count, user_data, groups, **more):
