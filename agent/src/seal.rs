@@ -150,7 +150,8 @@ pub fn seal(tree: &Path, root: &Path, mode: Mode, out: &mut impl Write) -> Resul
             if is_running {
                 stop_units()?;
             }
-            execute(&items)
+            // What they have made since it was listed goes as well.
+            execute(&plan(tree, root)?)
         }
     }
 }

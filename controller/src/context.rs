@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use crate::provider::ec2::Ec2;
 use crate::{
     cli::Cli,
-    client,
+    client::{self, Outcome},
     config::{Config, RoleConfig},
     error::{Error, Kind, Result},
     pki::Fleet,
@@ -219,14 +219,16 @@ impl Context {
     async fn attempt(&self, host: &Host, started: Instant, deadline: Instant) -> Result<Connected> {
         let mut stream = self.dial(host, deadline).await?;
         let boot = started.elapsed();
+        let mut enrolled = None;
         if !host.enrolled() {
-            self.enrol(host, stream, deadline).await?;
+            enrolled = Some(self.enrol(host, stream, deadline).await?);
             stream = self.dial(host, deadline).await?;
         }
         let channel = client::connect(stream, &self.fleet, &host.id)
             .await
             .map_err(|error| error.context_once(&host.name))?;
-        if !host.enrolled() {
+        // Where somebody else was quicker, he also knows what has become of the host since.
+        if enrolled == Some(Outcome::Committed) {
             let mut host = host.clone();
             host.usage.standing = Standing::Claimed;
             self.provider(host.provider)?.mark(&host).await?;
@@ -236,18 +238,19 @@ impl Context {
 
     /// Enrolment may be broken off from outside, by another controller that was quicker or by a lost connection;
     /// trying again is safe, and finds out which.
-    async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<()> {
-        for attempt in 1.. {
+    async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<Outcome> {
+        let mut attempt = 1;
+        loop {
             match client::enrol(stream, &self.fleet, &host.tid, &host.id).await {
-                Ok(_) => break,
+                Ok(outcome) => return Ok(outcome),
                 Err(error) if error.is_absent() => return Err(error),
                 Err(error) if attempt == ENROL_ATTEMPTS || error.kind() != Kind::Unreachable => {
                     return Err(error.context("enrolment"));
                 }
                 Err(_) => stream = self.dial(host, deadline).await?,
             }
+            attempt += 1;
         }
-        Ok(())
     }
 
     /// What a host cannot say over the network it says on its console.

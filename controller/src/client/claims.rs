@@ -30,13 +30,22 @@ pub async fn claim(channel: Channel, host_name: &str, request: pb::ClaimRequest)
     }
 }
 
-/// Gives the host back, whoever has it.
+/// Gives the host back if its claim still is `id`, or whichever it is if that is empty; `Err(claim)` if it is another.
 ///
 /// # Errors
 /// The host cannot be asked, or refuses us.
-pub async fn release(channel: Channel, host_name: &str) -> Result<()> {
-    let released = HostClient::new(channel).release(pb::ReleaseRequest { id: String::new() }).await;
-    released.map(drop).map_err(|refused| status::error(host_name, &refused))
+pub async fn release(
+    channel: Channel,
+    host_name: &str,
+    id: &str,
+) -> Result<std::result::Result<(), pb::Claim>> {
+    match HostClient::new(channel).release(pb::ReleaseRequest { id: id.to_owned() }).await {
+        Ok(_) => Ok(Ok(())),
+        Err(refused) => match holder(&refused) {
+            Some(holder) => Ok(Err(holder)),
+            None => Err(status::error(host_name, &refused)),
+        },
+    }
 }
 
 /// Moves the end of the host's lease out, if anybody has it.

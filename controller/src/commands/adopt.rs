@@ -48,10 +48,10 @@ pub(super) async fn adopt(context: Arc<Context>, args: &Adopt, output: &Output) 
     let claimant = Claimant { id: pki::new_tid()?, holder: holder::this_process()? };
     let adoption = adoption(&context, args, address, &hosts, &claimant)?;
     let notes = output.notes();
-    let host = context.ssh.adopt(&target, adoption, &|line| notes.note(line)).await?;
+    let mut host = context.ssh.adopt(&target, adoption, &|line| notes.note(line)).await?;
     let settled = async {
         let channel = context.connect(&host).await?.channel;
-        usage::settle(&context, &host, &channel, &claimant, None).await
+        usage::settle(&context, &mut host, &channel, &claimant, None).await
     };
     settled.await.map_err(|error| {
         error

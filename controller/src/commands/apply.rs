@@ -47,14 +47,15 @@ pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) 
     }
     let job = Job { bundle, noop: args.noop, private: args.private, tags: args.tags.clone() };
     let (live, started) = (screen(output, &hosts), Started::default());
-    let work = fanout::each(hosts, |host| {
+    let work = fanout::each(hosts, |mut host| {
         let (context, job, live, started) =
             (Arc::clone(&context), job.clone(), live.clone(), started.clone());
         async move {
             let connected = context.connect(&host).await?;
             let channel = connected.channel.clone();
+            usage::used(&context, &mut host, &channel, None).await?;
             let ending = apply_on(&context, &host, connected, &job, &live, &started).await?;
-            usage::used(&context, &host, &channel, (!job.noop).then_some(&*job.bundle)).await?;
+            usage::used(&context, &mut host, &channel, (!job.noop).then_some(&*job.bundle)).await?;
             Ok(ending)
         }
     });

@@ -25,7 +25,7 @@ pub(super) async fn clone(context: Arc<Context>, args: &CloneHost, output: &Outp
         provider.clone_host(&original, &launch, args.with_record, &|line| notes.note(line)).await?;
     let taken = async {
         let channel = context.connect(&host).await?.channel;
-        usage::settle(&context, &host, &channel, &claimant, None).await
+        usage::settle(&context, &mut host, &channel, &claimant, None).await
     };
     taken.await.map_err(|error| {
         error

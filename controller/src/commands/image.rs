@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use crate::{
     cli::{Bake, ImageCommand, ImagePrune},
-    config::RoleConfig,
+    config::{ImageChoice, RoleConfig},
     context::Context,
     error::Result,
-    provider::{Host, Image, Kind},
+    provider::{Host, Image, ImageId, Kind},
     render::{
         Output,
         image::{self as render, Uses},
@@ -26,7 +26,7 @@ pub(super) async fn bake(context: &Context, args: &Bake, output: &Output) -> Res
     let (provider, notes) = (context.provider(context.kind_for(&role))?, output.notes());
     let baked = provider.bake(&|line| notes.note(line)).await?;
     let images = provider.images().await?;
-    let uses = uses(&context.hosts().await?);
+    let uses = uses(context, &context.hosts().await?);
     for image in superfluous(&images, &uses, args.keep, now()).filter(|image| image.id != baked) {
         provider.remove_image(&image.id).await?;
         notes.note(&format!("removed {}, which no host uses", image.id.0));
@@ -36,7 +36,7 @@ pub(super) async fn bake(context: &Context, args: &Bake, output: &Output) -> Res
 
 /// `ctl image …`
 pub(super) async fn image(context: &Context, command: &ImageCommand, output: &Output) -> Result<()> {
-    let uses = uses(&context.hosts().await?);
+    let uses = uses(context, &context.hosts().await?);
     let mut images = Vec::new();
     for provider in context.providers() {
         images.extend(provider.images().await?);
@@ -70,8 +70,13 @@ async fn prune(
     Ok(())
 }
 
-fn uses(hosts: &[Host]) -> Uses {
-    let mut uses = Uses::new();
+/// How many hosts boot from an image; one that a role names by its id is in use by none, and kept.
+fn uses(context: &Context, hosts: &[Host]) -> Uses {
+    let named = context.config.roles.values().filter_map(|role| match &role.ec2.image {
+        Some(ImageChoice::Id(id)) => Some(((Kind::Ec2, ImageId(id.clone())), 0)),
+        _ => None,
+    });
+    let mut uses: Uses = named.collect();
     for host in hosts {
         *uses.entry((host.provider, host.image.clone())).or_default() += 1;
     }
@@ -104,7 +109,6 @@ fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::ImageId;
 
     const NOW: i64 = 1_000_000;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::adopt;
+use super::{adopt, usage};
 use crate::{
     context::Context,
     error::Result,
@@ -23,8 +23,9 @@ pub(super) async fn start(context: Arc<Context>, names: &[String], output: &Outp
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
         async move {
-            let host = context.provider(host.provider)?.start(&host).await?;
-            context.connect_after_boot(&host).await.map(drop)
+            let mut host = context.provider(host.provider)?.start(&host).await?;
+            let channel = context.connect_after_boot(&host).await?.channel;
+            usage::used(&context, &mut host, &channel, None).await
         }
     });
     said(results.await, "started", output)

@@ -88,6 +88,7 @@ async fn take(context: &Context, order: &Order, candidate: Candidate, notes: &No
         }
         Err(error) => {
             notes.note(&format!("{name} cannot be used again: {error}"));
+            error.hints().iter().for_each(|hint| notes.note(hint));
             None
         }
     }
@@ -98,18 +99,17 @@ type Claimed = std::result::Result<Obtained, proto::pb::Claim>;
 async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candidate) -> Result<Claimed> {
     let started = Instant::now();
     let was_down = host.state != HostState::Running;
+    if rung == Rung::Unfinished {
+        announce(context, order, &host).await?;
+    }
     // The claim says what was read when the host was chosen: what has been written since is somebody else's.
     let mut host = Host { usage: host.usage.clone(), ..up(context, order, &host).await? };
-    let reached =
-        if was_down { context.connect_after_boot(&host).await } else { context.connect(&host).await };
-    let connected = match reached {
-        Ok(connected) => connected,
-        Err(error) if was_down => {
-            // Nobody has it, so nobody else would stop it; the failure to reach it is what is told.
-            let _ = context.provider(host.provider)?.stop(&host).await;
-            return Err(error);
-        }
-        Err(error) => return Err(error),
+    let connected = if was_down {
+        // Should it not answer, it stays up: somebody else may have claimed it meanwhile.
+        let reached = context.connect_after_boot(&host).await;
+        reached.map_err(|error| error.hint(format!("{} was started, and stays up", host.name)))?
+    } else {
+        context.connect(&host).await?
     };
     let claimant = Claimant { id: pki::new_tid()?, holder: order.holder.clone() };
     if let Err(held) = claim::take(&connected.channel, &host, &claimant).await? {
@@ -120,6 +120,12 @@ async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candi
     Ok(Ok(Obtained { host, connected: Some(connected), rung: Some(rung), took: started.elapsed(), claimant }))
 }
 
+/// Says who is at work on a host that somebody else has left, lest it be cleared up.
+async fn announce(context: &Context, order: &Order, host: &Host) -> Result<()> {
+    let usage = Usage { holder: order.holder.clone(), owner: order.owner.clone(), ..host.usage.clone() };
+    context.provider(host.provider)?.mark(&Host { usage, ..host.clone() }).await
+}
+
 /// Boots a host that is down. One that never was up is launched once more, by the same transaction.
 async fn up(context: &Context, order: &Order, host: &Host) -> Result<Host> {
     match (host.state, host.usage.standing) {
@@ -128,7 +134,11 @@ async fn up(context: &Context, order: &Order, host: &Host) -> Result<Host> {
             let document = context.fleet.enrol_document(&host.tid, SystemTime::now())?.to_vec();
             let again = new(context, order, host.name.clone())?;
             let again = Launch { tid: host.tid.clone(), enrol_document: document, ..again };
-            order.provider.launch(&again).await
+            let launched = order.provider.launch(&again).await?;
+            if launched.state == HostState::Running {
+                return Ok(launched);
+            }
+            order.provider.start(&launched).await
         }
         _ => context.provider(host.provider)?.start(host).await,
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use proto::pb::{StatusRequest, host_client::HostClient};
 use tonic::transport::Channel;
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
         holder,
         ladder::{self, Reuse, Rung, Wanted},
     },
-    provider::{Host, Kind, name},
+    provider::{Host, Kind, Standing, name},
     render::{self, Output, live::Live, pool::how, recap::Ending},
 };
 
@@ -150,6 +151,7 @@ async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) ->
         }
     };
     host.usage.claim.clone_from(&claimant.id);
+    host.usage.standing = Standing::Claimed;
     // A host that was there already was reached, and perhaps booted, while it was taken.
     let boot = if rung.is_none() { took + connected.boot } else { took.saturating_sub(connected.enrol) };
     render::provision::ready(&screen.output, &screen.live, &host, boot, connected.enrol)?;
@@ -159,17 +161,18 @@ async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) ->
     }
     let applied = apply::apply_on(context, &host, connected, job, &screen.live, &screen.started).await;
     let settled =
-        usage::settle(context, &host, &channel, &claimant, applied.is_ok().then_some(&*job.bundle)).await;
+        usage::settle(context, &mut host, &channel, &claimant, applied.is_ok().then_some(&*job.bundle)).await;
     let ending = applied?;
     settled.map(|()| ending)
 }
 
 /// Waits for what a controller that died has begun on the host.
 async fn outlast(context: &Context, host: &Host, channel: &Channel, live: &Live) -> Result<()> {
-    let runs = client::runs::list(channel.clone(), &host.name, 1).await?;
-    if let Some(run) = runs.into_iter().find(|run| !client::runs::is_over(run.state())) {
-        live.step(&host.name, &format!("waits for run {}, which was begun before", run.run_id));
-        follow::to_the_end(context, host, channel.clone(), &run.run_id, live).await?;
+    let reply = HostClient::new(channel.clone()).status(StatusRequest {}).await;
+    let reply = reply.map_err(|status| client::status::error(&host.name, &status))?;
+    if let Some(run) = reply.into_inner().active_run {
+        live.step(&host.name, &format!("waits for run {run}, which was begun before"));
+        follow::to_the_end(context, host, channel.clone(), &run, live).await?;
     }
     Ok(())
 }
@@ -181,11 +184,12 @@ async fn let_go(context: &Arc<Context>, claims: Vec<(Host, Claimant)>) {
     let claimants = Arc::new(claimants);
     let hosts = claims.into_iter().map(|(host, _)| host).collect();
     // Whoever cannot be reached stays claimed by a process that is gone: the next provision finishes it.
-    let _ = fanout::each(hosts, |host| {
+    let _ = fanout::each(hosts, |mut host| {
         let (context, claimants) = (Arc::clone(context), Arc::clone(&claimants));
         async move {
             let channel = context.connect(&host).await?.channel;
-            usage::settle(&context, &host, &channel, &claimants[&host.id], None).await
+            let claimant = &claimants[&host.id];
+            usage::settle(&context, &mut host, &channel, claimant, None).await
         }
     })
     .await;

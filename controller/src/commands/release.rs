@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     error::{Error, Kind, Result},
     fanout,
+    pool::claim,
     provider::{Host, HostState, Kind as ProviderKind, Standing, Usage},
     render::Output,
 };
@@ -22,10 +23,10 @@ pub(super) async fn release(context: Arc<Context>, args: &Release, output: &Outp
         return Err(Error::new(Kind::Busy, format!("{} is {owner}'s, not {user}'s", host.name))
             .hint("--force gives it back all the same"));
     }
-    let keep_running = args.keep_running;
+    let (keep_running, force) = (args.keep_running, args.force);
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
-        async move { give_back(&context, &host, keep_running).await }
+        async move { give_back(&context, &host, keep_running, force).await }
     });
     machines::said(results.await, "released", output)
 }
@@ -34,8 +35,10 @@ fn may_release(host: &Host, user: &str) -> bool {
     host.usage.standing == Standing::Idle || host.usage.owner.is_empty() || host.usage.owner == user
 }
 
-/// The host is told first. One that is stopped learns it from the next claim, which replaces the one in the tags.
-pub(super) async fn give_back(context: &Context, host: &Host, keep_running: bool) -> Result<()> {
+/// Gives a host back if its claim is still the one in the tags, or whatever it is with `force`. It is free for others only when
+/// all is done, so that nobody takes what is about to be stopped. One that is stopped learns it from the next claim,
+/// which replaces the one in the tags.
+pub(super) async fn give_back(context: &Context, host: &Host, keep_running: bool, force: bool) -> Result<()> {
     let provider = context.provider(host.provider)?;
     if !host.enrolled() {
         return Err(Error::new(Kind::Busy, format!("{} was never enrolled, so nobody has it", host.name))
@@ -43,13 +46,14 @@ pub(super) async fn give_back(context: &Context, host: &Host, keep_running: bool
     }
     if host.state == HostState::Running {
         let channel = context.connect(host).await?.channel;
-        claims::release(channel, &host.name).await?;
+        let id = if force { "" } else { host.usage.claim.as_str() };
+        if let Err(held) = claims::release(channel, &host.name, id).await? {
+            return Err(claim::taken(host, &held));
+        }
+        if !keep_running && host.provider != ProviderKind::Ssh {
+            provider.stop(host).await?;
+        }
     }
     let usage = Usage { standing: Standing::Idle, holder: String::new(), ..host.usage.clone() };
-    provider.mark(&Host { usage, ..host.clone() }).await?;
-    let stays = keep_running || host.provider == ProviderKind::Ssh;
-    if host.state == HostState::Running && !stays {
-        provider.stop(host).await?;
-    }
-    Ok(())
+    provider.mark(&Host { usage, ..host.clone() }).await
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(context: Arc<Context>, args: Run, output: &Output) -> Re
     let names: Vec<String> = args.host.into_iter().collect();
     let hosts = context.running(&names, args.role.as_deref()).await?;
     let (live, started) = (apply::screen(output, &hosts), Started::default());
-    let work = fanout::each(hosts, |host| {
+    let work = fanout::each(hosts, |mut host| {
         let (context, live, started) = (Arc::clone(&context), live.clone(), started.clone());
         let (argv, private) = (args.command.clone(), args.private);
         async move {
@@ -38,7 +38,7 @@ pub(super) async fn run(context: Arc<Context>, args: Run, output: &Output) -> Re
                 private,
             };
             let run = started.start(channel.clone(), &host, request, &live).await?;
-            usage::used(&context, &host, &channel, None).await?;
+            usage::used(&context, &mut host, &channel, None).await?;
             let run = follow::to_the_end(&context, &host, channel, &run.run_id, &live).await?;
             Ok(Ending { host: host.name.clone(), run, push: None, story: Default::default() })
         }

@@ -16,20 +16,19 @@ use crate::{
         claim::{self, Claimant},
         holder, ladder, lease,
     },
-    provider::{Host, Kind, Standing, Usage},
+    provider::{Host, Kind, Standing},
 };
 
 /// Provisioning is over, however it went: the host is in use, and its lease begins.
 pub(super) async fn settle(
     context: &Context,
-    host: &Host,
+    host: &mut Host,
     channel: &Channel,
     claimant: &Claimant,
     bundle: Option<&Bundle>,
 ) -> Result<()> {
     let role = settings(context, host);
     claim::settle(channel, host, claimant, &role).await?;
-    let mut host = host.clone();
     host.usage.standing = Standing::Used;
     host.usage.claim.clone_from(&claimant.id);
     host.usage.holder.clear();
@@ -37,14 +36,14 @@ pub(super) async fn settle(
     if let Some(bundle) = bundle {
         host.usage.bundle = label(bundle);
     }
-    context.provider(host.provider)?.mark(&host).await
+    context.provider(host.provider)?.mark(host).await
 }
 
-/// Somebody has used a host: its lease is extended where that is worth a call, and `bundle`, if one was applied, is remembered.
-/// A host whose provisioning was broken off is his from now on.
+/// Somebody uses a host: its lease is extended where that is worth a call, and `bundle`, if one was applied, is
+/// remembered; `host` is as it was left. A host whose provisioning was broken off is his from now on.
 pub(super) async fn used(
     context: &Context,
-    host: &Host,
+    host: &mut Host,
     channel: &Channel,
     bundle: Option<&Bundle>,
 ) -> Result<()> {
@@ -55,21 +54,25 @@ pub(super) async fn used(
             return Ok(());
         }
         let claimant = Claimant { id: pki::new_tid()?, holder: holder::this_process()? };
-        let mut host = host.clone();
         host.usage.owner = context.user_name()?;
-        return settle(context, &host, channel, &claimant, bundle).await;
+        return settle(context, host, channel, &claimant, bundle).await;
     }
-    let role = settings(context, host);
-    let mut usage =
-        Usage { bundle: bundle.map_or_else(|| host.usage.bundle.clone(), label), ..host.usage.clone() };
-    if let Some(until) = lease::extended(&role, usage.lease_until, now) {
+    let until = lease::extended(&settings(context, host), host.usage.lease_until, now);
+    if let Some(until) = until {
         claims::extend(channel.clone(), &host.name, claim::until_unix_ms(until)).await?;
-        usage.lease_until = until;
     }
-    if usage == host.usage {
+    let label = bundle.map(label).filter(|label| *label != host.usage.bundle);
+    if until.is_none() && label.is_none() {
         return Ok(());
     }
-    context.provider(host.provider)?.mark(&Host { usage, ..host.clone() }).await
+    // It may have been given back, or have become somebody else's, while it was used.
+    let provider = context.provider(host.provider)?;
+    let hosts = provider.hosts(context.fleet.id()).await?;
+    let Some(present) = hosts.into_iter().find(|present| present.id == host.id) else { return Ok(()) };
+    host.usage = present.usage;
+    host.usage.lease_until = until.unwrap_or(host.usage.lease_until);
+    host.usage.bundle = label.unwrap_or_else(|| host.usage.bundle.clone());
+    provider.mark(host).await
 }
 
 /// The settings that a host's lease is from: an adopted machine is nobody's to stop.

@@ -94,5 +94,5 @@ pub fn until_unix_ms(until: i64) -> i64 {
 pub fn taken(host: &Host, held: &pb::Claim) -> Error {
     let since = Timestamp::from_millisecond(held.taken_unix_ms).unwrap_or_default();
     Error::new(Kind::Busy, format!("{} is {}'s since {since:.0}", host.name, held.user))
-        .hint(format!("`ctl release {}` gives it back", host.name))
+        .hint(format!("`ctl release --force {}` gives it back, whoever has it", host.name))
 }

@@ -65,6 +65,10 @@ fn firsts(hosts: &[Host]) -> BTreeMap<&str, &Host> {
 }
 
 fn verdict(host: &Host, first: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<(Action, String)> {
+    // Machines that were there before are not ours to end.
+    if host.provider == Kind::Ssh {
+        return None;
+    }
     if first.id != host.id {
         return Some((
             Action::Destroy,
@@ -79,10 +83,7 @@ fn verdict(host: &Host, first: &Host, now: i64, life: &impl Fn(&str) -> Life) ->
         Standing::Claimed if is_abandoned(host, now, life) => {
             Some((Action::Release, format!("was claimed by {} and never finished", usage.owner)))
         }
-        // Machines that were there before are not ours to end.
-        Standing::Used | Standing::Idle
-            if host.provider != Kind::Ssh && lease::is_over(usage.lease_until, now) =>
-        {
+        Standing::Used | Standing::Idle if lease::is_over(usage.lease_until, now) => {
             let action = if host.state == HostState::Running { Action::Stop } else { Action::Destroy };
             Some((action, format!("its lease is over; {} had it last", usage.owner)))
         }

@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path};
 
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+
 use crate::error::{Error, Result};
 
 /// Does a holder still live?
@@ -35,12 +37,21 @@ pub fn life(proc: &Path, holder: &str) -> Life {
     let Some((there, pid)) = before.rsplit_once(':') else { return Life::Elsewhere };
     let (Ok(pid), Ok(start)) = (pid.parse(), start.parse::<u64>()) else { return Life::Elsewhere };
     if whereabouts(proc).as_deref() != Some(there) {
-        Life::Elsewhere
-    } else if started(proc, pid) == Some(start) {
-        Life::Alive
-    } else {
-        Life::Dead
+        return Life::Elsewhere;
     }
+    match started(proc, pid) {
+        Some(found) if found == start => Life::Alive,
+        Some(_) => Life::Dead,
+        // proc(5), hidepid: other users' processes may be invisible, and are there all the same.
+        None if is_gone(proc, pid) => Life::Dead,
+        None => Life::Elsewhere,
+    }
+}
+
+/// Whether the kernel knows no such process, or a zombie.
+fn is_gone(proc: &Path, pid: u32) -> bool {
+    let known = kill(Pid::from_raw(pid.cast_signed()), None);
+    known == Err(Errno::ESRCH) || proc.join(pid.to_string()).join("stat").exists()
 }
 
 fn whereabouts(proc: &Path) -> Option<String> {

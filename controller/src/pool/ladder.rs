@@ -4,6 +4,7 @@
 //! is passed over for a reason, and that is told.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use proto::identity::document;
 
 use super::{
     holder::Life,
@@ -82,7 +83,7 @@ pub fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) 
     }
     for host in hosts.iter().filter(|host| host.role == wanted.role) {
         let Some(rung) = rung(host, now, &life) else { continue };
-        match objection(host, rung, wanted) {
+        match objection(host, rung, wanted, now) {
             Some(why) => ladder.passed_over.push(PassedOver { host: host.name.clone(), why }),
             None => ladder.candidates.push(Candidate { host: host.clone(), rung }),
         }
@@ -115,7 +116,11 @@ pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool
     }
 }
 
-fn objection(host: &Host, rung: Rung, wanted: &Wanted<'_>) -> Option<String> {
+fn objection(host: &Host, rung: Rung, wanted: &Wanted<'_>, now: i64) -> Option<String> {
+    let expired = host.launched_at.saturating_add_unsigned(document::LIFETIME.as_secs()) <= now;
+    if !host.enrolled() && expired {
+        return Some("was launched, and its enrol document has expired: `ctl gc` ends it".to_owned());
+    }
     if let Some(original) = &host.clone_of {
         return Some(format!("is a clone of {original}"));
     }
@@ -221,7 +226,7 @@ pub(crate) mod tests {
 
     #[test]
     fn silence_for_long_enough_is_an_end_too() {
-        let old = Host { launched_at: NOW - 3 * 3600, ..held("db-1", Standing::Launched, "elsewhere") };
+        let old = Host { launched_at: NOW - 9 * 3600, ..held("db-1", Standing::Claimed, "elsewhere") };
         assert_eq!(names(&climbed(std::slice::from_ref(&old), Reuse::Stopped)), ["db-1"]);
         let mut leased = old;
         leased.usage.lease_until = NOW + 60;
@@ -244,6 +249,17 @@ pub(crate) mod tests {
             ["db-1: image is old, wanted i, memory is 1, wanted none", "db-2: is a clone of db-9"]
         );
         assert!(ladder.candidates.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_enrolled_any_more_is_left() {
+        let late = Host { launched_at: NOW - 3600, ..held("db-1", Standing::Launched, "dead") };
+        let ladder = climbed(&[late], Reuse::Stopped);
+        assert!(ladder.candidates.is_empty());
+        assert_eq!(
+            ladder.passed_over[0].why,
+            "was launched, and its enrol document has expired: `ctl gc` ends it"
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::config::{Lease, RoleConfig};
 
-/// How long a claim stands whose owner does not say that he is done: longer than a first apply takes.
-pub const UNSETTLED: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long a claim stands whose owner does not say that he is done: longer than any first apply takes.
+pub const UNSETTLED: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// The end of a role's lease that begins `now`, in seconds since the Unix epoch; 0 for none.
 pub fn end(role: &RoleConfig, now: i64) -> i64 {
