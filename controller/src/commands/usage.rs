@@ -10,7 +10,7 @@ use crate::{
     client::claims,
     config::{Lease, RoleConfig},
     context::Context,
-    error::Result,
+    error::{self, Result},
     pki,
     pool::{
         claim::{self, Claimant},
@@ -28,7 +28,14 @@ pub(super) async fn settle(
     bundle: Option<&Bundle>,
 ) -> Result<()> {
     let role = settings(context, host);
-    claim::settle(channel, host, claimant, &role).await?;
+    match claim::settle(channel, host, claimant, &role).await {
+        // The connection may have been lost during the run, which went on.
+        Err(error) if error.kind() == error::Kind::Unreachable => {
+            let channel = context.connect(host).await?.channel;
+            claim::settle(&channel, host, claimant, &role).await?;
+        }
+        settled => settled?,
+    }
     host.usage.standing = Standing::Used;
     host.usage.claim.clone_from(&claimant.id);
     host.usage.holder.clear();
@@ -59,7 +66,13 @@ pub(super) async fn used(
     }
     let until = lease::extended(&settings(context, host), host.usage.lease_until, now);
     if let Some(until) = until {
-        claims::extend(channel.clone(), &host.name, claim::until_unix_ms(until)).await?;
+        let until = claim::until_unix_ms(until);
+        match claims::extend(channel.clone(), &host.name, until).await {
+            Err(error) if error.kind() == error::Kind::Unreachable => {
+                claims::extend(context.connect(host).await?.channel, &host.name, until).await?;
+            }
+            extended => extended?,
+        }
     }
     let label = bundle.map(label).filter(|label| *label != host.usage.bundle);
     if until.is_none() && label.is_none() {
