@@ -49,7 +49,7 @@ fuzz: prerequisites
 
 # What takes too long for every time: a controller killed at every step, again and again.
 soak: prerequisites-test build
-	$(CARGO) test -p tests --locked --test ec2 -- --ignored --nocapture
+	$(CARGO) test --workspace --locked --test ec2 -- --ignored --nocapture
 
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:
