@@ -109,19 +109,17 @@ impl Context {
 
     /// All hosts of the fleet.
     pub async fn hosts(&self) -> Result<Vec<Host>> {
-        let mut hosts = Vec::new();
-        for provider in &self.providers {
-            hosts.extend(provider.hosts(self.fleet.id()).await?);
-        }
-        name::make_unique(&mut hosts);
-        Ok(hosts)
+        self.list(false).await
     }
 
-    /// [`Context::hosts`], in all regions there are.
-    pub async fn hosts_everywhere(&self) -> Result<Vec<Host>> {
-        let mut hosts = Vec::new();
+    /// All hosts of the fleet, of providers with regions in all of these if `everywhere`.
+    pub async fn list(&self, everywhere: bool) -> Result<Vec<Host>> {
+        let (mut hosts, fleet) = (Vec::new(), self.fleet.id());
         for provider in &self.providers {
-            hosts.extend(provider.hosts_everywhere(self.fleet.id()).await?);
+            hosts.extend(match everywhere {
+                true => provider.hosts_everywhere(fleet).await?,
+                false => provider.hosts(fleet).await?,
+            });
         }
         name::make_unique(&mut hosts);
         Ok(hosts)

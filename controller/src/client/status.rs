@@ -1,11 +1,21 @@
-//! What a refused or failed call means to the user.
+//! How a host is; and what a refused or failed call means to the user.
 
 use std::error::Error as _;
 
-use tonic::{Code, Status};
+use proto::pb::{StatusReply, StatusRequest, host_client::HostClient};
+use tonic::{Code, Status, transport::Channel};
 
 use super::handshake::{self, Purpose};
 use crate::error::{Error, Kind};
+
+/// Asks a host how it is.
+///
+/// # Errors
+/// The host cannot be asked, or refuses us.
+pub async fn ask(channel: Channel, host_name: &str) -> crate::error::Result<StatusReply> {
+    let reply = HostClient::new(channel).status(StatusRequest {}).await;
+    reply.map(tonic::Response::into_inner).map_err(|status| error(host_name, &status))
+}
 
 /// The error for a call to `host_name` that ended with `status`.
 pub fn error(host_name: &str, status: &Status) -> Error {

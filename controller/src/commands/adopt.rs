@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use proto::pb::{self, StatusRequest, host_client::HostClient, start_request::What};
+use proto::pb::{self, start_request::What};
 use tokio::time::sleep;
 
 use super::{follow, obtain, usage};
@@ -16,7 +16,7 @@ use crate::{
     context::Context,
     error::{Error, Kind, Result},
     pki,
-    pool::{claim::Claimant, holder},
+    pool::{claim::Claimant, lease},
     provider::{
         Host, Kind as ProviderKind, Usage,
         ssh::{Adoption, Target, removal},
@@ -45,7 +45,7 @@ pub(super) async fn adopt(context: Arc<Context>, args: &Adopt, output: &Output) 
         return Err(Error::invalid(format!("{} is {} already", known.address, known.name))
             .hint(format!("if it was installed anew: `ctl destroy --forget {}` first", known.name)));
     }
-    let claimant = Claimant { id: pki::new_tid()?, holder: holder::this_process()? };
+    let claimant = Claimant::of_this_process()?;
     let adoption = adoption(&context, args, address, &hosts, &claimant)?;
     let notes = output.notes();
     let mut host = context.ssh.adopt(&target, adoption, &|line| notes.note(line)).await?;
@@ -63,7 +63,7 @@ pub(super) async fn adopt(context: Arc<Context>, args: &Adopt, output: &Output) 
             ))
             .hint("if the port is not open to this machine: `proxy = …` in [connect] of magpie.toml")
     })?;
-    table::made(output, &context.one(&host.id).await?)
+    table::made(output, &host)
 }
 
 fn adoption(
@@ -74,7 +74,6 @@ fn adoption(
     claimant: &Claimant,
 ) -> Result<Adoption> {
     let tid = pki::new_tid()?;
-    let until = Timestamp::now().as_second().saturating_add_unsigned(crate::pool::lease::UNSETTLED.as_secs());
     Ok(Adoption {
         fleet: context.fleet.id().to_owned(),
         role: args.role.clone(),
@@ -86,7 +85,7 @@ fn adoption(
             owner: context.user_name()?,
             holder: claimant.holder.clone(),
             claim: claimant.id.clone(),
-            lease_until: until,
+            lease_until: lease::unsettled(Timestamp::now().as_second()),
             ..Usage::default()
         },
     })
@@ -100,9 +99,7 @@ pub(super) async fn leave(context: &Context, host: &Host) -> Result<()> {
         error.context_once(name).hint(format!("`ctl destroy --forget {name}` leaves its agent where it is"))
     })?;
     let channel = channel.channel;
-    let status = HostClient::new(channel.clone()).status(StatusRequest {}).await;
-    let status = status.map_err(|status| client::status::error(name, &status))?.into_inner();
-    if let Some(run) = status.active_run {
+    if let Some(run) = client::status::ask(channel.clone(), name).await?.active_run {
         return Err(Error::new(Kind::Busy, format!("{name}: run {run} is under way"))
             .hint(format!("`ctl cancel {run}` ends it")));
     }

@@ -9,15 +9,15 @@ use crate::{
     context::Context,
     error::{Error, Result},
     pki,
-    pool::{claim::Claimant, holder},
-    provider::{Host, Launch, Standing, Usage},
+    pool::claim::Claimant,
+    provider::{Host, Launch, Usage},
     render::{Output, table},
 };
 
 /// Copies the disk, boots the copy, and enrols it. Puppet is not applied: the copy is what the original is.
 pub(super) async fn clone(context: Arc<Context>, args: &CloneHost, output: &Output) -> Result<()> {
     let original = context.one(&args.host).await?;
-    let claimant = Claimant { id: pki::new_tid()?, holder: holder::this_process()? };
+    let claimant = Claimant::of_this_process()?;
     let names = obtain::names(&original.role, &context.hosts().await?, 1);
     let launch = launch_of(&context, &original, &claimant, names.concat())?;
     let (provider, notes) = (context.provider(original.provider)?, output.notes());
@@ -32,7 +32,6 @@ pub(super) async fn clone(context: Arc<Context>, args: &CloneHost, output: &Outp
             .context_once(&host.name)
             .hint(format!("{0} stays: `ctl status {0}` tries again, `ctl destroy {0}` ends it", host.name))
     })?;
-    host.usage.standing = Standing::Used;
     table::made(output, &host)
 }
 

@@ -1,13 +1,13 @@
 //! `ctl gc`: what nobody needs any more.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use proto::pb::{StatusRequest, host_client::HostClient};
 
 use super::{machines, release};
 use crate::{
     cli::Gc,
+    client,
     context::Context,
     error::{Error, Kind, Result},
     fanout,
@@ -21,7 +21,7 @@ use crate::{
 
 /// Says what there is to clear up, and why; with `--yes`, does it.
 pub(super) async fn gc(context: Arc<Context>, args: &Gc, output: &Output) -> Result<()> {
-    let hosts = if args.all { context.hosts_everywhere().await? } else { context.hosts().await? };
+    let hosts = context.list(args.all).await?;
     let plan = plan(&hosts);
     pool::cleaning(output, &plan)?;
     if plan.is_empty() || !args.yes {
@@ -39,8 +39,7 @@ pub(super) async fn gc(context: Arc<Context>, args: &Gc, output: &Output) -> Res
 }
 
 fn plan(hosts: &[Host]) -> Vec<Step> {
-    let life = |holder: &str| holder::life(Path::new("/proc"), holder);
-    gc::plan(hosts, Timestamp::now().as_second(), life)
+    gc::plan(hosts, Timestamp::now().as_second(), holder::life)
 }
 
 /// Looks once more first: others may have taken the host since it was listed, and its turn may come minutes later.
@@ -68,5 +67,5 @@ async fn act(context: &Context, step: &Step, all: bool) -> Result<()> {
 /// What the host is doing, as far as it can be asked.
 async fn active_run(context: &Context, host: &Host) -> Option<String> {
     let channel = context.connect(host).await.ok()?.channel;
-    HostClient::new(channel).status(StatusRequest {}).await.ok()?.into_inner().active_run
+    client::status::ask(channel, &host.name).await.ok()?.active_run
 }

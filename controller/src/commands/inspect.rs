@@ -3,7 +3,6 @@
 use std::{io, sync::Arc};
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use proto::pb::{StatusRequest, host_client::HostClient};
 
 use crate::{
     cli::{CpuLog as Args, Sort as SortArg, Targets},
@@ -33,9 +32,7 @@ pub(super) async fn status(context: Arc<Context>, args: &Targets, output: &Outpu
         let context = Arc::clone(&context);
         async move {
             let channel = context.connect(&host).await?.channel;
-            let reply = HostClient::new(channel).status(StatusRequest {}).await;
-            let reply = reply.map_err(|status| client::status::error(&host.name, &status))?;
-            let mut reply = reply.into_inner();
+            let mut reply = client::status::ask(channel, &host.name).await?;
             // A local host cannot see its own kernel's log; its provider counts for it.
             if let Some(kills @ 1..) = context.provider(host.provider)?.oom_kills(&host) {
                 reply

@@ -13,7 +13,7 @@ use crate::{
 
 /// `ctl hosts`
 pub(super) async fn hosts(context: &Context, all: bool, output: &Output) -> Result<()> {
-    let hosts = if all { context.hosts_everywhere().await? } else { context.hosts().await? };
+    let hosts = context.list(all).await?;
     table::hosts(output, &hosts, jiff::Timestamp::now())
 }
 

@@ -17,7 +17,7 @@ use crate::{
     pool::{
         claim::{self, Claimant},
         ladder::{Candidate, Ladder, Rung},
-        lease::UNSETTLED,
+        lease,
     },
     provider::{Fingerprint, Host, HostState, ImageId, Launch, Provider, Standing, Usage, name},
     render::Notes,
@@ -171,13 +171,12 @@ pub(super) fn new(context: &Context, order: &Order, name: String) -> Result<Laun
 }
 
 fn usage(order: &Order, claimant: &Claimant, standing: Standing, bundle: String) -> Usage {
-    let until = Timestamp::now().as_second().saturating_add_unsigned(UNSETTLED.as_secs());
     Usage {
         standing,
         owner: order.owner.clone(),
         holder: claimant.holder.clone(),
         claim: claimant.id.clone(),
-        lease_until: until,
+        lease_until: lease::unsettled(Timestamp::now().as_second()),
         bundle,
     }
 }

@@ -1,9 +1,8 @@
 //! `ctl provision`: from a role to running, configured hosts.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use proto::pb::{StatusRequest, host_client::HostClient};
 use tonic::transport::Channel;
 
 use super::{
@@ -46,8 +45,7 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     let seed = pki::new_tid()?;
     let reuse = if args.fresh { Reuse::Never } else { args.reuse };
     let wanted = Wanted { role: &args.role, fingerprint: &order.fingerprint, reuse, seed: &seed };
-    let life = |holder: &str| holder::life(Path::new("/proc"), holder);
-    let ladder = ladder::climb(&hosts, &wanted, Timestamp::now().as_second(), life);
+    let ladder = ladder::climb(&hosts, &wanted, Timestamp::now().as_second(), holder::life);
     let known = [hosts, context.hosts_elsewhere(order.provider.kind()).await].concat();
     let names = obtain::names(&args.role, &known, args.count.into());
     render::pool::passed_over(output, &ladder.passed_over);
@@ -168,9 +166,7 @@ async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) ->
 
 /// Waits for what a controller that died has begun on the host.
 async fn outlast(context: &Context, host: &Host, channel: &Channel, live: &Live) -> Result<()> {
-    let reply = HostClient::new(channel.clone()).status(StatusRequest {}).await;
-    let reply = reply.map_err(|status| client::status::error(&host.name, &status))?;
-    if let Some(run) = reply.into_inner().active_run {
+    if let Some(run) = client::status::ask(channel.clone(), &host.name).await?.active_run {
         live.step(&host.name, &format!("waits for run {run}, which was begun before"));
         follow::to_the_end(context, host, channel.clone(), &run, live).await?;
     }

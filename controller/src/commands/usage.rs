@@ -1,7 +1,5 @@
 //! What becomes of a host's claim, lease and tags when somebody has used it.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use tonic::transport::Channel;
 
@@ -11,7 +9,6 @@ use crate::{
     config::{Lease, RoleConfig},
     context::Context,
     error::{self, Result},
-    pki,
     pool::{
         claim::{self, Claimant},
         holder, ladder, lease,
@@ -56,11 +53,10 @@ pub(super) async fn used(
 ) -> Result<()> {
     let now = Timestamp::now().as_second();
     if !matches!(host.usage.standing, Standing::Used | Standing::Idle) {
-        let life = |holder: &str| holder::life(Path::new("/proc"), holder);
-        if !ladder::is_abandoned(host, now, &life) {
+        if !ladder::is_abandoned(host, now, &holder::life) {
             return Ok(());
         }
-        let claimant = Claimant { id: pki::new_tid()?, holder: holder::this_process()? };
+        let claimant = Claimant::of_this_process()?;
         host.usage.owner = context.user_name()?;
         return settle(context, host, channel, &claimant, bundle).await;
     }

@@ -4,8 +4,6 @@
 //! the one that he has read about in the tags, gets it; everybody else is told who has it. A claim is *settled* when provisioning is
 //! over; until then it lapses, and a controller on the same machine that sees that the holder is dead takes it over at once.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use proto::pb;
 use tonic::transport::Channel;
@@ -18,6 +16,7 @@ use crate::{
     client::claims::{self, Answer},
     config::RoleConfig,
     error::{Error, Kind, Result},
+    pki,
     provider::Host,
 };
 
@@ -31,6 +30,16 @@ pub struct Claimant {
     pub id: String,
     /// This process, from [`holder::this_process`].
     pub holder: String,
+}
+
+impl Claimant {
+    /// A new claim of this process.
+    ///
+    /// # Errors
+    /// The system has no random numbers, or /proc cannot be read.
+    pub fn of_this_process() -> Result<Self> {
+        Ok(Self { id: pki::new_tid()?, holder: holder::this_process()? })
+    }
 }
 
 /// Takes a host for the time that provisioning takes; `None` and who has it if somebody else was quicker.
@@ -54,7 +63,7 @@ pub async fn take(
         Answer::Granted(_) => return Ok(Ok(())),
         Answer::Held(held) => held,
     };
-    if held.settled || holder::life(Path::new("/proc"), &held.holder) != Life::Dead {
+    if held.settled || holder::life(&held.holder) != Life::Dead {
         return Ok(Err(held));
     }
     request.replaces = held.id;

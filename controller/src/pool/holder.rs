@@ -7,6 +7,9 @@ use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
 use crate::error::{Error, Result};
 
+/// Where the kernel tells of processes (proc(5)).
+const PROC: &str = "/proc";
+
 /// Does a holder still live?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -24,46 +27,45 @@ pub enum Life {
 /// # Errors
 /// /proc cannot be read.
 pub fn this_process() -> Result<String> {
-    let proc = Path::new("/proc");
-    let here = whereabouts(proc).ok_or_else(|| Error::invalid("/proc does not say which machine this is"))?;
+    let here = whereabouts().ok_or_else(|| Error::invalid("/proc does not say which machine this is"))?;
     let pid = std::process::id();
-    let start = started(proc, pid).ok_or_else(|| Error::invalid("/proc does not know this process"))?;
+    let start = started(pid).ok_or_else(|| Error::invalid("/proc does not know this process"))?;
     Ok(format!("{here}:{pid}:{start}"))
 }
 
-/// Whether the process of [`this_process`] still lives; `proc` is `/proc`.
-pub fn life(proc: &Path, holder: &str) -> Life {
+/// Whether the process of [`this_process`] still lives.
+pub fn life(holder: &str) -> Life {
     let Some((before, start)) = holder.rsplit_once(':') else { return Life::Elsewhere };
     let Some((there, pid)) = before.rsplit_once(':') else { return Life::Elsewhere };
     let (Ok(pid), Ok(start)) = (pid.parse(), start.parse::<u64>()) else { return Life::Elsewhere };
-    if whereabouts(proc).as_deref() != Some(there) {
+    if whereabouts().as_deref() != Some(there) {
         return Life::Elsewhere;
     }
-    match started(proc, pid) {
+    match started(pid) {
         Some(found) if found == start => Life::Alive,
         Some(_) => Life::Dead,
         // proc(5), hidepid: other users' processes may be invisible, and are there all the same.
-        None if is_gone(proc, pid) => Life::Dead,
+        None if is_gone(pid) => Life::Dead,
         None => Life::Elsewhere,
     }
 }
 
 /// Whether the kernel knows no such process, or a zombie.
-fn is_gone(proc: &Path, pid: u32) -> bool {
+fn is_gone(pid: u32) -> bool {
     let known = kill(Pid::from_raw(pid.cast_signed()), None);
-    known == Err(Errno::ESRCH) || proc.join(pid.to_string()).join("stat").exists()
+    known == Err(Errno::ESRCH) || Path::new(PROC).join(pid.to_string()).join("stat").exists()
 }
 
-fn whereabouts(proc: &Path) -> Option<String> {
-    let boot = fs::read_to_string(proc.join("sys/kernel/random/boot_id")).ok()?;
-    let namespace = fs::read_link(proc.join("self/ns/pid")).ok()?;
+fn whereabouts() -> Option<String> {
+    let boot = fs::read_to_string(Path::new(PROC).join("sys/kernel/random/boot_id")).ok()?;
+    let namespace = fs::read_link(Path::new(PROC).join("self/ns/pid")).ok()?;
     let namespace: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
     Some(format!("{}.{namespace}", boot.trim()))
 }
 
 /// Field 22 of /proc/PID/stat; a zombie is dead.
-fn started(proc: &Path, pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(Path::new(PROC).join(pid.to_string()).join("stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace();
     if matches!(fields.next()?, "Z" | "X") {
@@ -78,28 +80,25 @@ mod tests {
 
     use super::*;
 
-    const PROC: &str = "/proc";
-
     #[test]
     fn this_process_lives() {
-        assert_eq!(life(Path::new(PROC), &this_process().expect("known")), Life::Alive);
+        assert_eq!(life(&this_process().expect("known")), Life::Alive);
     }
 
     #[test]
     fn a_process_that_ended_is_dead_even_before_it_was_waited_for() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("started");
-        let proc = Path::new(PROC);
-        let start = started(proc, child.id()).expect("it runs");
-        let holder = format!("{}:{}:{start}", whereabouts(proc).expect("known"), child.id());
-        assert_eq!(life(proc, &holder), Life::Alive);
+        let start = started(child.id()).expect("it runs");
+        let holder = format!("{}:{}:{start}", whereabouts().expect("known"), child.id());
+        assert_eq!(life(&holder), Life::Alive);
         child.kill().expect("killed");
         // A zombie until it is waited for.
-        while started(proc, child.id()).is_some() {
+        while started(child.id()).is_some() {
             std::thread::yield_now();
         }
-        assert_eq!(life(proc, &holder), Life::Dead);
+        assert_eq!(life(&holder), Life::Dead);
         child.wait().expect("waited for");
-        assert_eq!(life(proc, &holder), Life::Dead);
+        assert_eq!(life(&holder), Life::Dead);
     }
 
     #[test]
@@ -107,7 +106,7 @@ mod tests {
         let here = this_process().expect("known");
         let (_, process) = here.split_once(':').expect("parts");
         for elsewhere in ["", "x", "a:b:c", &format!("other.1:{process}")] {
-            assert_eq!(life(Path::new(PROC), elsewhere), Life::Elsewhere, "{elsewhere}");
+            assert_eq!(life(elsewhere), Life::Elsewhere, "{elsewhere}");
         }
     }
 
@@ -115,6 +114,6 @@ mod tests {
     fn a_pid_used_again_is_another_process() {
         let here = this_process().expect("known");
         let (process, _) = here.rsplit_once(':').expect("parts");
-        assert_eq!(life(Path::new(PROC), &format!("{process}:1")), Life::Dead);
+        assert_eq!(life(&format!("{process}:1")), Life::Dead);
     }
 }

@@ -6,10 +6,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use proto::identity::document;
 
-use super::{
-    holder::Life,
-    lease::{self, UNSETTLED},
-};
+use super::{holder::Life, lease};
 use crate::provider::{Fingerprint, Host, HostState, Standing};
 
 /// How far down the ladder to go before launching.
@@ -107,7 +104,7 @@ fn rung(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<Rung> {
 
 /// Whether the process that was at work on a host is gone, or has been silent for longer than any is.
 pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool {
-    let silent = host.launched_at.saturating_add_unsigned(UNSETTLED.as_secs()) <= now
+    let silent = lease::unsettled(host.launched_at) <= now
         && (host.usage.lease_until == 0 || lease::is_over(host.usage.lease_until, now));
     match life(&host.usage.holder) {
         Life::Alive => false,

@@ -7,6 +7,11 @@ use crate::config::{Lease, RoleConfig};
 /// How long a claim stands whose owner does not say that he is done: longer than any first apply takes.
 pub const UNSETTLED: Duration = Duration::from_secs(8 * 60 * 60);
 
+/// The end of a claim that is taken `now` and not settled, in seconds since the Unix epoch.
+pub fn unsettled(now: i64) -> i64 {
+    now.saturating_add_unsigned(UNSETTLED.as_secs())
+}
+
 /// The end of a role's lease that begins `now`, in seconds since the Unix epoch; 0 for none.
 pub fn end(role: &RoleConfig, now: i64) -> i64 {
     match role.lease.unwrap_or_default() {
