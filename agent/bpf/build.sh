@@ -10,4 +10,4 @@ case $object in /*) ;; *) object=$(pwd)/$object ;; esac
 # In this directory, so that no path gets into the object.
 cd "$here"
 clang-14 -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -ffile-compilation-dir=. -c tasks.bpf.c -o "$object"
-"$(dirname "$(readlink -f "$(command -v clang-14)")")/llvm-strip" -g "$object"
+llvm-strip-14 -g "$object"

@@ -158,7 +158,11 @@ struct Reader {
 
 impl Reader {
     fn open(proc: &Path) -> io::Result<Self> {
-        Ok(Self { proc: proc.into(), directory: Directory::open(proc)?, buffer: Box::new([0; MAX_COMMAND_BYTES]) })
+        Ok(Self {
+            proc: proc.into(),
+            directory: Directory::open(proc)?,
+            buffer: Box::new([0; MAX_COMMAND_BYTES]),
+        })
     }
 
     fn answer(&mut self, request: Request) -> Reply {
@@ -225,7 +229,10 @@ mod tests {
     #[test]
     fn cgroups_of_both_versions_are_read() {
         let parse = |bytes: &[u8]| parse_cgroup(&mut bytes.to_vec()).map(str::to_owned);
-        assert_eq!(parse(b"0::/system.slice/apache2.service\n").as_deref(), Some("/system.slice/apache2.service"));
+        assert_eq!(
+            parse(b"0::/system.slice/apache2.service\n").as_deref(),
+            Some("/system.slice/apache2.service")
+        );
         let hybrid = b"4:memory:/m\n1:name=systemd:/system.slice/cron.service\n0::/\n";
         assert_eq!(parse(hybrid).as_deref(), Some("/system.slice/cron.service"));
         assert_eq!(parse(b"2:cpu:/\n1:name=systemd:/init.scope\n").as_deref(), Some("/init.scope"));
@@ -267,7 +274,9 @@ mod tests {
         }
         assert!(table.find(here).unwrap().cgroup.as_deref().is_some_and(|path| path.starts_with('/')));
         assert_eq!(table.find(gone).unwrap().command, None);
-        assert!(details.filesystems().iter().all(|filesystem| filesystem.total_bytes >= filesystem.free_bytes));
+        assert!(
+            details.filesystems().iter().all(|filesystem| filesystem.total_bytes >= filesystem.free_bytes)
+        );
         child.kill().unwrap();
         child.wait().unwrap();
     }

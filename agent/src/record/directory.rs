@@ -1,15 +1,18 @@
-//! The proc file system: opening and reading the files of one process, without allocating.
+//! The proc file system: which processes there are, and opening and reading their files, without allocating.
 
 use std::{
     io::{self, Write},
+    mem::MaybeUninit,
     os::fd::OwnedFd,
     path::Path,
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{CWD, Mode, OFlags, RawDir, SeekFrom, openat, seek},
     io::pread,
 };
+
+use super::number::number;
 
 /// Longest `PID/name`.
 const PATH_BYTES: usize = 32;
@@ -22,11 +25,6 @@ impl Directory {
     /// Opens it.
     pub(super) fn open(proc: &Path) -> io::Result<Self> {
         Ok(Self(openat(CWD, proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
-    }
-
-    /// The directory itself, to be listed.
-    pub(super) fn descriptor(&self) -> &OwnedFd {
-        &self.0
     }
 
     /// Opens one file of a process.
@@ -48,4 +46,37 @@ impl Directory {
 pub(super) fn read_anew<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let length = pread(file, &mut *buffer, 0)?;
     Ok(&buffer[..length])
+}
+
+/// Bytes of entries asked for at once: over a thousand processes.
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// The processes there are.
+#[derive(Debug, Default)]
+pub(super) struct Pids {
+    buffer: Vec<MaybeUninit<u8>>,
+    pids: Vec<u32>,
+}
+
+impl Pids {
+    /// Of no directory yet.
+    pub(super) fn new() -> Self {
+        Self { buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES], pids: Vec::new() }
+    }
+
+    /// Lists the directory anew: pids in ascending order.
+    pub(super) fn list(&mut self, directory: &Directory) -> io::Result<&[u32]> {
+        self.pids.clear();
+        seek(&directory.0, SeekFrom::Start(0))?;
+        let mut entries = RawDir::new(&directory.0, &mut self.buffer);
+        while let Some(entry) = entries.next() {
+            let pid = number(entry?.file_name().to_bytes()).and_then(|pid| u32::try_from(pid).ok());
+            self.pids.extend(pid);
+        }
+        // The kernel lists them in order, but promises nothing.
+        if !self.pids.is_sorted() {
+            self.pids.sort_unstable();
+        }
+        Ok(&self.pids)
+    }
 }

@@ -168,7 +168,8 @@ impl Table {
     fn merge(&mut self) {
         let total = self.processes.len() + self.newcomers.len();
         let known = mem::replace(&mut self.processes, Vec::with_capacity(total));
-        let mut known = known.into_iter().zip(mem::replace(&mut self.marks, Vec::with_capacity(total))).peekable();
+        let mut known =
+            known.into_iter().zip(mem::replace(&mut self.marks, Vec::with_capacity(total))).peekable();
         let mut put = |(process, mark)| {
             self.processes.push(process);
             self.marks.push(mark);

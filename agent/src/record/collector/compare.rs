@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     os::unix::process::CommandExt,
-    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -12,46 +11,19 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::{
-    libc,
-    time::{ClockId, clock_gettime},
-    unistd::{SysconfVar, geteuid, sysconf},
-};
+use nix::time::{ClockId, clock_gettime};
 use proto::history::{Identity, Process};
 
-use super::{bpf::Bpf, proc::Proc, *};
-use crate::record::users::Users;
+use super::{
+    tests::{bpf, proc, table},
+    *,
+};
 
 /// What /proc rounds down to, twice: user and system time.
 const TICKS_US: u64 = 2 * TICK_NS / 1000;
 
 /// Looks at the machine until all processes agree; one that changes in the middle of one look agrees in another.
 const LOOKS: usize = 50;
-
-pub(super) fn page_kib() -> u64 {
-    sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().cast_unsigned() / 1024
-}
-
-pub(super) fn table() -> Table {
-    Table::new(Users::new(Path::new("/etc/passwd")))
-}
-
-pub(super) fn proc(budget: usize) -> Proc {
-    Proc::open(Path::new("/proc"), page_kib(), budget).unwrap()
-}
-
-/// The BPF collector, or the reason why this machine can have none.
-pub(super) fn bpf() -> Result<Bpf, String> {
-    let loaded = Bpf::load(Path::new("/proc"), page_kib());
-    let possible = geteuid().is_root() && Path::new("/sys/kernel/btf/vmlinux").exists();
-    match loaded {
-        // A root that is not in the first namespaces is nobody to the kernel.
-        Err(reason) if possible && !reason.contains("namespace") && !reason.contains("not permitted") => {
-            panic!("{reason}")
-        }
-        loaded => loaded,
-    }
-}
 
 /// Processes of all kinds, ended when dropped.
 struct Zoo {
@@ -79,7 +51,9 @@ impl Zoo {
         let spin = |stop: Arc<AtomicBool>| move || while !stop.load(Ordering::Relaxed) {};
         let threads = (0..2).map(|_| thread::spawn(spin(Arc::clone(&stop)))).collect();
         // This one ends at once: its time stays with the process.
-        thread::spawn(|| (0..20_000_000u64).fold(0, |sum, number| sum ^ std::hint::black_box(number))).join().unwrap();
+        thread::spawn(|| (0..20_000_000u64).fold(0, |sum, number| sum ^ std::hint::black_box(number)))
+            .join()
+            .unwrap();
         Self { children, threads, stop }
     }
 }
@@ -128,7 +102,8 @@ fn contradiction(before: &Process, bpf: &Process, after: &Process, error_kib: u6
     let mut same = |what, values: [Option<u64>; 3], error: u64| {
         let [before, bpf, after] = values;
         let known = [before, after].map(|value| value.is_some() == bpf.is_some());
-        let range = before.min(after).unwrap_or(0).saturating_sub(error)..=before.max(after).unwrap_or(0) + error;
+        let range =
+            before.min(after).unwrap_or(0).saturating_sub(error)..=before.max(after).unwrap_or(0) + error;
         if known != [true; 2] || !range.contains(&bpf.unwrap_or(0)) {
             said.push(format!("{what} {bpf:?} is not {before:?} or {after:?}"));
         }
@@ -198,29 +173,4 @@ fn bpf_and_proc_give_the_same_answers() {
         }
     }
     panic!("they do not agree: {:#?}", contradictions.values());
-}
-
-#[test]
-fn a_sweep_of_the_same_processes_allocates_nothing() {
-    let mut collectors: Vec<Box<dyn Collector>> = vec![Box::new(proc(100_000))];
-    match bpf() {
-        Ok(bpf) => collectors.push(Box::new(bpf)),
-        Err(reason) => eprintln!("only /proc is tried, BPF cannot be used here: {reason}"),
-    }
-    let counted = allocation_counter::measure(|| drop(vec![0u8; std::hint::black_box(100)]));
-    assert!(counted.count_total > 0, "allocations are not counted");
-    for collector in &mut collectors {
-        let mut table = table();
-        let mut identities = Vec::new();
-        // Other tests start and end processes: sweeps that saw a change do not count.
-        let quiet = (0..1000).find_map(|_| {
-            let allocations =
-                allocation_counter::measure(|| drop(collector.sweep(&mut table, Effort::Full))).count_total;
-            let now: Vec<_> = table.processes().iter().map(|process| process.identity).collect();
-            let changed = now != identities;
-            identities = now;
-            (!changed && allocations == 0).then_some(allocations)
-        });
-        assert_eq!(quiet, Some(0), "{:?} allocates in each sweep", collector.kind());
-    }
 }

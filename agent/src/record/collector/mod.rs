@@ -7,6 +7,8 @@ mod compare;
 #[cfg(test)]
 mod measure;
 mod proc;
+#[cfg(test)]
+mod tests;
 
 use std::{io, path::Path};
 
@@ -56,7 +58,8 @@ pub(super) fn choose(
     Ok(match Bpf::load(proc, page_kib) {
         Ok(bpf) => (Box::new(bpf), None),
         Err(reason) => {
-            let sentence = format!("processes are read from {}, which costs more than BPF: {reason}", proc.display());
+            let sentence =
+                format!("processes are read from {}, which costs more than BPF: {reason}", proc.display());
             (Box::new(Proc::open(proc, page_kib, budget)?), Some(sentence))
         }
     })
@@ -67,15 +70,4 @@ pub(super) fn choose(
 fn per_cpu_error_kib(cpus: u64, page_kib: u64) -> u64 {
     let batch = cpus.saturating_mul(2).max(32);
     batch.saturating_mul(cpus).saturating_mul(3 * page_kib)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_of_counters_grows_with_the_square_of_the_cpus() {
-        assert_eq!(per_cpu_error_kib(2, 4), 768);
-        assert_eq!(per_cpu_error_kib(64, 4), 98_304);
-    }
 }

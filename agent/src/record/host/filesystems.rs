@@ -1,6 +1,12 @@
 //! How full the host's file systems are.
 
-use std::{collections::HashSet, ffi::OsString, fs, os::unix::ffi::OsStringExt, path::{Path, PathBuf}};
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
 
 use procfs::process::MountInfo;
 use proto::history::Filesystem;
@@ -23,7 +29,8 @@ fn mounts(text: &str) -> Vec<PathBuf> {
     for mount in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
         let on_device = mount.mount_source.is_some_and(|source| source.starts_with("/dev/"));
         let is_root = mount.mount_point == Path::new("/");
-        if (on_device || is_root) && !IMAGES.contains(&mount.fs_type.as_str()) && devices.insert(mount.majmin) {
+        if (on_device || is_root) && !IMAGES.contains(&mount.fs_type.as_str()) && devices.insert(mount.majmin)
+        {
             found.push(unescape(mount.mount_point));
         }
     }
@@ -36,7 +43,8 @@ fn unescape(path: PathBuf) -> PathBuf {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes.as_slice();
     while let [first, behind @ ..] = rest {
-        let octal = behind.get(..3).filter(|_| *first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
+        let octal =
+            behind.get(..3).filter(|_| *first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
         let code = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         plain.push(code.unwrap_or(*first));
         rest = if code.is_some() { &behind[3..] } else { behind };

@@ -87,7 +87,8 @@ fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
         if !matches!(line.first(), Some(b'a' | b'o' | b'p' | b'w')) {
             continue;
         }
-        let Some((key, value)) = line.iter().position(|byte| *byte == b' ').map(|end| line.split_at(end)) else {
+        let Some((key, value)) = line.iter().position(|byte| *byte == b' ').map(|end| line.split_at(end))
+        else {
             continue;
         };
         let field = match key {

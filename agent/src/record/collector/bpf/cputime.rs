@@ -19,7 +19,8 @@ pub(super) fn adjust(counters: Counters, shown: (u64, u64)) -> (u64, u64) {
         (_, 0) => 0,
         (0, _) => runtime_ns,
         _ => {
-            let share = u128::from(system_ns) * u128::from(runtime_ns) / (u128::from(user_ns) + u128::from(system_ns));
+            let share = u128::from(system_ns) * u128::from(runtime_ns)
+                / (u128::from(user_ns) + u128::from(system_ns));
             u64::try_from(share).unwrap_or(runtime_ns)
         }
     };

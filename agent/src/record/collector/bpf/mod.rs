@@ -9,6 +9,7 @@ mod program;
 mod reading;
 
 use std::{
+    collections::HashSet,
     io::{self, Read},
     path::Path,
 };
@@ -21,7 +22,10 @@ use self::{
     reading::{Reading, Record, Sums},
 };
 use super::{Collector, Effort, Swept, TICK_NS, per_cpu_error_kib};
-use crate::record::table::{Row, Table};
+use crate::record::{
+    directory::{Directory, Pids},
+    table::{Row, Table},
+};
 
 /// The most that one read of an iterator yields (bpf_seq_read in kernel/bpf/bpf_iter.c: eight pages).
 const READ_BYTES: usize = 8 << 12;
@@ -36,15 +40,35 @@ pub(super) struct Bpf {
     filled: usize,
     /// Sums of further threads, by process.
     threads: Vec<(u32, Sums)>,
+    /// Processes that /proc lists and BPF does not show: some kernels hide one.
+    hidden: u64,
 }
 
 impl Bpf {
     /// Loads the program and tries it; otherwise says why not, in one sentence.
     pub(super) fn load(proc: &Path, page_kib: u64) -> Result<Self, String> {
         let program = Program::load(proc).map_err(|refusal| refusal.to_string())?;
-        let mut bpf = Self { program, page_kib, buffer: Vec::new(), filled: 0, threads: Vec::new() };
-        bpf.read().map_err(|error| error.to_string())?;
+        let mut bpf =
+            Self { program, page_kib, buffer: Vec::new(), filled: 0, threads: Vec::new(), hidden: 0 };
+        bpf.hidden =
+            bpf.count_hidden(proc).map_err(|error| format!("the iterator cannot be read: {error}"))?;
         Ok(bpf)
+    }
+
+    /// How many processes are there before and after a pass, but not in it.
+    fn count_hidden(&mut self, proc: &Path) -> io::Result<u64> {
+        let directory = Directory::open(proc)?;
+        let (mut before, mut after) = (Pids::new(), Pids::new());
+        let before = before.list(&directory)?;
+        self.read()?;
+        let after = after.list(&directory)?;
+        let shown = records(&self.buffer[..self.filled]).filter_map(|record| match record {
+            Record::Process(bytes) => Some(reading::parse_process(bytes).pid),
+            Record::Thread(_) => None,
+        });
+        let shown: HashSet<u32> = shown.collect();
+        let lasting = before.iter().filter(|pid| after.binary_search(pid).is_ok());
+        Ok(lasting.filter(|pid| !shown.contains(pid)).count() as u64)
     }
 
     fn read(&mut self) -> io::Result<()> {
@@ -87,7 +111,7 @@ impl Collector for Bpf {
         self.read()?;
         self.sum_threads();
         let mut threads = self.threads.iter().peekable();
-        let mut listed = 0;
+        let mut listed = self.hidden;
         let mut counts_per_cpu = false;
         table.begin();
         for record in records(&self.buffer[..self.filled]) {
@@ -105,7 +129,8 @@ impl Collector for Bpf {
         }
         table.finish();
         let inexact = counts_per_cpu && !self.program.adds_per_cpu;
-        let rss_error_kib = if inexact { per_cpu_error_kib(self.program.cpus.into(), self.page_kib) } else { 0 };
+        let rss_error_kib =
+            if inexact { per_cpu_error_kib(self.program.cpus.into(), self.page_kib) } else { 0 };
         Ok(Swept { listed, rss_error_kib })
     }
 }
@@ -140,7 +165,8 @@ fn fill(row: &mut Row<'_>, reading: &Reading<'_>, page_kib: u64) {
     process.threads = reading.threads;
     process.major_faults = process.major_faults.max(sums.major_faults);
     process.read_bytes = reading.has_io.then(|| sums.read_bytes.max(process.read_bytes.unwrap_or(0)));
-    process.written_bytes = reading.has_io.then(|| sums.written_bytes.max(process.written_bytes.unwrap_or(0)));
+    process.written_bytes =
+        reading.has_io.then(|| sums.written_bytes.max(process.written_bytes.unwrap_or(0)));
     let [file, anon, swap, shmem] = std::array::from_fn(|kind| {
         let pages = reading.pages[kind] + sums.unsettled_pages[kind];
         u64::try_from(pages).unwrap_or(0) * page_kib

@@ -60,9 +60,11 @@ fn whole(error: &dyn std::error::Error) -> String {
 }
 
 impl Program {
-    /// Loads the program into the kernel.
+    /// Loads the program into the kernel, which checks it.
     pub(super) fn load(proc: &Path) -> Result<Self, Refusal> {
-        if fs::metadata(proc.join("self/ns/pid")).is_ok_and(|namespace| namespace.ino() != FIRST_PID_NAMESPACE) {
+        if fs::metadata(proc.join("self/ns/pid"))
+            .is_ok_and(|namespace| namespace.ino() != FIRST_PID_NAMESPACE)
+        {
             return Err(Refusal::Namespace);
         }
         let types = Btf::from_sys_fs()?;
@@ -111,4 +113,26 @@ fn per_cpu_offset(proc: &Path) -> Option<u64> {
         line.clear();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_object_is_what_its_source_compiles_to() {
+        if Command::new("clang-14").arg("--version").output().is_err() {
+            return eprintln!("skipped: there is no clang-14, which `deploy/prerequisites.sh test` installs");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let object = directory.path().join("tasks.bpf.o");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/build.sh");
+        assert!(Command::new("sh").arg(script).arg(&object).status().unwrap().success());
+        assert!(
+            fs::read(object).unwrap() == OBJECT,
+            "agent/bpf/tasks.bpf.o is not up to date: run `make gen`"
+        );
+    }
 }

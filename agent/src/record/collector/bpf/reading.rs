@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn states_have_the_letters_of_proc() {
-        let letters = [(0, b'R'), (1, b'S'), (2, b'D'), (4, b'T'), (8, b't'), (0x10, b'X'), (0x20, b'Z'), (0x40, b'P')];
+        let letters =
+            [(0, b'R'), (1, b'S'), (2, b'D'), (4, b'T'), (8, b't'), (0x10, b'X'), (0x20, b'Z'), (0x40, b'P')];
         for (bits, expected) in letters {
             assert_eq!(letter(bits) as char, expected as char);
         }

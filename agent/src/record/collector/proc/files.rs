@@ -36,7 +36,8 @@ impl Texts {
 
     /// Reads both files anew; an error if the process is gone.
     pub(super) fn read(&mut self, kept: &Kept) -> io::Result<()> {
-        self.lengths = (read_anew(&kept.stat, &mut self.stat)?.len(), read_anew(&kept.statm, &mut self.statm)?.len());
+        self.lengths =
+            (read_anew(&kept.stat, &mut self.stat)?.len(), read_anew(&kept.statm, &mut self.statm)?.len());
         Ok(())
     }
 

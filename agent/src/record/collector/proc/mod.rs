@@ -5,7 +5,6 @@
 //! read is left out and counted; it never fails the sweep.
 
 mod files;
-mod list;
 mod parse;
 mod precision;
 
@@ -15,13 +14,12 @@ use proto::history::{Collector as Kind, Identity, Process};
 
 use self::{
     files::{Kept, Texts},
-    list::Pids,
     parse::{Stat, parse_io, parse_schedstat, parse_stat, parse_statm, parse_status, task_name},
     precision::Precision,
 };
 use super::{Collector, Effort, Swept};
 use crate::record::{
-    directory::Directory,
+    directory::{Directory, Pids},
     table::{Row, Table},
 };
 
@@ -99,7 +97,7 @@ impl Proc {
     }
 
     fn walk(&mut self, pids: &mut Pids, table: &mut Table, effort: Effort) -> io::Result<Swept> {
-        let pids = pids.list(self.directory.descriptor())?;
+        let pids = pids.list(&self.directory)?;
         let largest_kib = self.largest_kib(table.processes());
         let mut threads = 1;
         self.turn += 1;
@@ -200,6 +198,7 @@ impl Collector for Proc {
     }
 
     fn sweep(&mut self, table: &mut Table, effort: Effort) -> io::Result<Swept> {
+        // The list is lent to the walk, which changes the rest.
         let mut pids = mem::take(&mut self.pids);
         let swept = self.walk(&mut pids, table, effort);
         self.pids = pids;

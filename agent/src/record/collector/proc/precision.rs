@@ -27,9 +27,9 @@ impl Precision {
 
     /// Of this release. Distributions backport the exact sum, but the release does not tell.
     fn of(release: &[u8], cpus: u64, page_kib: u64) -> Self {
-        let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
-            crate::record::number::number(digits).unwrap_or(0)
-        });
+        let mut numbers = release
+            .split(|byte| !byte.is_ascii_digit())
+            .map(|digits| crate::record::number::number(digits).unwrap_or(0));
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         match version {
             (6, 16..) | (7.., _) => Self::Exact,
@@ -58,5 +58,11 @@ mod tests {
         assert_eq!(Precision::of(b"6.12.48+deb13-amd64", 2, 4).error_kib(9), 768);
         assert_eq!(Precision::of(b"6.1.0-40-cloud-amd64", 2, 4).error_kib(3), 780);
         assert_eq!(Precision::of(b"5.10.0", 2, 4).error_kib(1), 260);
+    }
+
+    #[test]
+    fn the_error_grows_with_the_square_of_many_cpus() {
+        assert_eq!(per_cpu_error_kib(2, 4), 768);
+        assert_eq!(per_cpu_error_kib(64, 4), 98_304);
     }
 }
