@@ -6,8 +6,11 @@
 
 mod clock;
 mod command;
+pub mod exits;
 mod host;
+pub mod kernel_log;
 mod limits;
+pub mod pressure;
 mod process;
 mod sweep;
 mod users;
