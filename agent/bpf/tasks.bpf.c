@@ -210,7 +210,12 @@ static inline_always void add_thread(struct sums *sums, struct task_struct *task
 
 static inline_always void add_ended_threads(struct sums *sums, struct signal_struct *signal)
 {
-	sums->runtime_ns += signal->sum_sched_runtime;
+	u64 runtime_ns = signal->sum_sched_runtime;
+
+	// No thread has ended: the other fields, on cache lines of their own, are zero too.
+	if (!runtime_ns)
+		return;
+	sums->runtime_ns += runtime_ns;
 	sums->user_ns += signal->utime;
 	sums->system_ns += signal->stime;
 	sums->major_faults += signal->maj_flt;

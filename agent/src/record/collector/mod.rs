@@ -4,6 +4,8 @@
 mod bpf;
 #[cfg(test)]
 mod compare;
+#[cfg(test)]
+mod measure;
 mod proc;
 #[cfg(test)]
 mod tests;

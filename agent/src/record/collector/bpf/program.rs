@@ -2,9 +2,11 @@
 
 use std::{
     fs::{self, File},
+    hint::black_box,
     io::{self, BufRead, BufReader},
     os::unix::fs::MetadataExt,
     path::Path,
+    thread,
 };
 
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::Iter};
@@ -67,7 +69,7 @@ impl Program {
         {
             return Err(Refusal::Namespace);
         }
-        let types = Btf::from_sys_fs()?;
+        let types = kernel_types()?;
         let cpus = possible_cpus();
         let offsets = if cpus <= MAX_CPUS { per_cpu_offset(proc) } else { None };
         let mut loaded = EbpfLoader::new()
@@ -76,6 +78,7 @@ impl Program {
             .override_global("cpus", &cpus, true)
             .load(OBJECT)?;
         iterator(&mut loaded)?.load("task", &types)?;
+        forget(types)?;
         Ok(Self { loaded, cpus, adds_per_cpu: offsets.is_some() })
     }
 
@@ -92,6 +95,24 @@ impl Program {
 
 fn iterator(loaded: &mut Ebpf) -> Result<&mut Iter, Refusal> {
     Ok(loaded.program_mut(NAME).ok_or(Refusal::Missing)?.try_into()?)
+}
+
+/// What the kernel says of its types: tens of megabytes in small pieces, for the time of loading. They are allocated
+/// by a thread of its own, so that glibc gives them an arena of their own and hands all of it back.
+fn kernel_types() -> Result<Btf, Refusal> {
+    let parser = thread::Builder::new().name("kernel types".into()).spawn(Btf::from_sys_fs)?;
+    Ok(parser.join().expect("reading types does not panic")?)
+}
+
+/// Hands that memory back. Small pieces stay until a larger one is freed in the same arena (malloc_consolidate).
+fn forget(types: Btf) -> io::Result<()> {
+    let forgetter = thread::Builder::new().name("kernel types".into()).spawn(move || {
+        drop(types);
+        drop(black_box(Vec::<u8>::with_capacity(100 << 10)));
+    })?;
+    forgetter.join().expect("freeing memory does not panic");
+    drop(black_box(Vec::<u8>::with_capacity(100 << 10)));
+    Ok(())
 }
 
 /// CPUs that may come online.
