@@ -4,8 +4,6 @@
 mod bpf;
 #[cfg(test)]
 mod compare;
-#[cfg(test)]
-mod measure;
 mod proc;
 #[cfg(test)]
 mod tests;
