@@ -109,7 +109,7 @@ pub fn stop_signals() -> Result<SignalFd, Error> {
 
 /// Locks the process in memory and asks the kernel to spare it; returns sentences about what was refused.
 pub fn harden(options: &Options) -> Vec<String> {
-    limits::harden(&options.proc)
+    limits::harden(&options.proc).refused
 }
 
 /// Records until `stop` becomes readable or is hung up.
