@@ -57,7 +57,8 @@ fn ask_to_be_spared(path: &Path) -> Option<String> {
     if adjustment.is_some_and(|adjustment| adjustment <= SPARED_FROM) {
         return None;
     }
-    let reason = written.err().map_or_else(|| "the kernel took another value".to_owned(), |error| error.to_string());
+    let reason =
+        written.err().map_or_else(|| "the kernel took another value".to_owned(), |error| error.to_string());
     Some(format!(
         "the recorder may be killed when memory runs out: oom_score_adj: {reason}; CAP_SYS_RESOURCE is needed"
     ))
@@ -81,6 +82,9 @@ mod tests {
         assert_eq!(ask_to_be_spared(&path), None);
         assert_eq!(fs::read_to_string(&path).unwrap(), "-999");
         let refused = ask_to_be_spared(&directory.path().join("missing/oom_score_adj")).unwrap();
-        assert!(refused.contains("No such file") && refused.ends_with("CAP_SYS_RESOURCE is needed"), "{refused}");
+        assert!(
+            refused.contains("No such file") && refused.ends_with("CAP_SYS_RESOURCE is needed"),
+            "{refused}"
+        );
     }
 }
