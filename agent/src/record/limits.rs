@@ -20,25 +20,16 @@ const SPARED_FROM: i32 = -900;
 /// Descriptors left for everything but the kept files of processes.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// What was granted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hardening {
-    /// [`Sources::LOCKED`] and [`Sources::SPARED`], as far as they hold.
-    pub(super) granted: Sources,
-    /// A sentence for each that does not.
-    pub(super) refused: Vec<String>,
-}
-
-/// Locks memory and asks to be spared.
-pub(super) fn harden(proc: &Path) -> Hardening {
-    let mut hardening = Hardening::default();
-    let mut note = |source, sentence: Option<String>| match sentence {
-        None => hardening.granted = hardening.granted.with(source),
-        Some(sentence) => hardening.refused.push(sentence),
+/// Locks memory and asks to be spared; returns what was achieved, and sentences about what was refused.
+pub(super) fn harden(proc: &Path) -> (Sources, Vec<String>) {
+    let (mut achieved, mut refused) = (Sources::default(), Vec::new());
+    let mut note = |source, refusal: Option<String>| match refusal {
+        None => achieved = achieved.with(source),
+        Some(sentence) => refused.push(sentence),
     };
     note(Sources::LOCKED, lock());
     note(Sources::SPARED, ask_to_be_spared(&proc.join("self/oom_score_adj")));
-    hardening
+    (achieved, refused)
 }
 
 /// Why memory is not locked, if so.

@@ -138,9 +138,9 @@ pub fn stop_signals() -> Result<SignalFd, Error> {
 
 /// Locks the process in memory and asks the kernel to spare it; returns sentences about what was refused.
 pub fn harden(options: &mut Options) -> Vec<String> {
-    let hardening = limits::harden(&options.proc);
-    options.sources = options.sources.with(hardening.granted);
-    hardening.refused
+    let (granted, refused) = limits::harden(&options.proc);
+    options.sources = options.sources.with(granted);
+    refused
 }
 
 /// Records until `stop` becomes readable or is hung up.
