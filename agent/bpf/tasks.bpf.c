@@ -305,10 +305,8 @@ static inline_always void add_memory(struct process *process, struct mm_struct *
 	if (type_exists(struct mm_rss_stat)) {
 		struct mm_struct___until_6_1 *old = (void *)mm;
 
-		process->pages[0] = old->rss_stat.count[0].counter;
-		process->pages[1] = old->rss_stat.count[1].counter;
-		process->pages[2] = old->rss_stat.count[2].counter;
-		process->pages[3] = old->rss_stat.count[3].counter;
+		// These kernels do not follow the type of an element to its counter.
+		probe_read_kernel(process->pages, sizeof(process->pages), old->rss_stat.count);
 	} else {
 		process->pages[0] = mm->rss_stat[0].count;
 		process->pages[1] = mm->rss_stat[1].count;

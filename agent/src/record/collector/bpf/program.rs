@@ -48,15 +48,19 @@ pub(super) enum Refusal {
     Read(#[from] io::Error),
 }
 
-/// An error with its causes, on one line: the verifier's own words are left out.
+/// An error with its causes, on one line. Of what the verifier has to say, the reason comes last, before some figures.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        if !text.contains(&error.to_string()) {
+            text = format!("{text}: {error}");
+        }
         cause = error.source();
     }
-    text.lines().next().unwrap_or_default().to_owned()
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+    let (first, last) = (lines.next().unwrap_or_default(), lines.next_back());
+    last.map_or_else(|| first.to_owned(), |last| format!("{first} … {last}"))
 }
 
 impl Program {
