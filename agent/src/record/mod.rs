@@ -138,8 +138,8 @@ pub fn stop_signals() -> Result<SignalFd, Error> {
 
 /// Locks the process in memory and asks the kernel to spare it; returns sentences about what was refused.
 pub fn harden(options: &mut Options) -> Vec<String> {
-    let (sources, refused) = limits::harden(&options.proc);
-    options.sources = options.sources.with(sources);
+    let (granted, refused) = limits::harden(&options.proc);
+    options.sources = options.sources.with(granted);
     refused
 }
 
