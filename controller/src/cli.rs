@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Window};
+pub use self::record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window};
 use crate::{pool::ladder::Reuse, provider::Kind};
 
 const EXIT_CODES: &str = "\
@@ -81,6 +81,8 @@ pub enum Command {
     Cancel(RunId),
     /// Who used the CPU and the memory: the flight record, as ps would have printed it
     CpuLog(CpuLog),
+    /// One moment of the flight record on the screen: live, and back in time with the arrow keys
+    Top(Top),
     /// Which processes ended, when and how: the flight record again
     Exits(Exits),
     /// Whom the kernel killed for want of memory, who asked for it, and who held it

@@ -19,3 +19,4 @@ pub mod pool;
 pub mod provider;
 pub mod recording;
 pub mod render;
+pub mod top;

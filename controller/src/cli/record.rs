@@ -99,6 +99,17 @@ pub struct Oom {
     pub table: bool,
 }
 
+/// `ctl top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Whose record
+    #[command(flatten)]
+    pub place: Place,
+    /// Begin this long ago or at this time, instead of now
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
 /// `ctl record …`
 #[derive(Debug, Subcommand)]
 pub enum RecordCommand {

@@ -24,6 +24,7 @@ mod runs;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod top;
 mod usage;
 mod user;
 
@@ -48,6 +49,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Manual { directory } => return manual::manual(directory),
         // These need a fleet only for a host's record.
         Command::CpuLog(args) => return cpu_log::cpu_log(&cli, args, output).await,
+        Command::Top(args) => return top::top(&cli, args).await,
         Command::Exits(args) => return exits::exits(&cli, args, output).await,
         Command::Oom(args) => return oom::oom(&cli, args, output).await,
         Command::Record(RecordCommand::Info(place)) => return info::info(&cli, place, output).await,
@@ -60,6 +62,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         | Command::Completions { .. }
         | Command::Manual { .. }
         | Command::CpuLog(_)
+        | Command::Top(_)
         | Command::Exits(_)
         | Command::Oom(_)
         | Command::Record(_) => Ok(()),

@@ -17,6 +17,7 @@ pub mod record;
 pub mod summary;
 pub mod table;
 mod text;
+pub mod top;
 
 use std::{
     env, fmt,
