@@ -9,6 +9,8 @@ git:git cc:gcc make:make tar:tar"
 if [ "${1:-}" = test ]; then
     wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
 fi
+# The recorders that are measured beside ours, and what one of them is built with.
+[ "${1:-}" != bench ] || wanted="$wanted ps:procps setpriv:util-linux pidstat:sysstat atop:atop clang:clang"
 
 PATH="$PATH:/usr/sbin:/sbin"
 packages=
@@ -22,6 +24,10 @@ if [ "${1:-}" = test ]; then
     for package in $(cat "$(dirname "$0")/../tests/fixtures/puppet-modules/packages"); do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || packages="$packages $package"
     done
+fi
+if [ "${1:-}" = bench ]; then
+    [ -e /usr/include/libelf.h ] || packages="$packages libelf-dev"
+    [ -e /usr/include/zlib.h ] || packages="$packages zlib1g-dev"
 fi
 
 install_packages() {
@@ -37,6 +43,8 @@ install_packages() {
     case "$packages" in
         # Only the command is wanted: Debian's package would also start an agent that looks for a master.
         *puppet-agent*) [ ! -d /run/systemd/system ] || systemctl mask --quiet puppet.service ;;
+        # Likewise: it would record this machine from now on.
+        *" atop"*) [ ! -d /run/systemd/system ] || systemctl mask --quiet atop.service atopacct.service atop-rotate.timer ;;
     esac
     apt-get update -qq
     # shellcheck disable=SC2086 # a list of words on purpose

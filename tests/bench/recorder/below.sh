@@ -1,0 +1,12 @@
+#!/bin/sh
+# Builds below, one of the recorders that are compared, into a directory, once: below.sh DIR
+# It needs clang and the headers of libelf and zlib. Where it cannot be built, its rows are left out.
+set -eu
+version=0.9.0
+mkdir -p "$1"
+tools=$(realpath "$1")
+
+grep -qs "^\"below $version " "$tools/.crates.toml" ||
+    CARGO_TARGET_DIR="$tools/build" nice "${CARGO:-cargo}" install --quiet --locked --root "$tools" --version "$version" below ||
+    echo "below $version cannot be built here, and is left out" >&2
+rm -rf "$tools/build"

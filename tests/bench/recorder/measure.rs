@@ -1,0 +1,165 @@
+//! One recorder at work on one workload: what a sample costs.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    Result,
+    meter::{Cpu, Memory, Metered, Thread},
+    recorders::{Recorder, Tally},
+};
+
+/// Samples before the measurement begins.
+const WARM_UP: u64 = 2;
+
+/// How long a recorder may take for these.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often its memory is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a sample costs, and what the recorder holds meanwhile.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cost {
+    /// CPU time in user mode, ms a sample.
+    pub(crate) user_ms: f64,
+    /// CPU time in the kernel, ms a sample.
+    pub(crate) system_ms: f64,
+    /// Bytes a sample in the store.
+    pub(crate) bytes: Option<f64>,
+    /// The most memory seen, all processes together, KiB.
+    pub(crate) resident_kib: u64,
+    /// Of which must stay in memory, as address space.
+    pub(crate) locked_kib: u64,
+    /// CPU time of each thread, ms a sample, with its name.
+    pub(crate) threads: Vec<(String, f64)>,
+}
+
+impl Cost {
+    /// CPU time, ms a sample.
+    pub(crate) fn cpu_ms(&self) -> f64 {
+        self.user_ms + self.system_ms
+    }
+}
+
+/// A recorder that has taken its first samples.
+pub(crate) struct Running<'a> {
+    recorder: &'a Recorder,
+    directory: tempfile::TempDir,
+    metered: Metered,
+}
+
+impl<'a> Running<'a> {
+    /// Starts `recorder` in a new directory below `scratch`, and waits for its first samples.
+    pub(crate) fn start(recorder: &'a Recorder, scratch: &Path) -> Result<Self> {
+        let directory = tempfile::tempdir_in(scratch)?;
+        let metered = Metered::start(&recorder.line, directory.path())?;
+        let mut running = Self { recorder, directory, metered };
+        let begun = Instant::now();
+        while !running.is_warm(begun)? {
+            if let Some(status) = running.metered.ended()? {
+                return Err(format!("ended with {status}: {}", running.last_words()).into());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("took no {WARM_UP} samples in {} s", PATIENCE.as_secs()).into());
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(running)
+    }
+
+    fn is_warm(&self, begun: Instant) -> Result<bool> {
+        let tally = self.tally()?;
+        Ok(match tally.samples {
+            Some(samples) => samples >= WARM_UP,
+            None => tally.bytes > Some(0) && begun.elapsed() > Duration::from_secs(WARM_UP + 1),
+        })
+    }
+
+    fn tally(&self) -> Result<Tally> {
+        self.recorder.store.tally(self.directory.path())
+    }
+
+    /// The last line that it printed.
+    fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(self.directory.path().join("output")).unwrap_or_default();
+        text.lines().next_back().unwrap_or("without a word").to_owned()
+    }
+
+    fn reading(&self) -> Result<Reading> {
+        // The clock and the counter first: counting samples takes time.
+        let (at, cpu, threads) = (Instant::now(), self.metered.cpu()?, self.metered.threads()?);
+        Ok(Reading { at, cpu, threads, tally: self.tally()? })
+    }
+
+    /// Lets it go on for a time, and says what that has cost.
+    pub(crate) fn measure(&self, seconds: u64) -> Result<Cost> {
+        until_between_seconds();
+        let before = self.reading()?;
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut peak = Memory::default();
+        while Instant::now() < end {
+            let now = self.metered.memory()?;
+            peak.resident_kib = peak.resident_kib.max(now.resident_kib);
+            peak.locked_kib = peak.locked_kib.max(now.locked_kib);
+            thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
+        }
+        Ok(cost(&before, &self.reading()?, peak))
+    }
+
+    /// CPU time so far.
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
+        self.metered.cpu()
+    }
+
+    /// Ends it; what it wrote is in the directory.
+    pub(crate) fn end(self) -> tempfile::TempDir {
+        self.metered.end();
+        self.directory
+    }
+}
+
+/// What is known of a recorder at one moment.
+struct Reading {
+    at: Instant,
+    cpu: Cpu,
+    threads: Vec<Thread>,
+    tally: Tally,
+}
+
+fn cost(before: &Reading, after: &Reading, peak: Memory) -> Cost {
+    let elapsed = (after.at - before.at).as_secs_f64();
+    let samples = match (before.tally.samples, after.tally.samples) {
+        (Some(before), Some(after)) => (after - before) as f64,
+        _ => elapsed,
+    };
+    let cpu = after.cpu.since(before.cpu);
+    let thread = |thread: &Thread| {
+        let same = before.threads.iter().find(|other| other.id == thread.id);
+        let ns = thread.cpu_ns - same.map_or(0, |before| before.cpu_ns);
+        (thread.name.clone(), ns as f64 / 1e6 / samples)
+    };
+    Cost {
+        user_ms: cpu.user_us as f64 / 1e3 / samples,
+        system_ms: cpu.system_us as f64 / 1e3 / samples,
+        bytes: after
+            .tally
+            .bytes
+            .zip(before.tally.bytes)
+            .map(|(after, before)| (after - before) as f64 / samples),
+        resident_kib: peak.resident_kib,
+        locked_kib: peak.locked_kib,
+        threads: after.threads.iter().map(thread).collect(),
+    }
+}
+
+/// Samples of whole seconds are done by then, and the next ones have not begun.
+fn until_between_seconds() {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let past = Duration::from_nanos(now.subsec_nanos().into());
+    let wanted = Duration::from_millis(700);
+    thread::sleep(if past < wanted { wanted - past } else { wanted + Duration::from_secs(1) - past });
+}
