@@ -10,7 +10,7 @@ if [ "${1:-}" = test ]; then
     wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
 fi
 # The recorders that are measured beside ours, and what one of them is built with.
-[ "${1:-}" != bench ] || wanted="$wanted ps:procps setpriv:util-linux pidstat:sysstat atop:atop clang:clang"
+[ "${1:-}" != bench ] || wanted="$wanted ps:procps setpriv:util-linux pidstat:sysstat atop:atop clang-19:clang-19"
 
 PATH="$PATH:/usr/sbin:/sbin"
 packages=

@@ -9,14 +9,14 @@ use std::{
 use crate::{
     Result,
     meter::{Cpu, Memory, Metered, Thread},
-    recorders::{Recorder, Tally},
+    recorders::{Recorder, Store, Tally},
 };
 
 /// Samples before the measurement begins.
 const WARM_UP: u64 = 2;
 
 /// How long a recorder may take for these.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often its memory is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ impl<'a> Running<'a> {
         let metered = Metered::start(&recorder.line, directory.path())?;
         let mut running = Self { recorder, directory, metered };
         let begun = Instant::now();
-        while !running.is_warm(begun)? {
+        while running.tally()?.samples < WARM_UP {
             if let Some(status) = running.metered.ended()? {
                 return Err(format!("ended with {status}: {}", running.last_words()).into());
             }
@@ -69,14 +69,6 @@ impl<'a> Running<'a> {
             thread::sleep(LOOK);
         }
         Ok(running)
-    }
-
-    fn is_warm(&self, begun: Instant) -> Result<bool> {
-        let tally = self.tally()?;
-        Ok(match tally.samples {
-            Some(samples) => samples >= WARM_UP,
-            None => tally.bytes > Some(0) && begun.elapsed() > Duration::from_secs(WARM_UP + 1),
-        })
     }
 
     fn tally(&self) -> Result<Tally> {
@@ -90,14 +82,14 @@ impl<'a> Running<'a> {
     }
 
     fn reading(&self) -> Result<Reading> {
-        // The clock and the counter first: counting samples takes time.
-        let (at, cpu, threads) = (Instant::now(), self.metered.cpu()?, self.metered.threads()?);
-        Ok(Reading { at, cpu, threads, tally: self.tally()? })
+        // CPU time first: counting samples takes time.
+        let (cpu, threads) = (self.metered.cpu()?, self.metered.threads()?);
+        Ok(Reading { cpu, threads, tally: self.tally()? })
     }
 
-    /// Lets it go on for a time, and says what that has cost.
+    /// Lets it go on for at least so long, and says what that has cost.
     pub(crate) fn measure(&self, seconds: u64) -> Result<Cost> {
-        until_between_seconds();
+        self.until_sampled()?;
         let before = self.reading()?;
         let end = Instant::now() + Duration::from_secs(seconds);
         let mut peak = Memory::default();
@@ -107,7 +99,26 @@ impl<'a> Running<'a> {
             peak.locked_kib = peak.locked_kib.max(now.locked_kib);
             thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
         }
-        Ok(cost(&before, &self.reading()?, peak))
+        self.until_sampled()?;
+        let after = self.reading()?;
+        if after.tally.samples == before.tally.samples {
+            return Err(format!("took no sample in {seconds} s").into());
+        }
+        Ok(cost(&before, &after, peak))
+    }
+
+    /// Waits until one more sample was taken, so that whole ones are measured. Ours are due at whole seconds.
+    fn until_sampled(&self) -> Result<()> {
+        if matches!(self.recorder.store, Store::Magpie) {
+            until_between_seconds();
+            return Ok(());
+        }
+        let before = self.tally()?.samples;
+        let deadline = Instant::now() + PATIENCE;
+        while self.tally()?.samples == before && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// CPU time so far.
@@ -124,18 +135,13 @@ impl<'a> Running<'a> {
 
 /// What is known of a recorder at one moment.
 struct Reading {
-    at: Instant,
     cpu: Cpu,
     threads: Vec<Thread>,
     tally: Tally,
 }
 
 fn cost(before: &Reading, after: &Reading, peak: Memory) -> Cost {
-    let elapsed = (after.at - before.at).as_secs_f64();
-    let samples = match (before.tally.samples, after.tally.samples) {
-        (Some(before), Some(after)) => (after - before) as f64,
-        _ => elapsed,
-    };
+    let samples = (after.tally.samples - before.tally.samples) as f64;
     let cpu = after.cpu.since(before.cpu);
     let thread = |thread: &Thread| {
         let same = before.threads.iter().find(|other| other.id == thread.id);

@@ -14,6 +14,12 @@ use crate::Result;
 /// Samples between two whole ones of `below` with a dictionary: less than that says nothing about its size.
 pub(crate) const BELOW_CHUNK: u64 = 16;
 
+/// Bytes of one sample in the index of below (its store crate's IndexEntry).
+const BELOW_ENTRY: u64 = 32;
+
+/// Times that a sample of atop's can be of, seconds since the Unix epoch: this century's. Else what was read is no time.
+const ATOP_TIMES: std::ops::Range<usize> = 946_684_800..4_102_444_800;
+
 /// One recorder.
 pub(crate) struct Recorder {
     /// The row's name.
@@ -31,9 +37,9 @@ pub(crate) struct Recorder {
 pub(crate) enum Store {
     /// Text on standard output, in which such a line comes once in each sample.
     Text(fn(&str) -> bool),
-    /// The raw log of atop: one sample a second by its own timer.
+    /// The raw log of atop.
     Atop,
-    /// The shards of below, with an index of 32 bytes a sample.
+    /// The shards of below.
     Below,
     /// Magpie's.
     Magpie,
@@ -42,8 +48,8 @@ pub(crate) enum Store {
 /// What a store holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
-    /// Samples, if they can be counted.
-    pub(crate) samples: Option<u64>,
+    /// Samples.
+    pub(crate) samples: u64,
     /// Bytes, if a sample has its final form at once.
     pub(crate) bytes: Option<u64>,
 }
@@ -116,24 +122,48 @@ fn below_program() -> PathBuf {
 impl Store {
     /// Looks at what is in `directory` now.
     pub(crate) fn tally(self, directory: &Path) -> Result<Tally> {
-        let tally = |samples, bytes| Tally { samples, bytes: Some(bytes) };
-        Ok(match self {
+        let (samples, bytes) = match self {
             Self::Text(is_head) => {
                 let text = fs::read(directory.join("output"))?;
                 let samples = String::from_utf8_lossy(&text).lines().filter(|line| is_head(line)).count();
-                tally(Some(samples as u64), text.len() as u64)
+                (samples as u64, Some(text.len() as u64))
             }
-            Self::Atop => tally(None, bytes_of(directory, "raw")?),
+            Self::Atop => {
+                let log = fs::read(directory.join("raw")).unwrap_or_default();
+                (atop_samples(&log)?, Some(log.len() as u64))
+            }
             Self::Below => {
                 let store = directory.join("store");
                 let index = bytes_of(&store, "index_")?;
-                tally(Some(index / 32), index + bytes_of(&store, "data_")?)
+                (index / BELOW_ENTRY, Some(index + bytes_of(&store, "data_")?))
             }
-            Self::Magpie => {
-                Tally { samples: Some(samples_of(&Paths::new(directory).history())?), bytes: None }
-            }
-        })
+            Self::Magpie => (samples_of(&Paths::new(directory).history())?, None),
+        };
+        Ok(Tally { samples, bytes })
     }
+}
+
+/// Samples of a raw log of atop: a header that tells its own length and that of a record's head; in each head, the lengths of the two
+/// compressed parts that follow it (atop's rawlog.h).
+fn atop_samples(log: &[u8]) -> Result<u64> {
+    let number = |at: usize, width: usize| -> Option<usize> {
+        let bytes = log.get(at..at + width)?;
+        Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+    };
+    let (Some(magic), Some(mut at), Some(head)) = (number(0, 4), number(10, 2), number(12, 2)) else {
+        return Ok(0);
+    };
+    let mut samples = 0;
+    while let (Some(time), Some(system), Some(processes)) =
+        (number(at, 8), number(at + 16, 4), number(at + 20, 4))
+    {
+        if magic != 0xfeed_beef || !ATOP_TIMES.contains(&time) {
+            return Err("this version of atop writes another format than is known here".into());
+        }
+        at += head + system + processes;
+        samples += u64::from(at <= log.len());
+    }
+    Ok(samples)
 }
 
 /// Samples of a record.

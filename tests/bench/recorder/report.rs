@@ -25,10 +25,9 @@ pub(crate) fn sizes(out: &mut impl Write, cells: &[Cell], plan: &Plan) -> Result
     writeln!(
         out,
         "One sample a second of every process, each recorder alone, in turn, on processes that sleep (idle) or of which {BUSY} wake 10 to 20 times a second and \
-         work for up to a millisecond (busy). In parentheses how many times the figure of Magpie's first row. The machine's own processes come on top: {} at \
-         {} processes.\n",
+         work for up to a millisecond (busy). In parentheses how many times the figure of Magpie's first row. The machine's own processes, {} when it \
+         began, come on top.\n",
         cells.first().map_or(0, |cell| cell.listed - cell.processes),
-        cells.first().map_or(0, |cell| cell.processes),
     )?;
     for table in TABLES {
         self::table(out, cells, table)?;
