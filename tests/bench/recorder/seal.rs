@@ -26,15 +26,17 @@ pub(crate) struct Share {
 
 /// Foretells it from what the agent below `root` has recorded.
 pub(crate) fn share(root: &Path) -> Result<Share> {
-    let samples = recorded(&Paths::new(root).history())?;
+    foretell(&recorded(&Paths::new(root).history())?, Policy::default().limits)
+}
+
+fn foretell(samples: &[Sample], limits: Limits) -> Result<Share> {
     if samples.len() < 4 {
         return Err(format!("only {} samples were recorded", samples.len()).into());
     }
     let (first, half, all) =
-        (sealed(&samples[..1])?, sealed(&samples[..samples.len() / 2])?, sealed(&samples)?);
+        (sealed(&samples[..1])?, sealed(&samples[..samples.len() / 2])?, sealed(samples)?);
     let more = all.samples - half.samples;
     let (bytes, raw) = ((all.bytes - half.bytes) / more, (all.raw_bytes - half.raw_bytes) / more);
-    let limits = Policy::default().limits;
     let room = (limits.bytes as f64).max(2.0 * first.raw_bytes) - first.raw_bytes;
     let records = f64::from(limits.records).min(1.0 + room / raw.max(1.0));
     let key = all.bytes - bytes * all.samples;
@@ -80,4 +82,19 @@ fn sealed(samples: &[Sample]) -> Result<Sealed> {
         raw_bytes: builder.raw_bytes() as f64,
         ms: begun.elapsed().as_secs_f64() * 1e3,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::day::Day;
+
+    #[test]
+    fn a_run_of_seconds_tells_what_a_full_block_takes() {
+        let mut day = Day::new();
+        let samples: Vec<Sample> = (0..300).map(|_| day.next().clone()).collect();
+        let foretold = foretell(&samples[..16], Limits { records: 300, bytes: usize::MAX }).unwrap();
+        let taken = sealed(&samples).unwrap().bytes / 300.0;
+        assert!((0.7..1.3).contains(&(foretold.bytes / taken)), "{foretold:?}, but {taken}");
+    }
 }
