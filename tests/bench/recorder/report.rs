@@ -187,7 +187,7 @@ pub(crate) fn queries(out: &mut impl Write, answers: &Answers) -> io::Result<()>
     writeln!(
         out,
         "### A day's record\n\n{} samples of 500 processes, a tenth of them busy, some that come and go, made up by a model of a web host: {:.1} MB, \
-         {:.0} bytes a sample, written in {:.0} s. `ctl cpu-log --from-dir`, the whole command; medians of {} runs, the files in the page cache.\n\n\
+         {:.0} bytes a sample, made and written in {:.0} s. `ctl cpu-log --from-dir`, the whole command; medians of {} runs, the files in the page cache.\n\n\
          | query | seconds | range | lines | held to |\n|---|---|---|---|---|",
         thousands(answers.samples as usize),
         answers.bytes as f64 / 1e6,

@@ -26,7 +26,7 @@ pub(crate) struct Share {
 
 /// Foretells it from what the agent below `root` has recorded.
 pub(crate) fn share(root: &Path) -> Result<Share> {
-    foretell(&recorded(&Paths::new(root).history())?, Policy::default().limits)
+    foretell(&recorded(&Paths::new(root).history())?, Policy::default().block)
 }
 
 fn foretell(samples: &[Sample], limits: Limits) -> Result<Share> {
