@@ -1,14 +1,17 @@
 //! The flight recorder: its own process, so that nothing the agent does can stop it. No network, no tokio.
 //!
-//! Every interval it reads all processes and the host's counters (`sweep`, `host`) and appends one sample to the
-//! record ([`crate::history`]), which is on disk when `append` returns. Being killed costs nothing but the samples not
-//! taken. How late it was is part of every sample: on a struggling host that is a symptom.
+//! Every interval one thread reads all processes and the host's counters (`sweep`, `host`), codes what has changed, and
+//! hands it over (`ring`) to another that appends it to the record (`storage`, [`crate::history`]): a disk that hangs
+//! keeps no sample from being taken. Being killed costs nothing but what was not yet written. How late it was is part
+//! of every sample: on a struggling host that is a symptom.
 
 mod clock;
 mod command;
 mod host;
 mod limits;
 mod process;
+mod ring;
+mod storage;
 mod sweep;
 mod users;
 
@@ -27,13 +30,15 @@ use nix::{
         signalfd::{SfdFlags, SignalFd},
         time::TimeSpec,
     },
+    time::{ClockId, clock_gettime},
     unistd::{SysconfVar, sysconf},
 };
-use proto::history::{BootId, Sample};
+use proto::history::{BootId, Encoder, Sample};
 
 use crate::history::{self, Policy, Writer};
 use clock::Moment;
 use host::Host;
+use storage::Storage;
 use sweep::Sweep;
 use users::Users;
 
@@ -120,20 +125,36 @@ pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let mut sweep = Sweep::new(&options.proc, page_kib, users, budget).map_err(Error::Sweep)?;
     let mut host = Host::open(&options.proc, &options.cgroup, options.memory_limit);
     let now_ms = Moment::now()?.wall.as_millis() as i64;
-    let (mut writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
+    let (writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
     for sentence in lost {
         tracing::warn!("{sentence}");
     }
-    let mut sample = Sample { boot_id, interval_ns: nanoseconds(options.interval), ..Sample::default() };
-    let mut trouble = Trouble::default();
+    let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
+    let mut encoder = Encoder::new(options.policy.block);
+    let mut record = Vec::new();
+    let mut sample = Sample {
+        boot_id,
+        interval_ms: u32::try_from(options.interval.as_millis()).unwrap_or(u32::MAX),
+        own_start_ns: nanoseconds(Moment::now()?.boottime),
+        ..Sample::default()
+    };
     loop {
         let before = Moment::now()?;
         let wait = clock::until_next(before.wall, options.interval);
         if is_readable_within(stop, wait)? {
             return Ok(());
         }
-        let taken = take(&mut sample, before.boottime + wait, &mut sweep, &mut host);
-        trouble.note(taken.and_then(|()| Ok(writer.append(&sample)?)).err());
+        sample.dropped = storage.dropped();
+        if let Err(error) = take(&mut sample, before.boottime + wait, &mut sweep, &mut host) {
+            tracing::error!("a sample is not taken: {error}");
+            continue;
+        }
+        if storage.wants_key() {
+            encoder.restart();
+        }
+        record.clear();
+        encoder.encode(&sample, &mut record);
+        storage.offer(&record);
     }
 }
 
@@ -143,36 +164,11 @@ fn take(sample: &mut Sample, due: Duration, sweep: &mut Sweep, host: &mut Host) 
     sample.wall_ms = begun.wall.as_millis() as i64;
     sample.boottime_ns = nanoseconds(begun.boottime);
     sample.late_ns = nanoseconds(begun.boottime.saturating_sub(due));
+    sample.own_cpu_us = nanoseconds(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into()) / 1_000;
     sweep.run(sample).map_err(Error::Sweep)?;
     sample.host = host.read();
     sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
     Ok(())
-}
-
-/// Says once when samples begin to be lost, and once when that is over.
-#[derive(Debug, Default)]
-struct Trouble {
-    sentence: Option<String>,
-    lost: u64,
-}
-
-impl Trouble {
-    fn note(&mut self, error: Option<Error>) {
-        match error.map(|error| error.to_string()) {
-            Some(sentence) => {
-                self.lost += 1;
-                if self.sentence.as_ref() != Some(&sentence) {
-                    tracing::error!("a sample is lost: {sentence}");
-                    self.sentence = Some(sentence);
-                }
-            }
-            None if self.lost > 0 => {
-                tracing::warn!("recording again after {} lost samples", self.lost);
-                *self = Self::default();
-            }
-            None => {}
-        }
-    }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -233,8 +233,8 @@ impl Entry {
         process.parent = stat.parent;
         process.state = stat.state;
         process.threads = stat.threads;
-        process.user_ns = stat.user_ns;
-        process.system_ns = stat.system_ns;
+        process.user_us = stat.user_ns / 1_000;
+        process.system_us = stat.system_ns / 1_000;
         process.major_faults = stat.major_faults;
         process.virtual_kib = stat.virtual_kib;
     }
@@ -242,7 +242,7 @@ impl Entry {
     fn needs_status(&self, largest_kib: u64, turn: u64) -> bool {
         let Some((size_then, cpu_then)) = self.status_at else { return true };
         let size = self.process.resident_kib;
-        if (size, self.process.cpu_ns()) == (size_then, cpu_then) {
+        if (size, self.process.cpu_us()) == (size_then, cpu_then) {
             return turn.is_multiple_of(IDLE_TURNS);
         }
         turn.is_multiple_of(TURNS) || size >= largest_kib || size.abs_diff(size_then) > NOTABLE_KIB
@@ -251,7 +251,7 @@ impl Entry {
     fn read_status(&mut self, proc: &Path, buffer: &mut [u8], users: &Users) {
         let Some(length) = read_path(proc, self.process.identity.pid, "status", buffer) else { return };
         let status = parse_status(&buffer[..length]);
-        self.status_at = Some((self.process.resident_kib, self.process.cpu_ns()));
+        self.status_at = Some((self.process.resident_kib, self.process.cpu_us()));
         self.process.anon_kib = status.anon_kib;
         self.process.file_kib = status.file_kib;
         self.process.shmem_kib = status.shmem_kib;
@@ -351,8 +351,8 @@ mod tests {
         let mut sweep = sweep(10_000);
         let mut sample = Sample::default();
         sweep.run(&mut sample).unwrap();
-        let before = find(&sample, std::process::id()).unwrap().cpu_ns();
-        while find(&sample, std::process::id()).unwrap().cpu_ns() < before + 20_000_000 {
+        let before = find(&sample, std::process::id()).unwrap().cpu_us();
+        while find(&sample, std::process::id()).unwrap().cpu_us() < before + 20_000 {
             sweep.run(&mut sample).unwrap();
         }
     }

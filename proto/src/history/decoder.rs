@@ -29,6 +29,11 @@ impl Decoder {
         Self { state: State::new(boot_id), whole: false }
     }
 
+    /// The sample that was read last, if the last reading was good.
+    pub fn into_newest(self) -> Option<Sample> {
+        self.whole.then_some(self.state.sample)
+    }
+
     /// Reads one record. After damage, only a key can be read.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<&Sample, Damage> {
         let prefix = Prefix::parse(bytes)?;
@@ -96,6 +101,7 @@ fn read_head(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
         interval,
         late,
         sweep,
+        own_start,
         own_cpu,
         dropped,
         listed,
@@ -109,6 +115,7 @@ fn read_head(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
     sample.interval_ms = u32::try_from(interval).map_err(|_| UNFIT)?;
     sample.late_ns = late;
     sample.sweep_ns = sweep;
+    sample.own_start_ns = own_start;
     sample.own_cpu_us = own_cpu;
     sample.dropped = dropped;
     sample.listed = listed;

@@ -172,13 +172,14 @@ fn contents(previous: &Sample, sample: &Sample) -> Contents {
 }
 
 /// The sample's own numbers, in the order of the format.
-pub(super) fn head(sample: &Sample) -> [u64; 12] {
+pub(super) fn head(sample: &Sample) -> [u64; 13] {
     [
         sample.wall_ms as u64,
         sample.boottime_ns,
         sample.interval_ms.into(),
         sample.late_ns,
         sample.sweep_ns,
+        sample.own_start_ns,
         sample.own_cpu_us,
         sample.dropped,
         sample.listed,

@@ -110,6 +110,8 @@ pub struct Sample {
     pub late_ns: u64,
     /// How long the sweep took, ns; process `i` of `n` was read about `i/n` of it after `boottime_ns`.
     pub sweep_ns: u64,
+    /// When the recorder was started, ns since boot.
+    pub own_start_ns: u64,
     /// CPU time that the recorder has used since it was started, all its threads, µs.
     pub own_cpu_us: u64,
     /// Samples that were taken since the recorder was started and could not be stored.

@@ -112,7 +112,7 @@ fn host() -> impl Strategy<Value = HostCounters> {
 
 /// A sample without processes.
 fn bare_sample() -> impl Strategy<Value = Sample> {
-    let numbers = any::<(i64, u32, [u64; 7], bool, u32, bool, Option<u64>)>();
+    let numbers = any::<(i64, u32, [u64; 8], bool, u32, bool, Option<u64>)>();
     let devices = (collection::vec(disk(), 0..3), collection::vec(filesystem(), 0..3));
     let happened =
         (collection::vec(exit(), 0..3), collection::vec(exit_group(), 0..3), collection::vec(event(), 0..3));
@@ -128,6 +128,7 @@ fn bare_sample() -> impl Strategy<Value = Sample> {
             dropped: n.2[4],
             listed: n.2[5],
             rss_error_kib: n.2[6],
+            own_start_ns: n.2[7],
             collector: if n.3 { Collector::Bpf } else { Collector::Proc },
             sources: Sources(n.4),
             fast: n.5,
