@@ -7,7 +7,9 @@ set -eu
 wanted="mmdebstrap:mmdebstrap slirp4netns:slirp4netns nft:nftables ip:iproute2 newuidmap:uidmap \
 git:git cc:gcc make:make tar:tar"
 if [ "${1:-}" = test ]; then
-    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
+    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps prometheus:prometheus python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
+    # What compiles the BPF program: one compiler, so that all get the same bytes. Elsewhere the committed object will do.
+    ! grep -q "^VERSION_CODENAME=bookworm" /etc/os-release 2>/dev/null || wanted="$wanted clang-14:clang-14 llvm-strip-14:llvm-14"
 fi
 # The recorders that are measured beside ours, and what one of them is built with.
 [ "${1:-}" != bench ] || wanted="$wanted ps:procps setpriv:util-linux pidstat:sysstat atop:atop clang-19:clang-19"
@@ -45,6 +47,9 @@ install_packages() {
         *puppet-agent*) [ ! -d /run/systemd/system ] || systemctl mask --quiet puppet.service ;;
         # Likewise: it would record this machine from now on.
         *" atop"*) [ ! -d /run/systemd/system ] || systemctl mask --quiet atop.service atopacct.service atop-rotate.timer ;;
+    esac
+    case "$packages" in
+        *prometheus*) [ ! -d /run/systemd/system ] || systemctl mask --quiet prometheus.service ;;
     esac
     apt-get update -qq
     # shellcheck disable=SC2086 # a list of words on purpose

@@ -1,19 +1,27 @@
-//! The flight recorder: its own process, so that nothing the agent does can stop it. No network, no tokio.
+//! The flight recorder: its own process, so that nothing the agent does can stop it. It sends nothing, and has no tokio.
 //!
-//! Every interval one thread reads all processes and the host's counters (`sweep`, `host`), codes what has changed, and
-//! hands it over (`ring`) to another that appends it to the record (`storage`, [`crate::history`]): a disk that hangs
-//! keeps no sample from being taken. Being killed costs nothing but what was not yet written. How late it was is part
-//! of every sample: on a struggling host that is a symptom.
+//! Every interval one thread takes a sample (`sampler`): all processes (`collector`, into `table`), the host's counters
+//! (`host`), ends of processes ([`exits`]), words of the kernel ([`kernel_log`]). It codes what has changed and hands it
+//! over (`ring`) to another that appends it to the record (`storage`, [`crate::history`]): a disk that hangs keeps no
+//! sample from being taken. What may block is read by a third (`details`). Being killed costs nothing but what was not yet
+//! written. How late it was is part of every sample: on a struggling host that is a symptom.
 
 mod clock;
-mod command;
+mod collector;
+mod details;
+mod directory;
+pub mod exits;
 mod host;
+pub mod kernel_log;
 mod limits;
-mod process;
+mod number;
+pub mod pressure;
 mod ring;
+mod sampler;
 mod storage;
-mod sweep;
+mod table;
 mod users;
+mod wake;
 
 use std::{
     fs, io,
@@ -24,23 +32,24 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, ppoll},
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        time::TimeSpec,
     },
-    time::{ClockId, clock_gettime},
     unistd::{SysconfVar, sysconf},
 };
-use proto::history::{BootId, Encoder, Sample};
+use proto::history::{BootId, Collector as Kind, Encoder, Sources};
 
 use crate::history::{self, Policy, Writer};
 use clock::Moment;
-use host::Host;
+use collector::Effort;
+use pressure::Pressure;
+use sampler::{Interval, Sampler};
 use storage::Storage;
-use sweep::Sweep;
-use users::Users;
+use wake::{Wake, wait};
+
+/// While memory is scarce, samples are taken so many times as often; every so-manieth still takes the full effort.
+const FAST: u32 = 4;
 
 /// Where to look, where to write, how often.
 #[derive(Clone, Debug)]
@@ -49,12 +58,20 @@ pub struct Options {
     pub history: PathBuf,
     /// The proc file system.
     pub proc: PathBuf,
-    /// The root of the cgroup v2 file system, where a container sees its own limits.
+    /// Where the kernel describes devices.
+    pub sys: PathBuf,
+    /// The root of the cgroup file systems, where a container sees its own limits.
     pub cgroup: PathBuf,
     /// The host's password file.
     pub passwd: PathBuf,
+    /// The kernel's log.
+    pub kernel_log: PathBuf,
     /// Time between samples; they fall on its whole multiples.
     pub interval: Duration,
+    /// How to look at processes; the best that works here if absent.
+    pub collector: Option<Kind>,
+    /// What [`harden`] has achieved.
+    pub sources: Sources,
     /// A memory limit that the recorder cannot see from within, in bytes.
     pub memory_limit: Option<u64>,
     /// Bounds of the record.
@@ -67,12 +84,22 @@ impl Options {
         Self {
             history: history.into(),
             proc: "/proc".into(),
+            sys: "/sys".into(),
             cgroup: "/sys/fs/cgroup".into(),
             passwd: "/etc/passwd".into(),
+            kernel_log: "/dev/kmsg".into(),
             interval: Duration::from_secs(1),
+            collector: None,
+            sources: Sources::default(),
             memory_limit: None,
             policy: Policy::default(),
         }
+    }
+
+    /// The memory pressure that counts: the own control group's in a container, else the machine's.
+    fn pressure(&self) -> PathBuf {
+        let own = self.cgroup.join("memory.pressure");
+        if own.exists() { own } else { self.proc.join("pressure/memory") }
     }
 }
 
@@ -110,65 +137,71 @@ pub fn stop_signals() -> Result<SignalFd, Error> {
 }
 
 /// Locks the process in memory and asks the kernel to spare it; returns sentences about what was refused.
-pub fn harden(options: &Options) -> Vec<String> {
-    limits::harden(&options.proc)
+pub fn harden(options: &mut Options) -> Vec<String> {
+    let (granted, refused) = limits::harden(&options.proc);
+    options.sources = options.sources.with(granted);
+    refused
 }
 
 /// Records until `stop` becomes readable or is hung up.
 ///
 /// Fails only at the start. Later, a sample that cannot be taken or stored is lost, and the next one is tried.
-pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
+/// `notes` become part of the record.
+pub fn run(options: &Options, notes: Vec<String>, stop: BorrowedFd) -> Result<(), Error> {
     let boot_id = boot_id(&options.proc)?;
-    let page_kib = page_kib()?;
-    let users = Users::new(&options.passwd);
-    let budget = limits::descriptor_budget();
-    let mut sweep = Sweep::new(&options.proc, page_kib, users, budget).map_err(Error::Sweep)?;
-    let mut host = Host::open(&options.proc, &options.cgroup, options.memory_limit);
+    let newest = history::status(&options.history).ok().and_then(|status| status.newest);
+    let newest_ns = newest.filter(|newest| newest.boot_id == boot_id).map_or(0, |newest| newest.boottime_ns);
     let now_ms = Moment::now()?.wall.as_millis() as i64;
     let (writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
-    for sentence in lost {
-        tracing::warn!("{sentence}");
-    }
     let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
+    let mut sampler = Sampler::open(options, boot_id, newest_ns)?;
+    let pressure = sampler.have(Sources::PRESSURE, Pressure::open(&options.pressure()));
+    let collector = sampler.kind().name();
+    sampler.note([format!("recording begins; collector: {collector}")]);
+    sampler.note(notes.into_iter().chain(lost));
+    record(options, &storage, &mut sampler, pressure, stop)
+}
+
+fn record(
+    options: &Options,
+    storage: &Storage,
+    sampler: &mut Sampler,
+    mut pressure: Option<Pressure>,
+    stop: BorrowedFd,
+) -> Result<(), Error> {
     let mut encoder = Encoder::new(options.policy.block);
     let mut record = Vec::new();
-    let mut sample = Sample {
-        boot_id,
-        interval_ms: u32::try_from(options.interval.as_millis()).unwrap_or(u32::MAX),
-        own_start_ns: nanoseconds(Moment::now()?.boottime),
-        ..Sample::default()
-    };
+    let mut turn = 0;
     loop {
         let before = Moment::now()?;
-        let wait = clock::until_next(before.wall, options.interval);
-        if is_readable_within(stop, wait)? {
-            return Ok(());
-        }
-        sample.dropped = storage.dropped();
-        if let Err(error) = take(&mut sample, before.boottime + wait, &mut sweep, &mut host) {
-            tracing::error!("a sample is not taken: {error}");
-            continue;
+        let fast = pressure.as_ref().is_some_and(|pressure| pressure.is_fast(nanoseconds(before.boottime)));
+        let interval = interval(options.interval, fast, turn);
+        let left = clock::until_next(before.wall, interval.length);
+        match wait(stop, &mut pressure, left)? {
+            Wake::Stop => return Ok(()),
+            Wake::Pressure => continue,
+            Wake::Due => turn += 1,
         }
         if storage.wants_key() {
             encoder.restart();
         }
-        record.clear();
-        encoder.encode(&sample, &mut record);
-        storage.offer(&record);
+        match sampler.take(before.boottime + left, interval, storage.dropped()) {
+            Ok(sample) => {
+                record.clear();
+                encoder.encode(sample, &mut record);
+                storage.offer(&record);
+            }
+            Err(error) => tracing::error!("a sample is not taken: {error}"),
+        }
     }
 }
 
-/// Takes one sample that was due at `due` on the boot clock.
-fn take(sample: &mut Sample, due: Duration, sweep: &mut Sweep, host: &mut Host) -> Result<(), Error> {
-    let begun = Moment::now()?;
-    sample.wall_ms = begun.wall.as_millis() as i64;
-    sample.boottime_ns = nanoseconds(begun.boottime);
-    sample.late_ns = nanoseconds(begun.boottime.saturating_sub(due));
-    sample.own_cpu_us = nanoseconds(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into()) / 1_000;
-    sweep.run(sample).map_err(Error::Sweep)?;
-    sample.host = host.read();
-    sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
-    Ok(())
+fn interval(planned: Duration, fast: bool, turn: u32) -> Interval {
+    if !fast {
+        return Interval { length: planned, fast, effort: Effort::Full };
+    }
+    let effort = if turn.is_multiple_of(FAST) { Effort::Full } else { Effort::Cheap };
+    Interval { length: planned / FAST, fast, effort }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -187,21 +220,11 @@ fn page_kib() -> Result<u64, Error> {
     Ok(bytes.ok_or(Errno::EINVAL)? / 1024)
 }
 
-fn is_readable_within(fd: BorrowedFd, wait: Duration) -> Result<bool, Error> {
-    let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
-    match ppoll(&mut polled, Some(TimeSpec::from_duration(wait)), None) {
-        Ok(count) => Ok(count > 0),
-        // Woken by a signal that is nobody's business: the next sample is only a little early.
-        Err(Errno::EINTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{os::fd::AsFd, os::unix::net::UnixStream};
 
-    use proto::history::Block;
+    use proto::history::{Block, Sample};
 
     use super::*;
     use crate::history::{Reader, status};
@@ -212,7 +235,7 @@ mod tests {
         let mut options = Options::new(directory.path());
         options.interval = Duration::from_millis(50);
         let (stop, stopped) = UnixStream::pair().unwrap();
-        let recorder = std::thread::spawn(move || run(&options, stopped.as_fd()));
+        let recorder = std::thread::spawn(move || run(&options, vec!["a word".into()], stopped.as_fd()));
         let mut follower = history::Follower::new(directory.path(), Some(0)).unwrap();
         let mut samples = Vec::new();
         while samples.len() < 4 {
@@ -232,6 +255,7 @@ mod tests {
         assert!(samples.iter().all(own));
         assert!(samples.is_sorted_by(|a, b| a.boottime_ns < b.boottime_ns));
         assert!(samples.iter().all(|sample| sample.host.memory_total_kib > Some(0)));
+        assert!(samples[0].events.iter().any(|event| event.text.as_ref() == "a word"));
         assert!(Reader::new(directory.path()).blocks(0, i64::MAX).unwrap().next().is_some());
     }
 }
