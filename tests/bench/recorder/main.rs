@@ -80,7 +80,7 @@ fn run(parts: &[&str]) -> Result<()> {
         report::sizes(out, &sizes::measure(&plan, scratch.path())?, &plan)?;
     }
     if wanted("churn") {
-        let ours = recorders::ours();
+        let ours = recorders::ours(0)?;
         let churns = ours.iter().map(|recorder| churn::churn(recorder, plan.churn_seconds, scratch.path()));
         report::churn(out, ours.iter().map(|recorder| recorder.name).zip(churns))?;
     }

@@ -12,9 +12,6 @@ use crate::{
     recorders::{Recorder, Store, Tally},
 };
 
-/// Samples before the measurement begins.
-const WARM_UP: u64 = 2;
-
 /// How long a recorder may take for these.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -59,12 +56,14 @@ impl<'a> Running<'a> {
         let metered = Metered::start(&recorder.line, directory.path())?;
         let mut running = Self { recorder, directory, metered };
         let begun = Instant::now();
-        while running.tally()?.samples < WARM_UP {
+        while running.tally()?.samples < recorder.warm_up {
             if let Some(status) = running.metered.ended()? {
                 return Err(format!("ended with {status}: {}", running.last_words()).into());
             }
             if begun.elapsed() > PATIENCE {
-                return Err(format!("took no {WARM_UP} samples in {} s", PATIENCE.as_secs()).into());
+                return Err(
+                    format!("took no {} samples in {} s", recorder.warm_up, PATIENCE.as_secs()).into()
+                );
             }
             thread::sleep(LOOK);
         }

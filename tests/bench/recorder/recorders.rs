@@ -7,12 +7,18 @@ use std::{
 
 use agent::{history::Reader, paths::Paths};
 use proto::history::Block;
-use tests::{binary, target_dir};
+use tests::{binary, repository, target_dir};
 
 use crate::Result;
 
 /// Samples between two whole ones of `below` with a dictionary: less than that says nothing about its size.
 pub(crate) const BELOW_CHUNK: u64 = 16;
+
+/// Samples before the measurement begins.
+const WARM_UP: u64 = 2;
+
+/// Magpie reads command lines apart from its samples, a thousand between two of them at most.
+const DETAILS_A_SECOND: u64 = 500;
 
 /// Bytes of one sample in the index of below (its store crate's IndexEntry).
 const BELOW_ENTRY: u64 = 32;
@@ -26,6 +32,8 @@ pub(crate) struct Recorder {
     pub(crate) name: &'static str,
     /// How to start it, for a shell; `$0` is the directory that it writes to.
     pub(crate) line: String,
+    /// Samples until it does nothing any more that it does only at the beginning.
+    pub(crate) warm_up: u64,
     /// What it leaves there.
     pub(crate) store: Store,
     /// Seconds that are needed to see all its costs.
@@ -54,16 +62,23 @@ pub(crate) struct Tally {
     pub(crate) bytes: Option<u64>,
 }
 
-/// Both collectors of Magpie's.
-pub(crate) fn ours() -> Vec<Recorder> {
+/// Both collectors of Magpie's, on so many processes.
+pub(crate) fn ours(processes: usize) -> Result<Vec<Recorder>> {
     let agent = binary("agent");
+    let unit = fs::read_to_string(repository("deploy/systemd/magpie-record.service"))?;
+    let environment =
+        unit.lines().filter_map(|line| line.strip_prefix("Environment=")).collect::<Vec<_>>().join(" ");
     let recorder = |name, collector: &str| Recorder {
         name,
-        line: format!("exec {} record --root \"$0\" --collector {collector}", agent.display()),
+        line: format!(
+            "exec env {environment} {} record --root \"$0\" --collector {collector}",
+            agent.display()
+        ),
+        warm_up: WARM_UP + processes as u64 / DETAILS_A_SECOND,
         store: Store::Magpie,
         period: 1,
     };
-    vec![recorder("magpie, BPF", "bpf"), recorder("magpie, /proc", "proc")]
+    Ok(vec![recorder("magpie, BPF", "bpf"), recorder("magpie, /proc", "proc")])
 }
 
 /// What people use today.
@@ -78,7 +93,7 @@ pub(crate) fn peers() -> Vec<Recorder> {
             below_program().display()
         )
     };
-    let peer = |name, line: String, store, period| Recorder { name, line, store, period };
+    let peer = |name, line: String, store, period| Recorder { name, line, warm_up: WARM_UP, store, period };
     vec![
         peer("ps aux \\| sort", ps.to_owned(), Store::Text(|line| line.starts_with("at ")), 1),
         peer(

@@ -17,7 +17,7 @@ pub(crate) const BUSY: usize = 50;
 pub(crate) const HELD: usize = 2_000;
 
 /// Seconds that peers are watched, if their period is not longer.
-const PEER_SECONDS: u64 = 6;
+pub(crate) const PEER_SECONDS: u64 = 4;
 
 /// Time for the new processes to fall asleep.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -56,7 +56,8 @@ pub(crate) fn measure(plan: &Plan, scratch: &Path) -> Result<Vec<Cell>> {
 fn cell(plan: &Plan, processes: usize, busy: usize, scratch: &Path) -> Result<Cell> {
     let _workload = Workload::start(processes, busy)?;
     thread::sleep(SETTLE);
-    let (ours, peers) = (recorders::ours(), recorders::peers());
+    let listed = listed()?;
+    let (ours, peers) = (recorders::ours(processes)?, recorders::peers());
     let mut rows: Vec<_> =
         ours.iter().chain(&peers).map(|recorder| (recorder.name, Outcome::Measured(Vec::new()))).collect();
     let rounds = if processes == HELD && busy > 0 { plan.rounds } else { 1 };
@@ -69,7 +70,7 @@ fn cell(plan: &Plan, processes: usize, busy: usize, scratch: &Path) -> Result<Ce
             outcome.add(one(recorder, seconds.max(recorder.period), scratch));
         }
     }
-    Ok(Cell { processes, busy, listed: listed()?, rows })
+    Ok(Cell { processes, busy, listed, rows })
 }
 
 impl Outcome {
