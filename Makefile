@@ -4,7 +4,7 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test check build package packagers gen bench fuzz soak deny prerequisites prerequisites-test
+.PHONY: demo test check build package packagers gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-bench
 
 # From a fresh machine to a running, configured database host.
 demo: prerequisites
@@ -40,7 +40,7 @@ gen:
 	MAGPIE_REGENERATE=1 $(CARGO) test -p proto --locked --test generated
 
 # Measures against peers in the same run; rewrites tests/bench/RESULTS.md.
-bench: prerequisites
+bench: prerequisites-bench
 	$(CARGO) build --release --locked --workspace --bins
 	CARGO='$(CARGO)' sh tests/bench/run.sh
 
@@ -57,9 +57,12 @@ deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	cargo-deny --locked check bans licenses sources
 
-# For using Magpie; and for checking and testing it, which needs Puppet and its packaged modules here.
+# For using Magpie; for checking and testing it, which needs Puppet and its packaged modules here; and for measuring it.
 prerequisites:
 	sh deploy/prerequisites.sh
 
 prerequisites-test: prerequisites
 	sh deploy/prerequisites.sh test
+
+prerequisites-bench: prerequisites
+	sh deploy/prerequisites.sh bench

@@ -11,6 +11,8 @@ if [ "${1:-}" = test ]; then
     # What compiles the BPF program: one compiler, so that all get the same bytes. Elsewhere the committed object will do.
     ! grep -q "^VERSION_CODENAME=bookworm" /etc/os-release 2>/dev/null || wanted="$wanted clang-14:clang-14 llvm-strip-14:llvm-14"
 fi
+# The recorders that are measured beside ours, and what one of them is built with.
+[ "${1:-}" != bench ] || wanted="$wanted ps:procps setpriv:util-linux pidstat:sysstat atop:atop clang-19:clang-19"
 
 PATH="$PATH:/usr/sbin:/sbin"
 packages=
@@ -24,6 +26,10 @@ if [ "${1:-}" = test ]; then
     for package in $(cat "$(dirname "$0")/../tests/fixtures/puppet-modules/packages"); do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || packages="$packages $package"
     done
+fi
+if [ "${1:-}" = bench ]; then
+    [ -e /usr/include/libelf.h ] || packages="$packages libelf-dev"
+    [ -e /usr/include/zlib.h ] || packages="$packages zlib1g-dev"
 fi
 
 install_packages() {
@@ -39,6 +45,8 @@ install_packages() {
     case "$packages" in
         # Only the command is wanted: Debian's package would also start an agent that looks for a master.
         *puppet-agent*) [ ! -d /run/systemd/system ] || systemctl mask --quiet puppet.service ;;
+        # Likewise: it would record this machine from now on.
+        *" atop"*) [ ! -d /run/systemd/system ] || systemctl mask --quiet atop.service atopacct.service atop-rotate.timer ;;
     esac
     case "$packages" in
         *prometheus*) [ ! -d /run/systemd/system ] || systemctl mask --quiet prometheus.service ;;

@@ -22,4 +22,6 @@ measured in the same run, in turn; figures of different machines or days do not 
 END
 measure bench-push
 measure bench-hosts
+sh recorder/below.sh "${CARGO_TARGET_DIR:-../../target}/tools"
+measure bench-recorder
 mv "$new" RESULTS.md

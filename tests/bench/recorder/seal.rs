@@ -1,0 +1,100 @@
+//! What a sample takes on the disk once its block is sealed.
+//!
+//! Until then the newest samples lie in a tail of preallocated size, record by record. A block holds hundreds of them, so a run of a
+//! few seconds does not see one being sealed. It is foretold from the samples that were recorded: they are sealed by the recorder's
+//! own code, all of them and the first half of them. The difference is what each further sample adds; the rest is what the first
+//! one takes, which a full block has once.
+
+use std::{path::Path, time::Instant};
+
+use agent::{
+    history::{Policy, Reader},
+    paths::Paths,
+};
+use proto::history::{Block, Builder, Encoder, Limits, Packer, Sample};
+
+use crate::Result;
+
+/// A sample's share of its block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// Bytes.
+    pub(crate) bytes: f64,
+    /// Time to compress it, ms.
+    pub(crate) cpu_ms: f64,
+}
+
+/// Foretells it from what the agent below `root` has recorded.
+pub(crate) fn share(root: &Path) -> Result<Share> {
+    foretell(&recorded(&Paths::new(root).history())?, Policy::default().block)
+}
+
+fn foretell(samples: &[Sample], limits: Limits) -> Result<Share> {
+    if samples.len() < 4 {
+        return Err(format!("only {} samples were recorded", samples.len()).into());
+    }
+    let (first, half, all) =
+        (sealed(&samples[..1])?, sealed(&samples[..samples.len() / 2])?, sealed(samples)?);
+    let more = all.samples - half.samples;
+    let (bytes, raw) = ((all.bytes - half.bytes) / more, (all.raw_bytes - half.raw_bytes) / more);
+    let room = (limits.bytes as f64).max(2.0 * first.raw_bytes) - first.raw_bytes;
+    let records = f64::from(limits.records).min(1.0 + room / raw.max(1.0));
+    let key = all.bytes - bytes * all.samples;
+    let full_raw = first.raw_bytes + raw * (records - 1.0);
+    Ok(Share { bytes: bytes + key / records, cpu_ms: all.ms * full_raw / all.raw_bytes / records })
+}
+
+/// All samples of a record.
+fn recorded(history: &Path) -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    for stored in Reader::new(history).blocks(i64::MIN, i64::MAX)? {
+        let data = stored?.data;
+        if !data.is_empty() {
+            samples.extend(Block::parse(&data)?.samples()?.collect::<std::result::Result<Vec<_>, _>>()?);
+        }
+    }
+    Ok(samples)
+}
+
+/// One block of some samples.
+struct Sealed {
+    samples: f64,
+    bytes: f64,
+    raw_bytes: f64,
+    ms: f64,
+}
+
+fn sealed(samples: &[Sample]) -> Result<Sealed> {
+    let mut builder = Builder::new(samples[0].boot_id, 1);
+    let mut encoder = Encoder::new(Limits { records: u32::MAX, bytes: usize::MAX });
+    let mut record = Vec::new();
+    for sample in samples {
+        record.clear();
+        encoder.encode(sample, &mut record);
+        builder.push(&record)?;
+    }
+    let (mut packer, mut block) = (Packer::new()?, Vec::new());
+    let begun = Instant::now();
+    builder.seal(&mut packer, &mut block)?;
+    Ok(Sealed {
+        samples: samples.len() as f64,
+        bytes: block.len() as f64,
+        raw_bytes: builder.raw_bytes() as f64,
+        ms: begun.elapsed().as_secs_f64() * 1e3,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::day::Day;
+
+    #[test]
+    fn a_run_of_seconds_tells_what_a_full_block_takes() {
+        let mut day = Day::new();
+        let samples: Vec<Sample> = (0..300).map(|_| day.next().clone()).collect();
+        let foretold = foretell(&samples[..16], Limits { records: 300, bytes: usize::MAX }).unwrap();
+        let taken = sealed(&samples).unwrap().bytes / 300.0;
+        assert!((0.7..1.3).contains(&(foretold.bytes / taken)), "{foretold:?}, but {taken}");
+    }
+}
