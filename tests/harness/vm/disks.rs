@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const SYSTEM_BYTES: u64 = 512 << 20;
 
 /// Busybox's programs that `/init` calls.
-const APPLETS: [&str; 6] = ["sh", "mount", "mkswap", "swapon", "cat", "uname"];
+const APPLETS: [&str; 7] = ["cat", "mkdir", "mkswap", "mount", "sh", "swapon", "uname"];
 
 /// A system disk and a swap disk, in a temporary directory.
 #[derive(Debug)]

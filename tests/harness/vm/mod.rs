@@ -10,7 +10,7 @@ mod disks;
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -23,6 +23,9 @@ use crate::target_dir;
 
 /// Memory of EC2's t1.micro, MiB.
 const MEMORY_MIB: &str = "613";
+
+/// A disk such as EBS has them: that swapping is slow must not depend on the machine below.
+const SWAP_SPEED: &str = ",throttling.iops-total=500";
 
 /// Lines of the console that a failure shows.
 const LAST_LINES: usize = 40;
@@ -46,8 +49,8 @@ impl Machine {
             .arg("-kernel")
             .arg(kernel())
             .args(["-append", &parameters, "-device", "nvme,id=disks,serial=magpie"])
-            .args(disk("system", &disks.system(), 1))
-            .args(disk("swap", &disks.swap(), 2))
+            .args(disk("system", &disks.system(), "", 1))
+            .args(disk("swap", &disks.swap(), SWAP_SPEED, 2))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -108,11 +111,11 @@ fn kernel() -> PathBuf {
 }
 
 /// qemu's arguments for one disk.
-fn disk(name: &str, file: &std::path::Path, number: u8) -> [String; 4] {
+fn disk(name: &str, file: &Path, options: &str, number: u8) -> [String; 4] {
     let file = file.display();
     [
         "-drive".to_owned(),
-        format!("id={name},file={file},if=none,format=raw,cache=writeback"),
+        format!("id={name},file={file},if=none,format=raw,cache=writeback{options}"),
         "-device".to_owned(),
         format!("nvme-ns,bus=disks,drive={name},nsid={number}"),
     ]

@@ -1,8 +1,8 @@
 //! The outage's workload: a prefork server whose children grow. It runs as `apache2` in the virtual machine.
 //!
 //! The parent keeps starting itself as a child until there are `MAXIMUM` of them (Apache's `MaxRequestWorkers`), and
-//! replaces each that was killed. A child takes one more MiB for each request that it serves, up to `MEBIBYTES`, and each
-//! request touches all of it: once that is more than there is memory, nothing but swapping goes on.
+//! replaces each that was killed. A child takes more memory for each request that it serves, up to `MEBIBYTES`, and goes
+//! through all of it again and again: once that is more than there is, nothing but swapping goes on.
 
 use std::{
     env,
@@ -12,9 +12,10 @@ use std::{
 };
 
 const BETWEEN_FORKS: Duration = Duration::from_millis(300);
-const BETWEEN_REQUESTS: Duration = Duration::from_millis(50);
-const MEBIBYTE: usize = 1 << 20;
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(300);
 const PAGE: usize = 4096;
+/// What a request leaves behind, as long as the child may grow, and how much of what there is it uses: 2 MiB.
+const REQUEST: usize = 512 * PAGE;
 
 fn main() {
     if env::args().nth(1).as_deref() == Some("-k") {
@@ -45,11 +46,13 @@ fn parent(maximum: usize) -> ! {
 
 fn child(mebibytes: usize) -> ! {
     let mut held: Vec<Vec<u8>> = Vec::new();
+    let mut oldest = 0;
     loop {
-        if held.len() < mebibytes {
-            held.push(vec![0; MEBIBYTE]);
+        if held.len() * REQUEST < mebibytes << 20 {
+            held.push(vec![0; REQUEST]);
         }
-        for page in held.iter_mut().flat_map(|block| block.chunks_mut(PAGE)) {
+        oldest = (oldest + 1) % held.len();
+        for page in held[oldest].chunks_mut(PAGE) {
             page[0] = page[0].wrapping_add(1);
         }
         sleep(BETWEEN_REQUESTS);
