@@ -34,8 +34,9 @@ package: prerequisites packagers
 packagers: prerequisites
 	CARGO="$(CARGO)" sh deploy/packages/tools.sh $(target)/tools
 
-# Generated code is committed; this rewrites it from proto/magpie/v1.
+# Generated code is committed; this rewrites it from proto/magpie/v1 and agent/bpf.
 gen:
+	sh agent/bpf/build.sh
 	MAGPIE_REGENERATE=1 $(CARGO) test -p proto --locked --test generated
 
 # Measures against peers in the same run; rewrites tests/bench/RESULTS.md.

@@ -1,45 +1,53 @@
-//! Following the record: the samples that have been appended since the last look, each look as one block.
+//! Following the record: the samples that have been appended since the last look, each look as one block a tail.
 
 use std::{
     fs::File,
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use proto::history::{Block, Damage, Decoder, Header, Sample, encode, tail};
 
-use super::{Error, Reader, StoredBlock, TAIL, while_trying};
+use super::{Error, Reader, StoredBlock, TAILS, while_trying};
 
-/// A place in the stream of samples. It keeps the tail open, so that a tail that became a block is still read to
-/// its end.
+/// Bytes that are read of a tail at once.
+const CHUNK: usize = 64 << 10;
+
+/// A place in the stream of samples.
 #[derive(Debug)]
 pub struct Follower {
     directory: PathBuf,
-    path: PathBuf,
-    tail: Option<OpenTail>,
+    tails: [FollowedTail; 2],
     next_sequence: u64,
 }
 
+/// One tail file, as far as it was read.
 #[derive(Debug)]
-struct OpenTail {
-    file: File,
+struct FollowedTail {
+    path: PathBuf,
+    file: Option<File>,
+    reading: Option<Reading>,
+}
+
+/// Since the file was begun anew.
+#[derive(Debug)]
+struct Reading {
+    header: tail::Header,
     decoder: Decoder,
-    /// Bytes read but not yet a whole frame.
-    pending: Vec<u8>,
-    /// Number of the record that comes next in this file.
+    at: u64,
+    /// Number of the record that comes next.
     sequence: u64,
 }
 
 impl Follower {
     /// Begins after the sample of this number; with `None`, after the newest sample there is.
     pub fn new(directory: &Path, after: Option<u64>) -> Result<Self, Error> {
-        let next_sequence = after.map_or(0, |sequence| sequence.saturating_add(1));
+        let tail = |name| FollowedTail { path: directory.join(name), file: None, reading: None };
         let mut follower = Self {
             directory: directory.to_path_buf(),
-            path: directory.join(TAIL),
-            tail: None,
-            next_sequence,
+            tails: TAILS.map(tail),
+            next_sequence: after.map_or(0, |sequence| sequence.saturating_add(1)),
         };
         if after.is_none() {
             follower.poll()?;
@@ -49,19 +57,22 @@ impl Follower {
 
     /// What is new, oldest first; empty if nothing is. Call it when something in the directory has changed.
     pub fn poll(&mut self) -> Result<Vec<StoredBlock>, Error> {
-        let mut blocks = Vec::new();
-        loop {
-            if let Some(tail) = &mut self.tail {
-                blocks.extend(tail.read(&mut self.next_sequence).map_err(while_trying("read", &self.path))?);
-            }
-            let Some(newer) = self.open_newer().map_err(while_trying("open", &self.path))? else {
-                return Ok(blocks);
-            };
-            if self.next_sequence > 0 && newer.sequence > self.next_sequence {
-                blocks.extend(self.stored_before(newer.sequence)?);
-            }
-            self.tail = Some(newer);
+        for tail in &mut self.tails {
+            tail.look().map_err(while_trying("read", &tail.path))?;
         }
+        self.tails.sort_by_key(|tail| tail.reading.as_ref().map(|reading| reading.header.first_sequence));
+        let mut blocks = Vec::new();
+        for index in 0..self.tails.len() {
+            let Some(reading) = &self.tails[index].reading else { continue };
+            let first = reading.header.first_sequence;
+            // Nothing was sent yet: what is stored is not asked for.
+            if self.next_sequence > 0 && first > self.next_sequence {
+                blocks.extend(self.stored_before(first)?);
+            }
+            let tail = &mut self.tails[index];
+            blocks.extend(tail.read(&mut self.next_sequence).map_err(while_trying("read", &tail.path))?);
+        }
+        Ok(blocks)
     }
 
     /// The blocks that became segments faster than they were followed.
@@ -80,29 +91,9 @@ impl Follower {
         }
         Ok(blocks)
     }
-
-    /// The tail that has taken the place of the one being read, if there is one.
-    fn open_newer(&self) -> io::Result<Option<OpenTail>> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-        if let Some(tail) = &self.tail
-            && identity(&tail.file)? == identity(&file)?
-        {
-            return Ok(None);
-        }
-        let mut header = [0; tail::HEADER_BYTES];
-        file.read_exact(&mut header)?;
-        let header = tail::Header::parse(&header).map_err(io::Error::other)?;
-        let (decoder, sequence) = (Decoder::new(header.boot_id), header.first_sequence);
-        Ok(Some(OpenTail { file, decoder, pending: Vec::new(), sequence }))
-    }
 }
 
-/// A block without the samples before this number: they were sent while they were still in the tail.
+/// A block without the samples before this number: they were sent while they were still in a tail.
 fn without_before(mut block: StoredBlock, sequence: u64) -> io::Result<StoredBlock> {
     let parsed = Block::parse(&block.data).map_err(io::Error::other)?;
     let sent = sequence.saturating_sub(parsed.header.first_sequence);
@@ -114,38 +105,65 @@ fn without_before(mut block: StoredBlock, sequence: u64) -> io::Result<StoredBlo
     Ok(block)
 }
 
-impl OpenTail {
+impl FollowedTail {
+    /// Notices that the file was begun anew.
+    fn look(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = match File::open(&self.path) {
+                Ok(file) => Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            };
+        }
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut head = [0; tail::HEADER_BYTES];
+        let count = file.read_at(&mut head, 0)?;
+        // A header that cannot be read is one that is being written.
+        let Ok(Some(header)) = tail::Header::parse(&head[..count]) else { return Ok(()) };
+        if self.reading.as_ref().is_none_or(|reading| reading.header != header) {
+            let (decoder, sequence) = (Decoder::new(header.boot_id), header.first_sequence);
+            self.reading = Some(Reading { header, decoder, at: tail::HEADER_BYTES as u64, sequence });
+        }
+        Ok(())
+    }
+
     /// The new samples of this tail, from `next_sequence` on.
     fn read(&mut self, next_sequence: &mut u64) -> io::Result<Option<StoredBlock>> {
-        self.file.read_to_end(&mut self.pending)?;
+        let (Some(file), Some(reading)) = (&self.file, &mut self.reading) else { return Ok(None) };
         let mut samples: Vec<Sample> = Vec::new();
         let mut lost = Vec::new();
-        let mut rest = self.pending.as_slice();
-        loop {
-            let mut record = match tail::read_frame(&mut rest) {
-                Ok(record) => record,
-                // Not yet whole: the rest comes with the next look.
-                Err(Damage::Cut) => break,
-                Err(damage) => {
-                    lost.push(format!("the newest samples cannot be read: {damage}"));
-                    rest = &[];
-                    break;
-                }
-            };
-            let sample = self.decoder.decode(&mut record);
-            if self.sequence >= *next_sequence {
-                *next_sequence = self.sequence + 1;
+        while let Some(record) = reading.next(file)? {
+            let sample = reading.decoder.decode(&record);
+            if reading.sequence >= *next_sequence {
+                *next_sequence = reading.sequence + 1;
                 match sample {
                     Ok(sample) => samples.push(sample.clone()),
                     Err(damage) => lost.push(format!("a sample cannot be read: {damage}")),
                 }
             }
-            self.sequence += 1;
+            reading.sequence += 1;
         }
-        let read = self.pending.len() - rest.len();
-        self.pending.drain(..read);
         let first_sequence = (*next_sequence).saturating_sub(samples.len() as u64);
         let block = StoredBlock { data: encode(&samples, first_sequence)?, lost };
         Ok((block != StoredBlock::default()).then_some(block))
+    }
+}
+
+impl Reading {
+    /// The next whole record. One that is being written comes with a later look, and so does one behind damage: in a block.
+    fn next(&mut self, file: &File) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; CHUNK];
+        loop {
+            let count = file.read_at(&mut bytes, self.at)?;
+            let mut rest = &bytes[..count];
+            match self.header.read_frame(&mut rest) {
+                Ok(Some(record)) => {
+                    self.at += (count - rest.len()) as u64;
+                    return Ok(Some(record.to_vec()));
+                }
+                Err(Damage::Cut) if count == bytes.len() => bytes.resize(2 * count, 0),
+                _ => return Ok(None),
+            }
+        }
     }
 }

@@ -2,29 +2,33 @@
 //!
 //! ```text
 //! history/lock                      held by the one recorder
-//! history/tail                      the newest records, each synced as it came
+//! history/tail.a, history/tail.b    the newest records, each synced as it came; written over again and again
 //! history/<first sequence>.blocks   segments: blocks one after the other
-//! history/tail.damaged              a tail that could not be read, kept for people
+//! history/tail.a.damaged            a tail that could not be read, kept for people
 //! ```
 //!
-//! A sample is first appended to the tail and synced. When the tail is long enough it becomes a block at the end of
-//! the newest segment, and only then a new tail takes its place. So every sample is in one of the two at any time,
-//! and in both after a crash in between, which the sequence numbers tell. The bytes are `proto::history`'s.
+//! A record is first appended to a tail and synced. A key record begins the other tail; then what the first one holds
+//! becomes a block at the end of the newest segment. So every sample is in one of the two at any time, and in both
+//! until the tail is begun anew, which the sequence numbers tell. The bytes are `proto::history`'s.
 
 mod follower;
+mod gaps;
 mod lock;
 mod reader;
 pub mod retention;
 mod segment;
 mod status;
+mod tails;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use follower::Follower;
-pub use reader::{Blocks, Reader, StoredBlock};
+pub use gaps::{Gap, gaps};
+pub use reader::{Blocks, Filter, Reader, StoredBlock};
 pub use retention::Policy;
 pub use status::{Status, status};
+pub use tails::TAILS;
 pub use writer::Writer;
 
 use std::{
@@ -32,8 +36,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Name of the write-ahead file.
-pub const TAIL: &str = "tail";
+use proto::history::Damage;
 
 /// Why the record cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +54,12 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A sample that no reader would accept.
-    #[error("a sample of {0} bytes is too large to be stored")]
-    TooLarge(usize),
+    /// A record that no reader would accept.
+    #[error("a sample cannot be stored: {0}")]
+    Record(Damage),
+    /// A record that leans on one that was lost.
+    #[error("a sample cannot be stored because the one before it is lost")]
+    NoKey,
 }
 
 impl Error {

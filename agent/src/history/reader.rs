@@ -1,25 +1,64 @@
 //! Reading the record while it is being written: blocks as they lie on disk, without decoding them.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
-use proto::history::{Block, Damage, Found, HEADER_BYTES, Header, tail, walk};
+use proto::history::{Block, Contents, Damage, Found, HEADER_BYTES, Header, Packer, index, tail, walk};
 
 use super::{
-    Error, TAIL,
+    Error, TAILS,
     segment::{self, Segment},
     while_trying,
 };
+
+/// How often a tail is read whose last record seems damaged: it may be in the middle of being written.
+const LOOKS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A record that someone may be writing to.
 #[derive(Clone, Debug)]
 pub struct Reader {
     directory: PathBuf,
+}
+
+/// Which blocks are wanted.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Blocks with samples from this wall time on, ms since the Unix epoch.
+    pub from_ms: i64,
+    /// Blocks with samples up to this wall time.
+    pub until_ms: i64,
+    /// Only blocks in which one of these processes occurs; all if there are none.
+    pub pids: HashSet<u32>,
+    /// Only blocks with any of this in them; all if there is nothing.
+    pub contents: Contents,
+}
+
+impl Filter {
+    /// Everything between two wall times, both included.
+    pub fn between(from_ms: i64, until_ms: i64) -> Self {
+        Self { from_ms, until_ms, pids: HashSet::new(), contents: Contents::default() }
+    }
+
+    /// Whether a block may be wanted, by its header alone.
+    fn wants(&self, header: &Header) -> bool {
+        let contents = self.contents == Contents::default() || header.contents.intersects(self.contents);
+        contents && header.overlaps(self.from_ms, self.until_ms)
+    }
+
+    /// Whether a block may be wanted, by its index. One that cannot be read is.
+    fn wants_processes(&self, header: &Header, bytes: &[u8]) -> bool {
+        let mut found = self.pids.is_empty();
+        let read = index(header, bytes, |identity| found |= self.pids.contains(&identity.pid));
+        found || read.is_err()
+    }
 }
 
 /// One block as it lies on disk.
@@ -37,56 +76,100 @@ impl Reader {
         Self { directory: directory.to_path_buf() }
     }
 
-    /// The blocks in which some sample may lie between two wall times, oldest first, the tail last.
+    /// The blocks in which some sample may lie between two wall times, oldest first, the tails last.
     pub fn blocks(&self, from_ms: i64, until_ms: i64) -> Result<Blocks, Error> {
-        // The tail first: what becomes a block meanwhile is then seen twice, and told by its number, not missed.
+        self.filtered(Filter::between(from_ms, until_ms))
+    }
+
+    /// The blocks that are wanted, oldest first, the tails last.
+    pub fn filtered(&self, filter: Filter) -> Result<Blocks, Error> {
+        // The tails first: what becomes a block meanwhile is then seen twice, and told by its number, not missed.
         let mut lost = Vec::new();
-        let tail = read_tail(&self.directory.join(TAIL), &mut lost)?;
+        let tails = read_tails(&self.directory, &mut lost)?;
         let segments = segment::list(&self.directory).map_err(while_trying("list", &self.directory))?;
         Ok(Blocks {
-            range: (from_ms, until_ms),
+            filter,
             segments: segments.into(),
             open: None,
-            tail,
+            tails,
             last_sequence: None,
             lost: Vec::new(),
-            tail_lost: lost,
+            tails_lost: lost,
         })
     }
 }
 
-/// The tail as a block; nothing if it is empty or not there.
-fn read_tail(path: &Path, lost: &mut Vec<String>) -> Result<Option<Vec<u8>>, Error> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(while_trying("read", path)(error)),
-    };
-    let scan = match tail::scan(&bytes) {
-        Ok(scan) => scan,
-        Err(damage) => {
-            lost.push(format!("the newest samples cannot be read: {damage}"));
-            return Ok(None);
+impl Reader {
+    /// What every block says about itself, oldest first, and what was lost. Bodies are not read.
+    pub fn headers(&self) -> Result<(Vec<Header>, Vec<String>), Error> {
+        let mut headers = Vec::new();
+        let mut blocks = self.blocks(i64::MAX, i64::MIN)?;
+        while blocks.open_next()? {
+            while blocks.open.is_some() {
+                blocks.step(&mut |header| headers.push(*header))?;
+            }
         }
-    };
-    // A frame cut short is one that is being written, or that a crash cut: it never was a sample.
-    if let Some(damage) = scan.damage.filter(|damage| *damage != Damage::Cut) {
-        let count = bytes.len() - scan.good_bytes;
-        lost.push(format!("the last {count} bytes of the newest samples cannot be read: {damage}"));
+        let tails = blocks.tails.iter().filter_map(|data| Header::parse(data).ok());
+        headers.extend(tails.filter(|header| Some(header.first_sequence) > blocks.last_sequence));
+        blocks.lost.append(&mut blocks.tails_lost);
+        Ok((headers, blocks.lost))
     }
-    scan.builder.seal().transpose().map_err(while_trying("compress", path))
+}
+
+/// What the tails hold, as blocks, oldest first.
+fn read_tails(directory: &Path, lost: &mut Vec<String>) -> Result<VecDeque<Vec<u8>>, Error> {
+    let mut scans = Vec::new();
+    for path in TAILS.map(|name| directory.join(name)) {
+        match scan_tail(&path).map_err(while_trying("read", &path))? {
+            Ok(Some(scan)) => scans.push(scan),
+            Ok(None) => {}
+            Err(damage) => lost.push(format!("some of the newest samples cannot be read: {damage}")),
+        }
+    }
+    scans.sort_by_key(|scan| scan.builder.first_sequence());
+    let mut packer = Packer::new().map_err(while_trying("read", directory))?;
+    let mut blocks = VecDeque::new();
+    for scan in scans {
+        if let Some(damage) = scan.damage {
+            lost.push(format!("the newest samples end in what cannot be read: {damage}"));
+        }
+        let mut block = Vec::new();
+        scan.builder.seal(&mut packer, &mut block).map_err(while_trying("read", directory))?;
+        blocks.extend((!block.is_empty()).then_some(block));
+    }
+    Ok(blocks)
+}
+
+/// Reads one tail; nothing if it is not there or was never written to.
+pub(super) fn scan_tail(path: &Path) -> io::Result<Result<Option<tail::Scan>, Damage>> {
+    let mut looks = 1;
+    loop {
+        let bytes = match fs::read(path) {
+            Ok(bytes) if bytes.is_empty() => return Ok(Ok(None)),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
+            Err(error) => return Err(error),
+        };
+        let scan = tail::scan(&bytes);
+        let whole = scan.as_ref().is_ok_and(|scan| scan.as_ref().is_none_or(|scan| scan.damage.is_none()));
+        if whole || looks == LOOKS {
+            return Ok(scan);
+        }
+        looks += 1;
+        thread::sleep(PAUSE);
+    }
 }
 
 /// An iterator over blocks; each segment is opened when it is its turn.
 #[derive(Debug)]
 pub struct Blocks {
-    range: (i64, i64),
+    filter: Filter,
     segments: VecDeque<Segment>,
     open: Option<OpenSegment>,
-    tail: Option<Vec<u8>>,
+    tails: VecDeque<Vec<u8>>,
     last_sequence: Option<u64>,
     lost: Vec<String>,
-    tail_lost: Vec<String>,
+    tails_lost: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -117,7 +200,7 @@ impl Iterator for Blocks {
                     Err(error) => return Some(Err(error)),
                 }
             }
-            match self.step() {
+            match self.step(&mut |_| {}) {
                 Ok(Some(block)) => return Some(Ok(block)),
                 Ok(None) => {}
                 Err(error) => {
@@ -146,10 +229,11 @@ impl Blocks {
     }
 
     /// Goes one block on in the open segment.
-    fn step(&mut self) -> Result<Option<StoredBlock>, Error> {
+    fn step(&mut self, see: &mut impl FnMut(&Header)) -> Result<Option<StoredBlock>, Error> {
         let Some(open) = &mut self.open else { return Ok(None) };
-        let (header, step) = open.look(self.range).map_err(while_trying("read", &open.path))?;
+        let (header, step) = open.look(&self.filter).map_err(while_trying("read", &open.path))?;
         if let Some(header) = header {
+            see(&header);
             self.last_sequence = self.last_sequence.max(Some(header.last_sequence()));
             open.at += header.block_bytes() as u64;
         }
@@ -165,24 +249,25 @@ impl Blocks {
         Ok(None)
     }
 
-    /// After the last segment: the tail, unless it has become a block, and what was lost last.
+    /// After the last segment: the tails, unless they have become blocks, and what was lost last.
     fn finish(&mut self) -> Option<StoredBlock> {
-        let wanted = |data: &Vec<u8>| {
-            Header::parse(data).is_ok_and(|header| {
-                Some(header.first_sequence) > self.last_sequence
-                    && header.overlaps(self.range.0, self.range.1)
-            })
-        };
-        let data = self.tail.take().filter(wanted).unwrap_or_default();
+        while let Some(data) = self.tails.pop_front() {
+            let Ok(header) = Header::parse(&data) else { continue };
+            let index = &data[HEADER_BYTES..][..header.index_bytes as usize];
+            let wanted = self.filter.wants(&header) && self.filter.wants_processes(&header, index);
+            if wanted && Some(header.first_sequence) > self.last_sequence {
+                return Some(StoredBlock { data, lost: std::mem::take(&mut self.lost) });
+            }
+        }
         let mut lost = std::mem::take(&mut self.lost);
-        lost.append(&mut self.tail_lost);
-        (!data.is_empty() || !lost.is_empty()).then_some(StoredBlock { data, lost })
+        lost.append(&mut self.tails_lost);
+        (!lost.is_empty()).then_some(StoredBlock { data: Vec::new(), lost })
     }
 }
 
 impl OpenSegment {
     /// Reads the header at the present place and, if it is wanted, its block.
-    fn look(&self, range: (i64, i64)) -> io::Result<(Option<Header>, Step)> {
+    fn look(&self, filter: &Filter) -> io::Result<(Option<Header>, Step)> {
         let mut data = vec![0; HEADER_BYTES];
         let count = read_up_to(&self.file, &mut data, self.at)?;
         if count == 0 {
@@ -192,12 +277,19 @@ impl OpenSegment {
             Ok(header) => header,
             Err(damage) => return Ok((None, Step::Damaged(damage))),
         };
-        if !header.overlaps(range.0, range.1) {
-            return Ok((Some(header), Step::Skipped));
-        }
         let left = self.file.metadata()?.len().saturating_sub(self.at);
         if (header.block_bytes() as u64) > left {
             return Ok((None, Step::Damaged(Damage::Cut)));
+        }
+        if !filter.wants(&header) {
+            return Ok((Some(header), Step::Skipped));
+        }
+        if !filter.pids.is_empty() {
+            data.resize(HEADER_BYTES + header.index_bytes as usize, 0);
+            read_up_to(&self.file, &mut data, self.at)?;
+            if !filter.wants_processes(&header, &data[HEADER_BYTES..]) {
+                return Ok((Some(header), Step::Skipped));
+            }
         }
         data.resize(header.block_bytes(), 0);
         let count = read_up_to(&self.file, &mut data, self.at)?;
@@ -209,7 +301,7 @@ impl OpenSegment {
 
     /// Moves to the next good block and says how many bytes were skipped.
     ///
-    /// At the end of the newest segment nothing is said: that is a block being written, and its samples are in the tail.
+    /// At the end of the newest segment nothing is said: that is a block being written, and its samples are in a tail.
     fn skip_damage(&mut self) -> io::Result<Option<u64>> {
         let length = self.file.metadata()?.len().saturating_sub(self.at);
         let mut rest = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proto::history::Limits;
+
 /// Bounds of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -9,10 +11,8 @@ pub struct Policy {
     pub max_bytes: u64,
     /// History older than this is shed.
     pub max_age: Duration,
-    /// Samples in a block: what one damaged byte can cost at most.
-    pub block_samples: u32,
-    /// Uncompressed bytes that close a block early; bounds the recorder's memory.
-    pub block_bytes: usize,
+    /// When a block is full.
+    pub block: Limits,
     /// Bytes that close a segment: what is shed at once.
     pub segment_bytes: u64,
 }
@@ -22,10 +22,16 @@ impl Default for Policy {
         Self {
             max_bytes: 256 << 20,
             max_age: Duration::from_secs(14 * 24 * 3600),
-            block_samples: 60,
-            block_bytes: 512 << 10,
+            block: Limits { records: 300, bytes: 1 << 20 },
             segment_bytes: 4 << 20,
         }
+    }
+}
+
+impl Policy {
+    /// Bytes of one write-ahead file: a block's, and some more for the record that makes it full.
+    pub fn tail_bytes(&self) -> u64 {
+        (self.block.bytes + self.block.bytes / 4) as u64
     }
 }
 
@@ -61,8 +67,7 @@ mod tests {
     const POLICY: Policy = Policy {
         max_bytes: 100,
         max_age: Duration::from_millis(1_000),
-        block_samples: 60,
-        block_bytes: 10,
+        block: Limits { records: 60, bytes: 10 },
         segment_bytes: 10,
     };
 

@@ -7,17 +7,17 @@ use std::{
     path::Path,
 };
 
-use proto::history::{Found, tail, walk};
+use proto::history::{Block, Decoder, Found, Sample, tail, walk};
 
-use super::{Error, TAIL, lock, segment, while_trying};
+use super::{Error, TAILS, lock, segment, while_trying};
 
 /// The record at a glance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// A recorder is writing.
     pub running: bool,
-    /// Wall time of the newest sample, ms since the Unix epoch.
-    pub last_sample_ms: Option<i64>,
+    /// The newest sample.
+    pub newest: Option<Sample>,
     /// Bytes on disk.
     pub bytes: u64,
 }
@@ -26,11 +26,11 @@ pub struct Status {
 pub fn status(directory: &Path) -> Result<Status, Error> {
     let running = lock::is_held(directory).map_err(while_trying("look at the lock in", directory))?;
     let bytes = total_bytes(directory).map_err(while_trying("list", directory))?;
-    let last_sample_ms = match newest_in_tail(&directory.join(TAIL)) {
-        Some(wall_ms) => Some(wall_ms),
+    let newest = match newest_in_tails(directory) {
+        Some(sample) => Some(sample),
         None => newest_in_segments(directory).map_err(while_trying("list", directory))?,
     };
-    Ok(Status { running, last_sample_ms, bytes })
+    Ok(Status { running, newest, bytes })
 }
 
 fn total_bytes(directory: &Path) -> io::Result<u64> {
@@ -43,26 +43,37 @@ fn total_bytes(directory: &Path) -> io::Result<u64> {
     Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum())
 }
 
-fn newest_in_tail(path: &Path) -> Option<i64> {
-    let bytes = fs::read(path).ok()?;
-    tail::Header::parse(&bytes).ok()?;
-    let mut rest = &bytes[tail::HEADER_BYTES..];
-    let mut newest = None;
-    while let Ok(record) = tail::read_frame(&mut rest) {
-        newest = tail::wall_ms(record).ok();
-    }
-    newest
+/// A recorder that runs has its newest sample here.
+fn newest_in_tails(directory: &Path) -> Option<Sample> {
+    let newest = |name| newest_in_tail(&directory.join(name));
+    TAILS.into_iter().filter_map(newest).max_by_key(|(sequence, _)| *sequence).map(|(_, sample)| sample)
 }
 
-fn newest_in_segments(directory: &Path) -> io::Result<Option<i64>> {
+/// The newest sample of a tail, and the number of the tail's first.
+fn newest_in_tail(path: &Path) -> Option<(u64, Sample)> {
+    let bytes = fs::read(path).ok()?;
+    let header = tail::Header::parse(&bytes).ok()??;
+    let mut rest = &bytes[tail::HEADER_BYTES..];
+    let mut decoder = Decoder::new(header.boot_id);
+    while let Ok(Some(record)) = header.read_frame(&mut rest) {
+        decoder.decode(record).ok()?;
+    }
+    Some((header.first_sequence, decoder.into_newest()?))
+}
+
+fn newest_in_segments(directory: &Path) -> io::Result<Option<Sample>> {
     let Some(newest) = segment::list(directory)?.pop() else { return Ok(None) };
     let mut bytes = vec![0; newest.extent.bytes as usize];
     if File::open(&newest.path)?.read_exact_at(&mut bytes, 0).is_err() {
         return Ok(None);
     }
     let blocks = walk(&bytes).filter_map(|found| match found {
-        Found::Block(_, block) => Some(block.header.last_wall_ms),
+        Found::Block(_, block) => Some(block),
         Found::Damaged(..) => None,
     });
-    Ok(blocks.last())
+    Ok(blocks.last().and_then(|block| newest_of(&block)))
+}
+
+fn newest_of(block: &Block) -> Option<Sample> {
+    block.samples().ok()?.last()?.ok()
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use proto::history::{Block, BootId, Identity, Process, Sample};
+use proto::history::{Block, BootId, Contents, Encoder, Identity, Limits, Process, Sample, tail};
 use tempfile::TempDir;
 
 use super::*;
@@ -20,8 +20,7 @@ fn policy() -> Policy {
     Policy {
         max_bytes: 64 << 10,
         max_age: Duration::from_secs(3_600),
-        block_samples: 4,
-        block_bytes: 8 << 10,
+        block: Limits { records: 4, bytes: 8 << 10 },
         segment_bytes: 2 << 10,
     }
 }
@@ -29,7 +28,7 @@ fn policy() -> Policy {
 /// The sample of second `n`.
 fn sample(n: i64) -> Sample {
     let process = |pid: u32| Process {
-        user_ns: n as u64 * 1_000 * u64::from(pid),
+        user_us: n as u64 * 1_000 * u64::from(pid),
         comm: format!("worker-{pid}").into(),
         ..Process::bare(Identity { pid, started_ns: 7 })
     };
@@ -38,13 +37,41 @@ fn sample(n: i64) -> Sample {
     sample
 }
 
-fn open(directory: &Path) -> Writer {
-    Writer::open(directory, BOOT, 0, policy()).unwrap().0
+/// A writer and what feeds it.
+struct Recorder {
+    writer: Writer,
+    encoder: Encoder,
+}
+
+impl Recorder {
+    fn open_with(directory: &Path, policy: Policy) -> (Self, Vec<String>) {
+        let (writer, lost) = Writer::open(directory, BOOT, 0, policy).unwrap();
+        (Self { writer, encoder: Encoder::new(policy.block) }, lost)
+    }
+
+    fn open(directory: &Path) -> Self {
+        Self::open_with(directory, policy()).0
+    }
+
+    fn append(&mut self, sample: &Sample) -> Result<(), Error> {
+        let mut record = Vec::new();
+        self.encoder.encode(sample, &mut record);
+        self.writer.append(&record)
+    }
 }
 
 fn write(directory: &Path, seconds: std::ops::Range<i64>) {
-    let mut writer = open(directory);
-    seconds.for_each(|n| writer.append(&sample(n)).unwrap());
+    let mut recorder = Recorder::open(directory);
+    seconds.for_each(|n| recorder.append(&sample(n)).unwrap());
+}
+
+/// The tail that is appended to.
+fn newest_tail(directory: &Path) -> PathBuf {
+    let first = |path: &PathBuf| {
+        let bytes = fs::read(path).unwrap_or_default();
+        tail::Header::parse(&bytes).ok().flatten().map(|header| header.first_sequence)
+    };
+    TAILS.map(|name| directory.join(name)).into_iter().max_by_key(first).unwrap()
 }
 
 fn decode(block: &StoredBlock) -> Vec<Sample> {
@@ -97,50 +124,88 @@ fn a_range_yields_the_blocks_that_overlap_it() {
 #[test]
 fn a_second_writer_is_refused() {
     let directory = TempDir::new().unwrap();
-    let writer = open(directory.path());
+    let recorder = Recorder::open(directory.path());
     assert!(matches!(Writer::open(directory.path(), BOOT, 0, policy()), Err(Error::Held(_))));
-    drop(writer);
-    open(directory.path());
+    drop(recorder);
+    Recorder::open(directory.path());
 }
 
 #[test]
-fn a_tail_cut_anywhere_costs_only_what_was_cut() {
+fn only_blocks_with_what_is_asked_for_are_read() {
     let directory = TempDir::new().unwrap();
-    write(directory.path(), 0..7);
-    let tail = fs::read(directory.path().join(TAIL)).unwrap();
-    for length in 0..tail.len() {
+    let mut recorder = Recorder::open(directory.path());
+    for n in 0..12 {
+        let mut sample = sample(n);
+        if n == 5 {
+            sample.processes.push(Process::bare(Identity { pid: 77, started_ns: 7 }));
+        }
+        sample.host.oom_kills = Some(u64::from(n >= 9));
+        recorder.append(&sample).unwrap();
+    }
+    let read = |filter| {
+        let blocks = Reader::new(directory.path()).filtered(filter).unwrap();
+        seconds(&blocks.flat_map(|block| decode(&block.unwrap())).collect::<Vec<_>>())
+    };
+    let all = Filter::between(i64::MIN, i64::MAX);
+    assert_eq!(read(Filter { pids: [77].into(), ..all.clone() }), [4, 5, 6, 7]);
+    assert_eq!(read(Filter { contents: Contents::OOM_KILLS, ..all.clone() }), [8, 9, 10, 11]);
+    assert_eq!(read(Filter { contents: Contents::KERNEL, ..all }), [] as [i64; 0]);
+}
+
+/// What the tail of seconds 8 to 10 is worth when it is damaged: every sample that is still there, and a word for the rest.
+fn damage_the_tail(damage: impl Fn(&[u8], usize) -> Vec<u8>) {
+    let directory = TempDir::new().unwrap();
+    write(directory.path(), 0..11);
+    let path = newest_tail(directory.path());
+    let bytes = fs::read(&path).unwrap();
+    let used = tail::scan(&bytes).unwrap().unwrap().good_bytes;
+    let last_frame = bytes.len().min(used + tail::END_BYTES);
+    for at in 0..last_frame {
+        fs::write(&path, damage(&bytes, at)).unwrap();
+        let (samples, lost) = read(directory.path());
+        let found = seconds(&samples);
+        assert!(found.starts_with(&[0, 1, 2, 3, 4, 5, 6, 7]) && found.is_sorted(), "{found:?} at {at}");
+        assert!(found.len() == 11 || !lost.is_empty() || at == 0, "nothing said of damage at {at}");
+
         let copied = TempDir::new().unwrap();
         copy(directory.path(), copied.path());
-        fs::write(copied.path().join(TAIL), &tail[..length]).unwrap();
-        write(copied.path(), 100..102);
-        let found = seconds(&read(copied.path()).0);
-        let kept = found.len() - 2;
-        assert!((4..7).contains(&kept), "{kept} kept of a tail cut at {length}");
-        assert_eq!(found, (0..kept as i64).chain(100..102).collect::<Vec<_>>());
+        let (mut recorder, _) = Recorder::open_with(copied.path(), policy());
+        recorder.append(&sample(100)).unwrap();
+        let after = seconds(&read(copied.path()).0);
+        assert_eq!(after, found.iter().copied().chain([100]).collect::<Vec<_>>(), "opened at {at}");
     }
 }
 
 #[test]
+fn a_tail_cut_anywhere_costs_only_what_was_cut() {
+    damage_the_tail(|bytes, at| bytes[..at].to_vec());
+}
+
+#[test]
+fn a_flipped_byte_of_a_tail_is_told() {
+    damage_the_tail(|bytes, at| {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= 0x10;
+        damaged
+    });
+}
+
+#[test]
 fn a_crash_while_a_block_is_written_loses_nothing() {
-    // Before the eighth sample the tail holds three; after it, tail and segment both hold four.
+    // The ninth sample is in its tail before the block of the four before it is written.
     let directory = TempDir::new().unwrap();
-    write(directory.path(), 0..8);
+    write(directory.path(), 0..9);
     let newest = segment::list(directory.path()).unwrap().pop().unwrap();
     let bytes = fs::read(&newest.path).unwrap();
-    for length in 0..bytes.len() {
+    let first_block = Block::parse(&bytes).unwrap().header.block_bytes();
+    for length in first_block..bytes.len() {
         let copied = TempDir::new().unwrap();
         copy(directory.path(), copied.path());
-        let path = copied.path().join(newest.path.file_name().unwrap());
-        fs::write(&path, &bytes[..length]).unwrap();
-        let first_is_whole = length >= Block::parse(&bytes).unwrap().header.block_bytes();
-        let expected: Vec<_> = if first_is_whole { (0..8).collect() } else { (4..8).collect() };
-        assert_eq!(seconds(&read(copied.path()).0), expected, "read at {length}");
-        open(copied.path());
-        assert_eq!(
-            read(copied.path()),
-            (expected.into_iter().map(sample).collect(), vec![]),
-            "repaired at {length}"
-        );
+        fs::write(copied.path().join(newest.path.file_name().unwrap()), &bytes[..length]).unwrap();
+        assert_eq!(seconds(&read(copied.path()).0), (0..9).collect::<Vec<_>>(), "read at {length}");
+        Recorder::open(copied.path());
+        let (samples, lost) = read(copied.path());
+        assert_eq!((seconds(&samples), lost), ((0..9).collect(), vec![]), "repaired at {length}");
     }
 }
 
@@ -165,21 +230,55 @@ fn a_flipped_byte_costs_one_block_and_is_told() {
 fn a_tail_that_cannot_be_read_is_kept_aside() {
     let directory = TempDir::new().unwrap();
     write(directory.path(), 0..6);
-    fs::write(directory.path().join(TAIL), b"not a tail").unwrap();
-    let (mut writer, lost) = Writer::open(directory.path(), BOOT, 0, policy()).unwrap();
+    let path = newest_tail(directory.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..10].copy_from_slice(b"not a tail");
+    fs::write(&path, &bytes).unwrap();
+    let (mut recorder, lost) = Recorder::open_with(directory.path(), policy());
     assert_eq!(lost.len(), 1);
-    writer.append(&sample(9)).unwrap();
+    recorder.append(&sample(9)).unwrap();
     assert_eq!(seconds(&read(directory.path()).0), [0, 1, 2, 3, 9]);
-    assert_eq!(fs::read(directory.path().join("tail.damaged")).unwrap(), b"not a tail");
+    assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), bytes);
+}
+
+#[test]
+fn samples_of_another_version_say_so_and_stay() {
+    let directory = TempDir::new().unwrap();
+    write(directory.path(), 0..9);
+    let oldest = segment::list(directory.path()).unwrap().remove(0).path;
+    let mut bytes = fs::read(&oldest).unwrap();
+    bytes[4] = 9;
+    fs::write(&oldest, &bytes).unwrap();
+    write(directory.path(), 20..21);
+    let (samples, lost) = read(directory.path());
+    assert_eq!(seconds(&samples).last(), Some(&20));
+    assert!(lost[0].contains("format version 9"), "{lost:?}");
+}
+
+#[test]
+fn after_a_lost_record_only_a_key_is_stored() {
+    let directory = TempDir::new().unwrap();
+    let mut recorder = Recorder::open(directory.path());
+    recorder.append(&sample(0)).unwrap();
+    recorder.encoder.encode(&sample(1), &mut Vec::new());
+    drop(recorder);
+    let mut recorder = Recorder::open(directory.path());
+    let (mut encoder, mut record) = (Encoder::new(policy().block), Vec::new());
+    encoder.encode(&sample(2), &mut record);
+    record.clear();
+    encoder.encode(&sample(3), &mut record);
+    assert!(matches!(recorder.writer.append(&record), Err(Error::NoKey)));
+    recorder.append(&sample(4)).unwrap();
+    assert_eq!(seconds(&read(directory.path()).0), [0, 4]);
 }
 
 #[test]
 fn the_size_bound_holds_and_the_newest_samples_stay() {
     let directory = TempDir::new().unwrap();
-    let policy = Policy { block_bytes: 2 << 10, ..policy() };
-    let (mut writer, _) = Writer::open(directory.path(), BOOT, 0, policy).unwrap();
+    let policy = Policy { block: Limits { records: 4, bytes: 2 << 10 }, ..policy() };
+    let (mut recorder, _) = Recorder::open_with(directory.path(), policy);
     for n in 0..1_000 {
-        writer.append(&sample(n)).unwrap();
+        recorder.append(&sample(n)).unwrap();
         let bytes = status(directory.path()).unwrap().bytes;
         assert!(bytes <= policy.max_bytes, "{bytes} bytes after sample {n}");
     }
@@ -192,14 +291,14 @@ fn the_size_bound_holds_and_the_newest_samples_stay() {
 fn status_follows_the_writer() {
     let directory = TempDir::new().unwrap();
     assert_eq!(status(&directory.path().join("missing")).unwrap(), Status::default());
-    let mut writer = open(directory.path());
+    let mut recorder = Recorder::open(directory.path());
     for n in 0..9 {
-        writer.append(&sample(n)).unwrap();
+        recorder.append(&sample(n)).unwrap();
         let status = status(directory.path()).unwrap();
         assert!(status.running);
-        assert_eq!(status.last_sample_ms, Some(n * 1_000));
+        assert_eq!(status.newest, Some(sample(n)));
     }
-    drop(writer);
+    drop(recorder);
     assert!(!status(directory.path()).unwrap().running);
 }
 
@@ -236,10 +335,10 @@ fn a_follower_gets_every_sample_once() {
     let directory = TempDir::new().unwrap();
     write(directory.path(), 0..2);
     let mut follower = Follower::new(directory.path(), None).unwrap();
-    let mut writer = open(directory.path());
+    let mut recorder = Recorder::open(directory.path());
     let mut found = Vec::new();
     for n in 2..40 {
-        writer.append(&sample(n)).unwrap();
+        recorder.append(&sample(n)).unwrap();
         // Now and then whole blocks are written between two looks.
         if n < 20 || n == 39 {
             for block in follower.poll().unwrap() {
@@ -255,10 +354,10 @@ fn a_follower_gets_every_sample_once() {
 #[test]
 fn a_follower_skips_what_was_sent_of_a_block_that_was_finished_since() {
     let directory = TempDir::new().unwrap();
-    let mut writer = open(directory.path());
-    (0..6).for_each(|n| writer.append(&sample(n)).unwrap());
+    let mut recorder = Recorder::open(directory.path());
+    (0..6).for_each(|n| recorder.append(&sample(n)).unwrap());
     let mut follower = Follower::new(directory.path(), Some(6)).unwrap();
-    (6..21).for_each(|n| writer.append(&sample(n)).unwrap());
+    (6..21).for_each(|n| recorder.append(&sample(n)).unwrap());
     let found: Vec<_> = follower.poll().unwrap().iter().flat_map(decode).collect();
     assert_eq!(seconds(&found), (6..21).collect::<Vec<_>>());
 }

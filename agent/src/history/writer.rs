@@ -1,4 +1,4 @@
-//! Writing the record: append to the tail, sync, and now and then turn the tail into a block.
+//! Writing the record: append to a tail, sync, and turn each finished tail into a block.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -6,16 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::{BootId, Builder, Encoder, MAX_BODY_BYTES, Sample, tail};
+use nix::fcntl::{FallocateFlags, fallocate};
+use proto::history::{BootId, Builder, Damage, Packer, Prefix, tail};
 
 use super::{
-    Error, Policy, TAIL, lock, retention,
-    retention::Extent,
+    Error, Policy, lock,
+    retention::{self, Extent},
     segment::{self, Segment},
+    tails::{TAILS, Tails},
     while_trying,
 };
 
-/// The one writer of a record. Dropping it loses nothing: every appended sample is on disk.
+/// The one writer of a record. Dropping it loses nothing: every appended record is on disk.
 #[derive(Debug)]
 pub struct Writer {
     directory: PathBuf,
@@ -23,17 +25,12 @@ pub struct Writer {
     /// Held as long as this writer lives.
     _lock: File,
     segments: Vec<Segment>,
-    tail: Option<Tail>,
+    tails: Tails,
     builder: Builder,
-    encoder: Encoder,
-    record: Vec<u8>,
-    frame: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Tail {
-    file: File,
-    bytes: u64,
+    packer: Packer,
+    block: Vec<u8>,
+    /// A record was lost, so that those that lean on it are of no use.
+    broken: bool,
 }
 
 impl Writer {
@@ -57,46 +54,82 @@ impl Writer {
             policy,
             _lock: lock,
             segments,
-            tail: None,
+            tails: Tails::new(directory, policy.tail_bytes()),
             builder: Builder::new(boot_id, 1),
-            encoder: Encoder::default(),
-            record: Vec::new(),
-            frame: Vec::new(),
+            packer: Packer::new().map_err(while_trying("prepare compression for", directory))?,
+            block: Vec::new(),
+            broken: true,
         };
         let mut lost = Vec::new();
         let next_sequence = writer.repair_newest_segment(&mut lost);
-        let next_sequence = writer.recover_tail(next_sequence, now_ms, &mut lost);
+        let next_sequence = writer.recover_tails(next_sequence, now_ms, &mut lost);
         writer.builder = Builder::new(boot_id, next_sequence);
         writer.shed(0, now_ms);
         Ok((writer, lost))
     }
 
-    /// Stores one sample: when this returns, it is on disk. After an error the sample is lost and the next one
-    /// may be stored all the same.
-    pub fn append(&mut self, sample: &Sample) -> Result<(), Error> {
-        self.record.clear();
-        self.encoder.encode(sample, &mut self.record);
-        if let Err(error) = self.append_record() {
-            self.encoder.restart();
-            return Err(error);
+    /// Stores one record of [`proto::history::Encoder`]: when this returns, it is on disk. After an error the record
+    /// is lost, and the next one that can be stored is a key: [`proto::history::Encoder::restart`].
+    pub fn append(&mut self, record: &[u8]) -> Result<(), Error> {
+        let prefix = Prefix::parse(record).map_err(Error::Record)?;
+        if prefix.key {
+            return self.begin_block(record, prefix.wall_ms);
         }
-        let full = self.builder.records() >= self.policy.block_samples
-            || self.builder.raw_bytes() >= self.policy.block_bytes;
-        if full { self.compact(sample.wall_ms) } else { Ok(()) }
+        if self.broken {
+            return Err(Error::NoKey);
+        }
+        let appended = self.tails.append(record);
+        self.broken = appended.is_err();
+        appended?;
+        self.push(record)
     }
 
-    fn append_record(&mut self) -> Result<(), Error> {
-        if self.record.len() + self.builder.raw_bytes() > MAX_BODY_BYTES {
-            return Err(Error::TooLarge(self.record.len()));
+    fn push(&mut self, record: &[u8]) -> Result<(), Error> {
+        let pushed = self.builder.push(record);
+        self.broken = pushed.is_err();
+        pushed.map_err(Error::Record)
+    }
+
+    /// The key first, so that it is safe before time is spent on the block that it ends.
+    fn begin_block(&mut self, record: &[u8], now_ms: i64) -> Result<(), Error> {
+        let first_sequence = self.builder.next_sequence();
+        let header = tail::Header { boot_id: self.builder.boot_id(), first_sequence };
+        self.broken = true;
+        let begun = self.shedding(|writer| writer.tails.begin(header, record));
+        let stored = self.store_finished(now_ms);
+        self.builder.restart(first_sequence);
+        begun?;
+        self.push(record)?;
+        stored
+    }
+
+    fn store_finished(&mut self, now_ms: i64) -> Result<(), Error> {
+        let builder = std::mem::replace(&mut self.builder, Builder::new(BootId::default(), 0));
+        let stored = self.store(&builder, now_ms);
+        self.builder = builder;
+        stored
+    }
+
+    /// Puts what a builder holds at the end of the newest segment, or into a new one, within the bounds.
+    fn store(&mut self, builder: &Builder, now_ms: i64) -> Result<(), Error> {
+        self.block.clear();
+        builder.seal(&mut self.packer, &mut self.block).map_err(while_trying("compress", &self.directory))?;
+        if self.block.is_empty() {
+            return Ok(());
         }
-        self.frame.clear();
-        tail::write_frame(&self.record, &mut self.frame);
-        self.shedding(Self::append_frame)?;
-        self.builder.push(&self.record).map_err(|_| Error::TooLarge(self.record.len()))
+        let bytes = self.block.len() as u64;
+        self.shed(bytes, now_ms);
+        let room = |segment: &Segment| segment.extent.bytes + bytes <= self.policy.segment_bytes;
+        if !self.segments.last().is_some_and(room) {
+            self.finish_segment();
+            let path = segment::path(&self.directory, builder.first_sequence());
+            self.segments.push(Segment { path, extent: Extent { bytes: 0, last_wall_ms: now_ms } });
+        }
+        self.shedding(|writer| writer.append_block(now_ms))
     }
 
     /// Tries `write` until it succeeds, the disk is not what it fails for, or there is nothing left to shed.
-    fn shedding(&mut self, write: impl Fn(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+    fn shedding(&mut self, mut write: impl FnMut(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
         loop {
             match write(self) {
                 Err(error) if error.is_disk_full() && self.segments.len() > 1 => self.shed_oldest(1),
@@ -105,76 +138,39 @@ impl Writer {
         }
     }
 
-    fn append_frame(&mut self) -> Result<(), Error> {
-        let path = self.directory.join(TAIL);
-        let mut tail = match self.tail.take() {
-            Some(tail) => tail,
-            None => self.create_tail()?,
-        };
-        let written = tail.file.write_all_at(&self.frame, tail.bytes).and_then(|()| tail.file.sync_data());
-        match written {
-            Ok(()) => tail.bytes += self.frame.len() as u64,
-            // What was written in part would hide what comes after it.
-            Err(_) => tail.file.set_len(tail.bytes).map_err(while_trying("shorten", &path))?,
-        }
-        self.tail = Some(tail);
-        written.map_err(while_trying("append to", &path))
-    }
-
-    /// Puts a new, empty tail in the old one's place. The old one must be in a segment by now.
-    fn create_tail(&self) -> Result<Tail, Error> {
-        let header =
-            tail::Header { boot_id: self.builder.boot_id(), first_sequence: self.builder.first_sequence() }
-                .write();
-        let fresh = self.directory.join("tail.new");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh);
-        let file = file.map_err(while_trying("create", &fresh))?;
-        file.write_all_at(&header, 0).map_err(while_trying("write", &fresh))?;
-        fs::rename(&fresh, self.directory.join(TAIL)).map_err(while_trying("rename", &fresh))?;
-        self.sync_directory()?;
-        Ok(Tail { file, bytes: header.len() as u64 })
-    }
-
-    fn compact(&mut self, now_ms: i64) -> Result<(), Error> {
-        let Some(block) = self.builder.seal() else { return Ok(()) };
-        let block = block.map_err(while_trying("compress", &self.directory.join(TAIL)))?;
-        self.store_block(&block, self.builder.first_sequence(), now_ms)?;
-        self.builder.clear();
-        self.encoder.restart();
-        // The old tail is left in place until the next sample needs a new one.
-        self.tail = None;
-        Ok(())
-    }
-
-    /// Appends a block to the newest segment, or to a new one, within the bounds.
-    fn store_block(&mut self, block: &[u8], first_sequence: u64, now_ms: i64) -> Result<(), Error> {
-        let room = |segment: &Segment| segment.extent.bytes + block.len() as u64 <= self.policy.segment_bytes;
-        if !self.segments.last().is_some_and(room) {
-            let path = segment::path(&self.directory, first_sequence);
-            self.segments.push(Segment { path, extent: Extent { bytes: 0, last_wall_ms: now_ms } });
-        }
-        self.shed(block.len() as u64, now_ms);
-        self.shedding(|writer| writer.append_block(block, now_ms))
-    }
-
-    fn append_block(&mut self, block: &[u8], now_ms: i64) -> Result<(), Error> {
+    fn append_block(&mut self, now_ms: i64) -> Result<(), Error> {
         let Some(segment) = self.segments.last_mut() else { return Ok(()) };
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&segment.path);
         let file = file.map_err(while_trying("open", &segment.path))?;
-        let written = file.write_all_at(block, segment.extent.bytes).and_then(|()| file.sync_data());
+        let fresh = segment.extent.bytes == 0;
+        if fresh {
+            // Room for all of it, so that a disk that fills up sheds the oldest history now and not the newest later.
+            // Where the file system cannot promise room, there is none to promise.
+            let _ =
+                fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, self.policy.segment_bytes as i64);
+        }
+        let written = file.write_all_at(&self.block, segment.extent.bytes).and_then(|()| file.sync_data());
         if let Err(error) = written {
             file.set_len(segment.extent.bytes).map_err(while_trying("shorten", &segment.path))?;
             return Err(while_trying("append to", &segment.path)(error));
         }
-        segment.extent.bytes += block.len() as u64;
+        segment.extent.bytes += self.block.len() as u64;
         segment.extent.last_wall_ms = now_ms;
-        self.sync_directory()
+        if fresh { self.sync_directory() } else { Ok(()) }
     }
 
-    /// Sheds what the policy says, so that `incoming` more bytes and the longest tail fit.
+    /// Gives back the room that the newest segment will not need.
+    fn finish_segment(&self) {
+        let Some(segment) = self.segments.last() else { return };
+        if let Ok(file) = OpenOptions::new().write(true).open(&segment.path) {
+            let _ = file.set_len(segment.extent.bytes);
+        }
+    }
+
+    /// Sheds what the policy says, so that `incoming` more bytes and both tails fit.
     fn shed(&mut self, incoming: u64, now_ms: i64) {
         let extents: Vec<_> = self.segments.iter().map(|segment| segment.extent).collect();
-        let incoming = incoming + self.policy.block_bytes as u64;
+        let incoming = incoming + TAILS.len() as u64 * self.policy.tail_bytes();
         self.shed_oldest(retention::plan(&extents, incoming, now_ms, &self.policy));
     }
 
@@ -196,8 +192,10 @@ impl Writer {
                 return named;
             }
         };
-        // An unfinished block is still in the tail, and damage could not be told from it: nothing is lost by cutting.
+        // An unfinished block is still in a tail, and damage could not be told from it: nothing is lost by cutting.
         if !survey.foreign && survey.good_bytes < newest.extent.bytes {
+            let count = newest.extent.bytes - survey.good_bytes;
+            lost.push(format!("the last {count} bytes of {} were no whole block", newest.path.display()));
             let file = OpenOptions::new().write(true).open(&newest.path);
             match file.and_then(|file| file.set_len(survey.good_bytes)) {
                 Ok(()) => newest.extent.bytes = survey.good_bytes,
@@ -207,31 +205,38 @@ impl Writer {
         survey.last_sequence.map_or(named, |last| last.saturating_add(1))
     }
 
-    /// Turns the tail of the recorder before this one into a block; returns the number of the next sample.
-    fn recover_tail(&mut self, next_sequence: u64, now_ms: i64, lost: &mut Vec<String>) -> u64 {
-        let path = self.directory.join(TAIL);
-        let Ok(bytes) = fs::read(&path) else { return next_sequence };
-        let scan = match tail::scan(&bytes) {
-            Ok(scan) => scan,
-            Err(damage) => {
-                lost.push(format!("the newest samples cannot be read: {damage}; kept as tail.damaged"));
-                let _ = fs::rename(&path, self.directory.join("tail.damaged"));
-                return next_sequence;
+    /// Turns the tails of the recorder before this one into blocks; returns the number of the next sample.
+    fn recover_tails(&mut self, mut next_sequence: u64, now_ms: i64, lost: &mut Vec<String>) -> u64 {
+        let mut scans = Vec::new();
+        for path in TAILS.map(|name| self.directory.join(name)) {
+            match fs::read(&path).map(|bytes| (tail::scan(&bytes), bytes.len())) {
+                Ok((Ok(Some(scan)), length)) => scans.push((scan, length)),
+                // A file that was being made when its maker ended.
+                Ok((Ok(None), _)) | Ok((Err(Damage::Cut), 0)) | Err(_) => {}
+                Ok((Err(damage), _)) => {
+                    lost.push(format!("{} cannot be read: {damage}; kept as .damaged", path.display()));
+                    let _ = fs::rename(&path, path.with_extension("damaged"));
+                }
             }
-        };
-        if let Some(damage) = scan.damage {
-            let count = bytes.len() - scan.good_bytes;
-            lost.push(format!("the last {count} bytes of the newest samples cannot be read: {damage}"));
         }
-        if scan.builder.first_sequence() < next_sequence {
-            return next_sequence;
+        scans.sort_by_key(|(scan, _)| scan.builder.first_sequence());
+        for (scan, length) in scans {
+            let tail::Scan { builder, good_bytes, damage, .. } = scan;
+            if builder.first_sequence() < next_sequence {
+                continue;
+            }
+            if let Some(damage) = damage {
+                lost.push(format!(
+                    "the newest samples end in {} bytes that cannot be read: {damage}",
+                    length - good_bytes
+                ));
+            }
+            if let Err(error) = self.store(&builder, now_ms) {
+                lost.push(format!("the newest {} samples cannot be kept: {error}", builder.records()));
+            }
+            next_sequence = builder.next_sequence();
         }
-        if let Some(Ok(block)) = scan.builder.seal()
-            && let Err(error) = self.store_block(&block, scan.builder.first_sequence(), now_ms)
-        {
-            lost.push(format!("the newest {} samples cannot be kept: {error}", scan.builder.records()));
-        }
-        scan.builder.next_sequence()
+        next_sequence
     }
 
     fn sync_directory(&self) -> Result<(), Error> {

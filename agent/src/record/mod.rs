@@ -1,15 +1,25 @@
 //! The flight recorder: its own process, so that nothing the agent does can stop it. No network, no tokio.
 //!
-//! Every interval it reads all processes and the host's counters (`sweep`, `host`) and appends one sample to the
-//! record ([`crate::history`]), which is on disk when `append` returns. Being killed costs nothing but the samples not
+//! Every interval one thread reads all processes and the host's counters (`sweep`, `host`), codes what has changed, and
+//! hands it over (`ring`) to another that appends it to the record (`storage`, [`crate::history`]): a disk that hangs
+//! keeps no sample from being taken. Being killed costs nothing but what was not yet written. How late it was is part
+//! of every sample: on a struggling host that is a symptom.
+//! Every interval it reads all processes (`collector`, into `table`) and the host's counters (`host`), asks for what may
+//! take longer (`details`), and appends one sample to the record ([`crate::history`]), which is on disk when `append` returns. Being killed costs nothing but the samples not
 //! taken. How late it was is part of every sample: on a struggling host that is a symptom.
 
 mod clock;
-mod command;
+mod collector;
+mod details;
+mod directory;
 mod host;
 mod limits;
 mod process;
+mod ring;
+mod storage;
 mod sweep;
+mod number;
+mod table;
 mod users;
 
 use std::{
@@ -27,15 +37,23 @@ use nix::{
         signalfd::{SfdFlags, SignalFd},
         time::TimeSpec,
     },
+    time::{ClockId, clock_gettime},
     unistd::{SysconfVar, sysconf},
 };
-use proto::history::{BootId, Sample};
+use proto::history::{BootId, Encoder, Sample};
 
 use crate::history::{self, Policy, Writer};
 use clock::Moment;
+use collector::{Collector, Effort};
+use details::Details;
 use host::Host;
+use storage::Storage;
 use sweep::Sweep;
+use table::Table;
 use users::Users;
+
+/// How long a sample waits for details, of processes that have just begun say; they may come with a later one.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Where to look, where to write, how often.
 #[derive(Clone, Debug)]
@@ -44,7 +62,9 @@ pub struct Options {
     pub history: PathBuf,
     /// The proc file system.
     pub proc: PathBuf,
-    /// The root of the cgroup v2 file system, where a container sees its own limits.
+    /// Where the kernel describes devices.
+    pub sys: PathBuf,
+    /// The root of the cgroup file systems, where a container sees its own limits.
     pub cgroup: PathBuf,
     /// The host's password file.
     pub passwd: PathBuf,
@@ -62,6 +82,7 @@ impl Options {
         Self {
             history: history.into(),
             proc: "/proc".into(),
+            sys: "/sys".into(),
             cgroup: "/sys/fs/cgroup".into(),
             passwd: "/etc/passwd".into(),
             interval: Duration::from_secs(1),
@@ -117,14 +138,32 @@ pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let page_kib = page_kib()?;
     let users = Users::new(&options.passwd);
     let budget = limits::descriptor_budget();
-    let mut sweep = Sweep::new(&options.proc, page_kib, users, budget).map_err(Error::Sweep)?;
-    let mut host = Host::open(&options.proc, &options.cgroup, options.memory_limit);
+    let (collector, sentence) = collector::choose(&options.proc, page_kib, budget).map_err(Error::Sweep)?;
+    if let Some(sentence) = sentence {
+        tracing::info!("{sentence}");
+    }
+    let mut look = Look {
+        collector,
+        table: Table::new(users),
+        details: Details::start(&options.proc).map_err(Error::Sweep)?,
+        host: Host::open(&options.proc, &options.sys, &options.cgroup, options.memory_limit),
+    };
     let now_ms = Moment::now()?.wall.as_millis() as i64;
-    let (mut writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
+    let (writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
     for sentence in lost {
         tracing::warn!("{sentence}");
     }
-    let mut sample = Sample { boot_id, interval_ns: nanoseconds(options.interval), ..Sample::default() };
+    let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
+    let mut encoder = Encoder::new(options.policy.block);
+    let mut record = Vec::new();
+    let mut sample = Sample {
+        boot_id,
+        interval_ms: u32::try_from(options.interval.as_millis()).unwrap_or(u32::MAX),
+        own_start_ns: nanoseconds(Moment::now()?.boottime),
+        ..Sample::default()
+    };
+    let mut sample =
+        Sample { boot_id, interval_ms: options.interval.as_millis() as u32, ..Sample::default() };
     let mut trouble = Trouble::default();
     loop {
         let before = Moment::now()?;
@@ -132,8 +171,17 @@ pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
         if is_readable_within(stop, wait)? {
             return Ok(());
         }
-        let taken = take(&mut sample, before.boottime + wait, &mut sweep, &mut host);
-        trouble.note(taken.and_then(|()| Ok(writer.append(&sample)?)).err());
+        sample.dropped = storage.dropped();
+        if let Err(error) = take(&mut sample, before.boottime + wait, &mut sweep, &mut host) {
+            tracing::error!("a sample is not taken: {error}");
+            continue;
+        }
+        if storage.wants_key() {
+            encoder.restart();
+        }
+        record.clear();
+        encoder.encode(&sample, &mut record);
+        storage.offer(&record);
     }
 }
 
@@ -143,35 +191,42 @@ fn take(sample: &mut Sample, due: Duration, sweep: &mut Sweep, host: &mut Host) 
     sample.wall_ms = begun.wall.as_millis() as i64;
     sample.boottime_ns = nanoseconds(begun.boottime);
     sample.late_ns = nanoseconds(begun.boottime.saturating_sub(due));
+    sample.own_cpu_us = nanoseconds(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into()) / 1_000;
     sweep.run(sample).map_err(Error::Sweep)?;
     sample.host = host.read();
     sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
     Ok(())
+        let taken = look.take(&mut sample, before.boottime + wait);
+        trouble.note(taken.and_then(|()| Ok(writer.append(&sample)?)).err());
+    }
 }
 
-/// Says once when samples begin to be lost, and once when that is over.
-#[derive(Debug, Default)]
-struct Trouble {
-    sentence: Option<String>,
-    lost: u64,
+/// Everything that is looked at.
+struct Look {
+    collector: Box<dyn Collector>,
+    table: Table,
+    details: Details,
+    host: Host,
 }
 
-impl Trouble {
-    fn note(&mut self, error: Option<Error>) {
-        match error.map(|error| error.to_string()) {
-            Some(sentence) => {
-                self.lost += 1;
-                if self.sentence.as_ref() != Some(&sentence) {
-                    tracing::error!("a sample is lost: {sentence}");
-                    self.sentence = Some(sentence);
-                }
-            }
-            None if self.lost > 0 => {
-                tracing::warn!("recording again after {} lost samples", self.lost);
-                *self = Self::default();
-            }
-            None => {}
-        }
+impl Look {
+    /// Takes one sample that was due at `due` on the boot clock.
+    fn take(&mut self, sample: &mut Sample, due: Duration) -> Result<(), Error> {
+        let begun = Moment::now()?;
+        sample.wall_ms = begun.wall.as_millis() as i64;
+        sample.boottime_ns = nanoseconds(begun.boottime);
+        sample.late_ns = nanoseconds(begun.boottime.saturating_sub(due));
+        let swept = self.collector.sweep(&mut self.table, Effort::Full).map_err(Error::Sweep)?;
+        self.details.exchange(&mut self.table, PATIENCE);
+        sample.collector = self.collector.kind();
+        sample.listed = swept.listed;
+        sample.rss_error_kib = swept.rss_error_kib;
+        self.table.processes().clone_into(&mut sample.processes);
+        sample.host = self.host.read();
+        self.host.disks().clone_into(&mut sample.disks);
+        self.details.filesystems().clone_into(&mut sample.filesystems);
+        sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
+        Ok(())
     }
 }
 

@@ -1,19 +1,24 @@
 //! The History service: blocks as they lie on disk, and new samples as they come. It reads files only; whether a
 //! recorder runs is none of its business.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, pin::Pin};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    pin::Pin,
+};
 
 use inotify::{EventStream, Inotify, WatchMask};
 use proto::{
-    history::Block,
-    pb::{self, FollowRequest, ReadRequest, history_server},
+    history::{Block, Contents, Sample},
+    pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server},
 };
 use tokio::{sync::mpsc::Sender, task::spawn_blocking};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    history::{self, Follower, Reader, StoredBlock},
+    history::{self, Filter, Follower, Policy, Reader, StoredBlock},
     paths::Paths,
 };
 
@@ -42,12 +47,15 @@ impl history_server::History for Service {
     type FollowStream = Blocks;
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Blocks>, Status> {
-        let ReadRequest { from_unix_ms, until_unix_ms } = request.into_inner();
+        let ReadRequest { from_unix_ms, until_unix_ms, pids, contents } = request.into_inner();
         let until_ms = if until_unix_ms == 0 { i64::MAX } else { until_unix_ms };
+        let contents = u8::try_from(contents).map(Contents);
+        let contents = contents.map_err(|_| Status::invalid_argument("contents are bits of one byte"))?;
+        let filter = Filter { from_ms: from_unix_ms, until_ms, pids: pids.into_iter().collect(), contents };
         let (sender, blocks) = tokio::sync::mpsc::channel(BACKLOG);
         let reader = Reader::new(&self.directory);
         spawn_blocking(move || {
-            send_stored(&reader, from_unix_ms, until_ms, &sender);
+            send_stored(&reader, filter, &sender);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(blocks))))
     }
@@ -59,6 +67,13 @@ impl history_server::History for Service {
         let (sender, blocks) = tokio::sync::mpsc::channel(BACKLOG);
         tokio::spawn(send_new(self.directory.clone(), from_ms, events, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(blocks))))
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoReply>, Status> {
+        let directory = self.directory.clone();
+        let info = spawn_blocking(move || info(&directory)).await;
+        let info = info.map_err(|error| Status::internal(error.to_string()))?;
+        info.map(Response::new).map_err(|error| failed(&error))
     }
 }
 
@@ -73,8 +88,8 @@ impl Service {
 }
 
 /// Sends stored blocks until the caller goes away; returns the number of the last sample sent.
-fn send_stored(reader: &Reader, from_ms: i64, until_ms: i64, sender: &Sender<Reply>) -> Option<u64> {
-    let blocks = match reader.blocks(from_ms, until_ms) {
+fn send_stored(reader: &Reader, filter: Filter, sender: &Sender<Reply>) -> Option<u64> {
+    let blocks = match reader.filtered(filter) {
         Ok(blocks) => blocks,
         Err(error) => {
             let _ = sender.blocking_send(Err(failed(&error)));
@@ -105,7 +120,8 @@ async fn send_new(
     let history = sender.clone();
     let start = move || {
         let reader = Reader::new(&directory);
-        let last = if from_ms == 0 { None } else { send_stored(&reader, from_ms, i64::MAX, &history) };
+        let stored = || send_stored(&reader, Filter::between(from_ms, i64::MAX), &history);
+        let last = if from_ms == 0 { None } else { stored() };
         Follower::new(&directory, last)
     };
     let mut follower = match spawn_blocking(start).await {
@@ -149,32 +165,92 @@ fn failed(error: &history::Error) -> Status {
     Status::internal(error.to_string())
 }
 
+/// Most gaps that are told; the shorter ones are left out.
+const GAPS: usize = 100;
+
+/// The record at a glance, from the headers of its blocks.
+fn info(directory: &Path) -> Result<InfoReply, history::Error> {
+    let (headers, lost) = Reader::new(directory).headers()?;
+    let status = history::status(directory)?;
+    let policy = Policy::default();
+    let mut gaps = history::gaps(&headers);
+    gaps.sort_by_key(|gap| std::cmp::Reverse(gap.length_ms));
+    gaps.truncate(GAPS);
+    gaps.sort_by_key(|gap| gap.from_ms);
+    Ok(InfoReply {
+        oldest_unix_ms: headers.iter().map(|header| header.earliest_wall_ms).min().unwrap_or(0),
+        newest_unix_ms: headers.iter().map(|header| header.latest_wall_ms).max().unwrap_or(0),
+        samples: headers.iter().map(|header| u64::from(header.records)).sum(),
+        blocks: headers.len() as u64,
+        bytes: status.bytes,
+        max_bytes: policy.max_bytes,
+        max_age_s: policy.max_age.as_secs(),
+        gaps: gaps.into_iter().map(gap).collect(),
+        restarts: headers.windows(2).filter(|pair| pair[0].boot_id != pair[1].boot_id).count() as u64,
+        lost,
+        recorder: Some(recorder(status)),
+    })
+}
+
+fn gap(gap: history::Gap) -> pb::Gap {
+    pb::Gap { from_unix_ms: gap.from_ms, until_unix_ms: gap.until_ms, length_ms: gap.length_ms }
+}
+
 /// What the host's status says of the recorder.
 pub fn recorder_status(paths: &Paths) -> Result<pb::Recorder, history::Error> {
-    let status = history::status(&paths.history())?;
-    Ok(pb::Recorder {
-        running: status.running,
-        last_sample_unix_ms: status.last_sample_ms.unwrap_or(0),
-        bytes: status.bytes,
-        collector: "proc".into(),
-    })
+    Ok(recorder(history::status(&paths.history())?))
+}
+
+fn recorder(status: history::Status) -> pb::Recorder {
+    let history::Status { running, newest, bytes } = status;
+    let Some(newest) = newest else {
+        return pb::Recorder { running, bytes, ..pb::Recorder::default() };
+    };
+    pb::Recorder {
+        running,
+        bytes,
+        last_sample_unix_ms: newest.wall_ms,
+        collector: newest.collector.name().into(),
+        missing: newest.sources.missing().map(Into::into).collect(),
+        cpu_ppm: own_cpu_ppm(&newest),
+        sweep_us: newest.sweep_ns / 1_000,
+        dropped: newest.dropped,
+    }
+}
+
+/// CPU time that the recorder takes, in millionths of one CPU.
+fn own_cpu_ppm(newest: &Sample) -> u64 {
+    let runs_us = newest.boottime_ns.saturating_sub(newest.own_start_ns) / 1_000;
+    newest.own_cpu_us.saturating_mul(1_000_000).checked_div(runs_us).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::history::{BootId, Sample};
+    use proto::history::{BootId, Encoder, Limits};
 
     use super::{history_server::History, *};
-    use crate::history::{Policy, Writer};
+    use crate::history::Writer;
 
-    fn writer(paths: &Paths) -> Writer {
-        let policy = Policy { block_samples: 4, ..Policy::default() };
-        Writer::open(&paths.history(), BootId::default(), 0, policy).unwrap().0
+    struct Recorder {
+        writer: Writer,
+        encoder: Encoder,
     }
 
-    fn append(writer: &mut Writer, seconds: std::ops::Range<i64>) {
+    fn recorder_of(paths: &Paths) -> Recorder {
+        let block = Limits { records: 4, bytes: 64 << 10 };
+        let policy = Policy { block, ..Policy::default() };
+        let writer = Writer::open(&paths.history(), BootId::default(), 0, policy).unwrap().0;
+        Recorder { writer, encoder: Encoder::new(block) }
+    }
+
+    fn append(recorder: &mut Recorder, seconds: std::ops::Range<i64>) {
         for second in seconds {
-            writer.append(&Sample { wall_ms: second * 1_000, ..Sample::default() }).unwrap();
+            let mut record = Vec::new();
+            let boottime_ns = second as u64 * 1_000_000_000;
+            let sample =
+                Sample { wall_ms: second * 1_000, boottime_ns, interval_ms: 1_000, ..Sample::default() };
+            recorder.encoder.encode(&sample, &mut record);
+            recorder.writer.append(&record).unwrap();
         }
     }
 
@@ -196,8 +272,8 @@ mod tests {
     async fn a_range_is_read_in_blocks() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
-        append(&mut writer(&paths), 1..11);
-        let request = ReadRequest { from_unix_ms: 6_000, until_unix_ms: 0 };
+        append(&mut recorder_of(&paths), 1..11);
+        let request = ReadRequest { from_unix_ms: 6_000, ..ReadRequest::default() };
         let mut blocks = Service::new(&paths).read(Request::new(request)).await.unwrap().into_inner();
         assert_eq!(receive(&mut blocks, usize::MAX).await, [5, 6, 7, 8, 9, 10]);
     }
@@ -207,7 +283,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         let service = Service::new(&paths);
-        let mut writer = writer(&paths);
+        let mut writer = recorder_of(&paths);
         append(&mut writer, 1..7);
         for (from_unix_ms, expected) in [(0, vec![]), (6_000, vec![5, 6])] {
             let request = Request::new(FollowRequest { from_unix_ms });
@@ -226,10 +302,26 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         assert!(!recorder_status(&paths).unwrap().running);
-        let mut writer = writer(&paths);
+        let mut writer = recorder_of(&paths);
         append(&mut writer, 3..4);
         let status = recorder_status(&paths).unwrap();
         assert!(status.running && status.bytes > 0);
-        assert_eq!(status.last_sample_unix_ms, 3_000);
+        assert_eq!((status.last_sample_unix_ms, status.collector.as_str()), (3_000, "proc"));
+    }
+
+    #[test]
+    fn the_record_is_told_at_a_glance() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        let mut writer = recorder_of(&paths);
+        append(&mut writer, 1..11);
+        append(&mut writer, 15..16);
+        append(&mut writer, 50..51);
+        let info = info(&paths.history()).unwrap();
+        assert_eq!((info.oldest_unix_ms, info.newest_unix_ms), (1_000, 50_000));
+        assert_eq!((info.samples, info.blocks, info.restarts), (12, 3, 0));
+        let gaps: Vec<_> = info.gaps.iter().map(|gap| gap.length_ms).collect();
+        assert_eq!(gaps, [35_000], "of each block the longest");
+        assert_eq!(info.lost, Vec::<String>::new());
     }
 }

@@ -1,14 +1,22 @@
 //! The flight record: what a sample is, and every byte of how samples are kept and sent.
 //!
-//! - [`Sample`], [`Process`], [`HostCounters`]: raw counters as the kernel gave them; absent is not zero,
-//! - `record`: one sample, coded as what changed since the sample before it,
-//! - [`Block`]: many records behind one checked header, compressed; blocks travel as they lie on disk,
+//! - [`Sample`], [`Process`], [`HostCounters`], [`Exit`]: raw counters as the kernel gave them; absent is not zero,
+//! - `record`, [`Encoder`], [`Decoder`]: one sample, coded as what changed since the sample before it,
+//! - [`Block`], [`Builder`]: many records behind one checked [`Header`], stream by stream, compressed; blocks travel
+//!   as they lie on disk,
 //! - [`tail`]: the write-ahead file of records that are not yet a block.
 //!
 //! The format is little-endian throughout. Nothing that is read here is trusted: damage is an error that says
 //! what is wrong, never a panic, and no length is believed before it is checked.
 
 mod block;
+mod builder;
+mod column;
+mod decoder;
+mod encoder;
+mod header;
+mod host;
+mod process;
 mod record;
 mod sample;
 pub mod tail;
@@ -16,9 +24,16 @@ pub mod tail;
 mod tests;
 mod varint;
 
-pub use block::{Block, Builder, Found, HEADER_BYTES, Header, MAGIC, Samples, VERSION, encode, walk};
-pub use record::{Decoder, Encoder};
-pub use sample::{BootId, HostCounters, Identity, Process, Sample};
+pub use block::{Block, Found, Samples, index, walk};
+pub use builder::{Builder, GAP_INTERVALS, Packer, encode};
+pub use column::Columns;
+pub use decoder::Decoder;
+pub use encoder::{Encoder, Limits};
+pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
+pub use host::HostCounters;
+pub use process::{Exit, ExitGroup, Identity, Process};
+pub use record::{Contents, Prefix};
+pub use sample::{BootId, Collector, Disk, Event, EventKind, Filesystem, Sample, Sources};
 
 /// Longest uncompressed body that is read: bounds what a hostile host can make a reader allocate.
 pub const MAX_BODY_BYTES: usize = 64 << 20;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::Damage;
+use super::{Damage, Exit, ExitGroup, HostCounters, Process};
 
 /// Names one boot of one kernel: `/proc/sys/kernel/random/boot_id`, random(4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,6 +32,68 @@ impl fmt::Display for BootId {
     }
 }
 
+/// How the recorder looks at processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Collector {
+    /// Files of the proc file system, kept open.
+    #[default]
+    Proc,
+    /// A BPF program that walks the kernel's own list of tasks.
+    Bpf,
+}
+
+impl Collector {
+    /// How it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proc => "proc",
+            Self::Bpf => "bpf",
+        }
+    }
+}
+
+/// What the recorder can draw on and rely on beside its collector: a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources(pub u32);
+
+impl Sources {
+    /// Ends of processes, by taskstats.
+    pub const EXITS: Self = Self(1);
+    /// The kernel's log.
+    pub const KERNEL_LOG: Self = Self(1 << 1);
+    /// The kernel tells when memory becomes scarce.
+    pub const PRESSURE: Self = Self(1 << 2);
+    /// The recorder cannot be swapped out.
+    pub const LOCKED: Self = Self(1 << 3);
+    /// The recorder is not chosen when the kernel kills for want of memory.
+    pub const SPARED: Self = Self(1 << 4);
+
+    /// Every source and how it is called.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::EXITS, "exits"),
+        (Self::KERNEL_LOG, "kernel log"),
+        (Self::PRESSURE, "pressure trigger"),
+        (Self::LOCKED, "locked in memory"),
+        (Self::SPARED, "spared by the OOM killer"),
+    ];
+
+    /// Whether all of `other` is in it.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// With what is in `other`.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Names of those that it has not.
+    pub fn missing(self) -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().filter(move |(source, _)| !self.has(*source)).map(|(_, name)| name)
+    }
+}
+
 /// One look at everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
@@ -40,224 +102,101 @@ pub struct Sample {
     /// Wall time at the beginning of the sweep, milliseconds since the Unix epoch. May step; never divide by it.
     pub wall_ms: i64,
     /// `CLOCK_BOOTTIME` at the beginning of the sweep, ns: monotonic, runs on in suspend, and has the origin of
-    /// [`Identity::started_ns`].
+    /// [`super::Identity::started_ns`].
     pub boottime_ns: u64,
-    /// Time that should pass between samples, ns.
-    pub interval_ns: u64,
+    /// Time that should pass between samples, ms.
+    pub interval_ms: u32,
     /// How much later than planned the sweep began, ns. On a struggling host this is a symptom.
     pub late_ns: u64,
     /// How long the sweep took, ns; process `i` of `n` was read about `i/n` of it after `boottime_ns`.
     pub sweep_ns: u64,
-    /// Processes that `/proc` listed; more than `processes` holds if some could not be read.
+    /// When the recorder was started, ns since boot.
+    pub own_start_ns: u64,
+    /// CPU time that the recorder has used since it was started, all its threads, µs.
+    pub own_cpu_us: u64,
+    /// Samples that were taken since the recorder was started and could not be stored.
+    pub dropped: u64,
+    /// Processes that there are; more than `processes` holds if some could not be read.
     pub listed: u64,
+    /// By how much a resident size may be wrong, KiB; 0 is exact.
+    pub rss_error_kib: u64,
+    /// How the processes were looked at.
+    pub collector: Collector,
+    /// What else the recorder could draw on.
+    pub sources: Sources,
+    /// Taken more often than planned, because memory was scarce.
+    pub fast: bool,
     /// The host as a whole.
     pub host: HostCounters,
+    /// Whole disks, in the order of the kernel.
+    pub disks: Vec<Disk>,
+    /// File systems on local devices. Refreshed in turn.
+    pub filesystems: Vec<Filesystem>,
+    /// Ends of processes that were lost since the recorder was started; absent where ends are not told.
+    pub exits_lost: Option<u64>,
+    /// Processes that ended since the sample before.
+    pub exits: Vec<Exit>,
+    /// More processes that ended since then.
+    pub exit_groups: Vec<ExitGroup>,
+    /// What happened since the sample before.
+    pub events: Vec<Event>,
     /// All processes, in strictly ascending order of identity.
     pub processes: Vec<Process>,
 }
 
-/// Tells a process from every other of the same boot, also from a later one with the same pid.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Identity {
-    /// Process id, as the recorder's pid namespace sees it.
-    pub pid: u32,
-    /// When it started, ns since boot; the kernel gives 10 ms steps (proc_pid_stat(5), field 22).
-    pub started_ns: u64,
+/// A whole disk: counters since boot (the kernel's iostats.rst).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Name of its device.
+    pub name: Arc<str>,
+    /// Reads completed.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Writes completed.
+    pub writes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Time in which a request was under way, ms.
+    pub busy_ms: u64,
+    /// Time that requests have spent, all together, ms.
+    pub queued_ms: u64,
 }
 
-/// One process. Sizes are in KiB, the unit of the kernel's own files.
+/// How full a file system is (statvfs(3)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filesystem {
+    /// Where it is mounted.
+    pub mount: Arc<str>,
+    /// Its size.
+    pub total_bytes: u64,
+    /// What an ordinary process may still write.
+    pub free_bytes: u64,
+    /// Files that it may hold; 0 if that is not limited.
+    pub files: u64,
+    /// Files that may still be made.
+    pub free_files: u64,
+}
+
+/// Something that happened at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Which process.
-    pub identity: Identity,
-    /// Its parent's pid.
-    pub parent: u32,
-    /// Effective user id.
-    pub uid: Option<u32>,
-    /// The host's name for `uid`.
-    pub user: Option<Arc<str>>,
-    /// Name of the main thread, at most 15 bytes for programs.
-    pub comm: Arc<str>,
-    /// Arguments joined by spaces; absent for kernel threads, zombies and what could not be read (yet).
-    pub command: Option<Arc<str>>,
-    /// The kernel's letter: `R` running, `S` sleeping, `D` waiting uninterruptibly, `Z` zombie, …
-    pub state: u8,
-    /// Threads.
-    pub threads: u32,
-    /// CPU time in user mode, ns, all threads. Only the sum with `system_ns` is exact (to one tick).
-    pub user_ns: u64,
-    /// CPU time in kernel mode, ns, all threads.
-    pub system_ns: u64,
-    /// Page faults that needed the disk.
-    pub major_faults: u64,
-    /// Address space.
-    pub virtual_kib: u64,
-    /// Resident memory.
-    pub resident_kib: u64,
-    /// Resident anonymous memory. This and the fields below are refreshed in turn, see `agent::record`.
-    pub anon_kib: Option<u64>,
-    /// Resident file pages.
-    pub file_kib: Option<u64>,
-    /// Resident shared memory.
-    pub shmem_kib: Option<u64>,
-    /// Anonymous memory swapped out.
-    pub swap_kib: Option<u64>,
+pub struct Event {
+    /// When, ns since boot.
+    pub at_ns: u64,
+    /// Who says so.
+    pub kind: EventKind,
+    /// What.
+    pub text: Arc<str>,
 }
 
-impl Process {
-    /// A process of which nothing but its identity is known: the base that new processes are coded against.
-    pub fn bare(identity: Identity) -> Self {
-        Self {
-            identity,
-            parent: 0,
-            uid: None,
-            user: None,
-            comm: Arc::from(""),
-            command: None,
-            state: 0,
-            threads: 0,
-            user_ns: 0,
-            system_ns: 0,
-            major_faults: 0,
-            virtual_kib: 0,
-            resident_kib: 0,
-            anon_kib: None,
-            file_kib: None,
-            shmem_kib: None,
-            swap_kib: None,
-        }
-    }
-
-    /// User and system CPU time together, ns: the sum is what the kernel knows exactly.
-    pub fn cpu_ns(&self) -> u64 {
-        self.user_ns.saturating_add(self.system_ns)
-    }
-}
-
-/// Defines the host's counters together with the list that the record format walks.
-macro_rules! host_counters {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
-        /// The host as a whole: counters since boot unless said otherwise. Absent where the kernel has none.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct HostCounters {
-            $($(#[$doc])+ pub $name: Option<u64>,)+
-        }
-
-        impl HostCounters {
-            /// Every counter, in the order of the record format.
-            pub(super) fn values(&self) -> impl Iterator<Item = Option<u64>> {
-                [$(self.$name),+].into_iter()
-            }
-
-            /// Every counter, to be set in the order of the record format.
-            pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Option<u64>> {
-                [$(&mut self.$name),+].into_iter()
-            }
-        }
-    };
-}
-
-host_counters! {
-    /// CPUs online.
-    cpus,
-    /// CPU time of all CPUs in user mode, ns (/proc/stat, proc_stat(5)); includes guests.
-    cpu_user_ns,
-    /// CPU time in user mode at low priority, ns.
-    cpu_nice_ns,
-    /// CPU time in kernel mode, ns.
-    cpu_system_ns,
-    /// Idle CPU time, ns.
-    cpu_idle_ns,
-    /// Idle CPU time while a disk request was outstanding, ns.
-    cpu_iowait_ns,
-    /// CPU time in interrupts, ns.
-    cpu_irq_ns,
-    /// CPU time in soft interrupts, ns.
-    cpu_softirq_ns,
-    /// CPU time that the hypervisor gave to others, ns.
-    cpu_steal_ns,
-    /// Context switches.
-    context_switches,
-    /// Processes and threads created.
-    forks,
-    /// Runnable now.
-    running,
-    /// Blocked on I/O now.
-    blocked,
-    /// Load average over 1 minute, in hundredths.
-    load_1,
-    /// Load average over 5 minutes, in hundredths.
-    load_5,
-    /// Load average over 15 minutes, in hundredths.
-    load_15,
-    /// MemTotal, KiB (/proc/meminfo).
-    memory_total_kib,
-    /// MemFree, KiB.
-    memory_free_kib,
-    /// MemAvailable, KiB.
-    memory_available_kib,
-    /// Page cache, KiB.
-    cached_kib,
-    /// Dirty pages, KiB.
-    dirty_kib,
-    /// Pages being written, KiB.
-    writeback_kib,
-    /// Anonymous pages, KiB.
-    anon_kib,
-    /// Shared memory, KiB.
-    shmem_kib,
-    /// Kernel memory that cannot be reclaimed, KiB.
-    slab_unreclaimable_kib,
-    /// Memory promised to processes, KiB.
-    committed_kib,
-    /// SwapTotal, KiB.
-    swap_total_kib,
-    /// SwapFree, KiB.
-    swap_free_kib,
-    /// Pages read from swap (/proc/vmstat).
-    swap_in_pages,
-    /// Pages written to swap.
-    swap_out_pages,
-    /// Page faults that needed the disk.
-    major_faults,
-    /// Times that an allocation had to reclaim memory itself, all zones.
-    allocation_stalls,
-    /// Pages read again soon after they were dropped, anonymous.
-    refault_anon,
-    /// Pages read again soon after they were dropped, files.
-    refault_file,
-    /// Processes killed for want of memory.
-    oom_kills,
-    /// Time in which some task waited for a CPU, µs (/proc/pressure).
-    pressure_cpu_some_us,
-    /// Time in which some task waited for memory, µs.
-    pressure_memory_some_us,
-    /// Time in which all tasks waited for memory, µs.
-    pressure_memory_full_us,
-    /// Time in which some task waited for I/O, µs.
-    pressure_io_some_us,
-    /// Time in which all tasks waited for I/O, µs.
-    pressure_io_full_us,
-    /// Memory limit of the root cgroup that the recorder sees: a container's own limit, KiB.
-    cgroup_limit_kib,
-    /// Memory charged to that cgroup, KiB.
-    cgroup_used_kib,
-    /// Swap limit of that cgroup, KiB.
-    cgroup_swap_limit_kib,
-    /// Swap charged to that cgroup, KiB.
-    cgroup_swap_used_kib,
-    /// Processes killed in that cgroup for want of memory.
-    cgroup_oom_kills,
-}
-
-impl HostCounters {
-    /// The memory that processes can have, KiB: the container's limit if there is one below MemTotal.
-    pub fn memory_limit_kib(&self) -> Option<u64> {
-        match (self.memory_total_kib, self.cgroup_limit_kib) {
-            (Some(total), Some(limit)) => Some(total.min(limit)),
-            (total, limit) => total.or(limit),
-        }
-    }
+/// Who tells of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The kernel: lines of its log as they came. A kill for want of memory is one event with all its lines,
+    /// the table of tasks among them.
+    Kernel,
+    /// The recorder: a sentence about itself.
+    Note,
 }
 
 #[cfg(test)]
@@ -270,5 +209,11 @@ mod tests {
         assert_eq!(text.parse::<BootId>().unwrap().to_string(), text);
         assert!("0f8a".parse::<BootId>().is_err());
         assert!("+f8a4d2e-1b7c-4e5f-8a9b-0c1d2e3f4a5b".parse::<BootId>().is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let sources = Sources::EXITS.with(Sources::LOCKED).with(Sources::SPARED);
+        assert_eq!(sources.missing().collect::<Vec<_>>(), ["kernel log", "pressure trigger"]);
     }
 }

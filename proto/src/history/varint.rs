@@ -3,7 +3,7 @@
 use super::Damage;
 
 /// Appends `value`, seven bits a byte, least first.
-pub(super) fn write(out: &mut Vec<u8>, mut value: u128) {
+pub(super) fn write(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;
@@ -11,18 +11,42 @@ pub(super) fn write(out: &mut Vec<u8>, mut value: u128) {
     out.push(value as u8);
 }
 
+/// Appends the difference of `value` to `base`; both may be any 64 bits.
+pub(super) fn write_delta(out: &mut Vec<u8>, base: u64, value: u64) {
+    write(out, zigzag(value.wrapping_sub(base)));
+}
+
 /// Appends a value that may be absent, as its difference to `base`: 0 is absent, else 1 + zigzag.
 ///
-/// The sum needs 65 bits, which is why varints here are wider than 64.
+/// The sum may take 65 bits; that one value is written as ten bytes that no other number has.
 pub(super) fn write_optional(out: &mut Vec<u8>, base: Option<u64>, value: Option<u64>) {
     let Some(value) = value else { return write(out, 0) };
-    let delta = value.wrapping_sub(base.unwrap_or(0)) as i64;
-    let zigzag = ((delta << 1) ^ (delta >> 63)) as u64;
-    write(out, u128::from(zigzag) + 1);
+    match zigzag(value.wrapping_sub(base.unwrap_or(0))).checked_add(1) {
+        Some(number) => write(out, number),
+        None => out.extend(TOO_WIDE),
+    }
+}
+
+/// Appends text behind its length.
+pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
+    write(out, text.len() as u64);
+    out.extend(text.as_bytes());
+}
+
+/// 2⁶⁴ in this code.
+const TOO_WIDE: [u8; 10] = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02];
+
+fn zigzag(difference: u64) -> u64 {
+    let signed = difference as i64;
+    ((signed << 1) ^ (signed >> 63)) as u64
+}
+
+fn unzigzag(number: u64) -> u64 {
+    (number >> 1) ^ (number & 1).wrapping_neg()
 }
 
 /// What is left to read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -40,22 +64,37 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
-    /// Reads what [`write`] wrote, up to 65 bits.
-    fn wide(&mut self) -> Result<u128, Damage> {
-        let mut value = 0;
-        for shift in (0..70).step_by(7) {
-            let [byte] = self.array()?;
-            value |= u128::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Damage::Inconsistent("a number is too long"))
+    /// An unsigned number.
+    pub(super) fn number(&mut self) -> Result<u64, Damage> {
+        self.wide()?.ok_or(Damage::Inconsistent("a number is too large"))
     }
 
-    /// An unsigned number of at most 64 bits.
-    pub(super) fn number(&mut self) -> Result<u64, Damage> {
-        self.wide()?.try_into().map_err(|_| Damage::Inconsistent("a number is too large"))
+    /// An unsigned number; `None` for 2⁶⁴.
+    #[inline]
+    fn wide(&mut self) -> Result<Option<u64>, Damage> {
+        match self.0 {
+            [byte @ 0..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(Some(u64::from(*byte)))
+            }
+            _ => self.long(),
+        }
+    }
+
+    fn long(&mut self) -> Result<Option<u64>, Damage> {
+        let mut value = 0;
+        for shift in (0..63).step_by(7) {
+            let [byte] = self.array()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(Some(value));
+            }
+        }
+        match self.array()? {
+            [byte @ 0..=1] => Ok(Some(value | u64::from(byte) << 63)),
+            [2] if value == 0 => Ok(None),
+            _ => Err(Damage::Inconsistent("a number is too long")),
+        }
     }
 
     /// A number that counts or indexes something in memory.
@@ -63,12 +102,20 @@ impl<'a> Cursor<'a> {
         self.number()?.try_into().map_err(|_| Damage::Inconsistent("a number is too large"))
     }
 
+    /// Reads what [`write_delta`] wrote against the same base.
+    pub(super) fn delta(&mut self, base: u64) -> Result<u64, Damage> {
+        Ok(base.wrapping_add(unzigzag(self.number()?)))
+    }
+
     /// Reads what [`write_optional`] wrote against the same base.
+    #[inline]
     pub(super) fn optional(&mut self, base: Option<u64>) -> Result<Option<u64>, Damage> {
-        let Some(zigzag) = self.wide()?.checked_sub(1) else { return Ok(None) };
-        let zigzag = u64::try_from(zigzag).map_err(|_| Damage::Inconsistent("a number is too large"))?;
-        let delta = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
-        Ok(Some(base.unwrap_or(0).wrapping_add(delta)))
+        let number = match self.wide()? {
+            Some(0) => return Ok(None),
+            Some(number) => number - 1,
+            None => u64::MAX,
+        };
+        Ok(Some(base.unwrap_or(0).wrapping_add(unzigzag(number))))
     }
 
     /// UTF-8 text behind its length.
@@ -84,13 +131,31 @@ mod tests {
 
     use super::*;
 
+    fn any_number() -> impl Strategy<Value = u64> {
+        prop_oneof![any::<u64>(), 0..300u64, Just(u64::MAX), Just(1 << 63), Just(u64::MAX - 1)]
+    }
+
     proptest! {
         #[test]
-        fn optional_values_survive_any_base(base: Option<u64>, value: Option<u64>) {
+        fn optional_values_survive_any_base(
+            base in proptest::option::of(any_number()),
+            value in proptest::option::of(any_number()),
+        ) {
             let mut out = Vec::new();
             write_optional(&mut out, base, value);
             let mut cursor = Cursor(&out);
             prop_assert_eq!(cursor.optional(base), Ok(value));
+            prop_assert!(cursor.0.is_empty());
+        }
+
+        #[test]
+        fn numbers_and_differences_survive(base in any_number(), value in any_number()) {
+            let mut out = Vec::new();
+            write(&mut out, value);
+            write_delta(&mut out, base, value);
+            let mut cursor = Cursor(&out);
+            prop_assert_eq!(cursor.number(), Ok(value));
+            prop_assert_eq!(cursor.delta(base), Ok(value));
             prop_assert!(cursor.0.is_empty());
         }
 

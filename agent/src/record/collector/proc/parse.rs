@@ -1,7 +1,9 @@
-//! What `/proc/PID/{stat,statm,status}` say: pure functions over their bytes (proc_pid_stat(5) and its neighbours).
+//! What the files below `/proc/PID` say: pure functions over their bytes (proc_pid_stat(5) and its neighbours).
 
-/// Nanoseconds in one clock tick of these files: USER_HZ is 100 on every architecture that Linux has today (time(7)).
-const TICK_NS: u64 = 10_000_000;
+use super::super::TICK_NS;
+use crate::record::number::number;
+
+const TICK_US: u64 = TICK_NS / 1000;
 
 /// `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +12,8 @@ pub(super) struct Stat<'a> {
     pub(super) state: u8,
     pub(super) parent: u32,
     pub(super) major_faults: u64,
-    pub(super) user_ns: u64,
-    pub(super) system_ns: u64,
+    pub(super) user_us: u64,
+    pub(super) system_us: u64,
     pub(super) threads: u32,
     /// Since boot.
     pub(super) started_ns: u64,
@@ -25,17 +27,17 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat<'_>> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
     let close = bytes.iter().rposition(|byte| *byte == b')')?;
     let comm = bytes.get(open + 1..close)?;
-    let mut fields = bytes.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-    let state = *fields.next()?.first()?;
+    let [b' ', state, rest @ ..] = bytes.get(close + 1..)? else { return None };
     // The state was field 3; `skip` is how many fields lie between the last one taken and the next.
-    let mut take = |skip| number(fields.nth(skip)?);
+    let mut fields = Fields(rest);
+    let mut take = |skip| fields.skip(skip).and_then(Fields::number);
     Some(Stat {
         comm,
-        state,
+        state: *state,
         parent: u32::try_from(take(0)?).ok()?,
         major_faults: take(7)?,
-        user_ns: take(1)?.saturating_mul(TICK_NS),
-        system_ns: take(0)?.saturating_mul(TICK_NS),
+        user_us: take(1)?.saturating_mul(TICK_US),
+        system_us: take(0)?.saturating_mul(TICK_US),
         threads: u32::try_from(take(4)?).ok()?,
         started_ns: take(1)?.saturating_mul(TICK_NS),
         virtual_kib: take(0)? / 1024,
@@ -43,10 +45,67 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat<'_>> {
     })
 }
 
+/// Fields that are each preceded by one space, and followed by a space or a newline.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    /// Goes past so many fields.
+    fn skip(&mut self, count: usize) -> Option<&mut Self> {
+        for _ in 0..count {
+            let behind = self.0.strip_prefix(b" ")?;
+            let length = behind.iter().position(|byte| *byte == b' ')?;
+            self.0 = &behind[length..];
+        }
+        Some(self)
+    }
+
+    /// The number that comes next. One that the bytes end with may have been cut, and is refused.
+    fn number(&mut self) -> Option<u64> {
+        let [b' ', behind @ ..] = self.0 else { return None };
+        let mut value = 0u64;
+        for (index, byte) in behind.iter().enumerate() {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                self.0 = &behind[index..];
+                return (index > 0).then_some(value);
+            }
+            value = value.checked_mul(10)?.checked_add(digit.into())?;
+        }
+        None
+    }
+}
+
+/// The name as the kernel keeps it in the task. What /proc shows is longer for a kernel worker, and changes with each
+/// piece of work that it is given (wq_worker_comm in kernel/workqueue.c).
+pub(super) fn task_name(comm: &[u8]) -> &[u8] {
+    const WORKER: &[u8] = b"kworker/";
+    match comm.strip_prefix(WORKER) {
+        Some(worker) if !worker.starts_with(b"R-") => {
+            let end = worker.iter().position(|byte| matches!(byte, b'-' | b'+')).unwrap_or(worker.len());
+            &comm[..WORKER.len() + end]
+        }
+        _ => comm,
+    }
+}
+
 /// Resident size in KiB, from `statm`: exact, where the figure in `stat` may be off by megabytes since Linux 6.2.
 pub(super) fn parse_statm(bytes: &[u8], page_kib: u64) -> Option<u64> {
     let field = bytes.split(u8::is_ascii_whitespace).nth(1)?;
     number(field)?.checked_mul(page_kib)
+}
+
+/// Run-queue wait of a task, ns: the second field of its `schedstat`.
+pub(super) fn parse_schedstat(bytes: &[u8]) -> Option<u64> {
+    number(bytes.split(u8::is_ascii_whitespace).nth(1)?)
+}
+
+/// Bytes that a process caused to be read from and written to disks: `io`, proc_pid_io(5).
+pub(super) fn parse_io(bytes: &[u8]) -> Option<(u64, u64)> {
+    let value = |key: &[u8]| {
+        let line = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key))?;
+        number(line.trim_ascii())
+    };
+    Some((value(b"read_bytes:")?, value(b"write_bytes:")?))
 }
 
 /// What is taken from `/proc/PID/status`.
@@ -64,6 +123,10 @@ pub(super) struct Status {
 pub(super) fn parse_status(bytes: &[u8]) -> Status {
     let mut status = Status::default();
     for line in bytes.split(|byte| *byte == b'\n') {
+        // Few lines are wanted: their first letters tell.
+        if !matches!(line.first(), Some(b'U' | b'R' | b'V')) {
+            continue;
+        }
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let Some(key) = words.next() else { continue };
         let mut value = |index| number(words.nth(index)?);
@@ -77,17 +140,6 @@ pub(super) fn parse_status(bytes: &[u8]) -> Status {
         }
     }
     status
-}
-
-/// A decimal number and nothing else.
-pub(super) fn number(bytes: &[u8]) -> Option<u64> {
-    if bytes.is_empty() {
-        return None;
-    }
-    bytes.iter().try_fold(0u64, |value, byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        value.checked_mul(10)?.checked_add(digit.into())
-    })
 }
 
 #[cfg(test)]
@@ -108,8 +160,8 @@ mod tests {
             state: b'D',
             parent: 1200,
             major_faults: 77,
-            user_ns: 310_000_000_000,
-            system_ns: 20_000_000_000,
+            user_us: 310_000_000,
+            system_us: 20_000_000,
             threads: 9,
             started_ns: 12_345_670_000_000,
             virtual_kib: 160_732,
@@ -135,6 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_worker_is_named_without_its_work() {
+        assert_eq!(task_name(b"kworker/u9:0-flush-254:0"), b"kworker/u9:0");
+        assert_eq!(task_name(b"kworker/0:1+events"), b"kworker/0:1");
+        assert_eq!(task_name(b"kworker/0:1H"), b"kworker/0:1H");
+        assert_eq!(task_name(b"kworker/R-netns"), b"kworker/R-netns");
+        assert_eq!(task_name(b"a-b+c"), b"a-b+c");
+    }
+
+    #[test]
+    fn waits_and_transfers_are_found() {
+        assert_eq!(parse_schedstat(b"123456 789 42\n"), Some(789));
+        let io = b"rchar: 9\nwchar: 8\nsyscr: 7\nsyscw: 6\nread_bytes: 4096\nwrite_bytes: 512\ncancelled_write_bytes: 0\n";
+        assert_eq!(parse_io(io), Some((4096, 512)));
+    }
+
+    #[test]
     fn status_of_a_kernel_thread_has_no_memory() {
         let status = parse_status(b"Name:\tkthreadd\nUid:\t0\t0\t0\t0\nThreads:\t1\n");
         assert_eq!(status, Status { uid: Some(0), ..Status::default() });
@@ -146,12 +214,15 @@ mod tests {
             let _ = parse_stat(&bytes);
             let _ = parse_statm(&bytes, 4);
             let _ = parse_status(&bytes);
+            let _ = parse_schedstat(&bytes);
+            let _ = parse_io(&bytes);
+            let _ = task_name(&bytes);
         }
 
         #[test]
         fn a_stat_cut_anywhere_is_refused_or_right(length in 0..STAT.len()) {
             if let Some(stat) = parse_stat(&STAT[..length]) {
-                prop_assert_eq!(Stat { stack_start: 140_722_222_222_222, ..stat }, parse_stat(STAT).unwrap());
+                prop_assert_eq!(stat, parse_stat(STAT).unwrap());
             }
         }
     }

@@ -1,0 +1,138 @@
+//! Loading the iterator, and what it must be told about this machine.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::Iter};
+
+/// The compiled program; `agent/bpf/build.sh` makes it.
+static OBJECT: &[u8] = include_bytes_aligned!("../../../../bpf/tasks.bpf.o");
+
+/// The program's name in the object.
+const NAME: &str = "tasks";
+
+/// CPUs up to which what each has counted is added (`MAX_CPUS` in the program): beyond that it costs too much.
+const MAX_CPUS: u32 = 16;
+
+/// Inode of the first pid namespace (PROC_PID_INIT_INO in include/linux/proc_ns.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// The loaded iterator.
+#[derive(Debug)]
+pub(super) struct Program {
+    loaded: Ebpf,
+    /// CPUs that may come online.
+    pub(super) cpus: u32,
+    /// Whether the program adds what each CPU has counted for itself.
+    pub(super) adds_per_cpu: bool,
+}
+
+/// Why there is no BPF collector.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("the recorder is not in the first pid namespace, whose process ids BPF would show")]
+    Namespace,
+    #[error("the kernel does not describe its types: {0}")]
+    Types(#[from] aya::BtfError),
+    #[error("the kernel refused the BPF program: {}", whole(.0))]
+    Load(#[from] aya::EbpfError),
+    #[error("the kernel refused the BPF program: {}", whole(.0))]
+    Program(#[from] aya::programs::ProgramError),
+    #[error("the object has no iterator")]
+    Missing,
+    #[error("the iterator cannot be read: {0}")]
+    Read(#[from] io::Error),
+}
+
+/// An error with its causes, on one line: the verifier's own words are left out.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+impl Program {
+    /// Loads the program into the kernel, which checks it.
+    pub(super) fn load(proc: &Path) -> Result<Self, Refusal> {
+        if fs::metadata(proc.join("self/ns/pid"))
+            .is_ok_and(|namespace| namespace.ino() != FIRST_PID_NAMESPACE)
+        {
+            return Err(Refusal::Namespace);
+        }
+        let types = Btf::from_sys_fs()?;
+        let cpus = possible_cpus();
+        let offsets = if cpus <= MAX_CPUS { per_cpu_offset(proc) } else { None };
+        let mut loaded = EbpfLoader::new()
+            .btf(Some(&types))
+            .override_global("per_cpu_offset_address", &offsets.unwrap_or(0), true)
+            .override_global("cpus", &cpus, true)
+            .load(OBJECT)?;
+        iterator(&mut loaded)?.load("task", &types)?;
+        Ok(Self { loaded, cpus, adds_per_cpu: offsets.is_some() })
+    }
+
+    /// Begins a walk over all tasks; reading the file runs the program.
+    ///
+    /// The link is made anew each time, since an iterator cannot be rewound. Aya allocates nothing for it.
+    pub(super) fn open(&mut self) -> Result<File, Refusal> {
+        let iterator = iterator(&mut self.loaded)?;
+        let link = iterator.attach()?;
+        let link = iterator.take_link(link)?;
+        link.into_file().map_err(|error| Refusal::Read(io::Error::other(error)))
+    }
+}
+
+fn iterator(loaded: &mut Ebpf) -> Result<&mut Iter, Refusal> {
+    Ok(loaded.program_mut(NAME).ok_or(Refusal::Missing)?.try_into()?)
+}
+
+/// CPUs that may come online.
+fn possible_cpus() -> u32 {
+    let text = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());
+    last.map_or(u32::MAX, |last| last + 1)
+}
+
+/// Address of the kernel's table of distances between the CPUs' own variables, where it is not hidden.
+fn per_cpu_offset(proc: &Path) -> Option<u64> {
+    let mut symbols = BufReader::new(File::open(proc.join("kallsyms")).ok()?);
+    let mut line = Vec::new();
+    while symbols.read_until(b'\n', &mut line).ok()? > 0 {
+        if line.trim_ascii_end().ends_with(b" __per_cpu_offset") {
+            let address = std::str::from_utf8(line.split(|byte| *byte == b' ').next()?).ok()?;
+            return u64::from_str_radix(address, 16).ok().filter(|address| *address != 0);
+        }
+        line.clear();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_object_is_what_its_source_compiles_to() {
+        if Command::new("clang-14").arg("--version").output().is_err() {
+            return eprintln!("skipped: there is no clang-14, which `deploy/prerequisites.sh test` installs");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let object = directory.path().join("tasks.bpf.o");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/build.sh");
+        assert!(Command::new("sh").arg(script).arg(&object).status().unwrap().success());
+        assert!(
+            fs::read(object).unwrap() == OBJECT,
+            "agent/bpf/tasks.bpf.o is not up to date: run `make gen`"
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! How exact resident sizes in /proc are on this kernel.
+
+use rustix::system::uname;
+
+use super::super::per_cpu_error_kib;
+
+/// Pages that a thread may have counted for itself before it adds them (TASK_RSS_EVENTS_THRESH in mm/memory.c).
+const PAGES_PER_THREAD: u64 = 65;
+
+/// Which rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Precision {
+    /// Since Linux 6.16 `statm` adds up what each CPU has counted.
+    Exact,
+    /// Since Linux 6.2 each CPU may hold some pages back.
+    PerCpu { error_kib: u64 },
+    /// Before, each thread might.
+    PerThread { error_kib: u64 },
+}
+
+impl Precision {
+    /// Of the running kernel.
+    pub(super) fn of_kernel(page_kib: u64) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        Self::of(uname().release().to_bytes(), cpus, page_kib)
+    }
+
+    /// Of this release. Distributions backport the exact sum, but the release does not tell.
+    fn of(release: &[u8], cpus: u64, page_kib: u64) -> Self {
+        let mut numbers = release
+            .split(|byte| !byte.is_ascii_digit())
+            .map(|digits| crate::record::number::number(digits).unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        match version {
+            (6, 16..) | (7.., _) => Self::Exact,
+            (6, 2..) => Self::PerCpu { error_kib: per_cpu_error_kib(cpus, page_kib) },
+            _ => Self::PerThread { error_kib: PAGES_PER_THREAD * page_kib },
+        }
+    }
+
+    /// The most by which a resident size may be off where no process has more than so many threads.
+    pub(super) fn error_kib(self, threads: u32) -> u64 {
+        match self {
+            Self::Exact => 0,
+            Self::PerCpu { error_kib } => error_kib,
+            Self::PerThread { error_kib } => error_kib * u64::from(threads),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_told_apart() {
+        assert_eq!(Precision::of(b"6.18.44-x", 2, 4), Precision::Exact);
+        assert_eq!(Precision::of(b"6.12.48+deb13-amd64", 2, 4).error_kib(9), 768);
+        assert_eq!(Precision::of(b"6.1.0-40-cloud-amd64", 2, 4).error_kib(3), 780);
+        assert_eq!(Precision::of(b"5.10.0", 2, 4).error_kib(1), 260);
+    }
+
+    #[test]
+    fn the_error_grows_with_the_square_of_many_cpus() {
+        assert_eq!(per_cpu_error_kib(2, 4), 768);
+        assert_eq!(per_cpu_error_kib(64, 4), 98_304);
+    }
+}

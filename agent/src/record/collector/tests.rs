@@ -1,0 +1,162 @@
+//! What must hold for every collector: tests here run for each that works on this machine.
+
+use std::{
+    path::Path,
+    process::{Child, Command},
+    time::Duration,
+};
+
+use nix::unistd::{SysconfVar, geteuid, sysconf};
+use proto::history::Process;
+
+use super::{bpf::Bpf, proc::Proc, *};
+use crate::record::{details::Details, users::Users};
+
+pub(super) fn page_kib() -> u64 {
+    sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().cast_unsigned() / 1024
+}
+
+pub(super) fn table() -> Table {
+    Table::new(Users::new(Path::new("/etc/passwd")))
+}
+
+pub(super) fn proc(budget: usize) -> Proc {
+    Proc::open(Path::new("/proc"), page_kib(), budget).unwrap()
+}
+
+/// The BPF collector, or the reason why this machine can have none.
+pub(super) fn bpf() -> Result<Bpf, String> {
+    let loaded = Bpf::load(Path::new("/proc"), page_kib());
+    let possible = geteuid().is_root() && Path::new("/sys/kernel/btf/vmlinux").exists();
+    match loaded {
+        // A root that is not in the first namespaces is nobody to the kernel.
+        Err(reason) if possible && !reason.contains("namespace") && !reason.contains("not permitted") => {
+            panic!("{reason}")
+        }
+        loaded => loaded,
+    }
+}
+
+/// Every collector that there can be here; /proc also without descriptors to spare.
+fn collectors() -> Vec<Box<dyn Collector>> {
+    let mut collectors: Vec<Box<dyn Collector>> = vec![Box::new(proc(1000)), Box::new(proc(0))];
+    match bpf() {
+        Ok(bpf) => collectors.push(Box::new(bpf)),
+        Err(reason) => eprintln!("only /proc is tried, BPF cannot be used here: {reason}"),
+    }
+    collectors
+}
+
+/// A collector with its table, as the recorder has them.
+struct Look {
+    collector: Box<dyn Collector>,
+    table: Table,
+    details: Details,
+}
+
+impl Look {
+    fn with_each(test: impl Fn(&mut Self)) {
+        for collector in collectors() {
+            let details = Details::start(Path::new("/proc")).unwrap();
+            test(&mut Self { collector, table: table(), details });
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.collector.sweep(&mut self.table, Effort::Full).unwrap();
+        self.details.exchange(&mut self.table, Duration::from_secs(60));
+    }
+
+    fn find(&self, pid: u32) -> Option<&Process> {
+        self.table.processes().iter().find(|process| process.identity.pid == pid)
+    }
+
+    /// Looks until the process is as it should be.
+    fn sweep_until(&mut self, pid: u32, is: impl Fn(&Process) -> bool) -> Process {
+        loop {
+            self.sweep();
+            if let Some(process) = self.find(pid).filter(|process| is(process)) {
+                return process.clone();
+            }
+        }
+    }
+}
+
+fn sleeper() -> Child {
+    Command::new("sleep").arg("600").spawn().unwrap()
+}
+
+/// The child may not have run exec when it is first seen.
+fn sleeps(process: &Process) -> bool {
+    process.comm.as_ref() == "sleep" && process.command.as_deref() == Some("sleep 600")
+}
+
+#[test]
+fn a_process_is_seen_while_it_lives() {
+    Look::with_each(|look| {
+        let mut child = sleeper();
+        let pid = child.id();
+        let process = look.sweep_until(pid, sleeps);
+        assert_eq!(process.parent, std::process::id());
+        assert_eq!(process.uid, Some(geteuid().as_raw()));
+        assert!(process.user.is_some() && process.cgroup.is_some());
+        assert!(process.resident_kib > 0 && process.anon_kib.is_some());
+        assert!(look.table.processes().is_sorted_by(|a, b| a.identity < b.identity));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        look.sweep();
+        assert_eq!(look.find(pid), None);
+    });
+}
+
+#[test]
+fn a_zombie_keeps_its_command_line() {
+    Look::with_each(|look| {
+        let mut child = sleeper();
+        look.sweep_until(child.id(), sleeps);
+        child.kill().unwrap();
+        let zombie = look.sweep_until(child.id(), |process| process.state == b'Z');
+        assert_eq!((zombie.resident_kib, zombie.command.as_deref()), (0, Some("sleep 600")));
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn cpu_time_grows_with_work_and_is_that_of_the_whole_process() {
+    Look::with_each(|look| {
+        let own = std::process::id();
+        look.sweep();
+        let before = look.find(own).unwrap().cpu_us();
+        // A thread that has ended when it is looked at.
+        std::thread::spawn(|| {
+            let begun = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+            while nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap() - begun
+                < Duration::from_millis(60).into()
+            {}
+        })
+        .join()
+        .unwrap();
+        look.sweep();
+        assert!(look.find(own).unwrap().cpu_us() >= before + 40_000);
+    });
+}
+
+#[test]
+fn a_sweep_of_the_same_processes_allocates_nothing() {
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(vec![0u8; 100])));
+    assert!(counted.count_total > 0, "allocations are not counted");
+    for mut collector in collectors() {
+        let mut table = table();
+        let mut identities = Vec::new();
+        // Other tests start and end processes, and give them names: any sweep in which nothing changed will do.
+        let quiet = (0..1000).any(|_| {
+            let sweep = || assert!(collector.sweep(&mut table, Effort::Full).is_ok());
+            let allocated = allocation_counter::measure(sweep).count_total;
+            let now: Vec<_> = table.processes().iter().map(|process| process.identity).collect();
+            let same = now == identities;
+            identities = now;
+            same && allocated == 0
+        });
+        assert!(quiet, "{:?} allocates in each sweep", collector.kind());
+    }
+}

@@ -1,0 +1,82 @@
+//! The proc file system: which processes there are, and opening and reading their files, without allocating.
+
+use std::{
+    io::{self, Write},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, RawDir, SeekFrom, openat, seek},
+    io::pread,
+};
+
+use super::number::number;
+
+/// Longest `PID/name`.
+const PATH_BYTES: usize = 32;
+
+/// The proc file system.
+#[derive(Debug)]
+pub(super) struct Directory(OwnedFd);
+
+impl Directory {
+    /// Opens it.
+    pub(super) fn open(proc: &Path) -> io::Result<Self> {
+        Ok(Self(openat(CWD, proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// Opens one file of a process.
+    pub(super) fn open_file(&self, pid: u32, name: &str) -> io::Result<OwnedFd> {
+        let mut path = [0; PATH_BYTES];
+        let mut left = path.as_mut_slice();
+        write!(left, "{pid}/{name}")?;
+        let length = PATH_BYTES - left.len();
+        Ok(openat(&self.0, &path[..length], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// Reads the beginning of one file of a process, opening it for that.
+    pub(super) fn read<'a>(&self, pid: u32, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        read_anew(&self.open_file(pid, name)?, buffer)
+    }
+}
+
+/// Reads an open file from its beginning, as far as the buffer reaches.
+pub(super) fn read_anew<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let length = pread(file, &mut *buffer, 0)?;
+    Ok(&buffer[..length])
+}
+
+/// Bytes of entries asked for at once: over a thousand processes.
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// The processes there are.
+#[derive(Debug, Default)]
+pub(super) struct Pids {
+    buffer: Vec<MaybeUninit<u8>>,
+    pids: Vec<u32>,
+}
+
+impl Pids {
+    /// Of no directory yet.
+    pub(super) fn new() -> Self {
+        Self { buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES], pids: Vec::new() }
+    }
+
+    /// Lists the directory anew: pids in ascending order.
+    pub(super) fn list(&mut self, directory: &Directory) -> io::Result<&[u32]> {
+        self.pids.clear();
+        seek(&directory.0, SeekFrom::Start(0))?;
+        let mut entries = RawDir::new(&directory.0, &mut self.buffer);
+        while let Some(entry) = entries.next() {
+            let pid = number(entry?.file_name().to_bytes()).and_then(|pid| u32::try_from(pid).ok());
+            self.pids.extend(pid);
+        }
+        // The kernel lists them in order, but promises nothing.
+        if !self.pids.is_sorted() {
+            self.pids.sort_unstable();
+        }
+        Ok(&self.pids)
+    }
+}

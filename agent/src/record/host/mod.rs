@@ -1,0 +1,207 @@
+//! The host's own counters, from files that are kept open and read anew each time.
+//!
+//! These files are read every second, so they have parsers of our own that allocate nothing and take only what is
+//! recorded; what is read rarely (`filesystems`) goes through the procfs crate.
+
+mod cgroup;
+mod disks;
+pub(super) mod filesystems;
+mod kernel;
+mod lines;
+
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+
+use proto::history::{Disk, HostCounters};
+
+use self::disks::Disks;
+
+/// Bytes of the largest file, unless the host has many CPUs or disks: then the buffer grows.
+const BUFFER_BYTES: usize = 16 << 10;
+
+type Parse = fn(&[u8], &mut HostCounters);
+
+/// The sources that this host has.
+#[derive(Debug)]
+pub(super) struct Host {
+    sources: Vec<(File, Parse)>,
+    diskstats: Option<File>,
+    disks: Disks,
+    buffer: Vec<u8>,
+    memory_limit_kib: Option<u64>,
+}
+
+impl Host {
+    /// Opens what there is; what is missing stays absent in every sample. A limit that is given, in bytes, counts
+    /// as the cgroup's where that shows none.
+    pub(super) fn open(proc: &Path, sys: &Path, cgroup: &Path, memory_limit: Option<u64>) -> Self {
+        let mut sources = open_all(proc, &kernel::FILES);
+        sources.extend(own_cgroup(cgroup));
+        Self {
+            sources,
+            diskstats: File::open(proc.join("diskstats")).ok(),
+            disks: Disks::new(sys),
+            buffer: vec![0; BUFFER_BYTES],
+            memory_limit_kib: memory_limit.map(|bytes| bytes / 1024),
+        }
+    }
+
+    /// All counters now.
+    pub(super) fn read(&mut self) -> HostCounters {
+        let mut host = HostCounters::default();
+        for (file, parse) in &self.sources {
+            // Pressure files exist but cannot be read where the kernel was started without them.
+            if let Ok(bytes) = read_anew(file, &mut self.buffer) {
+                parse(bytes, &mut host);
+            }
+        }
+        host.cgroup_limit_kib = host.cgroup_limit_kib.or(self.memory_limit_kib);
+        if let Some(file) = &self.diskstats
+            && let Ok(bytes) = read_anew(file, &mut self.buffer)
+        {
+            self.disks.parse(bytes);
+        }
+        host
+    }
+
+    /// Whole disks as they were at the last reading.
+    pub(super) fn disks(&self) -> &[Disk] {
+        self.disks.all()
+    }
+}
+
+fn open_all(root: &Path, files: &[(&str, Parse)]) -> Vec<(File, Parse)> {
+    files.iter().filter_map(|(name, parse)| Some((File::open(root.join(name)).ok()?, *parse))).collect()
+}
+
+/// The files of the own cgroup, unless that is the root of a whole machine, of which there is nothing to say that
+/// /proc does not say.
+fn own_cgroup(cgroup: &Path) -> Vec<(File, Parse)> {
+    if cgroup.join("memory.current").exists() || cgroup.join("pids.current").exists() {
+        return open_all(cgroup, &cgroup::UNIFIED_FILES);
+    }
+    let mut host = HostCounters::default();
+    let files = open_all(cgroup, &cgroup::FILES);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    for (file, parse) in &files {
+        if let Ok(bytes) = read_anew(file, &mut buffer) {
+            parse(bytes, &mut host);
+        }
+    }
+    let limited = host.cgroup_limit_kib.is_some() || host.cgroup_tasks_limit.is_some();
+    if limited { files } else { Vec::new() }
+}
+
+/// Reads a whole file from its beginning, into a buffer that keeps its memory and grows if it must.
+fn read_anew<'a>(file: &File, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+    let mut filled = 0;
+    loop {
+        if filled == buffer.len() {
+            buffer.resize(2 * filled, 0);
+        }
+        match file.read_at(&mut buffer[filled..], filled as u64)? {
+            0 => return Ok(&buffer[..filled]),
+            count => filled += count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn counters_are_taken_from_the_kernel_s_files() {
+        let root = tempfile::tempdir().unwrap();
+        let (proc, cgroup) = (root.path().join("proc"), root.path().join("cgroup"));
+        fs::create_dir_all(proc.join("pressure")).unwrap();
+        fs::create_dir_all(&cgroup).unwrap();
+        let stat = "cpu  100 1 50 900 7 2 3 97 4 0\ncpu0 50 0 25 450 3 1 1 48 2 0\ncpu1 50 1 25 450 4 1 2 49 2 0\n\
+            intr 5 0 1\nctxt 4242\nbtime 1310515942\nprocesses 26100\nprocs_running 3\nprocs_blocked 60\n";
+        fs::write(proc.join("stat"), stat).unwrap();
+        fs::write(proc.join("meminfo"), "MemTotal:  629145 kB\nMemAvailable:  9000 kB\nHugePages_Total: 0\n")
+            .unwrap();
+        let vmstat = "nr_free_pages 9\nallocstall_dma 1\nallocstall_normal 20\npswpin 5\npgscan_kswapd 6\n\
+            pgscan_direct 7\npgsteal_kswapd 3\npgsteal_direct 4\npgscan_direct_throttle 1\noom_kill 2\n";
+        fs::write(proc.join("vmstat"), vmstat).unwrap();
+        fs::create_dir_all(proc.join("sys/fs")).unwrap();
+        fs::write(proc.join("sys/fs/file-nr"), "849\t0\t2466177\n").unwrap();
+        fs::write(proc.join("loadavg"), "57.31 12.05 3.00 3/512 26100\n").unwrap();
+        let memory = "some avg10=1.00 avg60=0.00 avg300=0.00 total=900\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=400\n";
+        fs::write(proc.join("pressure/memory"), memory).unwrap();
+        fs::write(cgroup.join("memory.max"), "536870912\n").unwrap();
+        fs::write(cgroup.join("memory.current"), "4096\n").unwrap();
+        fs::write(cgroup.join("pids.max"), "100\n").unwrap();
+        fs::write(cgroup.join("memory.pressure"), memory).unwrap();
+        fs::write(cgroup.join("memory.swap.max"), "max\n").unwrap();
+        fs::write(cgroup.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
+
+        let host = Host::open(&proc, root.path(), &cgroup, None).read();
+        let expected = HostCounters {
+            cpus: Some(2),
+            cpu_user_ns: Some(1_000_000_000),
+            cpu_nice_ns: Some(10_000_000),
+            cpu_system_ns: Some(500_000_000),
+            cpu_idle_ns: Some(9_000_000_000),
+            cpu_iowait_ns: Some(70_000_000),
+            cpu_irq_ns: Some(20_000_000),
+            cpu_softirq_ns: Some(30_000_000),
+            cpu_steal_ns: Some(970_000_000),
+            context_switches: Some(4242),
+            forks: Some(26_100),
+            running: Some(3),
+            blocked: Some(60),
+            memory_total_kib: Some(629_145),
+            memory_available_kib: Some(9_000),
+            allocation_stalls: Some(21),
+            swap_in_pages: Some(5),
+            scanned_kswapd: Some(6),
+            scanned_direct: Some(7),
+            reclaimed_kswapd: Some(3),
+            reclaimed_direct: Some(4),
+            tasks: Some(512),
+            files: Some(849),
+            files_limit: Some(2_466_177),
+            oom_kills: Some(2),
+            load_1: Some(5_731),
+            load_5: Some(1_205),
+            load_15: Some(300),
+            pressure_memory_some_us: Some(900),
+            pressure_memory_full_us: Some(400),
+            cgroup_limit_kib: Some(524_288),
+            cgroup_used_kib: Some(4),
+            cgroup_oom_kills: Some(1),
+            cgroup_tasks_limit: Some(100),
+            cgroup_pressure_memory_some_us: Some(900),
+            cgroup_pressure_memory_full_us: Some(400),
+            ..HostCounters::default()
+        };
+        assert_eq!(host, expected);
+        assert_eq!(host.memory_limit_kib(), Some(524_288));
+    }
+
+    #[test]
+    fn version_1_counts_only_where_it_limits() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = root.path().join("memory");
+        fs::create_dir(&memory).unwrap();
+        fs::write(memory.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        fs::write(memory.join("memory.usage_in_bytes"), "8192\n").unwrap();
+        let read = || Host::open(root.path(), root.path(), root.path(), None).read();
+        assert_eq!(read(), HostCounters::default(), "the root of a whole machine");
+        fs::write(memory.join("memory.limit_in_bytes"), "1048576\n").unwrap();
+        assert_eq!((read().cgroup_limit_kib, read().cgroup_used_kib), (Some(1024), Some(8)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>) {
+            let mut host = HostCounters::default();
+            let files = kernel::FILES.iter().chain(&cgroup::UNIFIED_FILES).chain(&cgroup::FILES);
+            files.for_each(|(_, parse)| parse(&bytes, &mut host));
+        }
+    }
+}

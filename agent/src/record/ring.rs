@@ -1,0 +1,117 @@
+//! Records on their way from the thread that takes samples to the one that writes them. A disk that hangs must not keep
+//! samples from being taken, so this holds some minutes of them, in memory that is there from the start.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+/// A bounded queue of byte strings.
+#[derive(Debug)]
+pub(super) struct Ring {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Queue {
+    bytes: VecDeque<u8>,
+    lengths: VecDeque<usize>,
+    /// Nothing comes any more.
+    closed: bool,
+}
+
+impl Ring {
+    /// With room for so many bytes in so many records.
+    pub(super) fn new(bytes: usize, records: usize) -> Self {
+        let queue = Queue {
+            bytes: VecDeque::with_capacity(bytes),
+            lengths: VecDeque::with_capacity(records),
+            closed: false,
+        };
+        Self { queue: Mutex::new(queue), changed: Condvar::new() }
+    }
+
+    /// Adds a record; false if there is no room. A record of any length fits into an empty ring.
+    pub(super) fn push(&self, record: &[u8]) -> bool {
+        let mut queue = self.lock();
+        let room = queue.bytes.len() + record.len() <= queue.bytes.capacity()
+            && queue.lengths.len() < queue.lengths.capacity();
+        if !room && !queue.lengths.is_empty() {
+            return false;
+        }
+        queue.bytes.extend(record);
+        queue.lengths.push_back(record.len());
+        drop(queue);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Waits for a record and puts it into `record`; false if there is none left and none will come.
+    pub(super) fn pop(&self, record: &mut Vec<u8>) -> bool {
+        let mut queue = self.lock();
+        loop {
+            if let Some(length) = queue.lengths.pop_front() {
+                record.clear();
+                record.extend(queue.bytes.drain(..length));
+                return true;
+            }
+            if queue.closed {
+                return false;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets the reader end when it has taken what is there.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Nothing that holds the lock can panic half-way.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let ring = Ring::new(64, 8);
+        let sent: Vec<Vec<u8>> = (0..500u16).map(|n| n.to_le_bytes().repeat(usize::from(n % 9))).collect();
+        let received = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let (mut all, mut record) = (Vec::new(), Vec::new());
+                while ring.pop(&mut record) {
+                    all.push(record.clone());
+                }
+                all
+            });
+            for record in &sent {
+                while !ring.push(record) {
+                    thread::yield_now();
+                }
+            }
+            ring.close();
+            reader.join().unwrap()
+        });
+        assert_eq!(received, sent);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_unless_there_is_nothing_else() {
+        let ring = Ring::new(10, 2);
+        assert!(ring.push(&[1; 100]), "longer than the ring");
+        assert!(!ring.push(&[2]));
+        let mut record = Vec::new();
+        assert!(ring.pop(&mut record) && record == [1; 100]);
+        assert!(ring.push(&[3]) && ring.push(&[4]));
+        assert!(!ring.push(&[5]), "too many");
+    }
+}
