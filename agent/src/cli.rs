@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use proto::PORT;
 
 use crate::enrol::metadata::Metadata;
@@ -61,5 +61,26 @@ pub enum Command {
         /// Where the agent keeps things
         #[arg(long, value_name = "DIR", default_value = "/var/lib/magpie")]
         root: PathBuf,
+        /// How to look at processes [default: bpf where it works, else proc]
+        #[arg(long, value_enum)]
+        collector: Option<Collector>,
     },
+}
+
+/// How the recorder looks at processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Collector {
+    /// A BPF program that walks the kernel's own list of tasks
+    Bpf,
+    /// Files of /proc that are kept open
+    Proc,
+}
+
+impl From<Collector> for proto::history::Collector {
+    fn from(collector: Collector) -> Self {
+        match collector {
+            Collector::Bpf => Self::Bpf,
+            Collector::Proc => Self::Proc,
+        }
+    }
 }

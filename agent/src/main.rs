@@ -3,7 +3,7 @@
 use std::{env, error::Error, io, os::fd::AsFd, process::ExitCode};
 
 use agent::{
-    cli::{Cli, Command},
+    cli::{Cli, Collector, Command},
     enrol::console::Console,
     limits,
     paths::Paths,
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             };
             seal(&root_dir, &root, mode, &mut io::stdout()).map_err(Into::into)
         }
-        Command::Record { root } => record(&Paths::new(root)),
+        Command::Record { root, collector } => record(&Paths::new(root), collector),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,12 +71,13 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     })
 }
 
-fn record(paths: &Paths) -> Result<(), Box<dyn Error>> {
+fn record(paths: &Paths, collector: Option<Collector>) -> Result<(), Box<dyn Error>> {
     let stop = record::stop_signals()?;
-    let options =
-        record::Options { memory_limit: limits::provided(paths), ..record::Options::new(paths.history()) };
-    for refused in record::harden(&options) {
-        tracing::warn!("{refused}");
-    }
-    Ok(record::run(&options, stop.as_fd())?)
+    let mut options = record::Options {
+        memory_limit: limits::provided(paths),
+        collector: collector.map(Into::into),
+        ..record::Options::new(paths.history())
+    };
+    let refused = record::harden(&mut options);
+    Ok(record::run(&options, refused, stop.as_fd())?)
 }

@@ -10,6 +10,7 @@ use nix::{
         resource::{Resource, getrlimit, setrlimit},
     },
 };
+use proto::history::Sources;
 
 /// Almost never chosen by the OOM killer; −1000 would be never, also when the recorder itself is to blame.
 const OOM_SCORE_ADJ: &str = "-999";
@@ -17,18 +18,22 @@ const OOM_SCORE_ADJ: &str = "-999";
 /// Descriptors left for everything but the kept files of processes.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Locks memory and asks to be spared; returns what was refused.
-pub(super) fn harden(proc: &Path) -> Vec<String> {
-    let mut refused = Vec::new();
+/// Locks memory and asks to be spared; returns what was achieved, and sentences about what was refused.
+pub(super) fn harden(proc: &Path) -> (Sources, Vec<String>) {
+    let (mut achieved, mut refused) = (Sources::default(), Vec::new());
     // On fault: what is never touched of the binary need not be resident.
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
-    if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault) {
-        refused.push(format!("the recorder may be swapped out: mlockall: {error}"));
+    match mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault) {
+        Ok(()) => achieved = achieved.with(Sources::LOCKED),
+        Err(error) => refused.push(format!("the recorder may be swapped out: mlockall: {error}")),
     }
-    if let Err(error) = fs::write(proc.join("self/oom_score_adj"), OOM_SCORE_ADJ) {
-        refused.push(format!("the recorder may be killed when memory runs out: oom_score_adj: {error}"));
+    match fs::write(proc.join("self/oom_score_adj"), OOM_SCORE_ADJ) {
+        Ok(()) => achieved = achieved.with(Sources::SPARED),
+        Err(error) => {
+            refused.push(format!("the recorder may be killed when memory runs out: oom_score_adj: {error}"));
+        }
     }
-    refused
+    (achieved, refused)
 }
 
 /// Raises the limit of open files as far as allowed, and returns how many may be kept open.

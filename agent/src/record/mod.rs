@@ -1,26 +1,27 @@
-//! The flight recorder: its own process, so that nothing the agent does can stop it. No network, no tokio.
+//! The flight recorder: its own process, so that nothing the agent does can stop it. It sends nothing, and has no tokio.
 //!
-//! Every interval one thread reads all processes and the host's counters (`sweep`, `host`), codes what has changed, and
-//! hands it over (`ring`) to another that appends it to the record (`storage`, [`crate::history`]): a disk that hangs
-//! keeps no sample from being taken. Being killed costs nothing but what was not yet written. How late it was is part
-//! of every sample: on a struggling host that is a symptom.
-//! Every interval it reads all processes (`collector`, into `table`) and the host's counters (`host`), asks for what may
-//! take longer (`details`), and appends one sample to the record ([`crate::history`]), which is on disk when `append` returns. Being killed costs nothing but the samples not
-//! taken. How late it was is part of every sample: on a struggling host that is a symptom.
+//! Every interval one thread takes a sample (`sampler`): all processes (`collector`, into `table`), the host's counters
+//! (`host`), ends of processes ([`exits`]), words of the kernel ([`kernel_log`]). It codes what has changed and hands it
+//! over (`ring`) to another that appends it to the record (`storage`, [`crate::history`]): a disk that hangs keeps no
+//! sample from being taken. What may block is read by a third (`details`). Being killed costs nothing but what was not yet
+//! written. How late it was is part of every sample: on a struggling host that is a symptom.
 
 mod clock;
 mod collector;
 mod details;
 mod directory;
+pub mod exits;
 mod host;
+pub mod kernel_log;
 mod limits;
-mod process;
-mod ring;
-mod storage;
-mod sweep;
 mod number;
+pub mod pressure;
+mod ring;
+mod sampler;
+mod storage;
 mod table;
 mod users;
+mod wake;
 
 use std::{
     fs, io,
@@ -31,29 +32,24 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, ppoll},
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        time::TimeSpec,
     },
-    time::{ClockId, clock_gettime},
     unistd::{SysconfVar, sysconf},
 };
-use proto::history::{BootId, Encoder, Sample};
+use proto::history::{BootId, Collector as Kind, Encoder, Sources};
 
 use crate::history::{self, Policy, Writer};
 use clock::Moment;
-use collector::{Collector, Effort};
-use details::Details;
-use host::Host;
+use collector::Effort;
+use pressure::Pressure;
+use sampler::{Interval, Sampler};
 use storage::Storage;
-use sweep::Sweep;
-use table::Table;
-use users::Users;
+use wake::{Wake, wait};
 
-/// How long a sample waits for details, of processes that have just begun say; they may come with a later one.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// While memory is scarce, samples are taken so many times as often; every so-manieth still takes the full effort.
+const FAST: u32 = 4;
 
 /// Where to look, where to write, how often.
 #[derive(Clone, Debug)]
@@ -68,8 +64,14 @@ pub struct Options {
     pub cgroup: PathBuf,
     /// The host's password file.
     pub passwd: PathBuf,
+    /// The kernel's log.
+    pub kernel_log: PathBuf,
     /// Time between samples; they fall on its whole multiples.
     pub interval: Duration,
+    /// How to look at processes; the best that works here if absent.
+    pub collector: Option<Kind>,
+    /// What [`harden`] has achieved.
+    pub sources: Sources,
     /// A memory limit that the recorder cannot see from within, in bytes.
     pub memory_limit: Option<u64>,
     /// Bounds of the record.
@@ -85,10 +87,19 @@ impl Options {
             sys: "/sys".into(),
             cgroup: "/sys/fs/cgroup".into(),
             passwd: "/etc/passwd".into(),
+            kernel_log: "/dev/kmsg".into(),
             interval: Duration::from_secs(1),
+            collector: None,
+            sources: Sources::default(),
             memory_limit: None,
             policy: Policy::default(),
         }
+    }
+
+    /// The memory pressure that counts: the own control group's in a container, else the machine's.
+    fn pressure(&self) -> PathBuf {
+        let own = self.cgroup.join("memory.pressure");
+        if own.exists() { own } else { self.proc.join("pressure/memory") }
     }
 }
 
@@ -126,108 +137,71 @@ pub fn stop_signals() -> Result<SignalFd, Error> {
 }
 
 /// Locks the process in memory and asks the kernel to spare it; returns sentences about what was refused.
-pub fn harden(options: &Options) -> Vec<String> {
-    limits::harden(&options.proc)
+pub fn harden(options: &mut Options) -> Vec<String> {
+    let (sources, refused) = limits::harden(&options.proc);
+    options.sources = options.sources.with(sources);
+    refused
 }
 
 /// Records until `stop` becomes readable or is hung up.
 ///
 /// Fails only at the start. Later, a sample that cannot be taken or stored is lost, and the next one is tried.
-pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
+/// `notes` become part of the record.
+pub fn run(options: &Options, notes: Vec<String>, stop: BorrowedFd) -> Result<(), Error> {
     let boot_id = boot_id(&options.proc)?;
-    let page_kib = page_kib()?;
-    let users = Users::new(&options.passwd);
-    let budget = limits::descriptor_budget();
-    let (collector, sentence) = collector::choose(&options.proc, page_kib, budget).map_err(Error::Sweep)?;
-    if let Some(sentence) = sentence {
-        tracing::info!("{sentence}");
-    }
-    let mut look = Look {
-        collector,
-        table: Table::new(users),
-        details: Details::start(&options.proc).map_err(Error::Sweep)?,
-        host: Host::open(&options.proc, &options.sys, &options.cgroup, options.memory_limit),
-    };
+    let newest = history::status(&options.history).ok().and_then(|status| status.newest);
+    let newest_ns = newest.filter(|newest| newest.boot_id == boot_id).map_or(0, |newest| newest.boottime_ns);
     let now_ms = Moment::now()?.wall.as_millis() as i64;
     let (writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
-    for sentence in lost {
-        tracing::warn!("{sentence}");
-    }
     let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
+    let mut sampler = Sampler::open(options, boot_id, newest_ns)?;
+    let pressure = sampler.have(Sources::PRESSURE, Pressure::open(&options.pressure()));
+    let collector = sampler.kind().name();
+    sampler.note([format!("recording begins; collector: {collector}")]);
+    sampler.note(notes.into_iter().chain(lost));
+    record(options, &storage, &mut sampler, pressure, stop)
+}
+
+fn record(
+    options: &Options,
+    storage: &Storage,
+    sampler: &mut Sampler,
+    mut pressure: Option<Pressure>,
+    stop: BorrowedFd,
+) -> Result<(), Error> {
     let mut encoder = Encoder::new(options.policy.block);
     let mut record = Vec::new();
-    let mut sample = Sample {
-        boot_id,
-        interval_ms: u32::try_from(options.interval.as_millis()).unwrap_or(u32::MAX),
-        own_start_ns: nanoseconds(Moment::now()?.boottime),
-        ..Sample::default()
-    };
-    let mut sample =
-        Sample { boot_id, interval_ms: options.interval.as_millis() as u32, ..Sample::default() };
-    let mut trouble = Trouble::default();
+    let mut turn = 0;
     loop {
         let before = Moment::now()?;
-        let wait = clock::until_next(before.wall, options.interval);
-        if is_readable_within(stop, wait)? {
-            return Ok(());
-        }
-        sample.dropped = storage.dropped();
-        if let Err(error) = take(&mut sample, before.boottime + wait, &mut sweep, &mut host) {
-            tracing::error!("a sample is not taken: {error}");
-            continue;
+        let fast = pressure.as_ref().is_some_and(|pressure| pressure.is_fast(nanoseconds(before.boottime)));
+        let interval = interval(options.interval, fast, turn);
+        let left = clock::until_next(before.wall, interval.length);
+        match wait(stop, &mut pressure, left)? {
+            Wake::Stop => return Ok(()),
+            Wake::Pressure => continue,
+            Wake::Due => turn += 1,
         }
         if storage.wants_key() {
             encoder.restart();
         }
-        record.clear();
-        encoder.encode(&sample, &mut record);
-        storage.offer(&record);
+        match sampler.take(before.boottime + left, interval, storage.dropped()) {
+            Ok(sample) => {
+                record.clear();
+                encoder.encode(sample, &mut record);
+                storage.offer(&record);
+            }
+            Err(error) => tracing::error!("a sample is not taken: {error}"),
+        }
     }
 }
 
-/// Takes one sample that was due at `due` on the boot clock.
-fn take(sample: &mut Sample, due: Duration, sweep: &mut Sweep, host: &mut Host) -> Result<(), Error> {
-    let begun = Moment::now()?;
-    sample.wall_ms = begun.wall.as_millis() as i64;
-    sample.boottime_ns = nanoseconds(begun.boottime);
-    sample.late_ns = nanoseconds(begun.boottime.saturating_sub(due));
-    sample.own_cpu_us = nanoseconds(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into()) / 1_000;
-    sweep.run(sample).map_err(Error::Sweep)?;
-    sample.host = host.read();
-    sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
-    Ok(())
-        let taken = look.take(&mut sample, before.boottime + wait);
-        trouble.note(taken.and_then(|()| Ok(writer.append(&sample)?)).err());
+fn interval(planned: Duration, fast: bool, turn: u32) -> Interval {
+    if !fast {
+        return Interval { length: planned, fast, effort: Effort::Full };
     }
-}
-
-/// Everything that is looked at.
-struct Look {
-    collector: Box<dyn Collector>,
-    table: Table,
-    details: Details,
-    host: Host,
-}
-
-impl Look {
-    /// Takes one sample that was due at `due` on the boot clock.
-    fn take(&mut self, sample: &mut Sample, due: Duration) -> Result<(), Error> {
-        let begun = Moment::now()?;
-        sample.wall_ms = begun.wall.as_millis() as i64;
-        sample.boottime_ns = nanoseconds(begun.boottime);
-        sample.late_ns = nanoseconds(begun.boottime.saturating_sub(due));
-        let swept = self.collector.sweep(&mut self.table, Effort::Full).map_err(Error::Sweep)?;
-        self.details.exchange(&mut self.table, PATIENCE);
-        sample.collector = self.collector.kind();
-        sample.listed = swept.listed;
-        sample.rss_error_kib = swept.rss_error_kib;
-        self.table.processes().clone_into(&mut sample.processes);
-        sample.host = self.host.read();
-        self.host.disks().clone_into(&mut sample.disks);
-        self.details.filesystems().clone_into(&mut sample.filesystems);
-        sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
-        Ok(())
-    }
+    let effort = if turn.is_multiple_of(FAST) { Effort::Full } else { Effort::Cheap };
+    Interval { length: planned / FAST, fast, effort }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -246,21 +220,11 @@ fn page_kib() -> Result<u64, Error> {
     Ok(bytes.ok_or(Errno::EINVAL)? / 1024)
 }
 
-fn is_readable_within(fd: BorrowedFd, wait: Duration) -> Result<bool, Error> {
-    let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
-    match ppoll(&mut polled, Some(TimeSpec::from_duration(wait)), None) {
-        Ok(count) => Ok(count > 0),
-        // Woken by a signal that is nobody's business: the next sample is only a little early.
-        Err(Errno::EINTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{os::fd::AsFd, os::unix::net::UnixStream};
 
-    use proto::history::Block;
+    use proto::history::{Block, Sample};
 
     use super::*;
     use crate::history::{Reader, status};
@@ -271,7 +235,7 @@ mod tests {
         let mut options = Options::new(directory.path());
         options.interval = Duration::from_millis(50);
         let (stop, stopped) = UnixStream::pair().unwrap();
-        let recorder = std::thread::spawn(move || run(&options, stopped.as_fd()));
+        let recorder = std::thread::spawn(move || run(&options, vec!["a word".into()], stopped.as_fd()));
         let mut follower = history::Follower::new(directory.path(), Some(0)).unwrap();
         let mut samples = Vec::new();
         while samples.len() < 4 {
@@ -291,6 +255,7 @@ mod tests {
         assert!(samples.iter().all(own));
         assert!(samples.is_sorted_by(|a, b| a.boottime_ns < b.boottime_ns));
         assert!(samples.iter().all(|sample| sample.host.memory_total_kib > Some(0)));
+        assert!(samples[0].events.iter().any(|event| event.text.as_ref() == "a word"));
         assert!(Reader::new(directory.path()).blocks(0, i64::MAX).unwrap().next().is_some());
     }
 }

@@ -4,7 +4,8 @@
 //! - `record`, [`Encoder`], [`Decoder`]: one sample, coded as what changed since the sample before it,
 //! - [`Block`], [`Builder`]: many records behind one checked [`Header`], stream by stream, compressed; blocks travel
 //!   as they lie on disk,
-//! - [`tail`]: the write-ahead file of records that are not yet a block.
+//! - [`tail`]: the write-ahead file of records that are not yet a block,
+//! - [`oom`]: what the kernel says when it kills for want of memory, parsed from an [`Event`].
 //!
 //! The format is little-endian throughout. Nothing that is read here is trusted: damage is an error that says
 //! what is wrong, never a panic, and no length is believed before it is checked.
@@ -16,6 +17,7 @@ mod decoder;
 mod encoder;
 mod header;
 mod host;
+pub mod oom;
 mod process;
 mod record;
 mod sample;

@@ -20,7 +20,7 @@ pub(super) use proc::Watch;
 pub(super) const TICK_NS: u64 = 10_000_000;
 
 /// Something that reads all processes.
-pub(super) trait Collector {
+pub(super) trait Collector: std::fmt::Debug {
     /// Which one it is.
     fn kind(&self) -> Kind;
 
@@ -60,6 +60,14 @@ pub(super) fn choose(
                 format!("processes are read from {}, which costs more than BPF: {reason}", proc.display());
             (Box::new(Proc::open(proc, page_kib, budget)?), Some(sentence))
         }
+    })
+}
+
+/// The collector that is asked for, or a sentence on why it does not work here.
+pub(super) fn open(kind: Kind, proc: &Path, page_kib: u64, budget: usize) -> io::Result<Box<dyn Collector>> {
+    Ok(match kind {
+        Kind::Bpf => Box::new(Bpf::load(proc, page_kib).map_err(io::Error::other)?),
+        Kind::Proc => Box::new(Proc::open(proc, page_kib, budget)?),
     })
 }
 

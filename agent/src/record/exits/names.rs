@@ -1,0 +1,47 @@
+//! Names of programs, shared: most processes that end are named like one that ended before.
+
+use std::{collections::HashSet, sync::Arc};
+
+/// Names that are kept. A storm of ever new names costs an allocation for each, no more.
+const MAX_NAMES: usize = 512;
+
+/// Names that were seen lately.
+#[derive(Debug)]
+pub(super) struct Names(HashSet<Arc<str>>);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(HashSet::with_capacity(MAX_NAMES))
+    }
+}
+
+impl Names {
+    /// The name as text.
+    pub(super) fn intern(&mut self, name: &[u8]) -> Arc<str> {
+        let name = String::from_utf8_lossy(name);
+        if let Some(known) = self.0.get(&*name) {
+            return known.clone();
+        }
+        if self.0.len() == MAX_NAMES {
+            self.0.clear();
+        }
+        let name: Arc<str> = name.into();
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shared_and_the_store_bounded() {
+        let mut names = Names::default();
+        let first = names.intern(b"apache2");
+        assert!(Arc::ptr_eq(&first, &names.intern(b"apache2")));
+        assert_eq!(&*names.intern(b"\xff"), "\u{fffd}");
+        (0..5000).for_each(|number: u32| drop(names.intern(number.to_string().as_bytes())));
+        assert!(names.0.len() <= MAX_NAMES);
+    }
+}

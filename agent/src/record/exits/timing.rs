@@ -1,0 +1,56 @@
+//! When a process that ended began and ended, on the boot clock. The kernel says only how long it lived, on the
+//! monotonic clock, which stands still in suspend.
+
+/// The kernel's unit of start times, ns (USER_HZ is 100).
+const TICK_NS: u64 = 10_000_000;
+
+/// The time in which an end was told.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// When ends were asked for before, ns since boot.
+    pub since_ns: u64,
+    /// Now, ns since boot.
+    pub now_ns: u64,
+    /// Time that the machine was suspended since boot: boot clock less monotonic clock.
+    pub suspended_ns: u64,
+}
+
+impl Window {
+    /// Start and end of a process that lived so long, given the start of the process that the last sample has under its
+    /// pid. Unless that fits, the process is a later one with the same pid, and is taken to have ended just now.
+    pub(super) fn place(&self, lived_us: u64, known: Option<u64>) -> (u64, u64) {
+        let lived_ns = lived_us.saturating_mul(1000);
+        let latest = self.now_ns.saturating_sub(lived_ns);
+        let earliest = self.since_ns.saturating_sub(lived_ns.saturating_add(self.suspended_ns));
+        let fits = |started: &u64| *started + TICK_NS > earliest && *started <= latest;
+        match known.filter(fits) {
+            Some(started) => {
+                (started, (started + lived_ns).clamp(self.since_ns.min(self.now_ns), self.now_ns))
+            }
+            None => (latest - latest % TICK_NS, self.now_ns),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_known_process_keeps_its_start() {
+        let window = Window { since_ns: 100 * SECOND, now_ns: 101 * SECOND, suspended_ns: 0 };
+        assert_eq!(window.place(40_500_000, Some(60 * SECOND)), (60 * SECOND, 100 * SECOND + SECOND / 2));
+        // An hour of suspend within its life: it ended some time in the window.
+        let slept = Window { suspended_ns: 3600 * SECOND, ..window };
+        assert_eq!(slept.place(3_000_000, Some(50 * SECOND)), (50 * SECOND, 100 * SECOND));
+    }
+
+    #[test]
+    fn a_later_process_with_the_same_pid_is_another() {
+        let window = Window { since_ns: 100 * SECOND, now_ns: 101 * SECOND, suspended_ns: 0 };
+        assert_eq!(window.place(205_000, Some(60 * SECOND)), (100 * SECOND + 790_000_000, 101 * SECOND));
+        assert_eq!(window.place(u64::MAX, None), (0, 101 * SECOND));
+    }
+}

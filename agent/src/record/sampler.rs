@@ -1,0 +1,176 @@
+//! One sample: everything that is looked at, one after the other, into memory that is kept.
+
+use std::{io, mem, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+use proto::history::{BootId, Collector as Kind, Event, EventKind, Sample, Sources};
+
+use super::{
+    Error, Options,
+    clock::Moment,
+    collector::{self, Collector, Effort},
+    details::Details,
+    exits::{ExitBuffer, Exits},
+    host::Host,
+    kernel_log::{Clocks, KernelLog},
+    limits, nanoseconds, page_kib,
+    table::Table,
+    users::Users,
+};
+
+/// How long a sample waits for details, of processes that have just begun say; they may come with a later one.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Takes samples.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    sample: Sample,
+    collector: Box<dyn Collector>,
+    table: Table,
+    details: Details,
+    host: Host,
+    exits: Option<Exits>,
+    ended: ExitBuffer,
+    kernel_log: Option<KernelLog>,
+    /// What the recorder has to say with the next sample.
+    notes: Vec<String>,
+}
+
+impl Sampler {
+    /// Opens what there is. `newest_ns` is when the newest stored sample of this boot was taken; what the kernel said up to
+    /// then was recorded. Fails only if processes cannot be looked at at all.
+    pub(super) fn open(options: &Options, boot_id: BootId, newest_ns: u64) -> Result<Self, Error> {
+        let now = Moment::now()?;
+        let budget = limits::descriptor_budget();
+        let chosen = match options.collector {
+            Some(kind) => {
+                collector::open(kind, &options.proc, page_kib()?, budget).map(|chosen| (chosen, None))
+            }
+            None => collector::choose(&options.proc, page_kib()?, budget),
+        };
+        let (collector, sentence) = chosen.map_err(Error::Sweep)?;
+        let mut sampler = Self {
+            sample: Sample {
+                boot_id,
+                own_start_ns: nanoseconds(now.boottime),
+                sources: options.sources,
+                ..Sample::default()
+            },
+            collector,
+            table: Table::new(Users::new(&options.passwd)),
+            details: Details::start(&options.proc).map_err(Error::Sweep)?,
+            host: Host::open(&options.proc, &options.sys, &options.cgroup, options.memory_limit),
+            exits: None,
+            ended: ExitBuffer::default(),
+            kernel_log: None,
+            notes: Vec::new(),
+        };
+        sampler.note(sentence);
+        sampler.exits = sampler.have(Sources::EXITS, Exits::open(&options.sys, nanoseconds(now.boottime)));
+        sampler.kernel_log =
+            sampler.have(Sources::KERNEL_LOG, KernelLog::open(&options.kernel_log, newest_ns));
+        Ok(sampler)
+    }
+
+    /// Which collector it is.
+    pub(super) fn kind(&self) -> Kind {
+        self.collector.kind()
+    }
+
+    /// Takes over a source, or a note on why there is none.
+    pub(super) fn have<T, E: std::fmt::Display>(
+        &mut self,
+        source: Sources,
+        opened: Result<T, E>,
+    ) -> Option<T> {
+        match opened {
+            Ok(opened) => {
+                self.sample.sources = self.sample.sources.with(source);
+                Some(opened)
+            }
+            Err(error) => {
+                self.note(Some(error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Says something, here and with the next sample.
+    pub(super) fn note(&mut self, sentence: impl IntoIterator<Item = String>) {
+        for sentence in sentence {
+            tracing::info!("{sentence}");
+            self.notes.push(sentence);
+        }
+    }
+
+    /// Takes one sample that was due at `due` on the boot clock, `interval` after the one before.
+    pub(super) fn take(&mut self, due: Duration, interval: Interval, dropped: u64) -> Result<&Sample, Error> {
+        let begun = Moment::now()?;
+        let now_ns = nanoseconds(begun.boottime);
+        self.sample.wall_ms = begun.wall.as_millis() as i64;
+        self.sample.boottime_ns = now_ns;
+        self.sample.late_ns = nanoseconds(begun.boottime.saturating_sub(due));
+        self.sample.interval_ms = u32::try_from(interval.length.as_millis()).unwrap_or(u32::MAX);
+        self.sample.fast = interval.fast;
+        self.sample.dropped = dropped;
+        self.sample.own_cpu_us =
+            nanoseconds(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into()) / 1_000;
+        self.look_at_processes(interval.effort).map_err(Error::Sweep)?;
+        self.sample.host = self.host.read();
+        self.host.disks().clone_into(&mut self.sample.disks);
+        self.details.filesystems().clone_into(&mut self.sample.filesystems);
+        self.listen(now_ns)?;
+        self.sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
+        Ok(&self.sample)
+    }
+
+    fn look_at_processes(&mut self, effort: Effort) -> io::Result<()> {
+        self.table.exchange(&mut self.sample.processes);
+        let swept = self.collector.sweep(&mut self.table, effort);
+        let patience = if effort == Effort::Full { PATIENCE } else { Duration::ZERO };
+        self.details.exchange(&mut self.table, patience);
+        self.table.exchange(&mut self.sample.processes);
+        let swept = swept?;
+        self.sample.collector = self.collector.kind();
+        self.sample.listed = swept.listed;
+        self.sample.rss_error_kib = swept.rss_error_kib;
+        Ok(())
+    }
+
+    /// Takes what came by itself since the last sample: ends of processes, words of the kernel, notes.
+    fn listen(&mut self, now_ns: u64) -> Result<(), Error> {
+        let monotonic_ns = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
+        let Self { sample, exits, ended, kernel_log, notes, .. } = self;
+        if let Some(exits) = exits {
+            ended.clear();
+            let processes = &sample.processes;
+            let started_of = |pid| {
+                let after = processes.partition_point(|process| process.identity.pid <= pid);
+                let last = processes[..after].last().map(|process| process.identity);
+                last.filter(|identity| identity.pid == pid).map(|identity| identity.started_ns)
+            };
+            exits.drain(now_ns, now_ns.saturating_sub(monotonic_ns), started_of, ended);
+            mem::swap(&mut sample.exits, &mut ended.exits);
+            mem::swap(&mut sample.exit_groups, &mut ended.groups);
+            sample.exits_lost = Some(exits.lost());
+        }
+        sample.events.clear();
+        if let Some(kernel_log) = kernel_log {
+            kernel_log.drain(Clocks { boottime_ns: now_ns, monotonic_ns }, &mut sample.events);
+        }
+        let event = |text: String| Event { at_ns: now_ns, kind: EventKind::Note, text: text.into() };
+        sample.events.extend(notes.drain(..).map(event));
+        Ok(())
+    }
+}
+
+/// How often samples are taken at the moment, and with how much effort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interval {
+    /// Time between samples; they fall on its whole multiples.
+    pub(super) length: Duration,
+    /// More often than planned, because memory is scarce.
+    pub(super) fast: bool,
+    /// What this one may cost.
+    pub(super) effort: Effort,
+}
