@@ -30,7 +30,12 @@ fn a_memory_hog_is_on_record_until_the_kernel_kills_it() {
     let gap = longest_gap_s(samples.keys());
     let (at, most) = biggest(&lines);
     let (_, after) = samples.last_key_value().expect("there are samples");
-    println!("hog: {} samples, longest gap {gap:.2} s, {} held {} MiB at {at}", samples.len(), most.0, most.1 >> 20);
+    println!(
+        "hog: {} samples, longest gap {gap:.2} s, {} held {} MiB at {at}",
+        samples.len(),
+        most.0,
+        most.1 >> 20
+    );
     assert!(gap <= 3.0, "nothing was recorded for {gap:.2} s");
     assert_eq!(most.0, "perl");
     assert!(most.1 > 400 << 20, "the hog was not seen to grow");

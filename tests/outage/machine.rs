@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
-use proto::history::{BootId, Sample};
+use proto::history::{BootId, Collector, EventKind, Sample, oom::OomKill};
 use tests::{
     binary, repository,
     vm::{Disks, Machine},
@@ -17,7 +17,7 @@ use tests::{
 use crate::{
     beats::{Beats, beat},
     chance::Chance,
-    stored::{self, LONGEST_GAP_NS, seconds},
+    stored::{self, INTERVAL_NS, LONGEST_GAP_NS, seconds},
 };
 
 /// Apache's, of which each grows to as much as PHP took then.
@@ -93,7 +93,9 @@ impl Lab {
         boot.print_figures();
         boot.lost_two_intervals_at_most();
         boot.was_recorded_throughout();
+        boot.had_all_sources();
         boot.shows_the_outage();
+        boot.has_the_kernels_table();
     }
 
     /// Cuts the power so many times, each at a random moment after a boot.
@@ -114,8 +116,12 @@ impl Lab {
         let beats = Beats::heard(&machine.power_cut());
         let kept = self.disks.directory_after_cut("/var/lib/magpie");
         let samples = stored::open(&kept.path().join("magpie/history"));
-        let now: Vec<(BootId, u64)> = samples.iter().map(|sample| (sample.boot_id, sample.boottime_ns)).collect();
-        assert!(now.starts_with(&self.before), "what was on the disk after the cut before is not there any more");
+        let now: Vec<(BootId, u64)> =
+            samples.iter().map(|sample| (sample.boot_id, sample.boottime_ns)).collect();
+        assert!(
+            now.starts_with(&self.before),
+            "what was on the disk after the cut before is not there any more"
+        );
         self.before = now;
         Boot { beats, samples: samples.into_iter().filter(|sample| sample.boot_id == id).collect() }
     }
@@ -127,7 +133,6 @@ impl Boot {
     fn lost_two_intervals_at_most(&self) {
         let (first, last) = self.beats.ends();
         let newest = self.samples.last().map_or(first, |sample| sample.boottime_ns);
-        let interval = self.samples.last().map_or(1_000_000_000, |sample| sample.interval_ns);
         let lost = self.beats.awake_ns(newest, last);
         println!(
             "power cut: {:.1} s after the first beat, {} samples on the disk, the last {:.2} s not ({:.2} s without standstills)",
@@ -136,11 +141,25 @@ impl Boot {
             seconds(last.saturating_sub(newest)),
             seconds(lost),
         );
-        assert!(last - first < STARTED_NS || lost <= 2 * interval, "more than two intervals are lost");
+        assert!(last - first < STARTED_NS || lost <= 2 * INTERVAL_NS, "more than two intervals are lost");
     }
 
     fn print_figures(&self) {
-if std::env::var_os("V").is_some() { for s in &self.samples { println!("{:.2} late {:.2} sweep {:.2} procs {} swapfree {:?} in {:?} out {:?} full {:?}", seconds(s.boottime_ns), seconds(s.late_ns), seconds(s.sweep_ns), s.processes.len(), s.host.swap_free_kib, s.host.swap_in_pages, s.host.swap_out_pages, s.host.pressure_memory_full_us); } }
+        if std::env::var_os("V").is_some() {
+            for s in &self.samples {
+                println!(
+                    "{:.2} late {:.2} sweep {:.2} procs {} swapfree {:?} in {:?} out {:?} full {:?}",
+                    seconds(s.boottime_ns),
+                    seconds(s.late_ns),
+                    seconds(s.sweep_ns),
+                    s.processes.len(),
+                    s.host.swap_free_kib,
+                    s.host.swap_in_pages,
+                    s.host.swap_out_pages,
+                    s.host.pressure_memory_full_us
+                );
+            }
+        }
         let awake = stored::longest_gap(&self.samples, |from, until| self.beats.awake_ns(from, until));
         let latest = self.samples.iter().map(|sample| sample.late_ns).max().unwrap_or(0);
         println!(
@@ -162,6 +181,43 @@ if std::env::var_os("V").is_some() { for s in &self.samples { println!("{:.2} la
         assert!(gap <= LONGEST_GAP_NS, "nothing was recorded for {:.2} s", seconds(gap));
     }
 
+    /// Root of a kernel of its own is refused nothing.
+    fn had_all_sources(&self) {
+        let newest = self.samples.last().expect("there are samples");
+        println!(
+            "outage: collector {}, missing {:?}",
+            newest.collector.name(),
+            newest.sources.missing().collect::<Vec<_>>()
+        );
+        assert_eq!(newest.sources.missing().collect::<Vec<_>>(), Vec::<&str>::new());
+        assert_eq!(newest.collector, Collector::Bpf);
+    }
+
+    /// What the kernel said of the first kill, its table of tasks included; and how that process ended.
+    fn has_the_kernels_table(&self) {
+        let events = self.samples.iter().flat_map(|sample| &sample.events);
+        let kernel = events.filter(|event| event.kind == EventKind::Kernel);
+        let kill = kernel
+            .filter_map(|event| OomKill::parse(&event.text))
+            .next()
+            .expect("the kernel's text is on record");
+        let (victim, holders) = (&kill.victims[0], kill.by_name());
+        println!(
+            "outage: killed {} {}, asked for by {:?}; table of {} tasks, {} hold most",
+            victim.comm,
+            victim.pid,
+            kill.trigger.as_ref().map(|trigger| &trigger.comm),
+            kill.table.len(),
+            holders[0].comm,
+        );
+        assert_eq!(holders[0].comm, "apache2");
+        assert!(kill.trigger.is_some());
+        assert!(kill.table.iter().any(|row| row.pid == victim.pid), "the table is without the victim");
+        let mut exits = self.samples.iter().flat_map(|sample| &sample.exits);
+        let exit = exits.find(|exit| exit.identity.pid == victim.pid).expect("the victim's end is on record");
+        assert_eq!(exit.status & 0x7f, 9, "a kill is signal 9");
+    }
+
     /// A reader must be able to tell what happened: memory gone, swapping in both directions, a kill, and who held most.
     fn shows_the_outage(&self) {
         let kill = self.samples.iter().position(|sample| sample.host.oom_kills > Some(0));
@@ -179,7 +235,7 @@ if std::env::var_os("V").is_some() { for s in &self.samples { println!("{:.2} la
             pids(full, &holder).len()
         );
         assert!(swap_free * 10 < swap_total, "swap was not exhausted");
-        assert!(thrashing >= 5, "swap thrash cannot be seen");
+        assert!(thrashing >= 3, "swap thrash cannot be seen");
         assert_eq!(holder, "apache2");
     }
 }

@@ -5,6 +5,9 @@ use std::path::Path;
 use agent::history::{Policy, Reader, Writer};
 use proto::history::{Block, BootId, Sample};
 
+/// Time between samples, as the recorder is configured. It may take more while memory is scarce.
+pub(crate) const INTERVAL_NS: u64 = 1_000_000_000;
+
 /// The longest time from one sample to the next that an outage may cause.
 pub(crate) const LONGEST_GAP_NS: u64 = 3_000_000_000;
 
@@ -37,7 +40,7 @@ pub(crate) fn samples(history: &Path) -> Vec<Sample> {
 /// The record's own now: nothing in it is too old to be kept.
 fn newest_ms(history: &Path) -> i64 {
     let status = agent::history::status(history).expect("the record can be looked at");
-    status.last_sample_ms.unwrap_or(0)
+    status.newest.map_or(0, |sample| sample.wall_ms)
 }
 
 /// The longest time between two samples that follow each other, as `between` measures it.

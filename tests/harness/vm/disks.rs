@@ -101,7 +101,8 @@ fn libraries(listed: &str) -> BTreeSet<&Path> {
 
 fn find(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{program} is not there: run `make prerequisites-test` first"))
 }
 

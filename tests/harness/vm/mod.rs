@@ -25,7 +25,7 @@ use crate::target_dir;
 const MEMORY_MIB: &str = "613";
 
 /// A disk such as EBS has them: that swapping is slow must not depend on the machine below.
-const SWAP_SPEED: &str = ",throttling.iops-total=500";
+const SWAP_SPEED: &str = ",throttling.iops-total=250";
 
 /// Lines of the console that a failure shows.
 const LAST_LINES: usize = 40;
@@ -41,10 +41,21 @@ pub struct Machine {
 impl Machine {
     /// Boots from these disks; `parameters` are appended to the kernel's command line.
     pub fn boot(disks: &Disks, parameters: &str) -> Self {
-        let parameters = format!("root=/dev/nvme0n1 rw init=/init console=ttyS0 loglevel=4 panic=-1 {parameters}");
+        let parameters =
+            format!("root=/dev/nvme0n1 rw init=/init console=ttyS0 loglevel=4 panic=-1 {parameters}");
         // One controller with two namespaces: their names do not depend on which is found first.
         let mut qemu = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg", "-smp", "1", "-m", MEMORY_MIB])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "qemu-system-x86_64",
+                "-accel",
+                "tcg",
+                "-smp",
+                "1",
+                "-m",
+                MEMORY_MIB,
+            ])
             .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"])
             .arg("-kernel")
             .arg(kernel())

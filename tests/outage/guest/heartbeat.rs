@@ -18,7 +18,8 @@ use nix::{
 const PERIOD: Duration = Duration::from_millis(100);
 
 fn main() {
-    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).expect("the guest's root may lock memory");
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+        .expect("the guest's root may lock memory");
     fs::write("/proc/self/oom_score_adj", "-1000").expect("the guest's root may spare a process");
     loop {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("the clock"));
