@@ -17,6 +17,7 @@ typedef long long s64;
 #define SECTION(name) __attribute__((section(name), used))
 #define inline_always inline __attribute__((always_inline))
 #define field_exists(field) __builtin_preserve_field_info(field, 2)
+#define field_offset(field) __builtin_preserve_field_info(field, 0)
 #define type_exists(type) __builtin_preserve_type_info(*(type *)0, 0)
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -121,6 +122,10 @@ struct task_struct___until_6_1 {
 	struct task_rss_stat rss_stat;
 };
 
+struct bpf_array {
+	void *pptrs[1];
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {
@@ -137,6 +142,7 @@ struct bpf_iter__task {
 };
 
 static long (*probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static void *(*lookup_per_cpu)(void *map, const void *key, u32 cpu) = (void *)195;
 static long (*seq_write)(struct seq_file *seq, const void *data, u32 length) = (void *)127;
 
 // What the counters of one thread add to those of its process.
@@ -174,17 +180,54 @@ struct process {
 	u8 has_memory;
 	u8 has_wait;
 	u8 has_io;
-	u8 counts_per_cpu;
+	u8 is_exact;
 	u8 unused[4];
 };
 
 #define MAX_CPUS 16
 
-// Where the kernel keeps the distance of each CPU's own variables, and for how many CPUs; 0 if that is not known.
-const volatile u64 per_cpu_offset_address = 0;
+// How many CPUs to ask for what they have counted; 0 if they are too many.
 const volatile u32 cpus = 0;
 
-static u64 per_cpu_offset[MAX_CPUS];
+// How far each CPU's own variables are from where the kernel's addresses of them point; 0 until that is known.
+static volatile u64 per_cpu_offset[MAX_CPUS];
+
+// A map of which every CPU has its own copy, to find that out.
+struct {
+	int (*type)[6]; // BPF_MAP_TYPE_PERCPU_ARRAY
+	int (*max_entries)[1];
+	u32 *key;
+	u64 *value;
+} landmark SECTION(".maps");
+
+// Through memory a pointer becomes a number, which can be reckoned with.
+static volatile u64 number;
+
+static inline_always u64 as_number(const volatile void *pointer)
+{
+	number = (u64)pointer;
+	return number;
+}
+
+static inline_always void find_cpus(void)
+{
+	u64 array = as_number(&landmark);
+	u64 offset = field_offset(((struct bpf_array *)0)->pptrs);
+	u64 address = 0;
+	u32 key = 0;
+
+	if (probe_read_kernel(&address, sizeof(address), (void *)(array + offset)) || !address)
+		return;
+	for (u32 cpu = 0; cpu < MAX_CPUS; cpu++) {
+		void *copy;
+
+		if (cpu >= cpus)
+			break;
+		copy = lookup_per_cpu(&landmark, &key, cpu);
+		if (copy)
+			per_cpu_offset[cpu] = as_number(copy) - address;
+	}
+}
 
 static inline_always void add_thread(struct sums *sums, struct task_struct *task)
 {
@@ -210,13 +253,19 @@ static inline_always void add_thread(struct sums *sums, struct task_struct *task
 
 static inline_always void add_ended_threads(struct sums *sums, struct signal_struct *signal)
 {
-	sums->runtime_ns += signal->sum_sched_runtime;
-	sums->user_ns += signal->utime;
-	sums->system_ns += signal->stime;
-	sums->major_faults += signal->maj_flt;
+	u64 runtime_ns = signal->sum_sched_runtime;
+
+	// Those of children that were waited for are in it too, as in /proc.
 	if (field_exists(signal->ioac.read_bytes)) {
 		sums->read_bytes += signal->ioac.read_bytes;
 		sums->written_bytes += signal->ioac.write_bytes;
+	}
+	// Else no thread has ended: the other fields, on cache lines of their own, are zero.
+	if (runtime_ns) {
+		sums->runtime_ns += runtime_ns;
+		sums->user_ns += signal->utime;
+		sums->system_ns += signal->stime;
+		sums->major_faults += signal->maj_flt;
 	}
 }
 
@@ -256,17 +305,14 @@ static inline_always void add_memory(struct process *process, struct mm_struct *
 	if (type_exists(struct mm_rss_stat)) {
 		struct mm_struct___until_6_1 *old = (void *)mm;
 
-		process->pages[0] = old->rss_stat.count[0].counter;
-		process->pages[1] = old->rss_stat.count[1].counter;
-		process->pages[2] = old->rss_stat.count[2].counter;
-		process->pages[3] = old->rss_stat.count[3].counter;
+		// These kernels do not follow the type of an element to its counter.
+		probe_read_kernel(process->pages, sizeof(process->pages), old->rss_stat.count);
 	} else {
 		process->pages[0] = mm->rss_stat[0].count;
 		process->pages[1] = mm->rss_stat[1].count;
 		process->pages[2] = mm->rss_stat[2].count;
 		process->pages[3] = mm->rss_stat[3].count;
-		if (per_cpu_offset_address)
-			add_per_cpu(process->pages, mm);
+		add_per_cpu(process->pages, mm);
 	}
 }
 
@@ -293,8 +339,8 @@ int tasks(struct bpf_iter__task *context)
 
 	if (!task)
 		return 0;
-	if (meta->seq_num == 0 && per_cpu_offset_address)
-		probe_read_kernel(per_cpu_offset, sizeof(per_cpu_offset), (void *)per_cpu_offset_address);
+	if (!type_exists(struct mm_rss_stat) && meta->seq_num == 0 && !per_cpu_offset[0])
+		find_cpus();
 
 	if (task->pid != task->tgid) {
 		struct thread thread = { .tgid = task->tgid, .pid = task->pid };
@@ -319,7 +365,7 @@ int tasks(struct bpf_iter__task *context)
 	copy_name(process.comm, task);
 	process.has_wait = field_exists(task->sched_info.run_delay);
 	process.has_io = field_exists(task->ioac.read_bytes);
-	process.counts_per_cpu = !type_exists(struct mm_rss_stat);
+	process.is_exact = type_exists(struct mm_rss_stat) || (cpus && per_cpu_offset[0]);
 	mm = task->mm;
 	if (mm)
 		add_memory(&process, mm);

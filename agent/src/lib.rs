@@ -14,6 +14,7 @@ mod durable;
 pub mod enrol;
 pub mod history;
 pub mod limits;
+pub mod metrics;
 pub mod paths;
 pub mod record;
 pub mod run;

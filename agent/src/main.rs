@@ -73,11 +73,11 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
 
 fn record(paths: &Paths, collector: Option<Collector>) -> Result<(), Box<dyn Error>> {
     let stop = record::stop_signals()?;
-    let mut options = record::Options {
+    let options = record::Options {
+        harden: true,
         memory_limit: limits::provided(paths),
         collector: collector.map(Into::into),
         ..record::Options::new(paths.history())
     };
-    let refused = record::harden(&mut options);
-    Ok(record::run(&options, refused, stop.as_fd())?)
+    Ok(record::run(&options, stop.as_fd())?)
 }

@@ -8,10 +8,11 @@ seconds=${FUZZ_SECONDS:-20}
 
 command -v c++ >/dev/null || { echo "missing: c++, which compiles libFuzzer; on Debian: apt-get install g++" >&2; exit 1; }
 
-# What Puppet wrote on real hosts, to begin with.
+# What Puppet wrote on real hosts, and the kernel, to begin with.
 examples() {
     case $1 in
         log | report) echo ../../agent/tests/fixtures ;;
+        oom) echo ../../proto/src/history/oom/texts ;;
     esac
 }
 

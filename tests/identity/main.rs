@@ -6,6 +6,7 @@ mod enrolment;
 mod hosts;
 mod lab;
 mod metadata;
+mod metrics;
 mod raw;
 mod transport;
 mod users;

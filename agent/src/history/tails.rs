@@ -15,7 +15,7 @@ use super::{Error, while_trying};
 /// Their names.
 pub const TAILS: [&str; 2] = ["tail.a", "tail.b"];
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The write-ahead files of one record.
 #[derive(Debug)]

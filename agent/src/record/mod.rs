@@ -70,8 +70,8 @@ pub struct Options {
     pub interval: Duration,
     /// How to look at processes; the best that works here if absent.
     pub collector: Option<Kind>,
-    /// What [`harden`] has achieved.
-    pub sources: Sources,
+    /// Lock the process in memory and ask the kernel to spare it.
+    pub harden: bool,
     /// A memory limit that the recorder cannot see from within, in bytes.
     pub memory_limit: Option<u64>,
     /// Bounds of the record.
@@ -90,7 +90,7 @@ impl Options {
             kernel_log: "/dev/kmsg".into(),
             interval: Duration::from_secs(1),
             collector: None,
-            sources: Sources::default(),
+            harden: false,
             memory_limit: None,
             policy: Policy::default(),
         }
@@ -136,18 +136,10 @@ pub fn stop_signals() -> Result<SignalFd, Error> {
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// Locks the process in memory and asks the kernel to spare it; returns sentences about what was refused.
-pub fn harden(options: &mut Options) -> Vec<String> {
-    let (sources, refused) = limits::harden(&options.proc);
-    options.sources = options.sources.with(sources);
-    refused
-}
-
 /// Records until `stop` becomes readable or is hung up.
 ///
 /// Fails only at the start. Later, a sample that cannot be taken or stored is lost, and the next one is tried.
-/// `notes` become part of the record.
-pub fn run(options: &Options, notes: Vec<String>, stop: BorrowedFd) -> Result<(), Error> {
+pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let boot_id = boot_id(&options.proc)?;
     let newest = history::status(&options.history).ok().and_then(|status| status.newest);
     let newest_ns = newest.filter(|newest| newest.boot_id == boot_id).map_or(0, |newest| newest.boottime_ns);
@@ -158,7 +150,13 @@ pub fn run(options: &Options, notes: Vec<String>, stop: BorrowedFd) -> Result<()
     let pressure = sampler.have(Sources::PRESSURE, Pressure::open(&options.pressure()));
     let collector = sampler.kind().name();
     sampler.note([format!("recording begins; collector: {collector}")]);
-    sampler.note(notes.into_iter().chain(lost));
+    sampler.note(lost);
+    if options.harden {
+        // Only now: what starting takes is given back, and need not be locked before.
+        let (granted, refused) = limits::harden(&options.proc);
+        sampler.grant(granted);
+        sampler.note(refused);
+    }
     record(options, &storage, &mut sampler, pressure, stop)
 }
 
@@ -235,7 +233,7 @@ mod tests {
         let mut options = Options::new(directory.path());
         options.interval = Duration::from_millis(50);
         let (stop, stopped) = UnixStream::pair().unwrap();
-        let recorder = std::thread::spawn(move || run(&options, vec!["a word".into()], stopped.as_fd()));
+        let recorder = std::thread::spawn(move || run(&options, stopped.as_fd()));
         let mut follower = history::Follower::new(directory.path(), Some(0)).unwrap();
         let mut samples = Vec::new();
         while samples.len() < 4 {
@@ -255,7 +253,7 @@ mod tests {
         assert!(samples.iter().all(own));
         assert!(samples.is_sorted_by(|a, b| a.boottime_ns < b.boottime_ns));
         assert!(samples.iter().all(|sample| sample.host.memory_total_kib > Some(0)));
-        assert!(samples[0].events.iter().any(|event| event.text.as_ref() == "a word"));
+        assert!(samples[0].events.iter().any(|event| event.text.starts_with("recording begins")));
         assert!(Reader::new(directory.path()).blocks(0, i64::MAX).unwrap().next().is_some());
     }
 }

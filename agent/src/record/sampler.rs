@@ -50,12 +50,7 @@ impl Sampler {
         };
         let (collector, sentence) = chosen.map_err(Error::Sweep)?;
         let mut sampler = Self {
-            sample: Sample {
-                boot_id,
-                own_start_ns: nanoseconds(now.boottime),
-                sources: options.sources,
-                ..Sample::default()
-            },
+            sample: Sample { boot_id, own_start_ns: nanoseconds(now.boottime), ..Sample::default() },
             collector,
             table: Table::new(Users::new(&options.passwd)),
             details: Details::start(&options.proc).map_err(Error::Sweep)?,
@@ -85,7 +80,7 @@ impl Sampler {
     ) -> Option<T> {
         match opened {
             Ok(opened) => {
-                self.sample.sources = self.sample.sources.with(source);
+                self.grant(source);
                 Some(opened)
             }
             Err(error) => {
@@ -93,6 +88,11 @@ impl Sampler {
                 None
             }
         }
+    }
+
+    /// Takes note that something works.
+    pub(super) fn grant(&mut self, sources: Sources) {
+        self.sample.sources = self.sample.sources.with(sources);
     }
 
     /// Says something, here and with the next sample.

@@ -13,6 +13,9 @@ use super::{collector::Watch, users::Users};
 /// Bytes of a name that the kernel keeps, with its terminating zero (TASK_COMM_LEN).
 const COMM_BYTES: usize = 16;
 
+/// Newcomers in one walk that there is always memory for.
+const USUAL_NEWCOMERS: usize = 64;
+
 /// All processes.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -163,6 +166,8 @@ impl Table {
                 self.marks.push(mark);
             }
         }
+        // In the first walk all were new.
+        self.newcomers.shrink_to(USUAL_NEWCOMERS);
     }
 
     fn merge(&mut self) {

@@ -6,10 +6,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use proto::identity::{Role, User};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
+
+use super::metrics;
 
 /// Every path that the agent answers, and the least role for it. A test holds this against the contract.
 const TABLE: &[(&str, Role)] = &[
@@ -27,6 +29,9 @@ const TABLE: &[(&str, Role)] = &[
     ("/magpie.v1.Runs/List", Role::Reader),
     ("/magpie.v1.History/Read", Role::Reader),
     ("/magpie.v1.History/Follow", Role::Reader),
+    ("/magpie.v1.History/Info", Role::Reader),
+    // No RPC: for who scrapes.
+    (metrics::PATH, Role::Reader),
 ];
 
 /// Every path in the table and the least role for it.
@@ -85,8 +90,16 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match check(request.uri().path(), request.extensions().get::<User>()) {
             Ok(()) => Box::pin(self.inner.call(request)),
-            Err(status) => Box::pin(ready(Ok(status.into_http()))),
+            Err(status) => Box::pin(ready(Ok(refusal(request.uri().path(), status)))),
         }
+    }
+}
+
+/// The answer to who may not: a status of gRPC, or of HTTP for who does not speak it.
+fn refusal(path: &str, status: Status) -> Response<Body> {
+    match path {
+        metrics::PATH => metrics::plain(StatusCode::FORBIDDEN, format!("{}\n", status.message())),
+        _ => status.into_http(),
     }
 }
 

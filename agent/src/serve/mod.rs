@@ -3,7 +3,7 @@
 //! - [`listener`]: from a socket to connections whose user is proved,
 //! - [`tls`]: whom to trust before and after enrolment,
 //! - [`authz`]: who may call what,
-//! - [`host`] with `claims`, [`bundles`], [`runs`], [`history`]: one gRPC service each,
+//! - [`host`] with `claims`, [`bundles`], [`runs`], [`history`]: one gRPC service each; [`metrics`] for who scrapes,
 //! - [`poweroff`]: a host that nobody needs any more stops itself.
 
 pub mod authz;
@@ -12,6 +12,7 @@ mod claims;
 pub mod history;
 pub mod host;
 pub mod listener;
+pub mod metrics;
 pub mod poweroff;
 pub mod runs;
 mod shares;
@@ -293,10 +294,13 @@ async fn serve(
 fn routes(paths: &Paths, host: host::Service, runs: runs::Service) -> Result<Routes, ServeError> {
     let (store, applies) = (Arc::new(Store::open(paths.clone(), KEPT_BUNDLES)?), runs.clone());
     let bundles = bundles::Service::new(store, move || bundle_in_use(&applies));
-    Ok(Routes::new(HostServer::new(host).max_decoding_message_size(MAX_REQUEST))
+    let mut routes = Routes::new(HostServer::new(host).max_decoding_message_size(MAX_REQUEST))
         .add_service(bundles.into_server())
         .add_service(RunsServer::new(runs).max_decoding_message_size(MAX_REQUEST))
-        .add_service(HistoryServer::new(history::Service::new(paths)).max_decoding_message_size(MAX_REQUEST)))
+        .add_service(HistoryServer::new(history::Service::new(paths)).max_decoding_message_size(MAX_REQUEST));
+    let router = routes.axum_router_mut();
+    *router = std::mem::take(router).route_service(metrics::PATH, metrics::Metrics::new(paths));
+    Ok(routes)
 }
 
 /// The bundle of the apply under way must not be removed under Puppet's feet.

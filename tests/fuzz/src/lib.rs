@@ -43,6 +43,6 @@ pub fn samples() -> Vec<proto::history::Sample> {
     let first = Sample { wall_ms: 1_000, processes: vec![process(1), process(2)], ..Sample::default() };
     let mut second = Sample { wall_ms: 2_000, processes: vec![process(2), process(3)], ..first.clone() };
     second.host.cpus = Some(2);
-    second.processes[0].user_ns = 20_000_000;
+    second.processes[0].user_us = 20_000;
     vec![first, second]
 }

@@ -5,48 +5,67 @@ use std::sync::LazyLock;
 
 use fuzz::{foreign, pieces, samples};
 use libfuzzer_sys::fuzz_target;
-use proto::history::{Block, BootId, Encoder, tail};
+use proto::history::{Block, BootId, Encoder, Limits, Packer, tail};
+
+const NO_LIMITS: Limits = Limits { records: u32::MAX, bytes: usize::MAX };
+
+/// A whole tail of these records.
+fn written<'a>(header: &tail::Header, records: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut file = Vec::new();
+    header.write(&mut file);
+    file.extend([0; tail::END_BYTES]);
+    for record in records {
+        file.truncate(file.len() - tail::END_BYTES);
+        header.write_frame(record, &mut file);
+    }
+    file
+}
+
+static RECORDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut encoder = Encoder::new(NO_LIMITS);
+    let encode = |sample| {
+        let mut record = Vec::new();
+        encoder.encode(sample, &mut record);
+        record
+    };
+    samples().iter().map(encode).collect()
+});
 
 static EXAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let mut file = tail::Header { boot_id: BootId([7; 16]), first_sequence: 41 }.write();
-    let mut encoder = Encoder::default();
-    for sample in samples() {
-        let mut record = Vec::new();
-        encoder.encode(&sample, &mut record);
-        tail::write_frame(&record, &mut file);
-    }
-    vec![file]
+    let header = tail::Header { boot_id: BootId([7; 16]), first_sequence: 41 };
+    vec![written(&header, RECORDS.iter().map(Vec::as_slice))]
 });
 
 /// A tail with right checksums: 8 bytes of sequence number, then records.
 fn framed(data: &[u8]) -> Vec<u8> {
     let Some((sequence, records)) = data.split_first_chunk() else { return Vec::new() };
     let header = tail::Header { boot_id: BootId::default(), first_sequence: u64::from_le_bytes(*sequence) };
-    let mut file = header.write();
-    pieces(records).into_iter().for_each(|record| tail::write_frame(record, &mut file));
-    file
+    written(&header, pieces(records))
 }
 
 fuzz_target!(|data: &[u8]| {
     let Some((mode, data)) = data.split_first() else { return };
     let file = if mode & 1 == 1 { framed(data) } else { foreign(&EXAMPLES, data) };
-    let Ok(scan) = tail::scan(&file) else { return };
-    assert!(scan.good_bytes <= file.len());
-    assert_eq!(scan.damage.is_none(), scan.good_bytes == file.len());
-    let good = tail::scan(&file[..scan.good_bytes]).expect("the header is whole");
-    assert_eq!((good.good_bytes, good.damage), (scan.good_bytes, None));
-    assert_eq!(good.builder.next_sequence(), scan.builder.next_sequence());
+    let Ok(Some(scan)) = tail::scan(&file) else { return };
+    let tail::Scan { builder, good_bytes, .. } = scan;
+    assert!(good_bytes <= file.len());
 
-    let first_sequence = scan.builder.first_sequence();
-    let mut again = tail::Header { boot_id: scan.builder.boot_id(), first_sequence }.write();
-    let mut rest = &file[tail::HEADER_BYTES..scan.good_bytes];
-    while !rest.is_empty() {
-        tail::write_frame(tail::read_frame(&mut rest).expect("it was just read"), &mut again);
+    let first_sequence = builder.first_sequence();
+    let header = tail::Header { boot_id: builder.boot_id(), first_sequence };
+    let mut rest = &file[tail::HEADER_BYTES..];
+    let mut records = Vec::new();
+    while records.len() < builder.records() as usize {
+        records.push(header.read_frame(&mut rest).expect("it was just read").expect("and is no end"));
     }
-    assert_eq!(again, file[..scan.good_bytes]);
+    let again = written(&header, records);
+    assert_eq!(again[..good_bytes], file[..good_bytes]);
+    let scan = tail::scan(&again).expect("its header is good").expect("and it is one");
+    assert_eq!((scan.good_bytes, scan.damage), (good_bytes, None));
 
-    let Some(block) = scan.builder.seal() else { return };
-    let block = block.expect("memory");
-    let header = Block::parse(&block).expect("a tail becomes a good block").header;
-    assert_eq!((header.first_sequence, header.records), (first_sequence, scan.builder.records()));
+    let mut block = Vec::new();
+    builder.seal(&mut Packer::new().expect("memory"), &mut block).expect("memory");
+    if builder.records() > 0 {
+        let header = Block::parse(&block).expect("a tail becomes a good block").header;
+        assert_eq!((header.first_sequence, header.records), (first_sequence, builder.records()));
+    }
 });

@@ -220,7 +220,7 @@ impl Joiner {
             self.threads.add(process, task, first.then_some(comm), window.now_ns);
             return;
         }
-        let process = task.tgid.or(notice.group.map(|(tgid, _)| tgid)).unwrap_or(task.pid);
+        let process = task.tgid.or_else(|| notice.group.map(|(tgid, _)| tgid)).unwrap_or(task.pid);
         let (started_ns, at_ns) = window.place(task.lived_us, started_of(process));
         let (user_us, system_us) = task.cpu.split();
         let exit = Exit {

@@ -44,7 +44,7 @@ impl Threads {
         sums.major_faults = sums.major_faults.saturating_add(thread.major_faults);
         sums.read_bytes = sums.read_bytes.saturating_add(thread.read_bytes);
         sums.written_bytes = sums.written_bytes.saturating_add(thread.written_bytes);
-        sums.comm = comm.or(sums.comm.take());
+        sums.comm = comm.or_else(|| sums.comm.take());
     }
 
     /// Adds what its earlier threads did to the end of a process, and forgets them; returns their CPU time.

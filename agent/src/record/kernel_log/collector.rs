@@ -122,7 +122,7 @@ impl Kill {
         let row = self.columns.as_ref().and_then(|columns| columns.row(line));
         let is_small = row.as_ref().is_some_and(|row| row.pages() < NOTABLE_PAGES);
         if row.is_none() && line.starts_with('[') {
-            self.columns = Columns::parse(line).or(self.columns.take());
+            self.columns = Columns::parse(line).or_else(|| self.columns.take());
         }
         let limit = match () {
             () if is_small => CROWDED,

@@ -32,7 +32,9 @@ pub fn inferred<'a>(previous: &'a Sample, sample: &Sample) -> Option<InferredKil
         sample.exits.iter().map(|exit| (exit.identity, exit.status)).collect();
     let may_be_killed = |process: &&Process| {
         let status = statuses.get(&process.identity);
-        !is_dead(process) && !lives(sample, process.identity) && status.is_none_or(|status| status & 0x7f == KILL)
+        !is_dead(process)
+            && !lives(sample, process.identity)
+            && status.is_none_or(|status| status & 0x7f == KILL)
     };
     let mut candidates: Vec<_> = previous.processes.iter().filter(may_be_killed).collect();
     candidates.sort_by_key(|process| std::cmp::Reverse(process.footprint_kib()));
@@ -81,8 +83,10 @@ mod tests {
 
     #[test]
     fn the_largest_that_vanished_comes_first_and_the_biggest_may_live_on() {
-        let before =
-            sample(Some(4), vec![process(1, 10), process(2, 500), process(3, 90), process(4, 7), process(5, 80)]);
+        let before = sample(
+            Some(4),
+            vec![process(1, 10), process(2, 500), process(3, 90), process(4, 7), process(5, 80)],
+        );
         let zombie = Process { state: b'Z', ..process(3, 0) };
         let mut now = sample(Some(5), vec![process(1, 10), process(2, 600), zombie]);
         let kill = inferred(&before, &now).unwrap();

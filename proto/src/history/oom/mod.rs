@@ -185,14 +185,15 @@ impl OomKill {
         let until = |text: &str, end: &str| text.split_once(end).map(|(value, _)| value.to_owned());
         self.constraint = after(line, "constraint=").and_then(|rest| until(rest, ","));
         self.oom_memcg = after(line, ",oom_memcg=").and_then(|rest| until(rest, ",task_memcg="));
-        let Some((memcg, rest)) = after(line, ",task_memcg=").and_then(|rest| rest.rsplit_once(",task=")) else {
+        let Some((memcg, rest)) = after(line, ",task_memcg=").and_then(|rest| rest.rsplit_once(",task="))
+        else {
             return;
         };
         self.task_memcg = Some(memcg.into());
         if let Some((comm, rest)) = rest.rsplit_once(",pid=")
             && let Some(pid) = number(rest)
         {
-            self.scored.get_or_insert(Task { pid, comm: comm.into() });
+            self.scored.get_or_insert_with(|| Task { pid, comm: comm.into() });
         }
     }
 
@@ -232,7 +233,8 @@ fn victim(text: &str) -> Option<Victim> {
     let (Task { pid, comm }, rest) = task(text)?;
     let kib = |key| after(rest, key).and_then(number);
     let uid = after(text, ", UID ").or_else(|| after(rest, "UID:"));
-    let adjustment = after(rest, "oom_score_adj:").map(|text| text.split_whitespace().next().unwrap_or_default());
+    let adjustment =
+        after(rest, "oom_score_adj:").map(|text| text.split_whitespace().next().unwrap_or_default());
     Some(Victim {
         pid,
         comm,

@@ -41,7 +41,11 @@ fn the_second_generation_has_a_table() {
     assert_eq!((row.total_vm_kib, row.rss_kib, row.swap_kib), (840_000, 36_000, Some(120_000)));
     assert_eq!((row.pgtables_kib, row.oom_score_adj, row.anon_kib), (Some(480), Some(0), None));
     assert_eq!(kill.table[1].oom_score_adj, Some(-1000));
-    assert_eq!(summary(&kill), (Some(2901), Some(("apache2", 3, 243))), "more than the victim, in three pieces");
+    assert_eq!(
+        summary(&kill),
+        (Some(2901), Some(("apache2", 3, 243))),
+        "more than the victim, in three pieces"
+    );
 }
 
 #[test]
@@ -68,8 +72,14 @@ fn a_control_groups_limit_is_told() {
 fn the_third_generation_has_a_line_of_keys() {
     let kill = parse(include_str!("texts/5.0.txt"));
     assert_eq!(kill.constraint.as_deref(), Some("CONSTRAINT_NONE"));
-    assert_eq!((kill.oom_memcg.as_deref(), kill.task_memcg.as_deref()), (None, Some("/user.slice/user-1000.slice")));
-    assert_eq!((summary(&kill), victims(&kill)), ((Some(2217), Some(("stress", 1, 1722))), vec![(2217, "stress")]));
+    assert_eq!(
+        (kill.oom_memcg.as_deref(), kill.task_memcg.as_deref()),
+        (None, Some("/user.slice/user-1000.slice"))
+    );
+    assert_eq!(
+        (summary(&kill), victims(&kill)),
+        ((Some(2217), Some(("stress", 1, 1722))), vec![(2217, "stress")])
+    );
     assert_eq!((kill.reaped[0].pid, kill.reaped[0].anon_kib), (2217, Some(0)));
     assert_eq!(kill.table[0].pgtables_kib, Some(232));
 }
@@ -117,7 +127,10 @@ fn a_kill_without_its_head_and_lines_left_out_are_told() {
     assert_eq!((victims(&kill), kill.left_out), (vec![(7, "(sd-pam)")], 12));
     assert_eq!((kill.victims[0].shmem_kib, kill.victims[0].oom_score_adj), (Some(3), Some(-5)));
     assert_eq!(victims(&parse("OOM victim 9 (x) is already exiting. Skip killing the task")), [(9, "x")]);
-    assert_eq!(OomKill::parse("usb 1-1: new device\n[ pid ] uid tgid total_vm rss name\n[ 1] 0 1 2 3 x"), None);
+    assert_eq!(
+        OomKill::parse("usb 1-1: new device\n[ pid ] uid tgid total_vm rss name\n[ 1] 0 1 2 3 x"),
+        None
+    );
 }
 
 /// Lines that are nearly those of a kill.
@@ -129,10 +142,13 @@ fn lines() -> impl Strategy<Value = String> {
         include_str!("texts/6.18-cgroup-v1.txt"),
     ];
     let known: Vec<_> = texts.iter().flat_map(|text| text.lines()).collect();
-    let line = (prop::sample::select(known), any::<prop::sample::Index>(), "\\PC{0,3}").prop_map(|(line, at, new)| {
-        let at = line.char_indices().nth(at.index(line.chars().count() + 1)).map_or(line.len(), |(at, _)| at);
-        format!("{}{new}{}", &line[..at], &line[at..])
-    });
+    let line = (prop::sample::select(known), any::<prop::sample::Index>(), "\\PC{0,3}").prop_map(
+        |(line, at, new)| {
+            let at =
+                line.char_indices().nth(at.index(line.chars().count() + 1)).map_or(line.len(), |(at, _)| at);
+            format!("{}{new}{}", &line[..at], &line[at..])
+        },
+    );
     prop::collection::vec(line, 0..30).prop_map(|lines| lines.join("\n"))
 }
 

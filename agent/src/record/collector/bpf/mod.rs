@@ -112,7 +112,7 @@ impl Collector for Bpf {
         self.sum_threads();
         let mut threads = self.threads.iter().peekable();
         let mut listed = self.hidden;
-        let mut counts_per_cpu = false;
+        let mut exact = true;
         table.begin();
         for record in records(&self.buffer[..self.filled]) {
             let Record::Process(bytes) = record else { continue };
@@ -124,13 +124,12 @@ impl Collector for Bpf {
             let started_ns = reading.start_boottime_ns / TICK_NS * TICK_NS;
             let mut row = table.meet(Identity { pid: reading.pid, started_ns });
             fill(&mut row, &reading, self.page_kib);
-            counts_per_cpu |= reading.counts_per_cpu;
+            exact &= reading.is_exact;
             listed += 1;
         }
         table.finish();
-        let inexact = counts_per_cpu && !self.program.adds_per_cpu;
         let rss_error_kib =
-            if inexact { per_cpu_error_kib(self.program.cpus.into(), self.page_kib) } else { 0 };
+            if exact { 0 } else { per_cpu_error_kib(self.program.cpus.into(), self.page_kib) };
         Ok(Swept { listed, rss_error_kib })
     }
 }

@@ -2,9 +2,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader},
+    hint::black_box,
+    io,
     os::unix::fs::MetadataExt,
     path::Path,
+    thread,
 };
 
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::Iter};
@@ -27,8 +29,6 @@ pub(super) struct Program {
     loaded: Ebpf,
     /// CPUs that may come online.
     pub(super) cpus: u32,
-    /// Whether the program adds what each CPU has counted for itself.
-    pub(super) adds_per_cpu: bool,
 }
 
 /// Why there is no BPF collector.
@@ -48,15 +48,19 @@ pub(super) enum Refusal {
     Read(#[from] io::Error),
 }
 
-/// An error with its causes, on one line: the verifier's own words are left out.
+/// An error with its causes, on one line. Of what the verifier has to say, the reason comes last, before some figures.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        if !text.contains(&error.to_string()) {
+            text = format!("{text}: {error}");
+        }
         cause = error.source();
     }
-    text.lines().next().unwrap_or_default().to_owned()
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+    let (first, last) = (lines.next().unwrap_or_default(), lines.next_back());
+    last.map_or_else(|| first.to_owned(), |last| format!("{first} … {last}"))
 }
 
 impl Program {
@@ -67,16 +71,14 @@ impl Program {
         {
             return Err(Refusal::Namespace);
         }
-        let types = Btf::from_sys_fs()?;
+        let types = kernel_types()?;
         let cpus = possible_cpus();
-        let offsets = if cpus <= MAX_CPUS { per_cpu_offset(proc) } else { None };
-        let mut loaded = EbpfLoader::new()
-            .btf(Some(&types))
-            .override_global("per_cpu_offset_address", &offsets.unwrap_or(0), true)
-            .override_global("cpus", &cpus, true)
-            .load(OBJECT)?;
+        let asked = if cpus <= MAX_CPUS { cpus } else { 0 };
+        let mut loaded =
+            EbpfLoader::new().btf(Some(&types)).override_global("cpus", &asked, true).load(OBJECT)?;
         iterator(&mut loaded)?.load("task", &types)?;
-        Ok(Self { loaded, cpus, adds_per_cpu: offsets.is_some() })
+        forget(types)?;
+        Ok(Self { loaded, cpus })
     }
 
     /// Begins a walk over all tasks; reading the file runs the program.
@@ -94,25 +96,29 @@ fn iterator(loaded: &mut Ebpf) -> Result<&mut Iter, Refusal> {
     Ok(loaded.program_mut(NAME).ok_or(Refusal::Missing)?.try_into()?)
 }
 
+/// What the kernel says of its types: tens of megabytes in small pieces, for the time of loading. They are allocated
+/// by a thread of its own, so that glibc gives them an arena of their own and hands all of it back.
+fn kernel_types() -> Result<Btf, Refusal> {
+    let parser = thread::Builder::new().name("kernel types".into()).spawn(Btf::from_sys_fs)?;
+    Ok(parser.join().expect("reading types does not panic")?)
+}
+
+/// Hands that memory back. Small pieces stay until a larger one is freed in the same arena (malloc_consolidate).
+fn forget(types: Btf) -> io::Result<()> {
+    let forgetter = thread::Builder::new().name("kernel types".into()).spawn(move || {
+        drop(types);
+        drop(black_box(Vec::<u8>::with_capacity(100 << 10)));
+    })?;
+    forgetter.join().expect("freeing memory does not panic");
+    drop(black_box(Vec::<u8>::with_capacity(100 << 10)));
+    Ok(())
+}
+
 /// CPUs that may come online.
 fn possible_cpus() -> u32 {
     let text = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
     let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());
     last.map_or(u32::MAX, |last| last + 1)
-}
-
-/// Address of the kernel's table of distances between the CPUs' own variables, where it is not hidden.
-fn per_cpu_offset(proc: &Path) -> Option<u64> {
-    let mut symbols = BufReader::new(File::open(proc.join("kallsyms")).ok()?);
-    let mut line = Vec::new();
-    while symbols.read_until(b'\n', &mut line).ok()? > 0 {
-        if line.trim_ascii_end().ends_with(b" __per_cpu_offset") {
-            let address = std::str::from_utf8(line.split(|byte| *byte == b' ').next()?).ok()?;
-            return u64::from_str_radix(address, 16).ok().filter(|address| *address != 0);
-        }
-        line.clear();
-    }
-    None
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ pub(super) struct Reading<'a> {
     pub(super) has_memory: bool,
     pub(super) has_wait: bool,
     pub(super) has_io: bool,
-    /// Whether each CPU counts pages for itself before it adds them.
-    pub(super) counts_per_cpu: bool,
+    /// Whether the pages are all there are, and not only those that CPUs have added up.
+    pub(super) is_exact: bool,
 }
 
 /// The first record, and the bytes behind it; `None` at the end, or where bytes are cut short.
@@ -86,7 +86,7 @@ pub(super) fn parse_process(bytes: &[u8; PROCESS_BYTES]) -> Reading<'_> {
         has_memory: bytes[176] != 0,
         has_wait: bytes[177] != 0,
         has_io: bytes[178] != 0,
-        counts_per_cpu: bytes[179] != 0,
+        is_exact: bytes[179] != 0,
     }
 }
 

@@ -4,8 +4,11 @@ use rustix::system::uname;
 
 use super::super::per_cpu_error_kib;
 
-/// Pages that a thread may have counted for itself before it adds them (TASK_RSS_EVENTS_THRESH in mm/memory.c).
-const PAGES_PER_THREAD: u64 = 65;
+/// Page faults of a thread after which it adds what it has counted for itself (TASK_RSS_EVENTS_THRESH in mm/memory.c).
+const FAULTS_PER_THREAD: u64 = 65;
+
+/// What one fault may map: the pages around it too, if they are in memory (fault_around_bytes there).
+const FAULT_KIB: u64 = 64;
 
 /// Which rule holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ impl Precision {
         match version {
             (6, 16..) | (7.., _) => Self::Exact,
             (6, 2..) => Self::PerCpu { error_kib: per_cpu_error_kib(cpus, page_kib) },
-            _ => Self::PerThread { error_kib: PAGES_PER_THREAD * page_kib },
+            _ => Self::PerThread { error_kib: FAULTS_PER_THREAD * FAULT_KIB.max(page_kib) },
         }
     }
 
@@ -56,8 +59,8 @@ mod tests {
     fn releases_are_told_apart() {
         assert_eq!(Precision::of(b"6.18.44-x", 2, 4), Precision::Exact);
         assert_eq!(Precision::of(b"6.12.48+deb13-amd64", 2, 4).error_kib(9), 768);
-        assert_eq!(Precision::of(b"6.1.0-40-cloud-amd64", 2, 4).error_kib(3), 780);
-        assert_eq!(Precision::of(b"5.10.0", 2, 4).error_kib(1), 260);
+        assert_eq!(Precision::of(b"6.1.0-40-cloud-amd64", 2, 4).error_kib(3), 12_480);
+        assert_eq!(Precision::of(b"5.10.0", 2, 4).error_kib(1), 4_160);
     }
 
     #[test]

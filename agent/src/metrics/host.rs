@@ -1,0 +1,143 @@
+//! The host and the recorder, from one sample.
+
+use proto::history::{HostCounters, Sample};
+
+use super::text::Text;
+
+/// Writes everything but processes.
+pub(super) fn write(sample: &Sample, text: &mut Text) {
+    cpu(&sample.host, text);
+    memory(&sample.host, text);
+    pressure(&sample.host, text);
+    tasks(&sample.host, text);
+    devices(sample, text);
+    recorder(sample, text);
+}
+
+fn seconds(ns: Option<u64>) -> Option<f64> {
+    ns.map(|ns| ns as f64 / 1e9)
+}
+
+fn bytes(kib: Option<u64>) -> Option<f64> {
+    kib.map(|kib| kib as f64 * 1024.0)
+}
+
+fn number(value: Option<u64>) -> Option<f64> {
+    value.map(|value| value as f64)
+}
+
+fn cpu(host: &HostCounters, text: &mut Text) {
+    text.counter("magpie_cpu_seconds", "CPU time of all CPUs")
+        .some(&[("mode", "user")], seconds(host.cpu_user_ns))
+        .some(&[("mode", "nice")], seconds(host.cpu_nice_ns))
+        .some(&[("mode", "system")], seconds(host.cpu_system_ns))
+        .some(&[("mode", "idle")], seconds(host.cpu_idle_ns))
+        .some(&[("mode", "iowait")], seconds(host.cpu_iowait_ns))
+        .some(&[("mode", "irq")], seconds(host.cpu_irq_ns))
+        .some(&[("mode", "softirq")], seconds(host.cpu_softirq_ns))
+        .some(&[("mode", "steal")], seconds(host.cpu_steal_ns));
+    text.gauge("magpie_cpus", "CPUs online").some(&[], number(host.cpus));
+    let load = |hundredths: Option<u64>| hundredths.map(|load| load as f64 / 100.0);
+    text.gauge("magpie_load", "Load average")
+        .some(&[("minutes", "1")], load(host.load_1))
+        .some(&[("minutes", "5")], load(host.load_5))
+        .some(&[("minutes", "15")], load(host.load_15));
+}
+
+fn memory(host: &HostCounters, text: &mut Text) {
+    text.gauge("magpie_memory_bytes", "Memory, as in /proc/meminfo")
+        .some(&[("kind", "total")], bytes(host.memory_total_kib))
+        .some(&[("kind", "free")], bytes(host.memory_free_kib))
+        .some(&[("kind", "available")], bytes(host.memory_available_kib))
+        .some(&[("kind", "cached")], bytes(host.cached_kib))
+        .some(&[("kind", "dirty")], bytes(host.dirty_kib))
+        .some(&[("kind", "anonymous")], bytes(host.anon_kib))
+        .some(&[("kind", "shared")], bytes(host.shmem_kib))
+        .some(&[("kind", "unreclaimable")], bytes(host.slab_unreclaimable_kib))
+        .some(&[("kind", "committed")], bytes(host.committed_kib));
+    text.gauge("magpie_cgroup_memory_bytes", "Memory of the control group that the host is")
+        .some(&[("kind", "limit")], bytes(host.cgroup_limit_kib))
+        .some(&[("kind", "used")], bytes(host.cgroup_used_kib));
+    text.gauge("magpie_swap_bytes", "Swap space")
+        .some(&[("kind", "total")], bytes(host.swap_total_kib))
+        .some(&[("kind", "free")], bytes(host.swap_free_kib));
+    text.counter("magpie_swap_pages", "Pages moved between memory and swap")
+        .some(&[("direction", "in")], number(host.swap_in_pages))
+        .some(&[("direction", "out")], number(host.swap_out_pages));
+    text.counter("magpie_major_faults", "Page faults that needed the disk")
+        .some(&[], number(host.major_faults));
+    text.counter("magpie_allocation_stalls", "Allocations that had to reclaim memory themselves")
+        .some(&[], number(host.allocation_stalls));
+    text.counter("magpie_refaults", "Pages read again soon after they were dropped")
+        .some(&[("kind", "anonymous")], number(host.refault_anon))
+        .some(&[("kind", "file")], number(host.refault_file));
+    text.counter("magpie_scanned_pages", "Pages looked at for reclaim")
+        .some(&[("by", "kswapd")], number(host.scanned_kswapd))
+        .some(&[("by", "direct")], number(host.scanned_direct));
+    text.counter("magpie_oom_kills", "Processes killed for want of memory")
+        .some(&[("scope", "machine")], number(host.oom_kills))
+        .some(&[("scope", "cgroup")], number(host.cgroup_oom_kills));
+}
+
+fn pressure(host: &HostCounters, text: &mut Text) {
+    let seconds = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
+    text.counter("magpie_pressure_seconds", "Time in which some or all tasks waited")
+        .some(&[("resource", "cpu"), ("share", "some")], seconds(host.pressure_cpu_some_us))
+        .some(&[("resource", "memory"), ("share", "some")], seconds(host.pressure_memory_some_us))
+        .some(&[("resource", "memory"), ("share", "full")], seconds(host.pressure_memory_full_us))
+        .some(&[("resource", "io"), ("share", "some")], seconds(host.pressure_io_some_us))
+        .some(&[("resource", "io"), ("share", "full")], seconds(host.pressure_io_full_us));
+}
+
+fn tasks(host: &HostCounters, text: &mut Text) {
+    text.counter("magpie_forks", "Processes and threads created").some(&[], number(host.forks));
+    text.counter("magpie_context_switches", "Context switches").some(&[], number(host.context_switches));
+    text.gauge("magpie_tasks", "Processes and threads")
+        .some(&[("state", "all")], number(host.tasks))
+        .some(&[("state", "runnable")], number(host.running))
+        .some(&[("state", "blocked")], number(host.blocked));
+    text.gauge("magpie_limit", "Most there can be at once")
+        .some(&[("of", "pids")], number(host.pids_limit))
+        .some(&[("of", "tasks")], number(host.tasks_limit))
+        .some(&[("of", "files")], number(host.files_limit));
+    text.gauge("magpie_open_files", "Open files").some(&[], number(host.files));
+}
+
+fn devices(sample: &Sample, text: &mut Text) {
+    let mut family = text.counter("magpie_disk_bytes", "Bytes moved from and to whole disks");
+    for disk in &sample.disks {
+        family.value(&[("disk", &disk.name), ("direction", "read")], disk.read_bytes as f64);
+        family.value(&[("disk", &disk.name), ("direction", "written")], disk.written_bytes as f64);
+    }
+    let mut family = text.counter("magpie_disk_busy_seconds", "Time in which a request was under way");
+    for disk in &sample.disks {
+        family.value(&[("disk", &disk.name)], disk.busy_ms as f64 / 1e3);
+    }
+    let mut family = text.gauge("magpie_filesystem_bytes", "File systems on local devices");
+    for filesystem in &sample.filesystems {
+        family.value(&[("mount", &filesystem.mount), ("kind", "total")], filesystem.total_bytes as f64);
+        family.value(&[("mount", &filesystem.mount), ("kind", "free")], filesystem.free_bytes as f64);
+    }
+}
+
+fn recorder(sample: &Sample, text: &mut Text) {
+    text.info("magpie_recorder", "The flight recorder", &[("collector", sample.collector.name())]);
+    text.gauge(
+        "magpie_recorder_last_sample_seconds",
+        "When the newest sample was taken, since the Unix epoch",
+    )
+    .value(&[], sample.wall_ms as f64 / 1e3);
+    text.gauge("magpie_recorder_late_seconds", "How late the newest sample was")
+        .value(&[], sample.late_ns as f64 / 1e9);
+    text.gauge("magpie_recorder_sweep_seconds", "How long the newest sample took")
+        .value(&[], sample.sweep_ns as f64 / 1e9);
+    text.counter("magpie_recorder_cpu_seconds", "CPU time of the recorder")
+        .value(&[], sample.own_cpu_us as f64 / 1e6);
+    text.counter("magpie_recorder_dropped_samples", "Samples that could not be stored")
+        .value(&[], sample.dropped as f64);
+    text.counter("magpie_recorder_lost_exits", "Ends of processes that were lost")
+        .some(&[], number(sample.exits_lost));
+    text.gauge("magpie_recorder_processes", "Processes of the newest sample")
+        .value(&[("kind", "seen")], sample.processes.len() as f64)
+        .value(&[("kind", "listed")], sample.listed as f64);
+}
