@@ -74,7 +74,9 @@ impl Lab {
         let mut machine = Machine::boot(&self.disks, PREFORK);
         let id = machine.wait_for(BOOT, |line| {
             let (id, kernel) = line.strip_prefix("ready ")?.split_once(' ')?;
-            println!("machine: Linux {kernel}");
+            if self.before.is_empty() {
+                println!("machine: Linux {kernel}");
+            }
             id.parse().ok()
         });
         (machine, id)
@@ -145,21 +147,6 @@ impl Boot {
     }
 
     fn print_figures(&self) {
-        if std::env::var_os("V").is_some() {
-            for s in &self.samples {
-                println!(
-                    "{:.2} late {:.2} sweep {:.2} procs {} swapfree {:?} in {:?} out {:?} full {:?}",
-                    seconds(s.boottime_ns),
-                    seconds(s.late_ns),
-                    seconds(s.sweep_ns),
-                    s.processes.len(),
-                    s.host.swap_free_kib,
-                    s.host.swap_in_pages,
-                    s.host.swap_out_pages,
-                    s.host.pressure_memory_full_us
-                );
-            }
-        }
         let awake = stored::longest_gap(&self.samples, |from, until| self.beats.awake_ns(from, until));
         let latest = self.samples.iter().map(|sample| sample.late_ns).max().unwrap_or(0);
         println!(
