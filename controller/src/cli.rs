@@ -1,9 +1,12 @@
 //! What was typed: clap types only. What it means is [`crate::context`]'s and the commands' business.
 
+mod record;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window};
 use crate::{pool::ladder::Reuse, provider::Kind};
 
 const EXIT_CODES: &str = "\
@@ -18,8 +21,8 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE", env = "MAGPIE_CONFIG")]
     pub config: Option<PathBuf>,
     /// Speak as this user of the CA directory [default: the only one]
-    #[arg(long, global = true, value_name = "NAME", env = "MAGPIE_USER")]
-    pub user: Option<String>,
+    #[arg(long = "as", global = true, value_name = "NAME", env = "MAGPIE_USER")]
+    pub speak_as: Option<String>,
     /// Only hosts of this provider; for new ones, instead of the role's
     #[arg(long, global = true, value_enum, value_name = "PROVIDER")]
     pub provider: Option<Kind>,
@@ -38,6 +41,8 @@ pub enum Format {
     Text,
     /// One JSON object a line, versioned
     Json,
+    /// Rows of comma-separated values; only of cpu-log and exits
+    Csv,
 }
 
 /// One variant a verb.
@@ -76,6 +81,15 @@ pub enum Command {
     Cancel(RunId),
     /// Who used the CPU and the memory: the flight record, as ps would have printed it
     CpuLog(CpuLog),
+    /// One moment of the flight record on the screen: live, and back in time with the arrow keys
+    Top(Top),
+    /// Which processes ended, when and how: the flight record again
+    Exits(Exits),
+    /// Whom the kernel killed for want of memory, who asked for it, and who held it
+    Oom(Oom),
+    /// See what a flight record holds, or copy it here
+    #[command(subcommand)]
+    Record(RecordCommand),
     /// Shut hosts down and keep their disks
     Stop(Names),
     /// Boot stopped hosts
@@ -312,38 +326,6 @@ pub struct Names {
     /// Hosts by name or id
     #[arg(value_name = "HOST", required = true)]
     pub hosts: Vec<String>,
-}
-
-/// `ctl cpu-log`
-#[derive(Debug, Args)]
-pub struct CpuLog {
-    /// Host by name or id
-    #[arg(value_name = "HOST")]
-    pub host: String,
-    /// Begin this long ago or at this time: 5m, 2h, "2026-07-13 00:12", RFC 3339
-    #[arg(long, default_value = "1m")]
-    pub since: String,
-    /// End this long ago or at this time [default: now]
-    #[arg(long, conflicts_with = "follow")]
-    pub until: Option<String>,
-    /// Go on with new samples as they are taken
-    #[arg(long)]
-    pub follow: bool,
-    /// At most this many processes a sample
-    #[arg(long, default_value_t = 10)]
-    pub top: usize,
-    /// Order within a sample
-    #[arg(long, value_enum, default_value_t = Sort::Cpu)]
-    pub sort: Sort,
-}
-
-/// What the biggest process of a sample is big in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sort {
-    /// CPU time since the sample before
-    Cpu,
-    /// Resident memory
-    Memory,
 }
 
 /// `ctl bundle …`

@@ -70,7 +70,7 @@ impl Context {
         let (config, directory) = Config::load(cli.config.as_deref(), &here)?;
         let ca = directory.join(&config.fleet.ca);
         let fleet = Fleet::open(&ca)?;
-        let fleet = match &cli.user {
+        let fleet = match &cli.speak_as {
             Some(user) => fleet.with_user(user),
             None => fleet,
         };

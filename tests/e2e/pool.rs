@@ -58,13 +58,13 @@ fn who_has_a_host_is_asked_before_it_is_given_away() {
     let fleet = fleet();
     fleet.ok(&["provision", "--role", "quick"]);
     fleet.ok(&["user", "issue", "bob", "--role", "operator"]);
-    let refused = fleet.exits(4, &["--user", "bob", "release", "quick-1"]);
+    let refused = fleet.exits(4, &["--as", "bob", "release", "quick-1"]);
     assert!(
         refused.stderr.contains("quick-1 is ") && refused.stderr.contains("not bob's"),
         "{}",
         refused.stderr
     );
-    fleet.ok(&["--user", "bob", "release", "--force", "quick-1"]);
+    fleet.ok(&["--as", "bob", "release", "--force", "quick-1"]);
     assert_eq!(standings(&fleet), ["idle"]);
 }
 

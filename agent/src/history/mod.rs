@@ -12,7 +12,6 @@
 //! until the tail is begun anew, which the sequence numbers tell. The bytes are `proto::history`'s.
 
 mod follower;
-mod gaps;
 mod lock;
 mod reader;
 pub mod retention;
@@ -24,7 +23,7 @@ mod tests;
 mod writer;
 
 pub use follower::Follower;
-pub use gaps::{Gap, gaps};
+pub use proto::history::{Gap, gaps};
 pub use reader::{Blocks, Filter, Reader, StoredBlock};
 pub use retention::Policy;
 pub use status::{Status, status};

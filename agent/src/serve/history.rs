@@ -10,7 +10,7 @@ use std::{
 
 use inotify::{EventStream, Inotify, WatchMask};
 use proto::{
-    history::{Block, Contents, Sample},
+    history::{Block, Contents},
     pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server},
 };
 use tokio::{sync::mpsc::Sender, task::spawn_blocking};
@@ -212,21 +212,15 @@ fn recorder(status: history::Status) -> pb::Recorder {
         last_sample_unix_ms: newest.wall_ms,
         collector: newest.collector.name().into(),
         missing: newest.sources.missing().map(Into::into).collect(),
-        cpu_ppm: own_cpu_ppm(&newest),
+        cpu_ppm: newest.own_cpu_ppm(),
         sweep_us: newest.sweep_ns / 1_000,
         dropped: newest.dropped,
     }
 }
 
-/// CPU time that the recorder takes, in millionths of one CPU.
-fn own_cpu_ppm(newest: &Sample) -> u64 {
-    let runs_us = newest.boottime_ns.saturating_sub(newest.own_start_ns) / 1_000;
-    newest.own_cpu_us.saturating_mul(1_000_000).checked_div(runs_us).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
-    use proto::history::{BootId, Encoder, Limits};
+    use proto::history::{BootId, Encoder, Limits, Sample};
 
     use super::{history_server::History, *};
     use crate::history::Writer;

@@ -1,25 +1,17 @@
-//! `ctl status`, `runs`, `cpu-log`: what hosts say of themselves.
+//! `ctl status`, `runs`: what hosts say of themselves.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use jiff::{Timestamp, Zoned, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
-    cli::{CpuLog as Args, Sort as SortArg, Targets},
-    client::{
-        self,
-        history::{Recorded, Recording},
-    },
+    cli::Targets,
+    client,
     context::Context,
-    cpu_log::{Break, CpuLog, Entry, Query, Sort, parse_time},
     error::{Error, Result},
     fanout,
     provider::Host,
-    render::{
-        Output,
-        cpu_log::{self, Form},
-        table,
-    },
+    render::{Output, table},
 };
 
 /// Runs listed of each host.
@@ -78,59 +70,4 @@ fn split<T>(results: Vec<(Host, Result<T>)>) -> Split<T> {
         }
     }
     (answers, failures)
-}
-
-/// `ctl cpu-log`
-pub(super) async fn cpu_log(context: &Context, args: &Args, output: &Output) -> Result<()> {
-    let now = Zoned::now();
-    let from = parse_time(&args.since, &now)?;
-    let until = args.until.as_deref().map(|text| parse_time(text, &now)).transpose()?;
-    if until.is_some_and(|until| until <= from) {
-        return Err(Error::invalid("the window is empty: --until is not after --since"));
-    }
-    let sort = match args.sort {
-        SortArg::Cpu => Sort::Cpu,
-        SortArg::Memory => Sort::Memory,
-    };
-    let query = Query { from: Some(from), until, sort, top: Some(args.top) };
-
-    let hosts = context.running(std::slice::from_ref(&args.host), None).await?;
-    let channel = context.connect(&hosts[0]).await?.channel;
-    // The sample before the window is what the first rates are computed from.
-    let begin = from.as_millisecond() - 2_000;
-    let recording = if args.follow {
-        client::history::follow(channel, begin).await?
-    } else {
-        client::history::read(channel, begin, until.map_or(0, Timestamp::as_millisecond)).await?
-    };
-    let form = if output.is_json() { Form::Json } else { Form::Text(now.time_zone().clone()) };
-    let shown = show(recording, CpuLog::new(query), &form, output);
-    tokio::select! {
-        shown = shown => shown,
-        // The way to end --follow; nothing was left half-done.
-        _ = tokio::signal::ctrl_c() => Ok(()),
-    }
-}
-
-async fn show(mut recording: Recording, mut log: CpuLog, form: &Form, output: &Output) -> Result<()> {
-    let mut page = Vec::new();
-    if matches!(form, Form::Text(_)) && output.is_terminal() {
-        cpu_log::write_header(&mut page).map_err(unwritable)?;
-    }
-    while let Some(recorded) = recording.next().await? {
-        let entries = match recorded {
-            Recorded::Sample(sample) => log.push(*sample),
-            Recorded::Lost(sentence) => vec![Entry::Break(Break::Lost(sentence))],
-        };
-        for entry in &entries {
-            cpu_log::write(entry, form, &mut page).map_err(unwritable)?;
-        }
-        output.bytes(&page)?;
-        page.clear();
-    }
-    output.bytes(&page)
-}
-
-fn unwritable(error: io::Error) -> Error {
-    Error::invalid(format!("cannot write: {error}"))
 }

@@ -4,41 +4,68 @@ mod adopt;
 mod apply;
 mod bundle;
 mod clone;
+mod cpu_log;
+mod exits;
+mod fetch;
 mod follow;
 mod gc;
 mod image;
+mod info;
 mod init;
 mod inspect;
 mod machines;
 mod manual;
 mod obtain;
+mod oom;
 mod provision;
+mod record;
 mod release;
 mod runs;
 mod syntax;
+#[cfg(test)]
+mod tests;
+mod top;
 mod usage;
 mod user;
 
 use std::sync::Arc;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, Format, RecordCommand},
     context::Context,
-    error::Result,
+    error::{Error, Result},
     render::Output,
 };
 
 /// Does what was typed.
 pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
+    if cli.output == Format::Csv && !matches!(cli.command, Command::CpuLog(_) | Command::Exits(_)) {
+        return Err(Error::invalid("only cpu-log and exits have rows to print as comma-separated values")
+            .hint("--output json gives one object a line"));
+    }
     match &cli.command {
         Command::Init(args) => return init::init(args, output),
         Command::Completions { shell } => return output.completions(*shell),
         Command::Manual { directory } => return manual::manual(directory),
+        // These need a fleet only for a host's record.
+        Command::CpuLog(args) => return cpu_log::cpu_log(&cli, args, output).await,
+        Command::Top(args) => return top::top(&cli, args).await,
+        Command::Exits(args) => return exits::exits(&cli, args, output).await,
+        Command::Oom(args) => return oom::oom(&cli, args, output).await,
+        Command::Record(RecordCommand::Info(place)) => return info::info(&cli, place, output).await,
+        Command::Record(RecordCommand::Fetch(args)) => return fetch::fetch(&cli, args, output).await,
         _ => {}
     }
     let context = Arc::new(Context::load(&cli)?);
     match cli.command {
-        Command::Init(_) | Command::Completions { .. } | Command::Manual { .. } => Ok(()),
+        Command::Init(_)
+        | Command::Completions { .. }
+        | Command::Manual { .. }
+        | Command::CpuLog(_)
+        | Command::Top(_)
+        | Command::Exits(_)
+        | Command::Oom(_)
+        | Command::Record(_) => Ok(()),
         Command::Bake(args) => image::bake(&context, &args, output).await,
         Command::Image(args) => image::image(&context, &args, output).await,
         Command::Provision(args) => provision::provision(context, &args, output).await,
@@ -53,7 +80,6 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Runs(args) => inspect::runs(context, &args, output).await,
         Command::Attach(args) => runs::attach(context, &args.run, output).await,
         Command::Cancel(args) => runs::cancel(&context, &args.run, output).await,
-        Command::CpuLog(args) => inspect::cpu_log(&context, &args, output).await,
         Command::Stop(args) => machines::stop(context, &args.hosts, output).await,
         Command::Start(args) => machines::start(context, &args.hosts, output).await,
         Command::Destroy(args) => machines::destroy(context, &args.hosts, args.forget, output).await,

@@ -23,7 +23,7 @@ pub(super) fn user(context: &Context, command: &UserCommand, output: &Output) ->
     };
     let issued = context.fleet.issue_user(&args.name, role, DEFAULT_LIFETIME, SystemTime::now())?;
     let directory = context.directory.join(&context.config.fleet.ca);
-    output.note(&format!("{} may act as {} for 12 hours: `ctl --user {0} …`", issued.user.name, args.name));
+    output.note(&format!("{} may act as {} for 12 hours: `ctl --as {0} …`", issued.user.name, args.name));
     output.note(&format!(
         "to use it elsewhere, copy fleet.json, host-ca.crt, user-ca.crt and users/{}.* of {}",
         args.name,

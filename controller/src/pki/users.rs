@@ -99,7 +99,7 @@ impl Fleet {
                 Some(name) => Ok(name.clone()),
                 None => {
                     Err(Error::invalid(format!("there are several users to speak as: {}", names.join(", ")))
-                        .hint("`ctl --user NAME …`, or MAGPIE_USER in the environment, chooses one"))
+                        .hint("`ctl --as NAME …`, or MAGPIE_USER in the environment, chooses one"))
                 }
             },
         }

@@ -5,13 +5,19 @@
 
 pub mod bundle;
 pub mod cpu_log;
+mod csv;
+pub mod exits;
 pub mod image;
 pub mod live;
+pub mod oom;
 pub mod pool;
 pub mod provision;
 pub mod recap;
+pub mod record;
+pub mod summary;
 pub mod table;
 mod text;
+pub mod top;
 
 use std::{
     env, fmt,
@@ -62,7 +68,12 @@ impl Output {
         Self { format, data: Arc::new(Mutex::new(data)), notes }
     }
 
-    /// Is the data for programs?
+    /// How the data is printed.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Is the data for programs, as JSON?
     pub fn is_json(&self) -> bool {
         matches!(self.format, Format::Json)
     }
@@ -177,16 +188,16 @@ fn write(sink: &Sink, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::error::Kind;
 
     /// A writer that others can look into.
     #[derive(Clone, Default)]
-    pub(super) struct Page(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
 
     impl Page {
-        pub(super) fn text(&self) -> String {
+        pub(crate) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
@@ -201,7 +212,7 @@ mod tests {
         }
     }
 
-    pub(super) fn pages(format: Format) -> (Output, Page, Page) {
+    pub(crate) fn pages(format: Format) -> (Output, Page, Page) {
         let (data, talk) = (Page::default(), Page::default());
         (Output::new(format, data.clone(), talk.clone()), data, talk)
     }

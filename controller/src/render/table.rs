@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Output,
     live::json_summary,
+    record,
     text::{age, duration, printable, size, state},
 };
 use crate::{
@@ -104,7 +105,14 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
         let memory = reply.memory_total_bytes.saturating_sub(reply.memory_available_bytes);
         let memory = format!("{} of {}", size(memory), size(reply.memory_total_bytes));
         let recorder = match &reply.recorder {
-            Some(recorder) if recorder.running => format!("{} {}", recorder.collector, size(recorder.bytes)),
+            Some(recorder) if recorder.running => {
+                format!(
+                    "{} {} {}",
+                    printable(&recorder.collector),
+                    record::cpu(recorder),
+                    size(recorder.bytes)
+                )
+            }
             _ => "stopped".to_owned(),
         };
         let bundle = reply.bundle.get(..12).unwrap_or(&reply.bundle).to_owned();
@@ -117,9 +125,21 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
         if let Some(run) = &reply.active_run {
             output.note(&format!("{host}: run {run} is under way"));
         }
+        if let Some(recorder) = reply.recorder.as_ref().filter(|recorder| recorder.running) {
+            recorder_notes(output, host, recorder);
+        }
         reply.degraded.iter().for_each(|sentence| output.note(&format!("{host}: {sentence}")));
     }
     Ok(())
+}
+
+fn recorder_notes(output: &Output, host: &str, recorder: &pb::Recorder) {
+    if !recorder.missing.is_empty() {
+        output.note(&format!("{host}: recorder {}", record::collector(recorder)));
+    }
+    if recorder.dropped > 0 {
+        output.note(&format!("{host}: samples that the recorder could not store: {}", recorder.dropped));
+    }
 }
 
 /// Recent runs, in the order given. Times are shown in `zone`.
@@ -169,12 +189,7 @@ fn json_status(output: &Output, host: &str, reply: &pb::StatusReply) -> Result<(
     let last = reply.last_apply.as_ref().map(|apply| {
         json!({ "run_id": apply.run_id, "state": apply.state, "finished_unix_ms": apply.finished_unix_ms })
     });
-    let recorder = reply.recorder.as_ref().map(|recorder| {
-        json!({
-            "running": recorder.running, "last_sample_unix_ms": recorder.last_sample_unix_ms,
-            "bytes": recorder.bytes, "collector": recorder.collector,
-        })
-    });
+    let recorder = reply.recorder.as_ref().map(record::recorder_object);
     output.record(
         "status",
         json!({
@@ -278,15 +293,26 @@ mod tests {
             degraded: vec!["disk is nearly full".into()],
             memory_total_bytes: 512 << 20,
             memory_available_bytes: 400 << 20,
+            recorder: Some(pb::Recorder {
+                running: true,
+                collector: "bpf".into(),
+                bytes: 43 << 20,
+                missing: vec!["kernel log".into()],
+                cpu_ppm: 2_130,
+                dropped: 3,
+                ..pb::Recorder::default()
+            }),
             ..pb::StatusReply::default()
         };
         status(&output, &[("db-1".into(), reply.clone())], now()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        NAME  UP     LAST APPLY         BUNDLE        MEMORY              RECORD   AGENT
-        db-1  3 min  changed 1 min ago  0123456789ab  112 MiB of 512 MiB  stopped  0.1.0
+        NAME  UP     LAST APPLY         BUNDLE        MEMORY              RECORD             AGENT
+        db-1  3 min  changed 1 min ago  0123456789ab  112 MiB of 512 MiB  bpf 0.21 % 43 MiB  0.1.0
         ");
         insta::assert_snapshot!(talk.text(), @r"
         db-1: run r-2 is under way
+        db-1: recorder bpf, without: kernel log
+        db-1: samples that the recorder could not store: 3
         db-1: disk is nearly full
         ");
         let (output, data, _) = pages(Format::Json);

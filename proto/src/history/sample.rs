@@ -144,6 +144,14 @@ pub struct Sample {
     pub processes: Vec<Process>,
 }
 
+impl Sample {
+    /// CPU time that the recorder takes, on average since it was started, in millionths of one CPU.
+    pub fn own_cpu_ppm(&self) -> u64 {
+        let runs_us = self.boottime_ns.saturating_sub(self.own_start_ns) / 1_000;
+        self.own_cpu_us.saturating_mul(1_000_000).checked_div(runs_us).unwrap_or(0)
+    }
+}
+
 /// A whole disk: counters since boot (the kernel's iostats.rst).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {

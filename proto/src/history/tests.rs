@@ -471,3 +471,19 @@ fn good_blocks_are_found_around_damage() {
     let length = block.len();
     assert_eq!(found, [(0, true), (length, false), (2 * length, true), (3 * length, false)]);
 }
+
+#[test]
+fn a_kill_counted_between_two_blocks_is_in_the_second() {
+    let mut encoder = Encoder::new(Limits { records: u32::MAX, bytes: usize::MAX });
+    let mut contents = |kills| {
+        let host = HostCounters { cgroup_oom_kills: Some(kills), ..HostCounters::default() };
+        let mut record = Vec::new();
+        encoder.encode(&Sample { host, ..Sample::default() }, &mut record);
+        encoder.restart();
+        Prefix::parse(&record).unwrap().contents
+    };
+    assert!(
+        [contents(4), contents(5), contents(5)].map(|found| found.intersects(Contents::OOM_KILLS))
+            == [false, true, false]
+    );
+}

@@ -1,6 +1,6 @@
 //! Times without samples, from what blocks say about themselves.
 
-use proto::history::Header;
+use super::Header;
 
 /// Time that may pass between two blocks before it counts as a gap, ms. Blocks do not say how often samples are due.
 const BETWEEN_MS: u64 = 3_000;

@@ -1,0 +1,142 @@
+//! `ctl cpu-log`: who used the CPU and the memory, sample by sample.
+
+use jiff::tz::TimeZone;
+use proto::history::{Columns, Header};
+
+use super::record::{self, Span};
+use crate::{
+    cli::{Cli, CpuLog as Args, Format},
+    cpu_log::{Break, Entry, Log, Marks, Query, SUMMARY_COLUMNS, Selection, Summary, parse_command},
+    error::Result,
+    recording::{Blocks, Filter, Piece, Source},
+    render::{
+        self, Output,
+        cpu_log::{self, Form, column::Column},
+    },
+};
+
+/// What is read before the window: rates take two samples.
+const LEAD_MS: i64 = 60_000;
+
+/// `ctl cpu-log`
+pub(super) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
+    let selection = selection(args)?;
+    let source = record::source(cli, &args.place).await?;
+    let span = record::span(&args.window, "1m", &source)?;
+    let query = Query {
+        from: span.from,
+        until: span.until,
+        sort: args.sort,
+        top: (args.top > 0).then_some(args.top),
+        selection,
+    };
+    let zone = TimeZone::system();
+    let form = form(args, output.format(), &zone);
+    if args.summary {
+        return summarize(&source, args, span, query, output).await;
+    }
+    // The marks of runs are an extra: a record without them is still worth reading.
+    let runs = source.runs().await.unwrap_or_default();
+    let blocks = blocks(&source, args, span).await?;
+    let mut log = Log::new(query, Marks::of(&runs));
+    tokio::select! {
+        shown = show(blocks, !args.pid.is_empty(), &mut log, &form, output) => shown?,
+        // The way to end --follow; nothing was left half-done.
+        _ = tokio::signal::ctrl_c() => return Ok(()),
+    }
+    if log.has_seen() { Ok(()) } else { Err(record::nothing_there(&source, &zone).await) }
+}
+
+fn selection(args: &Args) -> Result<Selection> {
+    Ok(Selection {
+        pids: args.pid.clone(),
+        user: args.user.clone(),
+        command: args.command.as_deref().map(parse_command).transpose()?,
+        unit: args.unit.clone(),
+    })
+}
+
+fn form(args: &Args, format: Format, zone: &TimeZone) -> Form {
+    let columns = if args.columns.is_empty() { Column::CLASSIC.to_vec() } else { args.columns.clone() };
+    match format {
+        Format::Text => Form::Text(columns, zone.clone()),
+        Format::Json => Form::Json,
+        Format::Csv => Form::Csv(columns),
+    }
+}
+
+async fn blocks(source: &Source, args: &Args, span: Span) -> Result<Blocks> {
+    let from_ms = span.earliest_ms(LEAD_MS);
+    if args.follow {
+        return source.follow(from_ms).await;
+    }
+    let filter = Filter { from_ms, until_ms: span.latest_ms(), pids: args.pid.clone(), ..Filter::default() };
+    source.read(&filter).await
+}
+
+async fn show(mut blocks: Blocks, has_pids: bool, log: &mut Log, form: &Form, output: &Output) -> Result<()> {
+    let mut page = Vec::new();
+    if matches!(form, Form::Csv(_)) || output.is_terminal() {
+        cpu_log::write_header(form, &mut page).map_err(record::unwritable)?;
+    }
+    let mut next_sequence = 0;
+    while let Some(block) = blocks.next().await? {
+        if let Ok(header) = Header::parse(&block.data) {
+            // Blocks without these processes do not come.
+            if has_pids && header.first_sequence > next_sequence {
+                log.skip();
+            }
+            next_sequence = header.last_sequence() + 1;
+        }
+        block.each(Columns::ALL, |piece| {
+            let entries = match piece {
+                Piece::Sample(sample) => log.push(sample),
+                Piece::Lost(sentence) => vec![Entry::Break(Break::Lost(sentence.to_owned()))],
+            };
+            write(&entries, form, output, &mut page)
+        })?;
+        output.bytes(&page)?;
+        page.clear();
+    }
+    write(&log.finish(), form, output, &mut page)?;
+    output.bytes(&page)
+}
+
+fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) -> Result<()> {
+    for entry in entries {
+        cpu_log::write(entry, form, page).map_err(record::unwritable)?;
+        if let Some(sentence) = cpu_log::aside(entry, form) {
+            output.note(&sentence);
+        }
+    }
+    Ok(())
+}
+
+/// With `--summary`: one line a process.
+async fn summarize(source: &Source, args: &Args, span: Span, query: Query, output: &Output) -> Result<()> {
+    let zone = TimeZone::system();
+    let mut blocks = blocks(source, args, span).await?;
+    let mut summary = Summary::new(query);
+    while let Some(block) = blocks.next().await? {
+        let mut page = Vec::new();
+        block.each(SUMMARY_COLUMNS, |piece| match piece {
+            Piece::Sample(sample) => {
+                summary.push(sample);
+                Ok(())
+            }
+            Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
+        })?;
+        output.bytes(&page)?;
+    }
+    if !summary.has_seen() {
+        return Err(record::nothing_there(source, &zone).await);
+    }
+    let unseen = summary.unseen_exits();
+    render::summary::summary(output, &summary.finish(), &zone)?;
+    if unseen > 0 && args.pid.is_empty() {
+        output.note(&format!(
+            "ended between two samples, and not in this list: {unseen}; `ctl exits` tells of them"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `ctl exits`: who ended, when and how.
+
+use jiff::tz::TimeZone;
+use proto::history::{Contents, Header};
+
+use super::record;
+use crate::{
+    cli::{Cli, Exits as Args, Format},
+    cpu_log::{Query, Selection, parse_command},
+    error::Result,
+    exits::{COLUMNS, Ended, Exits},
+    recording::{Filter, Piece},
+    render::{Output, exits},
+};
+
+/// `ctl exits`
+pub(super) async fn exits(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
+    let command = args.command.as_deref().map(parse_command).transpose()?;
+    let source = record::source(cli, &args.place).await?;
+    let span = record::span(&args.window, "1h", &source)?;
+    let selection = Selection { command, ..Selection::default() };
+    let query = Query { from: span.from, until: span.until, selection, ..Query::default() };
+    let zone = TimeZone::system();
+
+    let filter = Filter {
+        from_ms: span.earliest_ms(0),
+        until_ms: span.latest_ms(),
+        contents: Contents::EXITS,
+        ..Filter::default()
+    };
+    let mut ends = Exits::new(query, args.failed);
+    let mut blocks = source.read(&filter).await?;
+    let mut page = Vec::new();
+    if output.format() == Format::Csv || output.is_terminal() {
+        exits::write_header(output.format(), &mut page).map_err(record::unwritable)?;
+    }
+    while let Some(block) = blocks.next().await? {
+        if let Ok(header) = Header::parse(&block.data) {
+            record::lead(&source, &header, ends.last_ns(), COLUMNS, |sample| ends.lead(sample)).await?;
+        }
+        block.each(COLUMNS, |piece| match piece {
+            Piece::Sample(sample) => write(&ends.push(sample), output, &zone, &mut page),
+            Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
+        })?;
+        output.bytes(&page)?;
+        page.clear();
+    }
+    output.bytes(&page)?;
+    if ends.has_seen() {
+        return Ok(());
+    }
+    record::nothing_found(&source, span, "no ends of processes are recorded", output, &zone).await
+}
+
+fn write(ends: &[Ended], output: &Output, zone: &TimeZone, page: &mut Vec<u8>) -> Result<()> {
+    for ended in ends {
+        exits::write(ended, output.format(), zone, page).map_err(record::unwritable)?;
+        if let Some(sentence) = exits::aside(ended, output.format()) {
+            output.note(&sentence);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! `ctl record info`: what a record holds, and what recording costs.
+
+use jiff::tz::TimeZone;
+
+use super::record;
+use crate::{
+    cli::{Cli, Place},
+    error::Result,
+    render::{Output, record as render},
+};
+
+/// `ctl record info`
+pub(super) async fn info(cli: &Cli, place: &Place, output: &Output) -> Result<()> {
+    let source = record::source(cli, place).await?;
+    let zone = TimeZone::system();
+    let info = source.info().await?;
+    if info.samples == 0 {
+        return Err(record::nothing_there(&source, &zone).await);
+    }
+    render::info(output, &source.name(), &info, &zone)
+}

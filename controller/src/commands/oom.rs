@@ -1,0 +1,57 @@
+//! `ctl oom`: whom the kernel killed for want of memory, who asked for it, and who held it.
+
+use jiff::tz::TimeZone;
+use proto::history::{Columns, Contents, Header};
+
+use super::record;
+use crate::{
+    cli::{Cli, Oom as Args},
+    cpu_log::Query,
+    error::Result,
+    oom::{Kills, Report},
+    recording::{Filter, Piece},
+    render::{self, Output},
+};
+
+/// `ctl oom`
+pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
+    let source = record::source(cli, &args.place).await?;
+    let span = record::span(&args.window, "start", &source)?;
+    let zone = TimeZone::system();
+    let filter = Filter {
+        from_ms: span.earliest_ms(0),
+        until_ms: span.latest_ms(),
+        contents: Contents::KERNEL.with(Contents::OOM_KILLS),
+        ..Filter::default()
+    };
+    let mut kills = Kills::new(Query { from: span.from, until: span.until, ..Query::default() });
+    let mut blocks = source.read(&filter).await?;
+    let mut found = 0;
+    while let Some(block) = blocks.next().await? {
+        if let Ok(header) = Header::parse(&block.data) {
+            record::lead(&source, &header, kills.last_ns(), Columns::ALL, |sample| kills.lead(sample))
+                .await?;
+        }
+        let mut reports: Vec<Report> = Vec::new();
+        let mut page = Vec::new();
+        block.each(Columns::ALL, |piece| match piece {
+            Piece::Sample(sample) => {
+                reports.extend(kills.push(sample));
+                Ok(())
+            }
+            Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
+        })?;
+        output.bytes(&page)?;
+        for report in &reports {
+            render::oom::report(output, report, args.table, &zone)?;
+        }
+        found += reports.len();
+    }
+    match found {
+        0 => {
+            record::nothing_found(&source, span, "no kills for want of memory are recorded", output, &zone)
+                .await
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,152 @@
+//! What all verbs that read a record begin with: where it is, and from when until when.
+
+use std::{io, slice};
+
+use jiff::{Timestamp, Zoned, tz::TimeZone};
+use proto::history::{Columns, Header, Sample};
+
+use crate::{
+    cli::{Cli, Format, Place, Window},
+    context::Context,
+    cpu_log::{Break, Entry, parse_time, timestamp},
+    error::{Error, Result},
+    recording::{Filter, Piece, Source},
+    render::{
+        Output,
+        cpu_log::{self, Form},
+    },
+};
+
+/// The record that was meant. Only a host's needs a fleet.
+pub(super) async fn source(cli: &Cli, place: &Place) -> Result<Source> {
+    if let Some(directory) = &place.from_dir {
+        return Source::directory(directory);
+    }
+    let Some(host) = &place.host else { return Err(Error::invalid("whose record? name a host")) };
+    let context = Context::load(cli)?;
+    let hosts = context.running(slice::from_ref(host), None).await?;
+    let channel = context.connect(&hosts[0]).await?.channel;
+    Ok(Source::host(channel, &hosts[0].name))
+}
+
+/// A window of time; what is absent is as far as there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) from: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
+}
+
+/// The window that was meant. On the disk of a dead host, time ends with its newest sample.
+pub(super) fn span(window: &Window, otherwise: &str, source: &Source) -> Result<Span> {
+    let now = match source {
+        Source::Host { .. } => Zoned::now(),
+        Source::Directory(directory) => {
+            let newest = directory.range()?.map_or_else(Timestamp::now, |(_, newest)| timestamp(newest));
+            newest.to_zoned(TimeZone::system())
+        }
+    };
+    let from = match window.since.as_deref().unwrap_or(otherwise) {
+        "start" => None,
+        text => Some(parse_time(text, &now)?),
+    };
+    let until = window.until.as_deref().map(|text| parse_time(text, &now)).transpose()?;
+    if until.zip(from).is_some_and(|(until, from)| until <= from) {
+        return Err(Error::invalid("the window is empty: --until is not after --since"));
+    }
+    Ok(Span { from, until })
+}
+
+impl Span {
+    /// The earliest wall time that is wanted, ms since the Unix epoch, with `lead_ms` before the window.
+    pub(super) fn earliest_ms(&self, lead_ms: i64) -> i64 {
+        self.from.map_or(i64::MIN, |from| from.as_millisecond().saturating_sub(lead_ms))
+    }
+
+    /// The latest wall time that is wanted.
+    pub(super) fn latest_ms(&self) -> i64 {
+        self.until.map_or(i64::MAX, Timestamp::as_millisecond)
+    }
+}
+
+/// How far before a block its predecessor is looked for.
+const LEAD_MS: i64 = 10_000;
+
+/// Reads what is before a block that was chosen for its contents: the block before it, which was not, may hold what
+/// its first sample is compared with. `last_ns` is the time since boot of the newest sample at hand.
+pub(super) async fn lead(
+    source: &Source,
+    header: &Header,
+    last_ns: Option<u64>,
+    columns: Columns,
+    mut take: impl FnMut(&Sample),
+) -> Result<()> {
+    let nearest_ns = header.first_boottime_ns.saturating_sub(LEAD_MS as u64 * 1_000_000);
+    if last_ns.is_some_and(|last| (nearest_ns..header.first_boottime_ns).contains(&last)) {
+        return Ok(());
+    }
+    let until_ms = header.earliest_wall_ms.saturating_sub(1);
+    let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
+    let mut blocks = source.read(&filter).await?;
+    while let Some(block) = blocks.next().await? {
+        block.each(columns, |piece| {
+            if let Piece::Sample(sample) = piece
+                && sample.boot_id == header.boot_id
+                && (nearest_ns..header.first_boottime_ns).contains(&sample.boottime_ns)
+            {
+                take(sample);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Why nothing is shown, if the window holds no sample.
+pub(super) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
+    let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+    match source.range().await {
+        Ok(Some((oldest, newest))) => Error::invalid("there are no samples in that time").hint(format!(
+            "the record reaches from {} to {}",
+            local(oldest),
+            local(newest)
+        )),
+        Ok(None) => {
+            Error::invalid("the record is empty").hint("`ctl status` shows whether the host's recorder runs")
+        }
+        Err(error) => error,
+    }
+}
+
+/// What to say where nothing was found: there may be samples and nothing of interest in them.
+pub(super) async fn nothing_found(
+    source: &Source,
+    span: Span,
+    what: &str,
+    output: &Output,
+    zone: &TimeZone,
+) -> Result<()> {
+    let range = source.range().await?;
+    if range.is_some_and(|(oldest, newest)| oldest <= span.latest_ms() && newest >= span.earliest_ms(0)) {
+        output.note(&format!("{what} in that time"));
+        return Ok(());
+    }
+    Err(nothing_there(source, zone).await)
+}
+
+/// Writes a sentence about what is lost where it belongs, or beside rows.
+pub(super) fn write_lost(sentence: &str, output: &Output, page: &mut Vec<u8>) -> Result<()> {
+    let entry = Entry::Break(Break::Lost(sentence.to_owned()));
+    let form = match output.format() {
+        Format::Text => Form::Text(Vec::new(), TimeZone::UTC),
+        Format::Json => Form::Json,
+        Format::Csv => Form::Csv(Vec::new()),
+    };
+    if let Some(sentence) = cpu_log::aside(&entry, &form) {
+        output.note(&sentence);
+    }
+    cpu_log::write(&entry, &form, page).map_err(unwritable)
+}
+
+pub(super) fn unwritable(error: io::Error) -> Error {
+    Error::invalid(format!("cannot write: {error}"))
+}

@@ -1,0 +1,205 @@
+//! The log itself: samples in, entries out.
+
+use jiff::Timestamp;
+use proto::history::{BootId, Event, EventKind, Exit, ExitGroup, Process, Sample};
+
+use super::{
+    Before, Break, Marks, Rates, RunMark, Selection, Sort, breaks, started, timestamp, timestamp_at,
+};
+
+/// What to show.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Samples before are only used to compute rates.
+    pub from: Option<Timestamp>,
+    /// Samples after are ignored.
+    pub until: Option<Timestamp>,
+    /// Order within a sample.
+    pub sort: Sort,
+    /// Processes shown of each sample; all if absent.
+    pub top: Option<usize>,
+    /// Which processes.
+    pub selection: Selection,
+}
+
+impl Query {
+    /// Whether a time is inside of the window.
+    pub fn spans(&self, at: Timestamp) -> bool {
+        self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at <= until)
+    }
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry<'a> {
+    /// A process in one interval.
+    Process(ProcessEntry<'a>),
+    /// Why lines are missing here.
+    Break(Break),
+    /// A process ended.
+    Exit(Timestamp, &'a Exit),
+    /// Short-lived processes of one name and parent ended.
+    ExitGroup(Timestamp, &'a ExitGroup),
+    /// So many more processes ended that are not shown.
+    MoreExits(Timestamp, u64),
+    /// The kernel said something.
+    Kernel(Timestamp, &'a str),
+    /// The kernel killed so many processes for want of memory, and its log cannot be read.
+    Kills(Timestamp, u64),
+    /// The recorder said something.
+    Note(Timestamp, &'a str),
+    /// A run began or ended.
+    Run(RunMark),
+}
+
+/// A process in one interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessEntry<'a> {
+    /// When the sample was taken.
+    pub at: Timestamp,
+    /// The boot that the pid belongs to.
+    pub boot_id: BootId,
+    /// What it did since the sample before.
+    pub rates: Rates,
+    /// Resident share of the memory that the host or container may use.
+    pub memory_percent: Option<f64>,
+    /// When the process started.
+    pub started: Timestamp,
+    /// The counters themselves.
+    pub process: &'a Process,
+}
+
+/// Turns samples, oldest first, into entries.
+#[derive(Debug)]
+pub struct Log {
+    query: Query,
+    before: Option<Before>,
+    marks: Marks,
+    seen: bool,
+}
+
+impl Log {
+    /// An empty log, with the runs whose beginnings and ends belong into it.
+    pub fn new(query: Query, marks: Marks) -> Self {
+        Self { query, before: None, marks, seen: false }
+    }
+
+    /// Whether any sample was inside of the window.
+    pub fn has_seen(&self) -> bool {
+        self.seen
+    }
+
+    /// The entries of one more sample. The very first sample, and the first after a restart, have no processes:
+    /// a rate takes two.
+    pub fn push<'a>(&mut self, sample: &'a Sample) -> Vec<Entry<'a>> {
+        let at = timestamp(sample.wall_ms);
+        let mut entries = Vec::new();
+        if self.query.spans(at) {
+            self.seen = true;
+            self.describe(sample, at, &mut entries);
+        } else {
+            self.marks.skip_until(at);
+        }
+        self.before.get_or_insert_default().keep(sample);
+        entries
+    }
+
+    /// Says that samples were left out here because nothing of interest is in them: no gap, and nothing to compare with.
+    pub fn skip(&mut self) {
+        self.before = None;
+    }
+
+    /// What remains to be told after the last sample.
+    pub fn finish(&mut self) -> Vec<Entry<'static>> {
+        if !self.seen {
+            return Vec::new();
+        }
+        let until = self.query.until.unwrap_or(Timestamp::MAX);
+        self.marks.until(until).map(Entry::Run).collect()
+    }
+
+    fn describe<'a>(&mut self, sample: &'a Sample, at: Timestamp, entries: &mut Vec<Entry<'a>>) {
+        if let Some(before) = &self.before {
+            entries.extend(breaks::between(before, sample).into_iter().map(Entry::Break));
+        }
+        entries.extend(self.marks.until(at).map(Entry::Run));
+        self.events(sample, at, entries);
+        self.exits(sample, at, entries);
+        if let Some(before) = self.before.as_ref().filter(|before| before.boot_id == sample.boot_id) {
+            self.processes(before, sample, at, entries);
+        }
+    }
+
+    fn events<'a>(&self, sample: &'a Sample, at: Timestamp, entries: &mut Vec<Entry<'a>>) {
+        entries.extend(sample.events.iter().map(|Event { at_ns, kind, text }| {
+            let at = timestamp_at(sample, *at_ns);
+            match kind {
+                EventKind::Kernel => Entry::Kernel(at, text),
+                EventKind::Note => Entry::Note(at, text),
+            }
+        }));
+        let counted = |sample: &proto::history::HostCounters| sample.oom_kills.or(sample.cgroup_oom_kills);
+        let before = self.before.as_ref().filter(|before| before.boot_id == sample.boot_id);
+        if let Some(before) = before
+            && !sample.sources.has(proto::history::Sources::KERNEL_LOG)
+            && let (Some(before), Some(now)) = (counted(&before.host), counted(&sample.host))
+            && now > before
+        {
+            entries.push(Entry::Kills(at, now - before));
+        }
+    }
+
+    /// As many ends as processes: those that used most CPU.
+    fn exits<'a>(&self, sample: &'a Sample, at: Timestamp, entries: &mut Vec<Entry<'a>>) {
+        let selection = &self.query.selection;
+        let mut exits: Vec<_> =
+            sample.exits.iter().filter(|exit| selection.admits_exit(exit, sample)).collect();
+        let top = self.query.top.unwrap_or(usize::MAX);
+        let mut more = exits.len().saturating_sub(top) as u64;
+        if more > 0 {
+            exits.sort_by_key(|exit| std::cmp::Reverse(exit.user_us.saturating_add(exit.system_us)));
+            exits.truncate(top);
+        }
+        exits.sort_by_key(|exit| exit.at_ns);
+        entries.extend(exits.iter().map(|exit| Entry::Exit(timestamp_at(sample, exit.at_ns), exit)));
+        let groups = sample.exit_groups.iter().filter(|group| selection.admits_group(group));
+        for (index, group) in groups.enumerate() {
+            if index < top {
+                entries.push(Entry::ExitGroup(at, group));
+            } else {
+                more = more.saturating_add(group.count);
+            }
+        }
+        if more > 0 {
+            entries.push(Entry::MoreExits(at, more));
+        }
+    }
+
+    fn processes<'a>(
+        &self,
+        before: &Before,
+        sample: &'a Sample,
+        at: Timestamp,
+        entries: &mut Vec<Entry<'a>>,
+    ) {
+        let selection = &self.query.selection;
+        let everything = selection.is_everything();
+        let rates = sample.processes.iter().zip(before.rates(sample));
+        let mut chosen: Vec<_> =
+            rates.filter(|(process, _)| everything || selection.admits(process)).collect();
+        let compare =
+            |a: &(&Process, Rates), b: &(&Process, Rates)| self.query.sort.compare((a.0, &a.1), (b.0, &b.1));
+        if let Some(top) = self.query.top.filter(|top| *top < chosen.len()) {
+            chosen.select_nth_unstable_by(top, compare);
+            chosen.truncate(top);
+        }
+        chosen.sort_by(compare);
+        let limit = sample.host.memory_limit_kib().filter(|limit| *limit > 0);
+        entries.extend(chosen.into_iter().map(|(process, rates)| {
+            let memory_percent = limit.map(|limit| 100.0 * process.resident_kib as f64 / limit as f64);
+            let started = started(sample, process.identity);
+            let boot_id = sample.boot_id;
+            Entry::Process(ProcessEntry { at, boot_id, rates, memory_percent, started, process })
+        }));
+    }
+}

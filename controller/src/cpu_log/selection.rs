@@ -1,0 +1,124 @@
+//! Which processes are shown, and in what order.
+
+use std::cmp::Ordering;
+
+use proto::history::{Exit, ExitGroup, Process, Sample};
+use regex::Regex;
+
+use super::{Rates, unit::unit, user_name};
+use crate::error::{Error, Result};
+
+/// By what the processes of one sample are ordered, the largest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sort {
+    /// CPU share of the interval
+    #[default]
+    Cpu,
+    /// Resident memory
+    Rss,
+    /// Memory that was swapped out
+    Swap,
+    /// Memory that cannot be dropped: anonymous memory, resident or swapped out
+    #[value(alias = "memory")]
+    Footprint,
+    /// Bytes read and written in the interval
+    Io,
+}
+
+impl Sort {
+    /// Compares two processes, the larger first; what is equal is ordered by CPU share and footprint.
+    pub fn compare(self, a: (&Process, &Rates), b: (&Process, &Rates)) -> Ordering {
+        let by = |key: Self| match key {
+            Self::Cpu => cpu(b.1).total_cmp(&cpu(a.1)),
+            Self::Rss => b.0.resident_kib.cmp(&a.0.resident_kib),
+            Self::Swap => b.0.swap_kib.cmp(&a.0.swap_kib),
+            Self::Footprint => b.0.footprint_kib().cmp(&a.0.footprint_kib()),
+            Self::Io => b.1.io_bytes().total_cmp(&a.1.io_bytes()),
+        };
+        by(self).then_with(|| by(Self::Cpu)).then_with(|| by(Self::Footprint))
+    }
+}
+
+/// One that is not known comes last.
+fn cpu(rates: &Rates) -> f64 {
+    rates.cpu_percent.unwrap_or(-1.0)
+}
+
+/// Which processes are shown: those that fit everything that is said here.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Process ids; empty: any.
+    pub pids: Vec<u32>,
+    /// Name of the user, or the id as digits.
+    pub user: Option<String>,
+    /// Found in the command line or in the name.
+    pub command: Option<Regex>,
+    /// A systemd unit, with or without `.service`.
+    pub unit: Option<String>,
+}
+
+impl Selection {
+    /// Whether anything is said.
+    pub fn is_everything(&self) -> bool {
+        self.pids.is_empty() && self.user.is_none() && self.command.is_none() && self.unit.is_none()
+    }
+
+    /// Whether a process is shown.
+    pub fn admits(&self, process: &Process) -> bool {
+        self.admits_pid(process.identity.pid)
+            && self.user.as_deref().is_none_or(|user| self.is_user(user, process))
+            && self.unit.as_deref().is_none_or(|wanted| is_unit(wanted, process))
+            && self.admits_command(&process.comm, process.command.as_deref())
+    }
+
+    /// Whether this process id is among those shown.
+    pub fn admits_pid(&self, pid: u32) -> bool {
+        self.pids.is_empty() || self.pids.contains(&pid)
+    }
+
+    /// Whether a name and a command line fit.
+    pub fn admits_command(&self, comm: &str, command: Option<&str>) -> bool {
+        let Some(regex) = &self.command else { return true };
+        command.is_some_and(|command| regex.is_match(command)) || regex.is_match(comm)
+    }
+
+    /// Whether the end of a process is shown, as far as it tells who it was.
+    pub fn admits_exit(&self, exit: &Exit, sample: &Sample) -> bool {
+        let is_user = |user: &str| {
+            let known = sample.processes.iter().find(|process| process.uid == Some(exit.uid));
+            user.parse() == Ok(exit.uid) || known.is_some_and(|process| *user_name(process) == *user)
+        };
+        self.admits_pid(exit.identity.pid)
+            && self.unit.is_none()
+            && self.user.as_deref().is_none_or(is_user)
+            && self.admits_command(&exit.comm, None)
+    }
+
+    /// As [`Selection::admits_exit`]; of a group less is known.
+    pub fn admits_group(&self, group: &ExitGroup) -> bool {
+        let named = self.pids.is_empty() && self.unit.is_none() && self.user.is_none();
+        named && self.admits_command(&group.comm, None)
+    }
+
+    fn is_user(&self, user: &str, process: &Process) -> bool {
+        *user_name(process) == *user || process.uid.is_some_and(|uid| user.parse() == Ok(uid))
+    }
+}
+
+fn is_unit(wanted: &str, process: &Process) -> bool {
+    let Some(unit) = process.cgroup.as_deref().and_then(unit) else { return false };
+    unit == wanted || unit.strip_suffix(".service") == Some(wanted)
+}
+
+/// The regular expression that a user typed.
+///
+/// # Errors
+/// It is none, with what is wrong with it.
+pub fn parse_command(pattern: &str) -> Result<Regex> {
+    Regex::new(pattern).map_err(|error| {
+        let error = error.to_string();
+        let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Error::invalid(format!("--command {pattern:?} is not a regular expression: {why}"))
+            .hint("a backslash before a character means that very character: 'a\\.out', 'c\\+\\+'")
+    })
+}

@@ -1,0 +1,245 @@
+//! Where a flight record is read from: a host, over its API, or the directory of a host that is dead. Both give
+//! blocks as they lie on disk, oldest first, and sentences about what is lost; what the blocks mean is for others.
+
+mod blocks;
+mod directory;
+mod fetch;
+mod info;
+mod runs;
+mod segment;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use proto::{
+    history::{Block, Columns, Contents, Damage, Header, Sample},
+    pb,
+};
+use tonic::{Streaming, transport::Channel};
+
+pub use self::{
+    directory::Directory,
+    fetch::{Copy, Fetched},
+    runs::KnownRun,
+};
+use crate::{client, error::Result};
+
+/// Runs that are asked for: as many as a host gives.
+const RUNS: u32 = 100;
+
+/// What of a record is wanted. What is given may be more: blocks are not cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Wall time of the first sample, ms since the Unix epoch.
+    pub from_ms: i64,
+    /// Wall time of the last sample.
+    pub until_ms: i64,
+    /// Only blocks in which one of these processes occurs; empty: all.
+    pub pids: Vec<u32>,
+    /// Only blocks with any of this in them; nothing: all.
+    pub contents: Contents,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { from_ms: i64::MIN, until_ms: i64::MAX, pids: Vec::new(), contents: Contents::default() }
+    }
+}
+
+impl Filter {
+    /// Admits no block.
+    fn nothing() -> Self {
+        Self { until_ms: i64::MIN, ..Self::default() }
+    }
+
+    /// Whether a block with this header may hold what is wanted, but for the processes.
+    fn admits(&self, header: &Header) -> bool {
+        let contents = self.contents == Contents::default() || self.contents.intersects(header.contents);
+        contents && header.overlaps(self.from_ms, self.until_ms)
+    }
+}
+
+/// A record that can be read again and again.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A host that is up.
+    Host {
+        /// A connection to it.
+        channel: Channel,
+        /// How it is called.
+        name: String,
+    },
+    /// The disk of a host.
+    Directory(Directory),
+}
+
+impl Source {
+    /// The record of a host that is up.
+    pub fn host(channel: Channel, name: &str) -> Self {
+        Self::Host { channel, name: name.to_owned() }
+    }
+
+    /// The record in a directory, or below it if it is the root of a host's disk.
+    ///
+    /// # Errors
+    /// There is no record, or it cannot be read.
+    pub fn directory(path: &Path) -> Result<Self> {
+        Directory::open(path).map(Self::Directory)
+    }
+
+    /// How it is called: the host's name, or the path.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Host { name, .. } => name.clone(),
+            Self::Directory(directory) => directory.path().display().to_string(),
+        }
+    }
+
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// The host refuses, or cannot be asked.
+    pub async fn read(&self, filter: &Filter) -> Result<Blocks> {
+        Ok(match self {
+            Self::Host { channel, name } => Blocks::Host {
+                stream: client::history::read(channel.clone(), name, filter).await?,
+                name: name.clone(),
+            },
+            Self::Directory(directory) => Blocks::Directory(directory.blocks(filter.clone())?),
+        })
+    }
+
+    /// Wall times of the oldest and the newest sample, ms since the Unix epoch; `None` of an empty record.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub async fn range(&self) -> Result<Option<(i64, i64)>> {
+        match self {
+            Self::Host { channel, name } => {
+                let info = client::history::info(channel.clone(), name).await?;
+                Ok((info.samples > 0).then_some((info.oldest_unix_ms, info.newest_unix_ms)))
+            }
+            Self::Directory(directory) => directory.range(),
+        }
+    }
+
+    /// What the record holds.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub async fn info(&self) -> Result<pb::InfoReply> {
+        match self {
+            Self::Host { channel, name } => client::history::info(channel.clone(), name).await,
+            Self::Directory(directory) => directory.info(),
+        }
+    }
+
+    /// The runs that are known where the record is.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub async fn runs(&self) -> Result<Vec<KnownRun>> {
+        match self {
+            Self::Host { channel, name } => {
+                let runs = client::runs::list(channel.clone(), name, RUNS).await?;
+                Ok(runs.iter().map(KnownRun::from).collect())
+            }
+            Self::Directory(directory) => directory.runs(),
+        }
+    }
+
+    /// What is recorded from a wall time on, without end; of a directory, what there is.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub async fn follow(&self, from_ms: i64) -> Result<Blocks> {
+        match self {
+            Self::Host { channel, name } => Ok(Blocks::Host {
+                stream: client::history::follow(channel.clone(), name, from_ms).await?,
+                name: name.clone(),
+            }),
+            Self::Directory(_) => self.read(&Filter { from_ms, ..Filter::default() }).await,
+        }
+    }
+}
+
+/// A record on its way.
+#[derive(Debug)]
+pub enum Blocks {
+    /// From a host.
+    Host {
+        /// What comes.
+        stream: Streaming<pb::Block>,
+        /// Who sends it.
+        name: String,
+    },
+    /// From a directory.
+    Directory(blocks::Blocks),
+}
+
+impl Blocks {
+    /// The next block; `None` at the end. Damage is part of a block, not an error.
+    ///
+    /// # Errors
+    /// The connection is lost, or a file cannot be read.
+    pub async fn next(&mut self) -> Result<Option<StoredBlock>> {
+        match self {
+            Self::Host { stream, name } => match stream.message().await {
+                Ok(message) => {
+                    Ok(message.map(|block| StoredBlock { data: block.data, seen: 0, lost: block.lost }))
+                }
+                Err(status) => Err(client::history::failed(name, &status)),
+            },
+            Self::Directory(blocks) => Ok(blocks.next()),
+        }
+    }
+}
+
+/// One block as it lies on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// The block; empty if there is only something to say about what was lost at the end.
+    pub data: Vec<u8>,
+    /// So many samples at its beginning were in a block before.
+    pub seen: usize,
+    /// Sentences about what could not be read just before it.
+    pub lost: Vec<String>,
+}
+
+/// A piece of a record.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// A sample. Samples outside of the range asked for are among them.
+    Sample(&'a Sample),
+    /// A sentence about what is damaged or missing at this place.
+    Lost(&'a str),
+}
+
+impl StoredBlock {
+    /// Gives what is in the block, in order, without a copy of it. Columns that are not wanted are not kept up to date.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn each(&self, columns: Columns, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+        self.lost.iter().try_for_each(|sentence| take(Piece::Lost(sentence)))?;
+        if self.data.is_empty() {
+            return Ok(());
+        }
+        let damaged = |damage: &Damage| format!("a block of history cannot be read: {damage}");
+        let mut samples = match Block::parse(&self.data).and_then(|block| block.samples_of(columns)) {
+            Ok(samples) => samples,
+            Err(damage) => return take(Piece::Lost(&damaged(&damage))),
+        };
+        let mut seen = self.seen;
+        while let Some(sample) = samples.advance() {
+            match sample {
+                Ok(_) if seen > 0 => seen -= 1,
+                Ok(sample) => take(Piece::Sample(sample))?,
+                Err(damage) => take(Piece::Lost(&damaged(&damage)))?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The two write-ahead tails of a directory: the newest samples, made into blocks so that all are read alike.
+
+use std::{fs, io, path::Path};
+
+use proto::history::{Damage, Header, Packer, tail};
+
+/// Names of the tails; they are used in turn, and each may be missing.
+pub(super) const NAMES: [&str; 2] = ["tail.a", "tail.b"];
+
+/// What is in one tail. It may be in a segment too, which the sequence numbers tell.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// What its block says about itself; absent if there are no samples.
+    pub(super) header: Option<Header>,
+    /// The samples as a block.
+    pub(super) data: Vec<u8>,
+    /// What cannot be read behind them, as a sentence.
+    pub(super) lost: Option<String>,
+}
+
+/// The tails of a directory, oldest first.
+pub(super) fn read(directory: &Path) -> Vec<Tail> {
+    let mut tails: Vec<Tail> = Vec::new();
+    for name in NAMES {
+        let tail = match fs::read(directory.join(name)) {
+            Ok(bytes) => parse(name, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => Tail::unreadable(name, &error),
+        };
+        tails.push(tail);
+    }
+    tails.sort_by_key(|tail| tail.header.map_or(u64::MAX, |header| header.first_sequence));
+    tails
+}
+
+fn parse(name: &str, bytes: &[u8]) -> Tail {
+    let mut tail = Tail::default();
+    let scan = match tail::scan(bytes) {
+        Ok(Some(scan)) => scan,
+        Ok(None) => return tail,
+        Err(_) if bytes.is_empty() => return tail,
+        Err(damage) => return Tail::unreadable(name, &damage),
+    };
+    // What a crash cut short never was a sample.
+    if let Some(damage) = scan.damage.filter(|damage| *damage != Damage::Cut) {
+        tail.lost = Some(format!("{name} cannot be read from its byte {} on: {damage}", scan.good_bytes));
+    }
+    match Packer::new().and_then(|mut packer| scan.builder.seal(&mut packer, &mut tail.data)) {
+        Ok(()) => tail.header = Header::parse(&tail.data).ok(),
+        Err(error) => return Tail::unreadable(name, &error),
+    }
+    tail
+}
+
+impl Tail {
+    fn unreadable(name: &str, why: &dyn std::fmt::Display) -> Self {
+        let lost = format!("{name}, which may hold the newest samples, cannot be read: {why}");
+        Self { lost: Some(lost), ..Self::default() }
+    }
+}

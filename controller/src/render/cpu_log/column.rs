@@ -1,0 +1,245 @@
+//! The columns that a process can be shown in: for people as `ps` has them, for programs as plain numbers.
+
+use std::borrow::Cow;
+
+use jiff::{Timestamp, Zoned, tz::TimeZone};
+use proto::history::Process;
+
+use super::super::text::printable;
+use crate::cpu_log::{ProcessEntry, unit, user_name};
+
+/// A column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Column {
+    /// Name of the user, or the id where it has none
+    User,
+    /// User id
+    Uid,
+    /// Process id
+    Pid,
+    /// Process id of the parent
+    Ppid,
+    /// CPU share of the interval; 100 is one CPU
+    Cpu,
+    /// Resident share of the memory there is, percent
+    Mem,
+    /// Address space, KiB
+    Vsz,
+    /// Resident memory, KiB
+    Rss,
+    /// Always ?: kept for the classic line
+    Tty,
+    /// State: R running, S sleeping, D waiting for a disk, Z zombie
+    State,
+    /// Threads
+    Threads,
+    /// When it started
+    Start,
+    /// CPU time of its life
+    Time,
+    /// Time that it could have run and had no CPU, percent of the interval
+    Wait,
+    /// Page faults that needed the disk, each second
+    Majflt,
+    /// Resident anonymous memory, KiB
+    Anon,
+    /// Resident file pages, KiB
+    File,
+    /// Resident shared memory, KiB
+    Shmem,
+    /// Memory that was swapped out, KiB
+    Swap,
+    /// Memory that cannot be dropped: anonymous memory, resident or swapped out, KiB
+    Footprint,
+    /// KiB read from storage, each second
+    Read,
+    /// KiB written to storage, each second
+    Write,
+    /// Path of its control group
+    Cgroup,
+    /// The systemd unit
+    Unit,
+    /// Name of its main thread
+    Comm,
+    /// Command line; the name in brackets where there is none
+    Command,
+}
+
+impl Column {
+    /// Those of `ps aux`.
+    pub const CLASSIC: [Self; 11] = [
+        Self::User,
+        Self::Pid,
+        Self::Cpu,
+        Self::Mem,
+        Self::Vsz,
+        Self::Rss,
+        Self::Tty,
+        Self::State,
+        Self::Start,
+        Self::Time,
+        Self::Command,
+    ];
+
+    /// How it is called above the column, and for programs.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::User => ("USER", "user"),
+            Self::Uid => ("UID", "uid"),
+            Self::Pid => ("PID", "pid"),
+            Self::Ppid => ("PPID", "parent"),
+            Self::Cpu => ("%CPU", "cpu_percent"),
+            Self::Mem => ("%MEM", "memory_percent"),
+            Self::Vsz => ("VSZ", "virtual_bytes"),
+            Self::Rss => ("RSS", "resident_bytes"),
+            Self::Tty => ("T", "tty"),
+            Self::State => ("S", "state"),
+            Self::Threads => ("THR", "threads"),
+            Self::Start => ("START", "started"),
+            Self::Time => ("TIME", "cpu_s"),
+            Self::Wait => ("%WAIT", "wait_percent"),
+            Self::Majflt => ("MAJFLT/s", "major_faults_per_s"),
+            Self::Anon => ("ANON", "anon_bytes"),
+            Self::File => ("FILE", "file_bytes"),
+            Self::Shmem => ("SHMEM", "shmem_bytes"),
+            Self::Swap => ("SWAP", "swap_bytes"),
+            Self::Footprint => ("FOOTPR", "footprint_bytes"),
+            Self::Read => ("READ/s", "read_bytes_per_s"),
+            Self::Write => ("WRITE/s", "written_bytes_per_s"),
+            Self::Cgroup => ("CGROUP", "cgroup"),
+            Self::Unit => ("UNIT", "unit"),
+            Self::Comm => ("COMM", "name"),
+            Self::Command => ("COMMAND", "command"),
+        }
+    }
+
+    /// Its head for people.
+    pub(super) fn head(self) -> &'static str {
+        self.names().0
+    }
+
+    /// Its name for programs.
+    pub(super) fn key(self) -> &'static str {
+        self.names().1
+    }
+
+    /// A cell, padded to the column's width; the last of a line is not.
+    pub(super) fn pad(self, cell: &str, is_last: bool) -> String {
+        match self {
+            _ if is_last && self.is_text() => cell.to_owned(),
+            Self::Tty | Self::State => cell.to_owned(),
+            Self::User => format!("{cell:<8}"),
+            Self::Comm => format!("{cell:<15}"),
+            Self::Unit => format!("{cell:<24}"),
+            Self::Command | Self::Cgroup => format!("{cell:<40}"),
+            Self::Mem | Self::Threads => format!("{cell:>4}"),
+            Self::Cpu | Self::Start | Self::Wait | Self::Uid => format!("{cell:>5}"),
+            Self::Majflt => format!("{cell:>8}"),
+            _ => format!("{cell:>7}"),
+        }
+    }
+
+    fn is_text(self) -> bool {
+        matches!(self, Self::User | Self::Comm | Self::Unit | Self::Command | Self::Cgroup)
+    }
+
+    /// What people read. `at` is the time of the sample in the zone of the log.
+    pub(super) fn text<'a>(self, entry: &'a ProcessEntry<'a>, at: &Zoned) -> Cow<'a, str> {
+        let (process, rates) = (entry.process, &entry.rates);
+        let kib = |value: Option<u64>| Cow::from(value.map_or_else(unknown, |value| value.to_string()));
+        let tenths =
+            |value: Option<f64>| Cow::from(value.map_or_else(unknown, |value| format!("{value:.1}")));
+        let word = |text: Option<&str>| Cow::from(text.map_or_else(unknown, printable));
+        match self {
+            Self::User => printable(&user_name(process)).into(),
+            Self::Uid => kib(process.uid.map(u64::from)),
+            Self::Pid => process.identity.pid.to_string().into(),
+            Self::Ppid => process.parent.to_string().into(),
+            Self::Cpu => tenths(rates.cpu_percent),
+            Self::Mem => tenths(entry.memory_percent),
+            Self::Vsz => kib(Some(process.virtual_kib)),
+            Self::Rss => kib(Some(process.resident_kib)),
+            Self::Tty => "?".into(),
+            Self::State => printable(&state(process)).into(),
+            Self::Threads => process.threads.to_string().into(),
+            Self::Start => started(entry.started, at).into(),
+            Self::Time => minutes(process.cpu_us()).into(),
+            Self::Wait => tenths(rates.wait_percent),
+            Self::Majflt => tenths(rates.major_faults),
+            Self::Anon => kib(process.anon_kib),
+            Self::File => kib(process.file_kib),
+            Self::Shmem => kib(process.shmem_kib),
+            Self::Swap => kib(process.swap_kib),
+            Self::Footprint => kib(Some(process.footprint_kib())),
+            Self::Read => tenths(rates.read_bytes.map(|bytes| bytes / 1024.0)),
+            Self::Write => tenths(rates.written_bytes.map(|bytes| bytes / 1024.0)),
+            Self::Cgroup => word(process.cgroup.as_deref()),
+            Self::Unit => word(process.cgroup.as_deref().and_then(unit)),
+            Self::Comm => printable(&process.comm).into(),
+            Self::Command => command(process.command.as_deref(), &process.comm).into(),
+        }
+    }
+
+    /// What programs read: bytes, seconds, times in UTC; empty if it is not known.
+    pub(super) fn value<'a>(self, entry: &'a ProcessEntry<'a>) -> Cow<'a, str> {
+        let (process, rates) = (entry.process, &entry.rates);
+        let bytes = |kib: Option<u64>| kib.map(|kib| kib.saturating_mul(1024).to_string());
+        let rounded = |value: Option<f64>| value.map(|value| ((value * 100.0).round() / 100.0).to_string());
+        let number = match self {
+            Self::Uid => process.uid.map(|uid| uid.to_string()),
+            Self::Cpu => rounded(rates.cpu_percent),
+            Self::Mem => rounded(entry.memory_percent),
+            Self::Vsz => bytes(Some(process.virtual_kib)),
+            Self::Rss => bytes(Some(process.resident_kib)),
+            Self::Start => Some(entry.started.to_string()),
+            Self::Time => Some((process.cpu_us() as f64 / 1e6).to_string()),
+            Self::Wait => rounded(rates.wait_percent),
+            Self::Majflt => rounded(rates.major_faults),
+            Self::Anon => bytes(process.anon_kib),
+            Self::File => bytes(process.file_kib),
+            Self::Shmem => bytes(process.shmem_kib),
+            Self::Swap => bytes(process.swap_kib),
+            Self::Footprint => bytes(Some(process.footprint_kib())),
+            Self::Read => rounded(rates.read_bytes),
+            Self::Write => rounded(rates.written_bytes),
+            Self::Cgroup => return process.cgroup.as_deref().unwrap_or_default().into(),
+            Self::Unit => return process.cgroup.as_deref().and_then(unit).unwrap_or_default().into(),
+            Self::Command => return process.command.as_deref().unwrap_or_default().into(),
+            _ => return self.text(entry, &entry.at.to_zoned(TimeZone::UTC)),
+        };
+        number.unwrap_or_default().into()
+    }
+}
+
+fn unknown() -> String {
+    "-".to_owned()
+}
+
+/// The kernel's letter.
+pub(super) fn state(process: &Process) -> String {
+    char::from(process.state).to_string()
+}
+
+/// As ps does: the time on the same day, the day in the same year, else the year.
+pub(in crate::render) fn started(started: Timestamp, at: &Zoned) -> String {
+    let started = started.to_zoned(at.time_zone().clone());
+    let format = if started.date() == at.date() {
+        "%H:%M"
+    } else if started.year() == at.year() {
+        "%b%d"
+    } else {
+        "%Y"
+    };
+    started.strftime(format).to_string()
+}
+
+/// CPU time as ps has it: minutes and seconds.
+pub(in crate::render) fn minutes(us: u64) -> String {
+    let seconds = us / 1_000_000;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// The command line; a name in brackets where there is none.
+pub(in crate::render) fn command(command: Option<&str>, comm: &str) -> String {
+    command.map_or_else(|| format!("[{}]", printable(comm)), printable)
+}

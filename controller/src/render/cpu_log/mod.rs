@@ -1,0 +1,93 @@
+//! The log of processes, one line each, by default in the columns of `ps aux` behind date and time:
+//!
+//! ```text
+//! 2011-07-13 00:12:22 www-data 26096  21.4  0.9 160732   5972 ? D Jul12    5:30 /usr/sbin/apache2 -k start
+//! ```
+//!
+//! Made for grep: one line is one process and nothing else stands on a line, but for lines that begin with `#` and
+//! say why others are missing and what happened. A value that is not known is `-`.
+
+pub mod column;
+mod json;
+pub(super) mod remark;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use self::column::Column;
+use super::csv;
+use crate::cpu_log::{Entry, ProcessEntry};
+
+/// How to write entries.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// Aligned columns, times in this zone.
+    Text(Vec<Column>, TimeZone),
+    /// One JSON object a line, times in UTC.
+    Json,
+    /// Rows with these columns behind the time, times in UTC. Only processes.
+    Csv(Vec<Column>),
+}
+
+/// Names of the columns: for a person as a `#` line, where nobody greps; for a program as the first row.
+pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
+    match form {
+        Form::Text(columns, _) => {
+            write!(out, "#DATE     TIME    ")?;
+            write_cells(columns, |column| column.head().to_owned(), out)
+        }
+        Form::Json => Ok(()),
+        Form::Csv(columns) => {
+            let keys = columns.iter().map(|column| column.key().into());
+            out.write_all(csv::row(std::iter::once("at".into()).chain(keys)).as_bytes())
+        }
+    }
+}
+
+/// Writes one entry and a newline.
+pub fn write(entry: &Entry, form: &Form, out: &mut dyn Write) -> io::Result<()> {
+    match (form, entry) {
+        (Form::Text(columns, zone), Entry::Process(entry)) => write_process(entry, columns, zone, out),
+        (Form::Text(_, zone), entry) => writeln!(out, "# {}", remark::sentence(entry, zone)),
+        (Form::Json, entry) => {
+            serde_json::to_writer(&mut *out, &json::Line::of(entry))?;
+            out.write_all(b"\n")
+        }
+        (Form::Csv(columns), Entry::Process(entry)) => {
+            let values = columns.iter().map(|column| column.value(entry));
+            let at = entry.at.to_string().into();
+            out.write_all(csv::row(std::iter::once(at).chain(values)).as_bytes())
+        }
+        (Form::Csv(_), _) => Ok(()),
+    }
+}
+
+/// What of an entry has no place in rows and must be said beside them.
+pub fn aside(entry: &Entry, form: &Form) -> Option<String> {
+    match (form, entry) {
+        (Form::Csv(_), Entry::Break(broken)) => Some(remark::break_sentence(broken, &TimeZone::UTC)),
+        _ => None,
+    }
+}
+
+fn write_process(
+    entry: &ProcessEntry,
+    columns: &[Column],
+    zone: &TimeZone,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let at = entry.at.to_zoned(zone.clone());
+    write!(out, "{}", at.strftime("%Y-%m-%d %H:%M:%S"))?;
+    write_cells(columns, |column| column.text(entry, &at).into_owned(), out)
+}
+
+fn write_cells(columns: &[Column], cell: impl Fn(Column) -> String, out: &mut dyn Write) -> io::Result<()> {
+    for (index, column) in columns.iter().enumerate() {
+        let is_last = index + 1 == columns.len();
+        write!(out, " {}", column.pad(&cell(*column), is_last))?;
+    }
+    writeln!(out)
+}

@@ -1,0 +1,205 @@
+//! A window of samples around the one that is looked at.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use proto::history::Sample;
+
+use super::request::Place;
+
+/// Most samples that are held.
+pub(super) const MAX_SAMPLES: usize = 900;
+
+/// Most processes in all samples that are held, so that a host with thousands of them does not cost more memory than
+/// one with few: some 200 bytes each.
+pub(super) const MAX_PROCESSES: usize = 400_000;
+
+/// Newest samples that are kept while the window is elsewhere, so that a way back to them needs no luck.
+const RECENT: usize = 32;
+
+/// Samples in the order of the record, without a hole among them, and a cursor.
+///
+/// The window grows at its ends, where the record goes on, and shrinks at the end that is further from the cursor.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    window: VecDeque<Arc<Sample>>,
+    /// Place of the window's first sample in a count that neither growing nor shrinking changes.
+    base: i64,
+    processes: usize,
+    cursor: usize,
+    recent: VecDeque<Arc<Sample>>,
+    newest: bool,
+    oldest: bool,
+    live: bool,
+}
+
+impl Timeline {
+    /// Samples that are held.
+    pub fn len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    /// The sample at a place in the window.
+    pub fn get(&self, index: usize) -> Option<&Arc<Sample>> {
+        self.window.get(index)
+    }
+
+    /// The sample before it, if rates can be computed from the two: they are of one boot.
+    pub fn before(&self, index: usize) -> Option<&Arc<Sample>> {
+        let before = self.window.get(index.checked_sub(1)?)?;
+        (before.boot_id == self.window.get(index)?.boot_id).then_some(before)
+    }
+
+    /// All samples, oldest first.
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = &Arc<Sample>> + DoubleEndedIterator {
+        self.window.iter()
+    }
+
+    /// The sample that is looked at.
+    pub fn current(&self) -> Option<&Arc<Sample>> {
+        self.window.get(self.cursor)
+    }
+
+    /// The sample before [`Timeline::current`], of the same boot.
+    pub fn previous(&self) -> Option<&Arc<Sample>> {
+        self.before(self.cursor)
+    }
+
+    /// Place of the sample that is looked at.
+    pub fn cursor(&self) -> usize {
+        self.cursor
+    }
+
+    /// Place of the window's first sample in a count that stays as the window moves.
+    pub fn base(&self) -> i64 {
+        self.base
+    }
+
+    /// Whether the cursor stays on the newest sample.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Whether the window ends with the newest sample there is.
+    pub fn has_newest(&self) -> bool {
+        self.newest
+    }
+
+    /// Whether the window begins with the oldest sample there is.
+    pub fn has_oldest(&self) -> bool {
+        self.oldest
+    }
+
+    /// Nothing is recorded before the window.
+    pub fn mark_oldest(&mut self) {
+        self.oldest = true;
+    }
+
+    /// Nothing is recorded after the window but what has come in meanwhile.
+    pub fn mark_newest(&mut self) {
+        self.newest = true;
+        for sample in std::mem::take(&mut self.recent) {
+            self.push(sample);
+        }
+    }
+
+    /// A sample that was just taken. Where the window is elsewhere it is only remembered for a while.
+    pub fn push(&mut self, sample: Arc<Sample>) {
+        self.recent.push_back(Arc::clone(&sample));
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        if self.newest {
+            self.append(vec![sample]);
+        }
+    }
+
+    /// Takes other samples instead, and looks at the first of them.
+    pub fn replace(&mut self, samples: Vec<Arc<Sample>>) {
+        self.base += self.window.len() as i64;
+        self.window = samples.into();
+        self.processes = self.window.iter().map(|sample| sample.processes.len()).sum();
+        (self.cursor, self.newest, self.oldest, self.live) = (0, false, false, false);
+        self.trim();
+    }
+
+    /// Adds what was recorded before the window; some of the window may be repeated in it. Returns how many are new.
+    pub fn prepend(&mut self, mut older: Vec<Arc<Sample>>) -> usize {
+        if let Some(first) = self.window.front() {
+            let first = Place::of(first);
+            let known = |sample: &Arc<Sample>| first.is_not_after(sample);
+            older.truncate(older.iter().position(known).unwrap_or(older.len()));
+        }
+        let count = older.len();
+        for sample in older.into_iter().rev() {
+            self.processes += sample.processes.len();
+            self.window.push_front(sample);
+        }
+        self.base -= count as i64;
+        self.cursor += count;
+        self.trim();
+        count
+    }
+
+    /// Adds what was recorded after the window; some of the window may be repeated in it. Returns how many are new.
+    pub fn append(&mut self, newer: Vec<Arc<Sample>>) -> usize {
+        let last = self.window.back().map(|last| Place::of(last));
+        let known = |sample: &Arc<Sample>| {
+            last.is_some_and(|last| last == Place::of(sample) || last.is_after(sample))
+        };
+        let start = newer.iter().rposition(known).map_or(0, |index| index + 1);
+        let count = newer.len() - start;
+        for sample in newer.into_iter().skip(start) {
+            self.processes += sample.processes.len();
+            self.window.push_back(sample);
+        }
+        if self.live {
+            self.cursor = self.window.len().saturating_sub(1);
+        }
+        self.trim();
+        count
+    }
+
+    /// Drops samples, at the end that is further from the cursor, until the window is within its bounds.
+    fn trim(&mut self) {
+        while self.window.len() > 1 && (self.window.len() > MAX_SAMPLES || self.processes > MAX_PROCESSES) {
+            let dropped = if self.cursor > self.window.len() / 2 {
+                (self.cursor, self.base, self.oldest) = (self.cursor - 1, self.base + 1, false);
+                self.window.pop_front()
+            } else {
+                self.newest = false;
+                self.window.pop_back()
+            };
+            self.processes -= dropped.map_or(0, |sample| sample.processes.len());
+        }
+        self.cursor = self.cursor.min(self.window.len().saturating_sub(1));
+    }
+
+    /// Looks at a place in the window.
+    pub fn look_at(&mut self, index: usize) {
+        self.live = false;
+        self.cursor = index.min(self.window.len().saturating_sub(1));
+    }
+
+    /// Looks at the newest sample, and stays there as more are taken.
+    pub fn go_live(&mut self) {
+        self.look_at(usize::MAX);
+        self.live = true;
+    }
+
+    /// Place of the last sample that was taken at or before a wall time; `None` if that is not in the window.
+    pub fn place_at(&self, wall_ms: i64) -> Option<usize> {
+        let index = self.window.iter().rposition(|sample| sample.wall_ms <= wall_ms)?;
+        (index + 1 < self.window.len() || self.newest || self.window[index].wall_ms == wall_ms)
+            .then_some(index)
+    }
+
+    /// Place of the first sample that was taken at or after a wall time.
+    pub fn place_from(&self, wall_ms: i64) -> Option<usize> {
+        self.window.iter().position(|sample| sample.wall_ms >= wall_ms)
+    }
+}
