@@ -48,9 +48,9 @@ bench: prerequisites-bench
 fuzz: prerequisites
 	CARGO="$(CARGO)" sh tests/fuzz/run.sh
 
-# What takes too long for every time: a controller killed at every step, again and again.
+# What takes too long for every time: a controller killed at every step, power cuts and kills, again and again.
 soak: prerequisites-test build
-	$(CARGO) test --workspace --locked --test ec2 -- --ignored --nocapture
+	$(CARGO) test --workspace --locked --test ec2 --test outage -- --ignored --nocapture
 
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:

@@ -8,6 +8,8 @@ wanted="mmdebstrap:mmdebstrap slirp4netns:slirp4netns nft:nftables ip:iproute2 n
 git:git cc:gcc make:make tar:tar"
 if [ "${1:-}" = test ]; then
     wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps prometheus:prometheus python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
+    # The virtual machine of the outage suite, and what its disks are made with.
+    wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs setpriv:util-linux ldd:libc-bin"
     # What compiles the BPF program: one compiler, so that all get the same bytes. Elsewhere the committed object will do.
     ! grep -q "^VERSION_CODENAME=bookworm" /etc/os-release 2>/dev/null || wanted="$wanted clang-14:clang-14 llvm-strip-14:llvm-14"
 fi
@@ -66,5 +68,37 @@ install_moto() {
     cp "$pinned" "$home/requirements.txt"
 }
 
+# The kernel of the virtual machine that the outage suite starts: Debian's for clouds. It is unpacked, not installed.
+fetch_kernel() {
+    home="${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/kernel"
+    [ ! -f "$home/vmlinuz" ] || return 0
+    newest_kernel >/dev/null || apt-get update -qq
+    if ! package="$(newest_kernel)"; then
+        echo "missing: Debian's package linux-image-cloud-amd64; add a source of Debian's packages and try again" >&2
+        exit 1
+    fi
+    rm -rf "$home"
+    mkdir -p "$home"
+    (
+        cd "$home"
+        download "$package" || { apt-get update -qq; download "$package"; }
+        dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x --wildcards --strip-components=2 './boot/vmlinuz-*'
+        rm "$package"_*.deb
+        # Last, because it says that all is there.
+        mv vmlinuz-* vmlinuz
+    )
+}
+
+download() {
+    apt-get download -qq -o APT::Sandbox::User=root "$1"
+}
+
+newest_kernel() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: *//p' | grep '^linux-image-'
+}
+
 install_packages
-[ "${1:-}" != test ] || install_moto
+if [ "${1:-}" = test ]; then
+    install_moto
+    fetch_kernel
+fi

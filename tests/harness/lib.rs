@@ -9,6 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 pub mod ec2;
+pub mod vm;
 
 use ec2::Ec2Lab;
 

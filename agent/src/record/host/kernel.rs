@@ -9,14 +9,11 @@ use super::{
 use crate::record::{collector::TICK_NS, number::number};
 
 /// The files and what reads them.
-pub(super) const FILES: [(&str, Parse); 10] = [
+pub(super) const FILES: [(&str, Parse); 7] = [
     ("stat", parse_stat),
     ("meminfo", parse_meminfo),
     ("vmstat", parse_vmstat),
     ("loadavg", parse_loadavg),
-    ("sys/fs/file-nr", parse_file_nr),
-    ("sys/kernel/pid_max", |bytes, host| host.pids_limit = single(bytes)),
-    ("sys/kernel/threads-max", |bytes, host| host.tasks_limit = single(bytes)),
     ("pressure/cpu", |bytes, host| host.pressure_cpu_some_us = pressure(bytes, b"some")),
     ("pressure/memory", |bytes, host| {
         host.pressure_memory_some_us = pressure(bytes, b"some");
@@ -26,6 +23,13 @@ pub(super) const FILES: [(&str, Parse); 10] = [
         host.pressure_io_some_us = pressure(bytes, b"some");
         host.pressure_io_full_us = pressure(bytes, b"full");
     }),
+];
+
+/// The same below /proc/sys, one short line each.
+pub(super) const SETTINGS: [(&str, Parse); 3] = [
+    ("sys/fs/file-nr", parse_file_nr),
+    ("sys/kernel/pid_max", |bytes, host| host.pids_limit = single(bytes)),
+    ("sys/kernel/threads-max", |bytes, host| host.tasks_limit = single(bytes)),
 ];
 
 /// `stat`.

@@ -18,15 +18,21 @@ use self::disks::Disks;
 /// Bytes of the largest file, unless the host has many CPUs or disks: then the buffer grows.
 const BUFFER_BYTES: usize = 16 << 10;
 
+/// For each reading of a file of /proc/sys the kernel allocates as much as the reader has room for
+/// (fs/proc/proc_sysctl.c, proc_sys_call_handler), and that takes seconds when there is no memory.
+const SETTING_BYTES: usize = 64;
+
 type Parse = fn(&[u8], &mut HostCounters);
 
 /// The sources that this host has.
 #[derive(Debug)]
 pub(super) struct Host {
     sources: Vec<(File, Parse)>,
+    settings: Vec<(File, Parse)>,
     diskstats: Option<File>,
     disks: Disks,
     buffer: Vec<u8>,
+    setting: Vec<u8>,
     memory_limit_kib: Option<u64>,
 }
 
@@ -38,9 +44,11 @@ impl Host {
         sources.extend(own_cgroup(cgroup));
         Self {
             sources,
+            settings: open_all(proc, &kernel::SETTINGS),
             diskstats: File::open(proc.join("diskstats")).ok(),
             disks: Disks::new(sys),
             buffer: vec![0; BUFFER_BYTES],
+            setting: vec![0; SETTING_BYTES],
             memory_limit_kib: memory_limit.map(|bytes| bytes / 1024),
         }
     }
@@ -51,6 +59,11 @@ impl Host {
         for (file, parse) in &self.sources {
             // Pressure files exist but cannot be read where the kernel was started without them.
             if let Ok(bytes) = read_anew(file, &mut self.buffer) {
+                parse(bytes, &mut host);
+            }
+        }
+        for (file, parse) in &self.settings {
+            if let Ok(bytes) = read_anew(file, &mut self.setting) {
                 parse(bytes, &mut host);
             }
         }

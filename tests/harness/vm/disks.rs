@@ -1,0 +1,123 @@
+//! The virtual machine's disks: made without mounting anything here, and read again without trusting them.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+/// Bytes of the system disk; what is never written takes no space.
+const SYSTEM_BYTES: u64 = 512 << 20;
+
+/// Busybox's programs that `/init` calls.
+const APPLETS: [&str; 7] = ["cat", "mkdir", "mkswap", "mount", "sh", "swapon", "uname"];
+
+/// A system disk and a swap disk, in a temporary directory.
+#[derive(Debug)]
+pub struct Disks {
+    directory: TempDir,
+}
+
+impl Disks {
+    /// Makes them: busybox, this script as `/init`, and `programs` (path in the guest, program of this machine) with the
+    /// libraries that they are linked with.
+    pub fn new(init: &Path, programs: &[(&str, PathBuf)], swap_bytes: u64) -> Self {
+        let disks = Self { directory: TempDir::with_prefix("magpie-vm-").expect("a temporary directory") };
+        let tree = disks.directory.path().join("tree");
+        for directory in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "var/lib/magpie"] {
+            fs::create_dir_all(tree.join(directory)).expect("made");
+        }
+        fs::copy(init, tree.join("init")).expect("copied");
+        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").expect("written");
+        install(&find("busybox"), &tree.join("bin/busybox"), &tree);
+        for applet in APPLETS {
+            symlink("busybox", tree.join("bin").join(applet)).expect("linked");
+        }
+        for (path, program) in programs {
+            install(program, &tree.join(path.trim_start_matches('/')), &tree);
+        }
+        let system = File::create(disks.system()).and_then(|file| file.set_len(SYSTEM_BYTES));
+        let swap = File::create(disks.swap()).and_then(|file| file.set_len(swap_bytes));
+        system.and(swap).expect("room for sparse files");
+        ran(Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).args([&tree, &disks.system()]));
+        fs::remove_dir_all(tree).expect("removed");
+        disks
+    }
+
+    pub(super) fn system(&self) -> PathBuf {
+        self.directory.path().join("system")
+    }
+
+    pub(super) fn swap(&self) -> PathBuf {
+        self.directory.path().join("swap")
+    }
+
+    /// What is in a directory of the system disk after a power cut. The disk stays as the cut left it: its journal
+    /// is replayed on a copy.
+    pub fn directory_after_cut(&self, path: &str) -> TempDir {
+        let copy = TempDir::with_prefix("magpie-vm-").expect("a temporary directory");
+        let image = copy.path().join("image");
+        ran(Command::new("cp").arg("--sparse=always").args([&self.system(), &image]));
+        let checked = run(Command::new("e2fsck").arg("-fy").arg(&image));
+        // e2fsck(8): 1 says that errors were corrected, and a journal to be replayed is none.
+        let fine = matches!(checked.status.code(), Some(0 | 1));
+        assert!(fine, "the disk is broken: {}", String::from_utf8_lossy(&checked.stdout));
+        let extracted = copy.path().join("extracted");
+        fs::create_dir(&extracted).expect("made");
+        ran(Command::new("debugfs")
+            .arg("-R")
+            .arg(format!("rdump {path} {}", extracted.display()))
+            .arg(&image));
+        fs::remove_file(image).expect("removed");
+        let name = Path::new(path).file_name().expect("not the root");
+        let kept = TempDir::with_prefix("magpie-vm-").expect("a temporary directory");
+        fs::rename(extracted.join(name), kept.path().join(name)).expect("the directory was on the disk");
+        kept
+    }
+}
+
+/// Copies a program without its debugging symbols, and the libraries that it needs to where it looks for them.
+fn install(program: &Path, at: &Path, tree: &Path) {
+    fs::create_dir_all(at.parent().expect("a program is in a directory")).expect("made");
+    ran(Command::new("strip").arg("-o").args([at, program]));
+    let listed = run(Command::new("ldd").arg(program));
+    for library in libraries(&String::from_utf8_lossy(&listed.stdout)) {
+        let copy = tree.join(library.strip_prefix("/").expect("absolute"));
+        fs::create_dir_all(copy.parent().expect("a library is in a directory")).expect("made");
+        fs::copy(library, copy).expect("copied");
+    }
+}
+
+/// The files that ldd(1) names: `name => path (address)`, or `path (address)` for the loader. Nothing for a static program.
+fn libraries(listed: &str) -> BTreeSet<&Path> {
+    listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new).collect()
+}
+
+fn find(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{program} is not there: run `make prerequisites-test` first"))
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let name = command.get_program().to_owned();
+    command.output().unwrap_or_else(|error| refused(&name, &error))
+}
+
+fn refused(name: &OsStr, error: &io::Error) -> ! {
+    panic!("{} cannot be started: {error}; `make prerequisites-test` installs it", name.display())
+}
+
+#[track_caller]
+fn ran(command: &mut Command) {
+    let output = run(command);
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

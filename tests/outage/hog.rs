@@ -1,0 +1,58 @@
+//! A process that takes all the memory of a local host, until the kernel kills it.
+
+use std::{collections::BTreeMap, fs};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tests::{Fleet, repository};
+
+/// Takes 80 MiB a second and touches it.
+const HOG: &str = r#"while (1) { push @held, "x" x (8 << 20); select undef, undef, undef, 0.1 }"#;
+
+#[test]
+fn a_memory_hog_is_on_record_until_the_kernel_kills_it() {
+    let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
+    let config = fleet.directory().join("magpie.toml");
+    let text = fs::read_to_string(&config).expect("the fleet has one");
+    fs::write(&config, text.replace("memory = \"1G\"", "memory = \"613M\"")).expect("written");
+    fleet.ok(&["provision", "--role", "quick"]);
+    fleet.exits(1, &["run", "quick-1", "--", "perl", "-e", HOG]);
+    // The recorder's next sample comes after this.
+    fleet.ok(&["run", "quick-1", "--", "sleep", "2"]);
+
+    let lines = fleet.json(&["cpu-log", "quick-1", "--since", "5m", "--top", "1000", "--sort", "memory"]);
+    let broken: Vec<&Value> = lines.iter().filter(|line| line["type"] != "process").collect();
+    assert!(broken.is_empty(), "{broken:?}");
+    let mut samples: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for line in &lines {
+        samples.entry(line["at"].as_str().expect("a time")).or_default().push(line);
+    }
+    let gap = longest_gap_s(samples.keys());
+    let (at, most) = biggest(&lines);
+    let (_, after) = samples.last_key_value().expect("there are samples");
+    println!(
+        "hog: {} samples, longest gap {gap:.2} s, {} held {} MiB at {at}",
+        samples.len(),
+        most.0,
+        most.1 >> 20
+    );
+    // Here belongs what `ctl oom quick-1` must say: victim and biggest holder, inferred, since such a host has no kernel log.
+    assert!(gap <= 3.0, "nothing was recorded for {gap:.2} s");
+    assert_eq!(most.0, "perl");
+    assert!(most.1 > 400 << 20, "the hog was not seen to grow");
+    assert!(after.iter().all(|line| line["name"] != "perl"), "the hog is still there");
+}
+
+/// Who held the most memory at any time, and when.
+fn biggest(lines: &[Value]) -> (&str, (&str, u64)) {
+    let held = |line: &Value| line["resident_bytes"].as_u64().expect("a size");
+    let line = lines.iter().max_by_key(|line| held(line)).expect("there are processes");
+    (line["at"].as_str().expect("a time"), (line["name"].as_str().expect("a name"), held(line)))
+}
+
+/// Seconds between two samples that follow each other, at most.
+fn longest_gap_s<'a>(at: impl Iterator<Item = &'a &'a str>) -> f64 {
+    let times: Vec<Timestamp> = at.map(|at| at.parse().expect("a time")).collect();
+    let gaps = times.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64());
+    gaps.fold(0.0, f64::max)
+}

@@ -1,0 +1,55 @@
+//! A record as it lies on disk, read like the next recorder and its readers would.
+
+use std::path::Path;
+
+use agent::history::{Policy, Reader, Writer};
+use proto::history::{Block, BootId, Sample};
+
+/// Time between samples, as the recorder is configured. It may take more while memory is scarce.
+pub(crate) const INTERVAL_NS: u64 = 1_000_000_000;
+
+/// The longest time from one sample to the next that an outage may cause.
+pub(crate) const LONGEST_GAP_NS: u64 = 3_000_000_000;
+
+/// Opens the record as a recorder of a later boot, which repairs it, and reads all of it. That anything whole
+/// was lost on the way is a failure.
+#[track_caller]
+pub(crate) fn open(history: &Path) -> Vec<Sample> {
+    let now_ms = newest_ms(history);
+    let (writer, lost) =
+        Writer::open(history, BootId([0xff; 16]), now_ms, Policy::default()).expect("the record opens");
+    // A frame cut short never was a sample.
+    assert!(lost.iter().all(|sentence| sentence.contains("cut short")), "{lost:?}");
+    drop(writer);
+    samples(history)
+}
+
+/// All samples, oldest first, while somebody may be writing.
+#[track_caller]
+pub(crate) fn samples(history: &Path) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for block in Reader::new(history).blocks(i64::MIN, i64::MAX).expect("the record can be read") {
+        let block = block.expect("a block can be read");
+        assert_eq!(block.lost, Vec::<String>::new());
+        let parsed = Block::parse(&block.data).expect("a block");
+        samples.extend(parsed.samples().expect("samples").map(|sample| sample.expect("a sample")));
+    }
+    samples
+}
+
+/// The record's own now: nothing in it is too old to be kept.
+fn newest_ms(history: &Path) -> i64 {
+    let status = agent::history::status(history).expect("the record can be looked at");
+    status.newest.map_or(0, |sample| sample.wall_ms)
+}
+
+/// The longest time between two samples that follow each other, as `between` measures it.
+pub(crate) fn longest_gap(samples: &[Sample], between: impl Fn(u64, u64) -> u64) -> u64 {
+    let gaps = samples.windows(2).map(|pair| between(pair[0].boottime_ns, pair[1].boottime_ns));
+    gaps.max().unwrap_or(0)
+}
+
+/// Nanoseconds as seconds, for people.
+pub(crate) fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
