@@ -32,6 +32,9 @@ pub(crate) struct Query {
     pub(crate) goal: f64,
 }
 
+/// Seconds of each round, and the lines that were printed.
+pub(crate) type Times = (Vec<f64>, usize);
+
 /// What was measured.
 pub(crate) struct Answers {
     /// Samples in the store.
@@ -41,7 +44,7 @@ pub(crate) struct Answers {
     /// Seconds to write it.
     pub(crate) written_seconds: f64,
     /// Each query with its times in seconds and the lines that it printed, or why there are none.
-    pub(crate) queries: Vec<(Query, std::result::Result<(Vec<f64>, usize), String>)>,
+    pub(crate) queries: Vec<(Query, std::result::Result<Times, String>)>,
 }
 
 /// Writes a store of so many seconds of the day into `directory`, and asks.
@@ -114,7 +117,7 @@ fn questions(pid: u32, seconds: u64) -> Vec<Query> {
 }
 
 /// Asks again and again; returns the times and the lines that came.
-fn repeat(directory: &Path, query: &Query) -> Result<(Vec<f64>, usize)> {
+fn repeat(directory: &Path, query: &Query) -> Result<Times> {
     let (mut times, mut lines) = (Vec::new(), 0);
     for _ in 0..REPEATS {
         let begun = Instant::now();
