@@ -60,6 +60,11 @@ struct Counters {
 impl Before {
     /// Takes the place of the sample that was kept.
     pub fn keep(&mut self, sample: &Sample) {
+        self.keep_of(sample, 0..sample.processes.len());
+    }
+
+    /// As [`Before::keep`], but only of the processes at these places.
+    pub fn keep_of(&mut self, sample: &Sample, places: impl IntoIterator<Item = usize>) {
         self.boot_id = sample.boot_id;
         self.wall_ms = sample.wall_ms;
         self.boottime_ns = sample.boottime_ns;
@@ -68,39 +73,62 @@ impl Before {
         self.dropped = sample.dropped;
         self.host = sample.host;
         self.counters.clear();
-        self.counters.extend(sample.processes.iter().enumerate().map(|(index, process)| Counters {
-            identity: process.identity,
-            at_ns: read_at(sample, index),
-            cpu_us: process.cpu_us(),
-            wait_us: process.wait_us,
-            major_faults: process.major_faults,
-            read_bytes: process.read_bytes,
-            written_bytes: process.written_bytes,
+        self.counters.extend(places.into_iter().map(|place| {
+            let process = &sample.processes[place];
+            Counters {
+                identity: process.identity,
+                at_ns: read_at(sample, place),
+                cpu_us: process.cpu_us(),
+                wait_us: process.wait_us,
+                major_faults: process.major_faults,
+                read_bytes: process.read_bytes,
+                written_bytes: process.written_bytes,
+            }
         }));
     }
 
     /// The rates of each process of the next sample of the same boot, in its order.
     pub fn rates(&self, sample: &Sample) -> impl Iterator<Item = Rates> {
+        self.rates_of(sample, 0..sample.processes.len())
+    }
+
+    /// As [`Before::rates`], but only of the processes at these places, which must ascend.
+    pub fn rates_of(
+        &self,
+        sample: &Sample,
+        places: impl IntoIterator<Item = usize>,
+    ) -> impl Iterator<Item = Rates> {
         let mut rest = self.counters.as_slice();
-        sample.processes.iter().enumerate().map(move |(index, process)| {
+        places.into_iter().map(move |place| {
+            let process = &sample.processes[place];
             let gone = rest.iter().take_while(|before| before.identity < process.identity).count();
             rest = &rest[gone..];
             let before = rest.first().filter(|before| before.identity == process.identity).copied();
-            let born = (process.identity.started_ns >= self.boottime_ns).then_some(Counters {
-                identity: process.identity,
-                at_ns: self.boottime_ns,
-                cpu_us: 0,
-                wait_us: Some(0),
-                major_faults: 0,
-                read_bytes: Some(0),
-                written_bytes: Some(0),
-            });
             // One that started since then has done everything since then.
+            let born = || {
+                (process.identity.started_ns >= self.boottime_ns)
+                    .then_some(Counters::none(process.identity, self.boottime_ns))
+            };
             before
-                .or(born)
-                .map(|before| between(&before, process, read_at(sample, index)))
+                .or_else(born)
+                .map(|before| between(&before, process, read_at(sample, place)))
                 .unwrap_or_default()
         })
+    }
+}
+
+impl Counters {
+    /// Those of a process that has not done anything yet.
+    fn none(identity: Identity, at_ns: u64) -> Self {
+        Self {
+            identity,
+            at_ns,
+            cpu_us: 0,
+            wait_us: Some(0),
+            major_faults: 0,
+            read_bytes: Some(0),
+            written_bytes: Some(0),
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use proto::history::{BootId, Event, EventKind, Exit, ExitGroup, Process, Sample};
 
 use super::{
-    Before, Break, Marks, Rates, RunMark, Selection, Sort, breaks, started, timestamp, timestamp_at,
+    Before, Break, Marks, Rates, RunMark, Selection, Sort, breaks, selection::descending, started, timestamp,
+    timestamp_at,
 };
 
 /// What to show.
@@ -76,12 +77,14 @@ pub struct Log {
     before: Option<Before>,
     marks: Marks,
     seen: bool,
+    /// Places of the processes that are looked at, kept for their memory.
+    places: Vec<usize>,
 }
 
 impl Log {
     /// An empty log, with the runs whose beginnings and ends belong into it.
     pub fn new(query: Query, marks: Marks) -> Self {
-        Self { query, before: None, marks, seen: false }
+        Self { query, before: None, marks, seen: false, places: Vec::new() }
     }
 
     /// Whether any sample was inside of the window.
@@ -94,13 +97,14 @@ impl Log {
     pub fn push<'a>(&mut self, sample: &'a Sample) -> Vec<Entry<'a>> {
         let at = timestamp(sample.wall_ms);
         let mut entries = Vec::new();
+        self.query.selection.places(&sample.processes, &mut self.places);
         if self.query.spans(at) {
             self.seen = true;
             self.describe(sample, at, &mut entries);
         } else {
             self.marks.skip_until(at);
         }
-        self.before.get_or_insert_default().keep(sample);
+        self.before.get_or_insert_default().keep_of(sample, self.places.iter().copied());
         entries
     }
 
@@ -184,22 +188,33 @@ impl Log {
     ) {
         let selection = &self.query.selection;
         let everything = selection.is_everything();
-        let rates = sample.processes.iter().zip(before.rates(sample));
-        let mut chosen: Vec<_> =
-            rates.filter(|(process, _)| everything || selection.admits(process)).collect();
-        let compare =
-            |a: &(&Process, Rates), b: &(&Process, Rates)| self.query.sort.compare((a.0, &a.1), (b.0, &b.1));
-        if let Some(top) = self.query.top.filter(|top| *top < chosen.len()) {
-            chosen.select_nth_unstable_by(top, compare);
-            chosen.truncate(top);
-        }
-        chosen.sort_by(compare);
+        let rates = before.rates_of(sample, self.places.iter().copied());
+        let looked_at = self.places.iter().map(|place| &sample.processes[*place]).zip(rates);
+        let wanted: Vec<_> =
+            looked_at.filter(|(process, _)| everything || selection.admits(process)).collect();
         let limit = sample.host.memory_limit_kib().filter(|limit| *limit > 0);
-        entries.extend(chosen.into_iter().map(|(process, rates)| {
+        entries.extend(self.largest(&wanted).into_iter().map(|index| {
+            let (process, rates) = wanted[index];
             let memory_percent = limit.map(|limit| 100.0 * process.resident_kib as f64 / limit as f64);
             let started = started(sample, process.identity);
             let boot_id = sample.boot_id;
             Entry::Process(ProcessEntry { at, boot_id, rates, memory_percent, started, process })
         }));
+    }
+
+    /// Indices of those that are shown, the largest first.
+    fn largest(&self, processes: &[(&Process, Rates)]) -> Vec<usize> {
+        let key = |(index, (process, rates)): (usize, &(&Process, Rates))| {
+            (self.query.sort.key(process, rates), index)
+        };
+        let mut keys: Vec<_> = processes.iter().enumerate().map(key).collect();
+        let compare =
+            |a: &([f64; 3], usize), b: &([f64; 3], usize)| descending(&a.0, &b.0).then(a.1.cmp(&b.1));
+        if let Some(top) = self.query.top.filter(|top| *top < keys.len()) {
+            keys.select_nth_unstable_by(top, compare);
+            keys.truncate(top);
+        }
+        keys.sort_unstable_by(compare);
+        keys.into_iter().map(|(_, index)| index).collect()
     }
 }

@@ -26,17 +26,28 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// Compares two processes, the larger first; what is equal is ordered by CPU share and footprint.
-    pub fn compare(self, a: (&Process, &Rates), b: (&Process, &Rates)) -> Ordering {
+    /// What processes are ordered by, the largest first; where that is equal, by CPU share and footprint.
+    pub fn key(self, process: &Process, rates: &Rates) -> [f64; 3] {
         let by = |key: Self| match key {
-            Self::Cpu => cpu(b.1).total_cmp(&cpu(a.1)),
-            Self::Rss => b.0.resident_kib.cmp(&a.0.resident_kib),
-            Self::Swap => b.0.swap_kib.cmp(&a.0.swap_kib),
-            Self::Footprint => b.0.footprint_kib().cmp(&a.0.footprint_kib()),
-            Self::Io => b.1.io_bytes().total_cmp(&a.1.io_bytes()),
+            Self::Cpu => cpu(rates),
+            Self::Rss => process.resident_kib as f64,
+            Self::Swap => process.swap_kib.map_or(-1.0, |kib| kib as f64),
+            Self::Footprint => process.footprint_kib() as f64,
+            Self::Io => rates.io_bytes(),
         };
-        by(self).then_with(|| by(Self::Cpu)).then_with(|| by(Self::Footprint))
+        [by(self), by(Self::Cpu), by(Self::Footprint)]
     }
+
+    /// Compares two processes, the larger first.
+    pub fn compare(self, a: (&Process, &Rates), b: (&Process, &Rates)) -> Ordering {
+        descending(&self.key(a.0, a.1), &self.key(b.0, b.1))
+    }
+}
+
+/// The larger first.
+pub(super) fn descending(a: &[f64; 3], b: &[f64; 3]) -> Ordering {
+    let compare = |place: usize| b[place].total_cmp(&a[place]);
+    compare(0).then_with(|| compare(1)).then_with(|| compare(2))
 }
 
 /// One that is not known comes last.
@@ -69,6 +80,23 @@ impl Selection {
             && self.user.as_deref().is_none_or(|user| self.is_user(user, process))
             && self.unit.as_deref().is_none_or(|wanted| is_unit(wanted, process))
             && self.admits_command(&process.comm, process.command.as_deref())
+    }
+
+    /// The places of the processes whose ids are among those shown, in ascending order. `pids` are few, `processes`
+    /// are in order.
+    pub fn places(&self, processes: &[Process], places: &mut Vec<usize>) {
+        places.clear();
+        if self.pids.is_empty() {
+            places.extend(0..processes.len());
+            return;
+        }
+        for pid in &self.pids {
+            let first = processes.partition_point(|process| process.identity.pid < *pid);
+            let same = processes[first..].iter().take_while(|process| process.identity.pid == *pid).count();
+            places.extend(first..first + same);
+        }
+        places.sort_unstable();
+        places.dedup();
     }
 
     /// Whether this process id is among those shown.

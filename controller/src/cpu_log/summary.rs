@@ -1,9 +1,9 @@
 //! One line a process over a whole window. A day of five hundred processes is forty million looks at one, so
 //! what is kept of each lies in the order of the samples and is changed where it lies.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use proto::history::{BootId, Columns, Exit, Identity, Process, Sample};
+use proto::history::{BootId, Columns, Exit, Process, Sample};
 
 use super::{Query, Sort, timestamp};
 
@@ -173,12 +173,15 @@ fn is_same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
 
 /// Turns samples, oldest first, into one track a process.
 #[derive(Debug)]
+#[expect(clippy::vec_box, reason = "tracks are large, and all are moved when a process comes or goes")]
 pub struct Summary {
     query: Query,
     boot_id: BootId,
     /// Those of the last sample, in its order.
-    live: Vec<Track>,
-    ended: Vec<Track>,
+    live: Vec<Box<Track>>,
+    ended: Vec<Box<Track>>,
+    /// Places of the processes that are looked at, kept for their memory.
+    places: Vec<usize>,
     /// Time since boot of the last sample of this boot.
     last_ns: Option<u64>,
     seen: bool,
@@ -193,6 +196,7 @@ impl Summary {
             boot_id: BootId::default(),
             live: Vec::new(),
             ended: Vec::new(),
+            places: Vec::new(),
             last_ns: None,
             seen: false,
             unseen_exits: 0,
@@ -220,56 +224,43 @@ impl Summary {
             self.last_ns = None;
             self.ended.append(&mut self.live);
         }
-        if !self.is_in_step(sample) {
+        self.query.selection.places(&sample.processes, &mut self.places);
+        // Mostly the processes are those of the sample before. What was seen of this one is seen again.
+        if !self.see(sample) {
             self.regroup(sample);
-        }
-        let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
-        let mut tracks = self.live.iter_mut();
-        let mut track = tracks.next();
-        for (index, process) in sample.processes.iter().enumerate() {
-            let Some(current) = track.as_mut() else { break };
-            if current.process.identity == process.identity {
-                let at_ns = sample.boottime_ns.saturating_add((step_ns * index as f64) as u64);
-                current.see(process, sample.wall_ms, at_ns);
-                track = tracks.next();
-            }
+            self.see(sample);
         }
         self.exits(sample);
         self.last_ns = Some(sample.boottime_ns);
     }
 
-    /// Whether the processes are those of the sample before.
-    fn is_in_step(&self, sample: &Sample) -> bool {
-        let mut wanted = sample.processes.iter().filter(|process| self.wants(process));
-        let mut live = self.live.iter();
-        loop {
-            match (wanted.next(), live.next()) {
-                (None, None) => return true,
-                (Some(process), Some(track)) if process.identity == track.process.identity => {}
-                _ => return false,
+    /// Takes in the processes, as long as they are those of the sample before; says whether all were.
+    fn see(&mut self, sample: &Sample) -> bool {
+        let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
+        for (place, track) in self.places.iter().zip(&mut self.live) {
+            let process = &sample.processes[*place];
+            if process.identity != track.process.identity {
+                return false;
             }
+            let at_ns = sample.boottime_ns.saturating_add((step_ns * *place as f64) as u64);
+            track.see(process, sample.wall_ms, at_ns);
         }
-    }
-
-    fn wants(&self, process: &Process) -> bool {
-        self.query.selection.admits_pid(process.identity.pid)
+        self.places.len() == self.live.len()
     }
 
     /// Puts the tracks into the order of the sample: those that are gone out, new ones in.
     fn regroup(&mut self, sample: &Sample) {
         let mut old = std::mem::take(&mut self.live).into_iter().peekable();
-        for (index, process) in sample.processes.iter().enumerate() {
-            if !self.wants(process) {
-                continue;
-            }
+        let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
+        for place in &self.places {
+            let process = &sample.processes[*place];
             while let Some(gone) = old.next_if(|track| track.process.identity < process.identity) {
                 self.ended.push(gone);
             }
             let known = old.next_if(|track| track.process.identity == process.identity);
-            let share = index as f64 / sample.processes.len().max(1) as f64;
-            let at_ns = sample.boottime_ns.saturating_add((sample.sweep_ns as f64 * share) as u64);
-            let track = known.unwrap_or_else(|| Track::new(sample, process, at_ns, self.last_ns));
-            self.live.push(track);
+            let at_ns = sample.boottime_ns.saturating_add((step_ns * *place as f64) as u64);
+            let new = || Box::new(Track::new(sample, process, at_ns, self.last_ns));
+            self.live.push(known.unwrap_or_else(new));
         }
         self.ended.extend(old);
     }
@@ -277,22 +268,22 @@ impl Summary {
     fn exits(&mut self, sample: &Sample) {
         let groups = sample.exit_groups.iter().map(|group| group.count);
         self.unseen_exits = groups.fold(self.unseen_exits, u64::saturating_add);
-        if sample.exits.is_empty() {
-            return;
-        }
-        let ended: HashMap<Identity, &Exit> = sample.exits.iter().map(|exit| (exit.identity, exit)).collect();
-        let mut found = 0;
         // Those that ended were mostly in the sample before: near the end of the list.
-        let recent = self.ended.len().saturating_sub(2 * ended.len() + self.live.len());
-        for track in self.live.iter_mut().chain(&mut self.ended[recent..]) {
-            if let Some(exit) = ended.get(&track.process.identity)
-                && track.boot_id == sample.boot_id
-            {
-                track.end(exit, sample.wall_ms);
-                found += 1;
+        let recent = self.ended.len().saturating_sub(self.live.len() + 2 * sample.exits.len());
+        for exit in &sample.exits {
+            let live = self.live.binary_search_by_key(&exit.identity, |track| track.process.identity);
+            let is_it = |track: &&mut Box<Track>| {
+                track.process.identity == exit.identity && track.boot_id == self.boot_id
+            };
+            let track = match live {
+                Ok(index) => Some(&mut self.live[index]),
+                Err(_) => self.ended[recent..].iter_mut().rev().find(is_it),
+            };
+            match track {
+                Some(track) => track.end(exit, sample.wall_ms),
+                None => self.unseen_exits = self.unseen_exits.saturating_add(1),
             }
         }
-        self.unseen_exits = self.unseen_exits.saturating_add(ended.len().saturating_sub(found) as u64);
     }
 
     /// The tracks that were asked for, the largest first.
@@ -309,6 +300,6 @@ impl Summary {
         };
         self.ended.sort_by_key(|track| std::cmp::Reverse((key(track), track.peak_footprint_kib)));
         self.ended.truncate(self.query.top.unwrap_or(usize::MAX));
-        self.ended
+        self.ended.into_iter().map(|track| *track).collect()
     }
 }

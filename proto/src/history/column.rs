@@ -166,4 +166,10 @@ impl Columns {
     pub(super) fn has(self, column: usize) -> bool {
         self.0 & (1 << column) != 0
     }
+
+    /// Which of these columns are read: those of text always are.
+    #[inline]
+    pub(super) fn among(self, columns: u32) -> u32 {
+        columns & (self.0 | ((1 << TEXTS) - 1) << NUMBERS)
+    }
 }

@@ -333,7 +333,7 @@ fn read_changes(
     cursors: &mut Cursors,
     columns: Columns,
 ) -> Result<(), Damage> {
-    let mut left = changes;
+    let mut left = columns.among(changes);
     while left != 0 {
         let column = left.trailing_zeros() as usize;
         left &= left - 1;
@@ -345,7 +345,7 @@ fn read_changes(
                 _ => return Err(UNFIT),
             };
             column::set_text(process, text, value).ok_or(UNFIT)?;
-        } else if columns.has(column) {
+        } else {
             let value = cursors[COLUMNS + column].optional(column::number(process, column))?;
             column::set_number(process, column, value).ok_or(UNFIT)?;
         }

@@ -65,6 +65,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// An unsigned number.
+    #[inline]
     pub(super) fn number(&mut self) -> Result<u64, Damage> {
         self.wide()?.ok_or(Damage::Inconsistent("a number is too large"))
     }
@@ -76,6 +77,10 @@ impl<'a> Cursor<'a> {
             [byte @ 0..0x80, rest @ ..] => {
                 self.0 = rest;
                 Ok(Some(u64::from(*byte)))
+            }
+            [low, high @ 0..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(Some(u64::from(low & 0x7f) | u64::from(*high) << 7))
             }
             _ => self.long(),
         }

@@ -80,7 +80,7 @@ fn write_process(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let at = entry.at.to_zoned(zone.clone());
-    write!(out, "{}", at.strftime("%Y-%m-%d %H:%M:%S"))?;
+    out.write_all(remark::date_and_time(&at).as_bytes())?;
     write_cells(columns, |column| column.text(entry, &at).into_owned(), out)
 }
 

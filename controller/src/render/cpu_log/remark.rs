@@ -1,7 +1,7 @@
 //! Lines that are no processes: breaks, ends of processes, what the kernel and the recorder said, runs. For people
 //! they begin with `#`.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::history::{Exit, ExitGroup, oom::OomKill};
 
 use super::{
@@ -122,5 +122,19 @@ fn first_line(text: &str) -> String {
 
 /// Date and time.
 pub(in crate::render) fn local(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    date_and_time(&at.to_zoned(zone.clone()))
+}
+
+/// As `%Y-%m-%d %H:%M:%S`, without reading that for each of very many lines.
+pub(super) fn date_and_time(at: &Zoned) -> String {
+    let (date, time) = (at.date(), at.time());
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        date.year(),
+        date.month(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
 }
