@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sched::{CloneFlags, unshare},
+};
 use proptest::prelude::*;
 use proto::history::{Block, BootId, Contents, Encoder, Identity, Limits, Process, Sample, tail};
 use tempfile::TempDir;
@@ -285,6 +289,30 @@ fn the_size_bound_holds_and_the_newest_samples_stay() {
     let found = seconds(&read(directory.path()).0);
     assert!(found.len() > 200, "only {} samples are left", found.len());
     assert_eq!(found, (1_000 - found.len() as i64..1_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_disk_sheds_the_oldest_and_takes_the_newest() {
+    // A file system of this thread's own, which ends with it.
+    let own_disk = || {
+        let directory = TempDir::new().unwrap();
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
+            return eprintln!("skipped: {error}");
+        }
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some("size=128k")).unwrap();
+        let policy = Policy { max_bytes: 1 << 30, segment_bytes: 16 << 10, ..policy() };
+        let (mut recorder, _) = Recorder::open_with(directory.path(), policy);
+        (0..2_000).for_each(|n| recorder.append(&sample(n)).unwrap());
+        let (samples, lost) = read(directory.path());
+        let found = seconds(&samples);
+        assert!((200..2_000).contains(&found.len()), "{} samples are left", found.len());
+        assert_eq!(found, (2_000 - found.len() as i64..2_000).collect::<Vec<_>>());
+        assert_eq!(lost, Vec::<String>::new());
+        umount(directory.path()).unwrap();
+    };
+    std::thread::spawn(own_disk).join().unwrap();
 }
 
 #[test]

@@ -174,3 +174,53 @@ pub(super) struct Interval {
     /// What this one may cost.
     pub(super) effort: Effort,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proto::history::{Encoder, Identity};
+
+    use super::*;
+    use crate::record::ring::Ring;
+
+    fn identities(sample: &Sample) -> Vec<Identity> {
+        sample.processes.iter().map(|process| process.identity).collect()
+    }
+
+    #[test]
+    fn a_sample_allocates_nothing_while_no_process_comes_or_goes() {
+        for kind in [Kind::Proc, Kind::Bpf] {
+            let options = Options { collector: Some(kind), ..Options::new("/nonexistent") };
+            let mut sampler = match Sampler::open(&options, BootId::default(), u64::MAX) {
+                Ok(sampler) => sampler,
+                Err(error) => {
+                    eprintln!("skipped for {}: {error}", kind.name());
+                    continue;
+                }
+            };
+            let mut encoder = Encoder::new(options.policy.block);
+            let (ring, mut record, mut taken) =
+                (Ring::new(1 << 20, 8), Vec::with_capacity(1 << 20), Vec::with_capacity(1 << 20));
+            let interval = Interval { length: options.interval, fast: false, effort: Effort::Full };
+            let begun = Instant::now();
+            loop {
+                let before = identities(&sampler.sample);
+                let due = Moment::now().unwrap().boottime;
+                let allocated = allocation_counter::measure(|| {
+                    record.clear();
+                    encoder.encode(sampler.take(due, interval, 0).unwrap(), &mut record);
+                    assert!(ring.push(&record) && ring.pop(&mut taken));
+                });
+                // Others start and end processes meanwhile; command lines of new ones come later.
+                let sample = &sampler.sample;
+                let steady =
+                    before == identities(sample) && sample.exits.is_empty() && sample.events.is_empty();
+                if steady && allocated.count_total == 0 {
+                    break;
+                }
+                assert!(begun.elapsed().as_secs() < 60, "{}: {allocated:?}", kind.name());
+            }
+        }
+    }
+}
