@@ -26,6 +26,7 @@ const BOOT_SECONDS: u64 = 3_600;
 const SECOND_NS: u64 = 1_000_000_000;
 const CPUS: u64 = 8;
 const MEMORY_KIB: u64 = 32 << 20;
+const CACHED_KIB: u64 = 5 << 20;
 
 /// What a process is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,52 +213,68 @@ impl Day {
 
     /// The host's counters after one more second.
     fn count(&mut self, work: &Work) {
-        let Self { random, sample, .. } = self;
         let iowait_us = work.blocked * 150_000;
-        let irq_us = (work.user_us + work.system_us) / 60;
-        let idle_us =
-            (CPUS * 1_000_000).saturating_sub(work.user_us + work.system_us + iowait_us + 2 * irq_us);
-        let host = &mut sample.host;
-        let add = |counter: &mut Option<u64>, more: u64| *counter = Some(counter.unwrap_or(0) + more);
-        add(&mut host.cpu_user_ns, work.user_us * 1_000);
-        add(&mut host.cpu_system_ns, work.system_us * 1_000);
-        add(&mut host.cpu_idle_ns, idle_us * 1_000);
-        add(&mut host.cpu_iowait_ns, iowait_us * 1_000);
-        add(&mut host.cpu_irq_ns, irq_us * 1_000);
-        add(&mut host.cpu_softirq_ns, irq_us * 1_000);
-        add(&mut host.cpu_steal_ns, random.within(0, 3) * 1_000_000);
-        add(&mut host.context_switches, 400 + work.busy * random.within(20, 120));
-        add(&mut host.forks, sample.exits.len() as u64 + random.within(0, 3));
-        add(&mut host.major_faults, u64::from(work.blocked > 0));
+        self.count_cpu(work, iowait_us);
+        let host = &mut self.sample.host;
         add(&mut host.pressure_cpu_some_us, work.wait_us / 2);
         add(&mut host.pressure_io_some_us, iowait_us);
         add(&mut host.pressure_io_full_us, iowait_us / 3);
+        add(&mut host.major_faults, u64::from(work.blocked > 0));
+        add(&mut host.context_switches, 400 + work.busy * self.random.within(20, 120));
+        add(&mut host.forks, self.sample.exits.len() as u64 + self.random.within(0, 3));
         host.running = Some(1 + work.busy / 8);
         host.blocked = Some(work.blocked);
         for (load, seconds) in [(&mut host.load_1, 60), (&mut host.load_5, 300), (&mut host.load_15, 900)] {
             let before = load.unwrap_or(0);
             *load = Some((before * (seconds - 1) + work.busy * 100 / 4) / seconds);
         }
-        let sum = |part: fn(&Process) -> Option<u64>| sample.processes.iter().filter_map(part).sum::<u64>();
-        let (anon, shmem) = (sum(|process| process.anon_kib), 96 << 10);
-        let cached = 5 << 20;
+        self.count_memory(work);
+        self.count_disk(work);
+    }
+
+    fn count_cpu(&mut self, work: &Work, iowait_us: u64) {
+        let host = &mut self.sample.host;
+        let irq_us = (work.user_us + work.system_us) / 60;
+        let idle_us =
+            (CPUS * 1_000_000).saturating_sub(work.user_us + work.system_us + iowait_us + 2 * irq_us);
+        add(&mut host.cpu_user_ns, work.user_us * 1_000);
+        add(&mut host.cpu_system_ns, work.system_us * 1_000);
+        add(&mut host.cpu_idle_ns, idle_us * 1_000);
+        add(&mut host.cpu_iowait_ns, iowait_us * 1_000);
+        add(&mut host.cpu_irq_ns, irq_us * 1_000);
+        add(&mut host.cpu_softirq_ns, irq_us * 1_000);
+        add(&mut host.cpu_steal_ns, self.random.within(0, 3) * 1_000_000);
+    }
+
+    fn count_memory(&mut self, work: &Work) {
+        let Self { random, sample: Sample { host, processes, .. }, .. } = self;
+        let anon_kib: u64 = processes.iter().filter_map(|process| process.anon_kib).sum();
+        let (cached_kib, shmem_kib) = (CACHED_KIB + random.within(0, 4_096), 96 << 10);
         host.dirty_kib = Some(200 + work.written_bytes / 2_048);
-        host.anon_kib = Some(anon);
-        host.shmem_kib = Some(shmem);
-        host.cached_kib = Some(cached + random.within(0, 4_096));
-        host.memory_free_kib = Some(MEMORY_KIB.saturating_sub(anon + cached + shmem));
-        host.memory_available_kib = Some(MEMORY_KIB.saturating_sub(anon + shmem + (300 << 10)));
-        host.committed_kib = Some(anon * 3 / 2);
-        host.tasks = Some(sample.processes.iter().map(|process| u64::from(process.threads)).sum());
-        let disk = &mut sample.disks[0];
+        host.anon_kib = Some(anon_kib);
+        host.shmem_kib = Some(shmem_kib);
+        host.cached_kib = Some(cached_kib);
+        host.memory_free_kib = Some(MEMORY_KIB.saturating_sub(anon_kib + cached_kib + shmem_kib));
+        host.memory_available_kib = Some(MEMORY_KIB.saturating_sub(anon_kib + shmem_kib + (300 << 10)));
+        host.committed_kib = Some(anon_kib * 3 / 2);
+        host.tasks = Some(processes.iter().map(|process| u64::from(process.threads)).sum());
+    }
+
+    fn count_disk(&mut self, work: &Work) {
+        let disk = &mut self.sample.disks[0];
         disk.reads += work.read_bytes / 16_384;
         disk.read_bytes += work.read_bytes;
         disk.writes += work.written_bytes / 8_192;
         disk.written_bytes += work.written_bytes;
         disk.busy_ms += (work.written_bytes / 65_536).min(900);
         disk.queued_ms += work.written_bytes / 40_000;
-        sample.filesystems[0].free_bytes -= work.written_bytes / 64;
+        self.sample.filesystems[0].free_bytes -= work.written_bytes / 64;
     }
+}
+
+/// A counter goes on.
+fn add(counter: &mut Option<u64>, more: u64) {
+    *counter = Some(counter.unwrap_or(0) + more);
 }
 
 /// What is the same in all samples.

@@ -43,8 +43,16 @@ pub(crate) struct Answers {
     pub(crate) bytes: u64,
     /// Seconds to write it.
     pub(crate) written_seconds: f64,
-    /// Each query with its times in seconds and the lines that it printed, or why there are none.
-    pub(crate) queries: Vec<(Query, std::result::Result<Times, String>)>,
+    /// Each query with its answers, or why there are none.
+    pub(crate) queries: Vec<(Query, std::result::Result<Answered, String>)>,
+}
+
+/// One query, asked several times.
+pub(crate) struct Answered {
+    /// Seconds, each time.
+    pub(crate) times: Vec<f64>,
+    /// Lines that it printed.
+    pub(crate) lines: usize,
 }
 
 /// Writes a store of so many seconds of the day into `directory`, and asks.
@@ -117,14 +125,14 @@ fn questions(pid: u32, seconds: u64) -> Vec<Query> {
 }
 
 /// Asks again and again; returns the times and the lines that came.
-fn repeat(directory: &Path, query: &Query) -> Result<Times> {
+fn repeat(directory: &Path, query: &Query) -> Result<Answered> {
     let (mut times, mut lines) = (Vec::new(), 0);
     for _ in 0..REPEATS {
         let begun = Instant::now();
         lines = asked(directory, query)?;
         times.push(begun.elapsed().as_secs_f64());
     }
-    Ok((times, lines))
+    Ok(Answered { times, lines })
 }
 
 /// Asks once; returns how many lines came.
