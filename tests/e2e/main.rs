@@ -5,5 +5,6 @@ mod adopt;
 mod clone;
 mod errors;
 mod pool;
+mod record;
 mod roles;
 mod runs;

@@ -310,6 +310,7 @@ fn a_full_disk_sheds_the_oldest_and_takes_the_newest() {
         assert!((200..2_000).contains(&found.len()), "{} samples are left", found.len());
         assert_eq!(found, (2_000 - found.len() as i64..2_000).collect::<Vec<_>>());
         assert_eq!(lost, Vec::<String>::new());
+        drop(recorder);
         umount(directory.path()).unwrap();
     };
     std::thread::spawn(own_disk).join().unwrap();

@@ -32,9 +32,6 @@ pub(crate) struct Query {
     pub(crate) goal: f64,
 }
 
-/// Seconds of each round, and the lines that were printed.
-pub(crate) type Times = (Vec<f64>, usize);
-
 /// What was measured.
 pub(crate) struct Answers {
     /// Samples in the store.
