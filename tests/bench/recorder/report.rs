@@ -38,15 +38,15 @@ pub(crate) fn sizes(out: &mut impl Write, cells: &[Cell], plan: &Plan) -> Result
     writeln!(
         out,
         "\nCPU time is the kernel's account of a control group that holds the recorder and all that it starts; what the kernel does within a call is its caller's. \
-         Magpie is watched for {} s, once it has read all command lines, the others for {PEER_SECONDS} (`below` with its dictionary for {BELOW_CHUNK}, a whole chunk); where goals are held to, figures are medians of {} \
-         runs in turn. Memory is the most that was seen, of all processes of the recorder together. Bytes are what the store grew by, but for Magpie, which turns its \
-         newest samples into blocks of hundreds: there the samples of the run are sealed by its own code, and what one more sample adds and what a block's first one \
-         costs are put together as in a full block; the time to compress is added to its CPU time. Only Magpie forces each sample to the disk within that time. \
+         Magpie is watched for {} s, once it has read all command lines, the others for {PEER_SECONDS} (`below` with its dictionary for {BELOW_CHUNK}, a whole chunk). Of Magpie's \
+         figures, those that are busy with 2,000 processes or more are medians of {} runs, of the others' those that are busy with 2,000; every other figure is of one run. \
+         Memory is the most that was seen, of all processes of the recorder together. Bytes are what the store grew by, but Magpie's are foretold: it turns its newest samples into \
+         blocks of hundreds, which no run here is long enough to see. The samples of the run are sealed by its own code, and what one more sample adds and what a block's first one \
+         costs are put together as in a full block; the CPU time to compress is added. Only Magpie forces each sample to the disk within its time. \
          `pidstat` is told to print idle processes too (`-p ALL`), as the others record them. `ps` is sorted and appended to a file.\n\n\
-         Profiles taken by hand at 2,000 and 10,000 processes say where the rest goes. With BPF three quarters are the kernel's walk over its tasks: a third of all is the \
-         program that reads each of them, a quarter is finding the next one by its number (`get_pid_task`, `pid_nr_ns`), which every iterator pays; a fifth is the recorder \
-         itself, which compares each process with the sample before. With /proc four fifths are the kernel's, mostly writing numbers as text. Of the memory, 7 MB are the \
-         program's own file and libc, which are locked with the rest.\n",
+         A profile taken by hand (perf, 2026-11-27, 2,000 processes, busy, on a machine that others used) found with BPF 29 % of the time in the program that reads each task, 50 % \
+         elsewhere in the kernel (20 % in `get_pid_task` and `pid_nr_ns`, which are not the recorder's) and 19 % in the recorder's own code; with /proc 84 % in the kernel and 15 % in the \
+         recorder's own code. It was not taken apart further. 7 MB of the memory are pages of the program's file and of libraries.\n",
         plan.seconds, plan.rounds,
     )?;
     Ok(())
@@ -84,7 +84,7 @@ fn workload(cell: &Cell) -> String {
 fn parts(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     writeln!(
         out,
-        "| where Magpie's time goes, ms a sample | user | kernel | by thread |\n|---|---|---|---|"
+        "| where Magpie's time goes in the first run, ms a sample | user | kernel | by thread |\n|---|---|---|---|"
     )?;
     for cell in cells {
         for (name, outcome) in cell.rows.iter().filter(|(name, _)| name.starts_with("magpie")) {
@@ -116,35 +116,42 @@ fn skipped(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     writeln!(out)
 }
 
-/// One goal: in words, the row, the busy workload, the figure and its limit.
-type Goal = (&'static str, usize, usize, fn(&Cost) -> Option<f64>, f64);
+/// One goal: in words, the row, the workload, the figure and its limit.
+type Goal = (&'static str, usize, (usize, usize), fn(&Cost) -> Option<f64>, f64);
 
-const GOALS: [Goal; 7] = [
-    ("CPU with BPF, 2,000 busy, at most 3 ms", 0, HELD, |cost| Some(cost.cpu_ms()), 3.0),
-    ("CPU with /proc, 2,000 busy, at most 20 ms", 1, HELD, |cost| Some(cost.cpu_ms()), 20.0),
-    ("CPU with BPF, 10,000 busy, under 12 ms", 0, 10_000, |cost| Some(cost.cpu_ms()), 12.0),
+const GOALS: [Goal; 8] = [
+    ("CPU with BPF, 2,000 busy, at most 3 ms", 0, (HELD, BUSY), |cost| Some(cost.cpu_ms()), 3.0),
+    ("CPU with /proc, 2,000 busy, at most 20 ms", 1, (HELD, BUSY), |cost| Some(cost.cpu_ms()), 20.0),
+    ("CPU with BPF, 10,000 idle, under 12 ms", 0, (10_000, 0), |cost| Some(cost.cpu_ms()), 12.0),
+    ("CPU with BPF, 10,000 busy, under 12 ms", 0, (10_000, BUSY), |cost| Some(cost.cpu_ms()), 12.0),
     (
         "on disk with BPF, 2,000 busy, at most 1.5 kB",
         0,
-        HELD,
+        (HELD, BUSY),
         |cost| cost.bytes.map(|bytes| bytes / 1e3),
         1.5,
     ),
     (
         "on disk with /proc, 2,000 busy, at most 1.5 kB",
         1,
-        HELD,
+        (HELD, BUSY),
         |cost| cost.bytes.map(|bytes| bytes / 1e3),
         1.5,
     ),
-    ("RSS with BPF, 2,000 busy, under 8 MB", 0, HELD, |cost| Some(megabytes(cost.resident_kib)), 8.0),
-    ("RSS with /proc, 2,000 busy, under 8 MB", 1, HELD, |cost| Some(megabytes(cost.resident_kib)), 8.0),
+    ("RSS with BPF, 2,000 busy, under 8 MB", 0, (HELD, BUSY), |cost| Some(megabytes(cost.resident_kib)), 8.0),
+    (
+        "RSS with /proc, 2,000 busy, under 8 MB",
+        1,
+        (HELD, BUSY),
+        |cost| Some(megabytes(cost.resident_kib)),
+        8.0,
+    ),
 ];
 
 fn goals(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     writeln!(out, "| held to | measured | |\n|---|---|---|")?;
-    for (words, row, processes, figure, limit) in GOALS {
-        let cell = cells.iter().find(|cell| cell.processes == processes && cell.busy > 0);
+    for (words, row, workload, figure, limit) in GOALS {
+        let cell = cells.iter().find(|cell| (cell.processes, cell.busy) == workload);
         let measured = cell.and_then(|cell| value(&cell.rows[row].1, figure));
         match measured {
             Some(measured) => {
