@@ -99,7 +99,9 @@ fn libraries(listed: &str) -> BTreeSet<&Path> {
     listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new).collect()
 }
 
-fn find(program: &str) -> PathBuf {
+/// A program of this machine.
+#[track_caller]
+pub fn find(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
         std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());

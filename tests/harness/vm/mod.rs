@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use disks::Disks;
+pub use disks::{Disks, find};
 
 use crate::target_dir;
 
