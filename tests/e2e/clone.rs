@@ -66,8 +66,19 @@ fn the_record_is_copied_when_it_is_asked_for() {
     fleet.ok(&["clone", "quick-1"]);
     fleet.ok(&["clone", "quick-1", "--with-record"]);
     let seen = |name: &str| {
-        let log = fleet.ok(&["cpu-log", name, "--since", "1h", "--top", "200", "--output", "json"]);
-        log.contains("of-the-original")
+        let begun = Instant::now();
+        // A record without a sample is an error, and a clone's recorder has only just begun.
+        loop {
+            let outcome = fleet.ctl(&["cpu-log", name, "--since", "1h", "--top", "200", "--output", "json"]);
+            if outcome.code == 0 {
+                return outcome.stdout.contains("of-the-original");
+            }
+            assert!(
+                outcome.stdout.contains("empty") && begun.elapsed() < Duration::from_secs(30),
+                "{}",
+                outcome.stdout
+            );
+        }
     };
     assert_eq!(["quick-1", "quick-2", "quick-3"].map(seen), [true, false, true]);
 }
