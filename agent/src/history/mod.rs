@@ -23,7 +23,6 @@ mod tests;
 mod writer;
 
 pub use follower::Follower;
-pub use proto::history::{Gap, gaps};
 pub use reader::{Blocks, Filter, Reader, StoredBlock};
 pub use retention::Policy;
 pub use status::{Status, status};

@@ -97,9 +97,7 @@ impl Reader {
             tails_lost: lost,
         })
     }
-}
 
-impl Reader {
     /// What every block says about itself, oldest first, and what was lost. Bodies are not read.
     pub fn headers(&self) -> Result<(Vec<Header>, Vec<String>), Error> {
         let mut headers = Vec::new();

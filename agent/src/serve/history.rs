@@ -10,7 +10,7 @@ use std::{
 
 use inotify::{EventStream, Inotify, WatchMask};
 use proto::{
-    history::{Block, Contents},
+    history::{Block, Contents, glance},
     pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server},
 };
 use tokio::{sync::mpsc::Sender, task::spawn_blocking};
@@ -165,57 +165,29 @@ fn failed(error: &history::Error) -> Status {
     Status::internal(error.to_string())
 }
 
-/// Most gaps that are told; the shorter ones are left out.
-const GAPS: usize = 100;
-
 /// The record at a glance, from the headers of its blocks.
 fn info(directory: &Path) -> Result<InfoReply, history::Error> {
     let (headers, lost) = Reader::new(directory).headers()?;
     let status = history::status(directory)?;
     let policy = Policy::default();
-    let mut gaps = history::gaps(&headers);
-    gaps.sort_by_key(|gap| std::cmp::Reverse(gap.length_ms));
-    gaps.truncate(GAPS);
-    gaps.sort_by_key(|gap| gap.from_ms);
     Ok(InfoReply {
-        oldest_unix_ms: headers.iter().map(|header| header.earliest_wall_ms).min().unwrap_or(0),
-        newest_unix_ms: headers.iter().map(|header| header.latest_wall_ms).max().unwrap_or(0),
-        samples: headers.iter().map(|header| u64::from(header.records)).sum(),
-        blocks: headers.len() as u64,
         bytes: status.bytes,
         max_bytes: policy.max_bytes,
         max_age_s: policy.max_age.as_secs(),
-        gaps: gaps.into_iter().map(gap).collect(),
-        restarts: headers.windows(2).filter(|pair| pair[0].boot_id != pair[1].boot_id).count() as u64,
         lost,
-        recorder: Some(recorder(status)),
+        recorder: Some(recorder(&status)),
+        ..glance::info(&headers)
     })
-}
-
-fn gap(gap: history::Gap) -> pb::Gap {
-    pb::Gap { from_unix_ms: gap.from_ms, until_unix_ms: gap.until_ms, length_ms: gap.length_ms }
 }
 
 /// What the host's status says of the recorder.
 pub fn recorder_status(paths: &Paths) -> Result<pb::Recorder, history::Error> {
-    Ok(recorder(history::status(&paths.history())?))
+    Ok(recorder(&history::status(&paths.history())?))
 }
 
-fn recorder(status: history::Status) -> pb::Recorder {
-    let history::Status { running, newest, bytes } = status;
-    let Some(newest) = newest else {
-        return pb::Recorder { running, bytes, ..pb::Recorder::default() };
-    };
-    pb::Recorder {
-        running,
-        bytes,
-        last_sample_unix_ms: newest.wall_ms,
-        collector: newest.collector.name().into(),
-        missing: newest.sources.missing().map(Into::into).collect(),
-        cpu_ppm: newest.own_cpu_ppm(),
-        sweep_us: newest.sweep_ns / 1_000,
-        dropped: newest.dropped,
-    }
+fn recorder(status: &history::Status) -> pb::Recorder {
+    let newest = status.newest.as_ref().map(glance::recorder).unwrap_or_default();
+    pb::Recorder { running: status.running, bytes: status.bytes, ..newest }
 }
 
 #[cfg(test)]

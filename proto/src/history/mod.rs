@@ -16,6 +16,7 @@ mod column;
 mod decoder;
 mod encoder;
 mod gaps;
+pub mod glance;
 mod header;
 mod host;
 pub mod oom;
