@@ -23,10 +23,10 @@ mod tests;
 mod writer;
 
 pub use follower::Follower;
+pub use proto::history::tail::NAMES as TAILS;
 pub use reader::{Blocks, Filter, Reader, StoredBlock};
 pub use retention::Policy;
 pub use status::{Status, status};
-pub use tails::TAILS;
 pub use writer::Writer;
 
 use std::{

@@ -8,12 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::tail::{END_BYTES, Header};
+use proto::history::tail::{END_BYTES, Header, NAMES};
 
 use super::{Error, while_trying};
-
-/// Their names.
-pub const TAILS: [&str; 2] = ["tail.a", "tail.b"];
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -35,7 +32,7 @@ impl Tails {
     /// For this directory; files are made when they are first needed.
     pub(super) fn new(directory: &Path, length: u64) -> Self {
         Self {
-            paths: TAILS.map(|name| directory.join(name)),
+            paths: NAMES.map(|name| directory.join(name)),
             files: [None, None],
             length,
             current: 0,

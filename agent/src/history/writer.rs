@@ -10,10 +10,10 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use proto::history::{BootId, Builder, Damage, Packer, Prefix, tail};
 
 use super::{
-    Error, Policy, lock,
+    Error, Policy, TAILS, lock,
     retention::{self, Extent},
     segment::{self, Segment},
-    tails::{TAILS, Tails},
+    tails::Tails,
     while_trying,
 };
 

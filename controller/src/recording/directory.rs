@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proto::history::tail::NAMES;
+
 use super::{Filter, KnownRun, blocks::Blocks, runs::Known, tail};
 use crate::error::{Error, Result};
 
@@ -88,7 +90,7 @@ impl Directory {
 fn holds_record(directory: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if is_segment(&path) || tail::NAMES.iter().any(|name| path.ends_with(name)) {
+        if is_segment(&path) || NAMES.iter().any(|name| path.ends_with(name)) {
             return Ok(true);
         }
     }

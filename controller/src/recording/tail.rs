@@ -4,9 +4,6 @@ use std::{fs, io, path::Path};
 
 use proto::history::{Damage, Header, Packer, tail};
 
-/// Names of the tails; they are used in turn, and each may be missing.
-pub(super) const NAMES: [&str; 2] = ["tail.a", "tail.b"];
-
 /// What is in one tail. It may be in a segment too, which the sequence numbers tell.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
@@ -21,7 +18,7 @@ pub(super) struct Tail {
 /// The tails of a directory, oldest first.
 pub(super) fn read(directory: &Path) -> Vec<Tail> {
     let mut tails: Vec<Tail> = Vec::new();
-    for name in NAMES {
+    for name in tail::NAMES {
         let tail = match fs::read(directory.join(name)) {
             Ok(bytes) => parse(name, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

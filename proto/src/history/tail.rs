@@ -13,6 +13,9 @@
 
 use super::{BootId, Builder, Damage, MAX_BODY_BYTES, Prefix, VERSION, varint::Cursor};
 
+/// Names of the two tails of a record; they are used in turn.
+pub const NAMES: [&str; 2] = ["tail.a", "tail.b"];
+
 const MAGIC: [u8; 4] = *b"MGPT";
 
 /// Length of a tail's header.
