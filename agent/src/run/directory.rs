@@ -326,6 +326,7 @@ mod tests {
         let lock = directory.hold().unwrap();
         assert_eq!(state(&directory), pb::RunState::Preparing);
         drop(lock);
+        await_release(&directory);
         assert_eq!(state(&directory), pb::RunState::Interrupted);
         assert!(!directory.outline("boot", 6).unwrap().summary.unwrap().failure.is_empty());
         let mut result = intent("r-1").run.unwrap();
@@ -354,8 +355,14 @@ mod tests {
             assert!(directory.hold().is_err());
             drop(held);
             assert!(directory.hold().is_err());
+            await_release(&directory);
             assert_eq!(directory.supervisor().unwrap(), Supervisor::Gone);
         }
+    }
+
+    /// A child that another test starts has all descriptors until it executes its program, and with them the lock.
+    fn await_release(directory: &RunDirectory) {
+        File::open(directory.path.join("lock")).unwrap().lock_shared().unwrap();
     }
 
     #[test]
