@@ -1,7 +1,7 @@
 //! `ctl oom`: whom the kernel killed for want of memory, who asked for it, and who held it.
 
 use jiff::tz::TimeZone;
-use proto::history::{Columns, Contents, Header};
+use proto::history::{Columns, Contents, Header, oom::SETTLE_NS};
 
 use super::record;
 use crate::{
@@ -27,6 +27,9 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let mut kills = Kills::new(Query { from: span.from, until: span.until, ..Query::default() });
     let mut blocks = source.read(&filter).await?;
     let mut found = 0;
+    let write = |reports: &[Report]| {
+        reports.iter().try_for_each(|report| render::oom::report(output, report, args.table, &zone))
+    };
     while let Some(block) = blocks.next().await? {
         if let Ok(header) = Header::parse(&block.data) {
             record::lead(&source, &header, kills.last_ns(), Columns::ALL, |sample| kills.lead(sample))
@@ -42,10 +45,14 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
             Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
         })?;
         output.bytes(&page)?;
-        for report in &reports {
-            render::oom::report(output, report, args.table, &zone)?;
+        if let Some(last) = kills.unsettled() {
+            // The next block that tells of kills may be hours away.
+            let span_ms = (SETTLE_NS / 1_000_000) as i64;
+            record::trail(&source, &last, span_ms, |sample| reports.extend(kills.follow(sample))).await?;
+            reports.extend(kills.finish());
         }
         found += reports.len();
+        write(&reports)?;
     }
     match found {
         0 => {

@@ -101,6 +101,30 @@ pub(super) async fn lead(
     Ok(())
 }
 
+/// Reads the samples of the same boot that come within `span_ms` after one.
+pub(super) async fn trail(
+    source: &Source,
+    last: &Sample,
+    span_ms: i64,
+    mut take: impl FnMut(&Sample),
+) -> Result<()> {
+    let until_ms = last.wall_ms.saturating_add(span_ms);
+    let filter = Filter { from_ms: last.wall_ms, until_ms, ..Filter::default() };
+    let mut blocks = source.read(&filter).await?;
+    while let Some(block) = blocks.next().await? {
+        block.each(Columns::ALL, |piece| {
+            if let Piece::Sample(sample) = piece
+                && sample.boot_id == last.boot_id
+                && sample.boottime_ns > last.boottime_ns
+            {
+                take(sample);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Why nothing is shown, if the window holds no sample.
 pub(super) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
     let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();

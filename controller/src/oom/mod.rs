@@ -5,10 +5,12 @@ mod holder;
 #[cfg(test)]
 mod tests;
 
+use std::{mem, sync::Arc};
+
 use jiff::Timestamp;
 use proto::history::{
     EventKind, Process, Sample, Sources,
-    oom::{OomKill, inferred},
+    oom::{self, InferredKill, OomKill},
 };
 
 pub use self::holder::{Holder, Named};
@@ -53,14 +55,23 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Kills {
     query: Query,
-    previous: Option<Sample>,
+    previous: Option<Arc<Sample>>,
+    /// Kills that were counted and whose victims may not have ended yet.
+    unsettled: Vec<Counted>,
     seen: bool,
+}
+
+/// What was seen of a kill that only a counter tells of.
+#[derive(Debug)]
+struct Counted {
+    previous: Arc<Sample>,
+    after: Vec<Arc<Sample>>,
 }
 
 impl Kills {
     /// Of a query, the window counts.
     pub fn new(query: Query) -> Self {
-        Self { query, previous: None, seen: false }
+        Self { query, previous: None, unsettled: Vec::new(), seen: false }
     }
 
     /// Whether any sample was inside of the window.
@@ -75,30 +86,77 @@ impl Kills {
 
     /// Keeps a sample only to compare the next one with.
     pub fn lead(&mut self, sample: &Sample) {
-        match &mut self.previous {
-            Some(previous) => previous.clone_from(sample),
-            None => self.previous = Some(sample.clone()),
-        }
+        self.previous = Some(Arc::new(sample.clone()));
     }
 
-    /// The kills of one more sample.
+    /// One more sample; the kills that are known with it.
     pub fn push(&mut self, sample: &Sample) -> Vec<Report> {
-        let mut reports = Vec::new();
+        let sample = Arc::new(sample.clone());
+        let mut reports = self.follow_with(&sample);
         if self.query.spans(timestamp(sample.wall_ms)) {
             self.seen = true;
-            let same_boot = |previous: &&Sample| previous.boot_id == sample.boot_id;
+            let same_boot = |previous: &&Arc<Sample>| previous.boot_id == sample.boot_id;
             let previous = self.previous.as_ref().filter(same_boot);
             let told = sample.events.iter().filter(|event| event.kind == EventKind::Kernel);
             reports.extend(told.filter_map(|event| {
                 let kill = OomKill::parse(&event.text)?;
-                Some(told_report(timestamp_at(sample, event.at_ns), kill, previous.unwrap_or(sample)))
+                Some(told_report(timestamp_at(&sample, event.at_ns), kill, previous.unwrap_or(&sample)))
             }));
-            if !sample.sources.has(Sources::KERNEL_LOG) {
-                reports.extend(previous.and_then(|previous| inferred_report(previous, sample)));
+            let silent = !sample.sources.has(Sources::KERNEL_LOG);
+            if let Some(previous) =
+                previous.filter(|previous| silent && oom::counted(previous, &sample).is_some())
+            {
+                let counted = Counted { previous: Arc::clone(previous), after: vec![Arc::clone(&sample)] };
+                self.unsettled.push(counted);
             }
         }
-        self.lead(sample);
+        self.previous = Some(sample);
         reports
+    }
+
+    /// The newest sample, if who ended after it matters still.
+    pub fn unsettled(&self) -> Option<Arc<Sample>> {
+        self.previous.clone().filter(|_| !self.unsettled.is_empty())
+    }
+
+    /// A sample that may only show who ended after a kill; the kills that are known with it.
+    pub fn follow(&mut self, sample: &Sample) -> Vec<Report> {
+        self.follow_with(&Arc::new(sample.clone()))
+    }
+
+    fn follow_with(&mut self, sample: &Arc<Sample>) -> Vec<Report> {
+        let settled = self.unsettled.extract_if(.., |counted| !counted.takes(sample));
+        settled.filter_map(|counted| counted.report()).collect()
+    }
+
+    /// The kills whose victims were still awaited, when no more samples come.
+    pub fn finish(&mut self) -> Vec<Report> {
+        mem::take(&mut self.unsettled).into_iter().filter_map(|counted| counted.report()).collect()
+    }
+}
+
+impl Counted {
+    /// Takes a sample that comes soon enough.
+    fn takes(&mut self, sample: &Arc<Sample>) -> bool {
+        let first = &self.after[0];
+        let soon = sample.boot_id == first.boot_id
+            && sample.boottime_ns.saturating_sub(first.boottime_ns) <= oom::SETTLE_NS;
+        if soon {
+            self.after.push(Arc::clone(sample));
+        }
+        soon
+    }
+
+    fn report(&self) -> Option<Report> {
+        let InferredKill { kills, candidates, biggest } =
+            oom::inferred(&self.previous, self.after.iter().map(|sample| &**sample))?;
+        Some(Report {
+            at: timestamp(self.after[0].wall_ms),
+            biggest: biggest.map(named),
+            by_name: by_name(&self.previous),
+            memory_kib: self.previous.host.memory_limit_kib(),
+            kind: Kind::Inferred { kills, candidates: candidates.into_iter().map(named).collect() },
+        })
     }
 }
 
@@ -129,20 +187,6 @@ fn told_report(at: Timestamp, kill: OomKill, before: &Sample) -> Report {
     };
     let memory_kib = kill.limit_kib.or_else(|| before.host.memory_limit_kib());
     Report { at, kind: Kind::Told { kill: Box::new(kill), victims }, biggest, by_name, memory_kib }
-}
-
-fn inferred_report(previous: &Sample, sample: &Sample) -> Option<Report> {
-    let kill = inferred(previous, sample)?;
-    Some(Report {
-        at: timestamp(sample.wall_ms),
-        biggest: kill.biggest.map(named),
-        by_name: by_name(previous),
-        memory_kib: previous.host.memory_limit_kib(),
-        kind: Kind::Inferred {
-            kills: kill.kills,
-            candidates: kill.candidates.into_iter().map(named).collect(),
-        },
-    })
 }
 
 fn biggest(sample: &Sample) -> Option<&Process> {

@@ -1,5 +1,7 @@
 //! What stands out on the time line.
 
+use std::iter;
+
 use proto::history::{
     BootId, Event, EventKind, GAP_INTERVALS, Sample,
     oom::{self, InferredKill, OomKill},
@@ -157,15 +159,18 @@ fn headline(text: &str) -> &str {
     killed.or_else(|| text.lines().next()).unwrap_or_default()
 }
 
-/// Sentences about the kills of one sample: who was killed, who held most, who asked.
-pub(super) fn kills_of(previous: Option<&Sample>, sample: &Sample) -> Vec<String> {
+/// Sentences about the kills of one sample: who was killed, who held most, who asked. Where the log cannot be read, what
+/// came `later` shows who is gone.
+pub(super) fn kills_of<'a>(
+    previous: Option<&Sample>,
+    sample: &'a Sample,
+    later: impl Iterator<Item = &'a Sample>,
+) -> Vec<String> {
     let kills = sample.events.iter().filter(|event| event.kind == EventKind::Kernel);
     let mut told: Vec<_> =
         kills.filter_map(|event| OomKill::parse(&event.text)).map(|kill| told(&kill)).collect();
-    if let Some(kill) =
-        previous.filter(|_| told.is_empty()).and_then(|previous| oom::inferred(previous, sample))
-    {
-        told.push(guessed(&kill));
+    if let Some(previous) = previous.filter(|_| told.is_empty()) {
+        told.extend(oom::inferred(previous, iter::once(sample).chain(later)).as_ref().map(guessed));
     }
     told
 }

@@ -98,8 +98,9 @@ impl State {
     pub fn marks_here(&self) -> Vec<(MarkKind, String)> {
         let Some(sample) = self.timeline.current() else { return Vec::new() };
         let previous = self.timeline.previous().map(|previous| &**previous);
-        let mut kills = marks::kills_of(previous, sample).into_iter();
         let cursor = self.timeline.cursor();
+        let later = self.timeline.samples().skip(cursor + 1).map(|sample| &**sample);
+        let mut kills = marks::kills_of(previous, sample, later).into_iter();
         let here = self.marks().into_iter().filter(|mark| mark.index == cursor);
         let told = |mark: Mark| match mark.kind {
             MarkKind::OomKill => (mark.kind, kills.next().unwrap_or(mark.text)),

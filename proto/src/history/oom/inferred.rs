@@ -1,4 +1,4 @@
-//! Who was killed for want of memory where the kernel's log cannot be read, as in a container: from two samples.
+//! Who was killed for want of memory where the kernel's log cannot be read, as in a container: from samples in a row.
 
 use std::collections::BTreeMap;
 
@@ -21,19 +21,37 @@ pub struct InferredKill<'a> {
     pub biggest: Option<&'a Process>,
 }
 
-/// What two samples in a row say of kills between them: `None` if the counters say that there were none, or cannot say.
-pub fn inferred<'a>(previous: &'a Sample, sample: &Sample) -> Option<InferredKill<'a>> {
+/// How long a victim may take to end after it was counted, ns. It has much memory to give back, on a host that has none.
+pub const SETTLE_NS: u64 = 3_000_000_000;
+
+/// How many kills were counted between two samples in a row: `None` if the counters say that there were none, or cannot say.
+pub fn counted(previous: &Sample, sample: &Sample) -> Option<u64> {
     if previous.boot_id != sample.boot_id {
         return None;
     }
-    let kills = rise(&previous.host, &sample.host, |host| host.cgroup_oom_kills)
-        .or_else(|| rise(&previous.host, &sample.host, |host| host.oom_kills))?;
-    let statuses: BTreeMap<Identity, u32> =
-        sample.exits.iter().map(|exit| (exit.identity, exit.status)).collect();
+    rise(&previous.host, &sample.host, |host| host.cgroup_oom_kills)
+        .or_else(|| rise(&previous.host, &sample.host, |host| host.oom_kills))
+}
+
+/// What samples in a row say of kills that were [`counted`] between `previous` and the first of `after`. Of these, what
+/// was taken within [`SETTLE_NS`] of the first is looked at.
+pub fn inferred<'a, 'b>(
+    previous: &'a Sample,
+    after: impl IntoIterator<Item = &'b Sample>,
+) -> Option<InferredKill<'a>> {
+    let mut after = after.into_iter();
+    let first = after.next()?;
+    let kills = counted(previous, first)?;
+    let settled_ns = first.boottime_ns.saturating_add(SETTLE_NS);
+    let (mut last, mut statuses) = (first, statuses(first));
+    for sample in after.take_while(|next| next.boot_id == first.boot_id && next.boottime_ns <= settled_ns) {
+        statuses.append(&mut self::statuses(sample));
+        last = sample;
+    }
     let may_be_killed = |process: &&Process| {
         let status = statuses.get(&process.identity);
         !is_dead(process)
-            && !lives(sample, process.identity)
+            && !lives(last, process.identity)
             && status.is_none_or(|status| status & 0x7f == KILL)
     };
     let mut candidates: Vec<_> = previous.processes.iter().filter(may_be_killed).collect();
@@ -41,6 +59,11 @@ pub fn inferred<'a>(previous: &'a Sample, sample: &Sample) -> Option<InferredKil
     candidates.truncate(MAX_CANDIDATES);
     let biggest = previous.processes.iter().max_by_key(|process| process.footprint_kib());
     Some(InferredKill { kills, candidates, biggest })
+}
+
+/// How processes ended, as far as the sample knows.
+fn statuses(sample: &Sample) -> BTreeMap<Identity, u32> {
+    sample.exits.iter().map(|exit| (exit.identity, exit.status)).collect()
 }
 
 /// By how much a counter rose, if it did.
@@ -89,7 +112,7 @@ mod tests {
         );
         let zombie = Process { state: b'Z', ..process(3, 0) };
         let mut now = sample(Some(5), vec![process(1, 10), process(2, 600), zombie]);
-        let kill = inferred(&before, &now).unwrap();
+        let kill = inferred(&before, [&now]).unwrap();
         assert_eq!((kill.kills, pids(&kill)), (1, vec![3, 5, 4]));
         assert_eq!(kill.biggest.map(|process| process.identity.pid), Some(2));
 
@@ -110,17 +133,32 @@ mod tests {
             written_bytes: 0,
         };
         now.exits.push(exit);
-        assert_eq!(pids(&inferred(&before, &now).unwrap()), [3, 4]);
+        assert_eq!(pids(&inferred(&before, [&now]).unwrap()), [3, 4]);
+    }
+
+    #[test]
+    fn a_victim_may_end_some_samples_after_it_was_counted() {
+        let all = vec![process(1, 10), process(2, 500), process(3, 90)];
+        let at = |seconds: u64, kills, processes| Sample {
+            boottime_ns: seconds * 1_000_000_000,
+            ..sample(Some(kills), processes)
+        };
+        let before = at(1, 4, all.clone());
+        let counted = at(2, 5, all.clone());
+        let later = [counted, at(3, 5, all[..2].to_vec()), at(4, 5, all[..1].to_vec()), at(9, 5, Vec::new())];
+        for (seen, expected) in [(1, &[][..]), (2, &[3]), (3, &[2, 3]), (4, &[2, 3])] {
+            assert_eq!(pids(&inferred(&before, &later[..seen]).unwrap()), expected, "{seen} samples");
+        }
     }
 
     #[test]
     fn without_a_counter_that_rose_there_was_no_kill() {
         let before = sample(Some(4), vec![process(1, 10), process(2, 500)]);
         for kills in [Some(4), Some(0), None] {
-            assert_eq!(inferred(&before, &sample(kills, vec![process(1, 10)])), None);
+            assert_eq!(inferred(&before, [&sample(kills, vec![process(1, 10)])]), None);
         }
         let mut later = sample(Some(9), Vec::new());
         later.boot_id.0[0] = 1;
-        assert_eq!(inferred(&before, &later), None, "another boot");
+        assert_eq!(inferred(&before, [&later]), None, "another boot");
     }
 }

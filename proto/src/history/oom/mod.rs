@@ -15,7 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use inferred::{InferredKill, inferred};
+pub use inferred::{InferredKill, SETTLE_NS, counted, inferred};
 pub use table::{Columns, Row};
 
 /// What begins the first line of a kill, behind a name.
