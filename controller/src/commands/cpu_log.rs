@@ -1,14 +1,14 @@
 //! `ctl cpu-log`: who used the CPU and the memory, sample by sample.
 
 use jiff::tz::TimeZone;
-use proto::history::{Columns, Header};
+use proto::history::Columns;
 
 use super::record::{self, Span};
 use crate::{
     cli::{Cli, CpuLog as Args, Format},
     cpu_log::{Break, Entry, Log, Marks, Query, SUMMARY_COLUMNS, Selection, Summary, parse_command},
     error::Result,
-    recording::{Blocks, Filter, Piece, Source},
+    recording::{Detail, Filter, OpenedAhead, Piece, Source},
     render::{
         self, Output,
         cpu_log::{self, Form, column::Column},
@@ -37,7 +37,7 @@ pub(super) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<(
     }
     // The marks of runs are an extra: a record without them is still worth reading.
     let runs = source.runs().await.unwrap_or_default();
-    let blocks = blocks(&source, args, span).await?;
+    let blocks = blocks(&source, args, span, Columns::ALL).await?;
     let mut log = Log::new(query, Marks::of(&runs));
     tokio::select! {
         shown = show(blocks, !args.pid.is_empty(), &mut log, &form, output) => shown?,
@@ -65,30 +65,41 @@ fn form(args: &Args, format: Format, zone: &TimeZone) -> Form {
     }
 }
 
-async fn blocks(source: &Source, args: &Args, span: Span) -> Result<Blocks> {
+async fn blocks(source: &Source, args: &Args, span: Span, columns: Columns) -> Result<OpenedAhead> {
     let from_ms = span.earliest_ms(LEAD_MS);
-    if args.follow {
-        return source.follow(from_ms).await;
-    }
-    let filter = Filter { from_ms, until_ms: span.latest_ms(), pids: args.pid.clone(), ..Filter::default() };
-    source.read(&filter).await
+    let blocks = if args.follow {
+        source.follow(from_ms).await?
+    } else {
+        let filter =
+            Filter { from_ms, until_ms: span.latest_ms(), pids: args.pid.clone(), ..Filter::default() };
+        source.read(&filter).await?
+    };
+    // Who ended is compared with users that others have.
+    let pids = if args.user.is_none() { args.pid.clone() } else { Vec::new() };
+    Ok(blocks.opened_ahead(Detail { columns, pids }))
 }
 
-async fn show(mut blocks: Blocks, has_pids: bool, log: &mut Log, form: &Form, output: &Output) -> Result<()> {
+async fn show(
+    mut blocks: OpenedAhead,
+    has_pids: bool,
+    log: &mut Log,
+    form: &Form,
+    output: &Output,
+) -> Result<()> {
     let mut page = Vec::new();
     if matches!(form, Form::Csv(_)) || output.is_terminal() {
         cpu_log::write_header(form, &mut page).map_err(record::unwritable)?;
     }
     let mut next_sequence = 0;
     while let Some(block) = blocks.next().await? {
-        if let Ok(header) = Header::parse(&block.data) {
+        if let Some(header) = &block.header {
             // Blocks without these processes do not come.
             if has_pids && header.first_sequence > next_sequence {
                 log.skip();
             }
             next_sequence = header.last_sequence() + 1;
         }
-        block.each(Columns::ALL, |piece| {
+        block.each(|piece| {
             let entries = match piece {
                 Piece::Sample(sample) => log.push(sample),
                 Piece::Lost(sentence) => vec![Entry::Break(Break::Lost(sentence.to_owned()))],
@@ -115,11 +126,11 @@ fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) ->
 /// With `--summary`: one line a process.
 async fn summarize(source: &Source, args: &Args, span: Span, query: Query, output: &Output) -> Result<()> {
     let zone = TimeZone::system();
-    let mut blocks = blocks(source, args, span).await?;
+    let mut blocks = blocks(source, args, span, SUMMARY_COLUMNS).await?;
     let mut summary = Summary::new(query);
     while let Some(block) = blocks.next().await? {
         let mut page = Vec::new();
-        block.each(SUMMARY_COLUMNS, |piece| match piece {
+        block.each(|piece| match piece {
             Piece::Sample(sample) => {
                 summary.push(sample);
                 Ok(())

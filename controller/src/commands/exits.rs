@@ -9,7 +9,7 @@ use crate::{
     cpu_log::{Query, Selection, parse_command},
     error::Result,
     exits::{COLUMNS, Ended, Exits},
-    recording::{Filter, Piece},
+    recording::{Detail, Filter, Piece},
     render::{Output, exits},
 };
 
@@ -38,7 +38,7 @@ pub(super) async fn exits(cli: &Cli, args: &Args, output: &Output) -> Result<()>
         if let Ok(header) = Header::parse(&block.data) {
             record::lead(&source, &header, ends.last_ns(), COLUMNS, |sample| ends.lead(sample)).await?;
         }
-        block.each(COLUMNS, |piece| match piece {
+        block.open(&Detail::of(COLUMNS)).each(|piece| match piece {
             Piece::Sample(sample) => write(&ends.push(sample), output, &zone, &mut page),
             Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
         })?;

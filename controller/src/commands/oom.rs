@@ -9,7 +9,7 @@ use crate::{
     cpu_log::Query,
     error::Result,
     oom::{Kills, Report},
-    recording::{Filter, Piece},
+    recording::{Detail, Filter, Piece},
     render::{self, Output},
 };
 
@@ -37,7 +37,7 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
         }
         let mut reports: Vec<Report> = Vec::new();
         let mut page = Vec::new();
-        block.each(Columns::ALL, |piece| match piece {
+        block.open(&Detail::of(Columns::ALL)).each(|piece| match piece {
             Piece::Sample(sample) => {
                 reports.extend(kills.push(sample));
                 Ok(())

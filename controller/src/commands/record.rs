@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     cpu_log::{Break, Entry, parse_time, timestamp},
     error::{Error, Result},
-    recording::{Filter, Piece, Source},
+    recording::{Detail, Filter, Piece, Source},
     render::{
         Output,
         cpu_log::{self, Form},
@@ -88,7 +88,7 @@ pub(super) async fn lead(
     let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
     let mut blocks = source.read(&filter).await?;
     while let Some(block) = blocks.next().await? {
-        block.each(columns, |piece| {
+        block.open(&Detail::of(columns)).each(|piece| {
             if let Piece::Sample(sample) = piece
                 && sample.boot_id == header.boot_id
                 && (nearest_ns..header.first_boottime_ns).contains(&sample.boottime_ns)
@@ -112,7 +112,7 @@ pub(super) async fn trail(
     let filter = Filter { from_ms: last.wall_ms, until_ms, ..Filter::default() };
     let mut blocks = source.read(&filter).await?;
     while let Some(block) = blocks.next().await? {
-        block.each(Columns::ALL, |piece| {
+        block.open(&Detail::of(Columns::ALL)).each(|piece| {
             if let Piece::Sample(sample) = piece
                 && sample.boot_id == last.boot_id
                 && sample.boottime_ns > last.boottime_ns

@@ -20,7 +20,7 @@ use crate::{
     cli::{Cli, Top as Args},
     cpu_log::{Marks, RunMark, parse_time, timestamp},
     error::{Error, Kind, Result},
-    recording::{Filter, Piece, Source},
+    recording::{Detail, Filter, Piece, Source},
     render::top::{Look, Screen},
     top::{Action, Answer, Link, Purpose, Request, Search, State},
 };
@@ -189,7 +189,7 @@ async fn read(source: &Source, request: Request) -> Result<Answer> {
     let (mut search, mut more) = (Search::new(request), true);
     let mut blocks = source.read(&filter).await?;
     while let Some(block) = blocks.next().await?.filter(|_| more) {
-        block.each(columns, |piece| {
+        block.open(&Detail::of(columns)).each(|piece| {
             match piece {
                 Piece::Sample(sample) if more => more = search.push(sample),
                 Piece::Sample(_) => {}

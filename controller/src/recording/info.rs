@@ -35,7 +35,7 @@ impl Directory {
         let filter = Filter { from_ms: newest_unix_ms, until_ms: newest_unix_ms, ..Filter::default() };
         let mut newest = None;
         for block in self.blocks(filter)? {
-            block.each(Columns::NONE, |piece| {
+            block.open(&super::Detail::of(Columns::NONE)).each(|piece| {
                 if let Piece::Sample(sample) = piece {
                     // Nobody records here any more.
                     newest = Some(pb::Recorder { bytes, ..glance::recorder(sample) });

@@ -5,6 +5,7 @@ mod blocks;
 mod directory;
 mod fetch;
 mod info;
+mod opened;
 mod runs;
 mod segment;
 mod tail;
@@ -14,7 +15,7 @@ mod tests;
 use std::path::Path;
 
 use proto::{
-    history::{Block, Columns, Contents, Damage, Header, Sample},
+    history::{Contents, Header, Sample},
     pb,
 };
 use tonic::{Streaming, transport::Channel};
@@ -22,6 +23,7 @@ use tonic::{Streaming, transport::Channel};
 pub use self::{
     directory::Directory,
     fetch::{Copy, Fetched},
+    opened::{Detail, Opened, OpenedAhead},
     runs::KnownRun,
 };
 use crate::{client, error::Result};
@@ -215,31 +217,4 @@ pub enum Piece<'a> {
     Sample(&'a Sample),
     /// A sentence about what is damaged or missing at this place.
     Lost(&'a str),
-}
-
-impl StoredBlock {
-    /// Gives what is in the block, in order, without a copy of it. Columns that are not wanted are not kept up to date.
-    ///
-    /// # Errors
-    /// Those of `take`.
-    pub fn each(&self, columns: Columns, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
-        self.lost.iter().try_for_each(|sentence| take(Piece::Lost(sentence)))?;
-        if self.data.is_empty() {
-            return Ok(());
-        }
-        let damaged = |damage: &Damage| format!("a block of history cannot be read: {damage}");
-        let mut samples = match Block::parse(&self.data).and_then(|block| block.samples_of(columns)) {
-            Ok(samples) => samples,
-            Err(damage) => return take(Piece::Lost(&damaged(&damage))),
-        };
-        let mut seen = self.seen;
-        while let Some(sample) = samples.advance() {
-            match sample {
-                Ok(_) if seen > 0 => seen -= 1,
-                Ok(sample) => take(Piece::Sample(sample))?,
-                Err(damage) => take(Piece::Lost(&damaged(&damage)))?,
-            }
-        }
-        Ok(())
-    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use proptest::prelude::*;
-use proto::history::{BootId, Encoder, Exit, Identity, Limits, Process, encode, tail};
+use proto::history::{BootId, Columns, Encoder, Exit, Identity, Limits, Process, encode, tail};
 
 use super::*;
 
@@ -71,7 +71,7 @@ impl Disk {
                 }
                 Ok(())
             };
-            block.each(Columns::ALL, take).unwrap();
+            block.open(&Detail::of(Columns::ALL)).each(take).unwrap();
         }
         (seconds, lost)
     }

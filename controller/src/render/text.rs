@@ -54,6 +54,9 @@ pub(super) fn size(bytes: u64) -> String {
 
 /// What a host says must neither break the line nor command the terminal.
 pub(super) fn printable(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars().map(|c| if c.is_control() || is_direction(c) { '?' } else { c }).collect()
 }
 

@@ -7,11 +7,12 @@ use super::{
     Identity, Prefix, Process, Sample, Sources,
     column::{self, COUNT, NUMBERS},
     encoder::{TICK_NS, head},
+    focus::Focus,
     record::{self, ACTIVE, CHANGES, COLUMNS, DEVICES, EVENTS, EXITS, HEAD, HOST, MEMBERS, STREAMS, TEXTS},
     varint::Cursor,
 };
 
-const UNFIT: Damage = Damage::Inconsistent("a value does not fit its field");
+pub(super) const UNFIT: Damage = Damage::Inconsistent("a value does not fit its field");
 
 /// The streams of a record, or of all records of a block, as far as they are read.
 pub(super) type Cursors<'a> = [Cursor<'a>; STREAMS];
@@ -45,9 +46,7 @@ impl Decoder {
         self.whole = false;
         let mut cursors = record::streams(bytes)?.map(Cursor);
         self.state.advance(&mut cursors, Columns::ALL)?;
-        if !are_done(&cursors, Columns::ALL) {
-            return Err(Damage::Inconsistent("a record holds more than it says"));
-        }
+        self.state.finish(&mut cursors, Columns::ALL)?;
         if Prefix::of(&self.state.sample, prefix.key, prefix.contents) != prefix {
             return Err(Damage::Inconsistent("a record's times"));
         }
@@ -56,24 +55,25 @@ impl Decoder {
     }
 }
 
-/// Whether all that is wanted has been read.
-pub(super) fn are_done(cursors: &Cursors, columns: Columns) -> bool {
-    let wanted = cursors.iter().enumerate().filter(|(stream, _)| record::is_wanted(*stream, columns));
-    wanted.into_iter().all(|(_, cursor)| cursor.0.is_empty())
-}
-
 /// The sample that the next one is coded against.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) sample: Sample,
     /// Places of processes that a record names, kept for their memory.
     indexes: Vec<usize>,
+    /// Which processes are wanted, if not all.
+    focus: Option<Focus>,
 }
 
 impl State {
     /// What a key leans on.
     pub(super) fn new(boot_id: BootId) -> Self {
-        Self { sample: Sample { boot_id, ..Sample::default() }, indexes: Vec::new() }
+        Self { sample: Sample { boot_id, ..Sample::default() }, indexes: Vec::new(), focus: None }
+    }
+
+    /// The same, but of processes with other ids only the identities are kept.
+    pub(super) fn of_processes(boot_id: BootId, pids: &[u32]) -> Self {
+        Self { focus: Some(Focus::new(pids)), ..Self::new(boot_id) }
     }
 
     /// Goes on to the next sample. Of the columns of numbers, only those wanted are kept up to date.
@@ -86,7 +86,20 @@ impl State {
         read_exits(sample, &mut cursors[EXITS])?;
         read_events(sample, &mut cursors[EVENTS])?;
         read_members(&mut sample.processes, &mut self.indexes, &mut cursors[MEMBERS])?;
-        read_processes(&mut sample.processes, cursors, columns)
+        match &mut self.focus {
+            Some(focus) => focus.read(&mut sample.processes, cursors, columns),
+            None => read_processes(&mut sample.processes, cursors, columns),
+        }
+    }
+
+    /// After the last sample: is that all there was?
+    pub(super) fn finish(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
+        if let Some(focus) = &mut self.focus {
+            focus.finish(cursors)?;
+        }
+        let wanted = cursors.iter().enumerate().filter(|(stream, _)| record::is_wanted(*stream, columns));
+        let done = wanted.into_iter().all(|(_, cursor)| cursor.0.is_empty());
+        done.then_some(()).ok_or(Damage::Inconsistent("there is more than it says"))
     }
 }
 
@@ -327,7 +340,7 @@ fn read_processes(processes: &mut [Process], cursors: &mut Cursors, columns: Col
     Ok(())
 }
 
-fn read_changes(
+pub(super) fn read_changes(
     process: &mut Process,
     changes: u32,
     cursors: &mut Cursors,
@@ -338,12 +351,7 @@ fn read_changes(
         let column = left.trailing_zeros() as usize;
         left &= left - 1;
         if let Some(text) = column.checked_sub(NUMBERS) {
-            let cursor = &mut cursors[TEXTS];
-            let value = match cursor.array()? {
-                [0] => None,
-                [1] => Some(Arc::from(cursor.text()?)),
-                _ => return Err(UNFIT),
-            };
+            let value = read_text(&mut cursors[TEXTS])?.map(Arc::from);
             column::set_text(process, text, value).ok_or(UNFIT)?;
         } else {
             let value = cursors[COLUMNS + column].optional(column::number(process, column))?;
@@ -353,18 +361,28 @@ fn read_changes(
     Ok(())
 }
 
+/// A text that may be absent.
+pub(super) fn read_text<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, Damage> {
+    match cursor.array()? {
+        [0] => Ok(None),
+        [1] => cursor.text().map(Some),
+        _ => Err(UNFIT),
+    }
+}
+
 /// Places in a list, as steps.
-struct Places {
+pub(super) struct Places {
     next: usize,
     length: usize,
 }
 
 impl Places {
-    fn new(length: usize) -> Self {
+    pub(super) fn new(length: usize) -> Self {
         Self { next: 0, length }
     }
 
-    fn next(&mut self, cursor: &mut Cursor) -> Result<Option<usize>, Damage> {
+    #[inline]
+    pub(super) fn next(&mut self, cursor: &mut Cursor) -> Result<Option<usize>, Damage> {
         let Some(step) = cursor.index()?.checked_sub(1) else { return Ok(None) };
         let index = self.next.checked_add(step).filter(|index| *index < self.length);
         let index = index.ok_or(Damage::Inconsistent("a value belongs to no process"))?;

@@ -15,6 +15,7 @@ mod builder;
 mod column;
 mod decoder;
 mod encoder;
+mod focus;
 mod gaps;
 pub mod glance;
 mod header;

@@ -50,6 +50,11 @@ impl Collector {
             Self::Bpf => "bpf",
         }
     }
+
+    /// The one that is called so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Proc, Self::Bpf].into_iter().find(|collector| collector.name() == name)
+    }
 }
 
 /// What the recorder can draw on and rely on beside its collector: a set of bits.

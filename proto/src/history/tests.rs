@@ -236,6 +236,31 @@ proptest! {
     }
 
     #[test]
+    fn some_processes_are_read_without_the_others(
+        samples in collection::vec(sample(), 1..6),
+        chosen in collection::vec(any::<prop::sample::Index>(), 0..3),
+        columns in prop_oneof![Just(Columns::ALL), Just(Columns::USER.with(Columns::ANON))],
+    ) {
+        let known: Vec<u32> =
+            samples.iter().flat_map(|sample| &sample.processes).map(|process| process.identity.pid).collect();
+        let pids: Vec<u32> = chosen.iter().filter(|_| !known.is_empty()).map(|index| *index.get(&known)).collect();
+        let block = encode(&samples, 1).unwrap();
+        let block = Block::parse(&block).unwrap();
+        let whole = block.samples_of(columns).unwrap();
+        let mut few = block.samples_of_processes(columns, &pids).unwrap();
+        for whole in whole {
+            let mut whole = whole.unwrap();
+            for process in &mut whole.processes {
+                if !pids.contains(&process.identity.pid) {
+                    *process = Process::bare(process.identity);
+                }
+            }
+            prop_assert_eq!(few.advance().unwrap(), Ok(&whole));
+        }
+        prop_assert!(few.advance().is_none());
+    }
+
+    #[test]
     fn the_index_names_every_process(samples in collection::vec(sample(), 1..6)) {
         let block = encode(&samples, 1).unwrap();
         let header = Header::parse(&block).unwrap();

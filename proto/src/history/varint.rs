@@ -64,6 +64,23 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
+    /// Passes over numbers without reading them: each ends with a byte below 0x80.
+    pub(super) fn pass(&mut self, mut count: usize) -> Result<(), Damage> {
+        while let Some((word, rest)) = self.0.split_first_chunk() {
+            let ends = (!u64::from_le_bytes(*word) & 0x8080_8080_8080_8080).count_ones() as usize;
+            if ends >= count {
+                break;
+            }
+            count -= ends;
+            self.0 = rest;
+        }
+        while count > 0 {
+            let [byte] = self.array()?;
+            count -= usize::from(byte < 0x80);
+        }
+        Ok(())
+    }
+
     /// An unsigned number.
     #[inline]
     pub(super) fn number(&mut self) -> Result<u64, Damage> {
@@ -81,6 +98,10 @@ impl<'a> Cursor<'a> {
             [low, high @ 0..0x80, rest @ ..] => {
                 self.0 = rest;
                 Ok(Some(u64::from(low & 0x7f) | u64::from(*high) << 7))
+            }
+            [low, middle, high @ 0..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(Some(u64::from(low & 0x7f) | u64::from(middle & 0x7f) << 7 | u64::from(*high) << 14))
             }
             _ => self.long(),
         }
@@ -103,6 +124,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number that counts or indexes something in memory.
+    #[inline]
     pub(super) fn index(&mut self) -> Result<usize, Damage> {
         self.number()?.try_into().map_err(|_| Damage::Inconsistent("a number is too large"))
     }
@@ -162,6 +184,21 @@ mod tests {
             prop_assert_eq!(cursor.number(), Ok(value));
             prop_assert_eq!(cursor.delta(base), Ok(value));
             prop_assert!(cursor.0.is_empty());
+        }
+
+        #[test]
+        fn numbers_are_passed_over_one_by_one(
+            numbers in proptest::collection::vec(any_number(), 0..40),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let (mut out, mut rest) = (Vec::new(), Vec::new());
+            let count = at.index(numbers.len() + 1);
+            numbers.iter().for_each(|number| write(&mut out, *number));
+            numbers[count..].iter().for_each(|number| write(&mut rest, *number));
+            let mut cursor = Cursor(&out);
+            prop_assert_eq!(cursor.pass(count), Ok(()));
+            prop_assert_eq!(cursor.0, &rest[..]);
+            prop_assert_eq!(Cursor(&out).pass(numbers.len() + 1), Err(Damage::Cut));
         }
 
         #[test]

@@ -13,7 +13,7 @@ use super::{super::record, News, runs};
 use crate::{
     cli::{Cli, Place},
     error::{Error, Result},
-    recording::{Piece, Source, StoredBlock},
+    recording::{Detail, Piece, Source, StoredBlock},
 };
 
 /// Between attempts to reach a host again: doubled by each, up to the last.
@@ -71,7 +71,7 @@ async fn follow(
 
 fn samples(block: &StoredBlock) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    block.each(Columns::ALL, |piece| {
+    block.open(&Detail::of(Columns::ALL)).each(|piece| {
         if let Piece::Sample(sample) = piece {
             samples.push(sample.clone());
         }

@@ -1,6 +1,9 @@
 //! The columns that a process can be shown in: for people as `ps` has them, for programs as plain numbers.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::history::Process;
@@ -123,19 +126,19 @@ impl Column {
         self.names().1
     }
 
-    /// A cell, padded to the column's width; the last of a line is not.
-    pub(super) fn pad(self, cell: &str, is_last: bool) -> String {
+    /// Writes a cell, padded to the column's width; the last of a line is not.
+    pub(super) fn write(self, cell: &str, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
         match self {
-            _ if is_last && self.is_text() => cell.to_owned(),
-            Self::Tty | Self::State => cell.to_owned(),
-            Self::User => format!("{cell:<8}"),
-            Self::Comm => format!("{cell:<15}"),
-            Self::Unit => format!("{cell:<24}"),
-            Self::Command | Self::Cgroup => format!("{cell:<40}"),
-            Self::Mem | Self::Threads => format!("{cell:>4}"),
-            Self::Cpu | Self::Start | Self::Wait | Self::Uid => format!("{cell:>5}"),
-            Self::Majflt => format!("{cell:>8}"),
-            _ => format!("{cell:>7}"),
+            _ if is_last && self.is_text() => out.write_all(cell.as_bytes()),
+            Self::Tty | Self::State => out.write_all(cell.as_bytes()),
+            Self::User => write!(out, "{cell:<8}"),
+            Self::Comm => write!(out, "{cell:<15}"),
+            Self::Unit => write!(out, "{cell:<24}"),
+            Self::Command | Self::Cgroup => write!(out, "{cell:<40}"),
+            Self::Mem | Self::Threads => write!(out, "{cell:>4}"),
+            Self::Cpu | Self::Start | Self::Wait | Self::Uid => write!(out, "{cell:>5}"),
+            Self::Majflt => write!(out, "{cell:>8}"),
+            _ => write!(out, "{cell:>7}"),
         }
     }
 
@@ -220,17 +223,20 @@ pub(super) fn state(process: &Process) -> String {
     char::from(process.state).to_string()
 }
 
+/// Names of the months, as `%b` has them.
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// As ps does: the time on the same day, the day in the same year, else the year.
 pub(in crate::render) fn started(started: Timestamp, at: &Zoned) -> String {
     let started = started.to_zoned(at.time_zone().clone());
-    let format = if started.date() == at.date() {
-        "%H:%M"
+    if started.date() == at.date() {
+        format!("{:02}:{:02}", started.hour(), started.minute())
     } else if started.year() == at.year() {
-        "%b%d"
+        format!("{}{:02}", MONTHS[started.month().unsigned_abs() as usize - 1], started.day())
     } else {
-        "%Y"
-    };
-    started.strftime(format).to_string()
+        format!("{:04}", started.year())
+    }
 }
 
 /// CPU time as ps has it: minutes and seconds.

@@ -13,7 +13,10 @@ pub(super) mod remark;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use jiff::tz::TimeZone;
 
@@ -37,7 +40,7 @@ pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
     match form {
         Form::Text(columns, _) => {
             write!(out, "#DATE     TIME    ")?;
-            write_cells(columns, |column| column.head().to_owned(), out)
+            write_cells(columns, |column| column.head().into(), out)
         }
         Form::Json => Ok(()),
         Form::Csv(columns) => {
@@ -81,13 +84,18 @@ fn write_process(
 ) -> io::Result<()> {
     let at = entry.at.to_zoned(zone.clone());
     out.write_all(remark::date_and_time(&at).as_bytes())?;
-    write_cells(columns, |column| column.text(entry, &at).into_owned(), out)
+    write_cells(columns, |column| column.text(entry, &at), out)
 }
 
-fn write_cells(columns: &[Column], cell: impl Fn(Column) -> String, out: &mut dyn Write) -> io::Result<()> {
+fn write_cells<'a>(
+    columns: &[Column],
+    cell: impl Fn(Column) -> Cow<'a, str>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     for (index, column) in columns.iter().enumerate() {
         let is_last = index + 1 == columns.len();
-        write!(out, " {}", column.pad(&cell(*column), is_last))?;
+        out.write_all(b" ")?;
+        column.write(&cell(*column), is_last, out)?;
     }
-    writeln!(out)
+    out.write_all(b"\n")
 }

@@ -1,0 +1,105 @@
+//! Blocks on their way to a reader: checked and decompressed, the next ones while one is being looked at.
+
+use proto::history::{Block, Columns, Damage, Header, Samples};
+use tokio::sync::mpsc;
+
+use super::{Blocks, Piece, StoredBlock};
+use crate::error::Result;
+
+/// So many blocks may wait to be looked at; each is a megabyte or two.
+const AHEAD: usize = 2;
+
+/// What of the processes is decoded.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    /// Other columns of numbers are not kept up to date.
+    pub columns: Columns,
+    /// Of processes with other ids only the identities are known; empty: all.
+    pub pids: Vec<u32>,
+}
+
+impl Detail {
+    /// These columns of all processes.
+    pub fn of(columns: Columns) -> Self {
+        Self { columns, pids: Vec::new() }
+    }
+}
+
+/// A block that can be looked at.
+#[derive(Debug)]
+pub struct Opened {
+    /// What it says about itself; absent if there is only something to say about what was lost.
+    pub header: Option<Header>,
+    lost: Vec<String>,
+    samples: Option<std::result::Result<Samples, Damage>>,
+    seen: usize,
+}
+
+impl StoredBlock {
+    /// Checks and decompresses the block.
+    pub fn open(&self, detail: &Detail) -> Opened {
+        let samples = (!self.data.is_empty()).then(|| {
+            let block = Block::parse(&self.data)?;
+            if detail.pids.is_empty() {
+                block.samples_of(detail.columns)
+            } else {
+                block.samples_of_processes(detail.columns, &detail.pids)
+            }
+        });
+        Opened { header: Header::parse(&self.data).ok(), lost: self.lost.clone(), samples, seen: self.seen }
+    }
+}
+
+impl Opened {
+    /// Gives what is in the block, in order, without a copy of it.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn each(self, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+        let Self { lost, samples, mut seen, .. } = self;
+        lost.iter().try_for_each(|sentence| take(Piece::Lost(sentence)))?;
+        let damaged = |damage: &Damage| format!("a block of history cannot be read: {damage}");
+        let mut samples = match samples {
+            Some(Ok(samples)) => samples,
+            Some(Err(damage)) => return take(Piece::Lost(&damaged(&damage))),
+            None => return Ok(()),
+        };
+        while let Some(sample) = samples.advance() {
+            match sample {
+                Ok(_) if seen > 0 => seen -= 1,
+                Ok(sample) => take(Piece::Sample(sample))?,
+                Err(damage) => take(Piece::Lost(&damaged(&damage)))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Blocks that are opened before they are asked for.
+#[derive(Debug)]
+pub struct OpenedAhead(mpsc::Receiver<Result<Opened>>);
+
+impl OpenedAhead {
+    /// The next block; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Blocks::next`].
+    pub async fn next(&mut self) -> Result<Option<Opened>> {
+        self.0.recv().await.transpose()
+    }
+}
+
+impl Blocks {
+    /// Opens blocks by another thread as long as somebody takes them.
+    pub fn opened_ahead(mut self, detail: Detail) -> OpenedAhead {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            while let Some(next) = self.next().await.transpose() {
+                if sender.send(next.map(|block| block.open(&detail))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        OpenedAhead(receiver)
+    }
+}
