@@ -1,4 +1,5 @@
-//! What may block or take long, read by a thread of its own: command lines, cgroups, and how full file systems are.
+//! What may block or take long, read by a thread of its own: command lines, cgroups, names of users, and how full file
+//! systems are.
 //!
 //! Reading `/proc/PID/cmdline` touches the other process's memory and can wait for as long as that is locked or
 //! swapped out; statvfs(2) can wait for a broken disk. Only details may come late then, never samples. Nothing is
@@ -21,6 +22,7 @@ use super::{
     directory::Directory,
     host::filesystems,
     table::{Table, Wants},
+    users::{PasswordFile, Users},
 };
 
 /// Bytes of a command line that are kept.
@@ -29,20 +31,22 @@ const MAX_COMMAND_BYTES: usize = 4096;
 /// Requests that may wait; what is too much is simply asked for at the next sweep.
 const QUEUE: usize = 1024;
 
-/// Time between two looks at file systems.
-const FILESYSTEMS_EVERY: Duration = Duration::from_secs(30);
+/// Time between two looks at file systems and users.
+const HOST_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 enum Request {
     /// With the cgroup that is known.
     Process(Identity, Wants, Option<Arc<str>>),
-    Filesystems,
+    /// What belongs to no process.
+    Host,
 }
 
 #[derive(Debug)]
 enum Reply {
     Process(Identity, News),
-    Filesystems(Vec<Filesystem>),
+    /// With who the users are, if that has changed.
+    Host(Vec<Filesystem>, Option<Users>),
 }
 
 /// What was read of a process and was not known before.
@@ -60,15 +64,15 @@ pub(super) struct Details {
     outstanding: usize,
     stuck: bool,
     filesystems: Vec<Filesystem>,
-    filesystems_asked: Option<Instant>,
+    host_asked: Option<Instant>,
 }
 
 impl Details {
     /// Starts the thread.
-    pub(super) fn start(proc: &Path) -> io::Result<Self> {
+    pub(super) fn start(proc: &Path, passwd: &Path) -> io::Result<Self> {
         let (requests, queue) = sync_channel(QUEUE);
         let (reply, replies) = sync_channel(QUEUE);
-        let mut reader = Reader::open(proc)?;
+        let mut reader = Reader::open(proc, passwd)?;
         let serve = move || {
             for request in queue {
                 if reply.send(reader.answer(request)).is_err() {
@@ -83,7 +87,7 @@ impl Details {
             outstanding: 0,
             stuck: false,
             filesystems: Vec::new(),
-            filesystems_asked: None,
+            host_asked: None,
         })
     }
 
@@ -91,10 +95,10 @@ impl Details {
     /// all if the last wait was in vain.
     pub(super) fn exchange(&mut self, table: &mut Table, patience: Duration) {
         let now = Instant::now();
-        if self.filesystems_asked.is_none_or(|asked| now.duration_since(asked) >= FILESYSTEMS_EVERY)
-            && self.ask(Request::Filesystems)
+        if self.host_asked.is_none_or(|asked| now.duration_since(asked) >= HOST_EVERY)
+            && self.ask(Request::Host)
         {
-            self.filesystems_asked = Some(now);
+            self.host_asked = Some(now);
         }
         table.ask(|process, wants| {
             self.ask(Request::Process(process.identity, wants, process.cgroup.clone()))
@@ -128,7 +132,10 @@ impl Details {
             };
             self.outstanding -= 1;
             match reply {
-                Reply::Filesystems(filesystems) => self.filesystems = filesystems,
+                Reply::Host(filesystems, users) => {
+                    self.filesystems = filesystems;
+                    users.into_iter().for_each(|users| table.rename(users));
+                }
                 Reply::Process(identity, news) => news.enter(table, identity),
             }
         }
@@ -152,14 +159,16 @@ impl News {
 #[derive(Debug)]
 struct Reader {
     proc: PathBuf,
+    users: PasswordFile,
     directory: Directory,
     buffer: Box<[u8; MAX_COMMAND_BYTES]>,
 }
 
 impl Reader {
-    fn open(proc: &Path) -> io::Result<Self> {
+    fn open(proc: &Path, passwd: &Path) -> io::Result<Self> {
         Ok(Self {
             proc: proc.into(),
+            users: PasswordFile::new(passwd),
             directory: Directory::open(proc)?,
             buffer: Box::new([0; MAX_COMMAND_BYTES]),
         })
@@ -167,7 +176,7 @@ impl Reader {
 
     fn answer(&mut self, request: Request) -> Reply {
         match request {
-            Request::Filesystems => Reply::Filesystems(filesystems::read(&self.proc)),
+            Request::Host => Reply::Host(filesystems::read(&self.proc), self.users.changed()),
             Request::Process(identity, wants, known) => {
                 // What has no command line any more, a zombie, keeps the one that is known.
                 let command = self.read(wants.command, identity.pid, "cmdline").and_then(parse_command);
@@ -215,7 +224,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::users::Users;
 
     #[test]
     fn arguments_are_joined_and_padding_is_dropped() {
@@ -255,15 +263,17 @@ mod tests {
     #[test]
     fn details_of_a_process_come_and_one_that_is_gone_is_answered_too() {
         let mut child = sleeper();
-        let mut details = Details::start(Path::new("/proc")).unwrap();
-        let mut table = Table::new(Users::new(Path::new("/nonexistent")));
+        let mut details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
+        let mut table = Table::new();
         let here = Identity { pid: child.id(), started_ns: 1 };
         let gone = Identity { pid: u32::MAX, started_ns: 2 };
         // The child may not have run exec when it is first asked for.
         for exec in 0.. {
             table.begin();
             for identity in [here, gone] {
-                table.meet(identity).ran(exec);
+                let mut row = table.meet(identity);
+                row.own(0);
+                row.ran(exec);
             }
             table.finish();
             details.exchange(&mut table, Duration::from_secs(60));
@@ -274,6 +284,7 @@ mod tests {
         }
         assert!(table.find(here).unwrap().cgroup.as_deref().is_some_and(|path| path.starts_with('/')));
         assert_eq!(table.find(gone).unwrap().command, None);
+        assert_eq!(table.find(gone).unwrap().user.as_deref(), Some("root"));
         assert!(
             details.filesystems().iter().all(|filesystem| filesystem.total_bytes >= filesystem.free_bytes)
         );

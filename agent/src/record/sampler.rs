@@ -15,7 +15,6 @@ use super::{
     kernel_log::{Clocks, KernelLog},
     limits, nanoseconds, page_kib,
     table::Table,
-    users::Users,
 };
 
 /// How long a sample waits for details, of processes that have just begun say; they may come with a later one.
@@ -52,8 +51,8 @@ impl Sampler {
         let mut sampler = Self {
             sample: Sample { boot_id, own_start_ns: nanoseconds(now.boottime), ..Sample::default() },
             collector,
-            table: Table::new(Users::new(&options.passwd)),
-            details: Details::start(&options.proc).map_err(Error::Sweep)?,
+            table: Table::new(),
+            details: Details::start(&options.proc, &options.passwd).map_err(Error::Sweep)?,
             host: Host::open(&options.proc, &options.sys, &options.cgroup, options.memory_limit),
             exits: None,
             ended: ExitBuffer::default(),

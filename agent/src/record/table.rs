@@ -81,15 +81,15 @@ pub(super) struct Row<'a> {
 }
 
 impl Table {
-    /// An empty table that names users from this password file.
-    pub(super) fn new(users: Users) -> Self {
+    /// An empty table, which knows no users.
+    pub(super) fn new() -> Self {
         Self {
             processes: Vec::new(),
             marks: Vec::new(),
             newcomers: Vec::new(),
             met: 0,
             next: 0,
-            users,
+            users: Users::default(),
             wanting: false,
         }
     }
@@ -109,10 +109,13 @@ impl Table {
         self.met = 0;
         self.next = 0;
         self.newcomers.clear();
-        if self.users.refresh() {
-            for process in &mut self.processes {
-                process.user = process.uid.and_then(|uid| self.users.name(uid));
-            }
+    }
+
+    /// Users are called so from now on.
+    pub(super) fn rename(&mut self, users: Users) {
+        self.users = users;
+        for process in &mut self.processes {
+            process.user = process.uid.and_then(|uid| self.users.name(uid));
         }
     }
 
@@ -280,14 +283,12 @@ impl Row<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::{collection::btree_set, prelude::*};
 
     use super::*;
 
     fn table() -> Table {
-        Table::new(Users::new(Path::new("/nonexistent")))
+        Table::new()
     }
 
     fn identity(pid: u32, started: u64) -> Identity {

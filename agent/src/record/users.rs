@@ -12,40 +12,44 @@ use std::{
 type Version = (u64, i64, i64, u64);
 
 /// The host's users.
-#[derive(Debug)]
-pub(super) struct Users {
-    path: PathBuf,
-    version: Option<Version>,
-    names: HashMap<u32, Arc<str>>,
-}
+#[derive(Debug, Default)]
+pub(super) struct Users(HashMap<u32, Arc<str>>);
 
 impl Users {
-    /// For this password file, which need not exist.
+    /// The user's name, if the host has one.
+    pub(super) fn name(&self, uid: u32) -> Option<Arc<str>> {
+        self.0.get(&uid).cloned()
+    }
+}
+
+/// Where they are listed.
+#[derive(Debug)]
+pub(super) struct PasswordFile {
+    path: PathBuf,
+    version: Option<Version>,
+}
+
+impl PasswordFile {
+    /// It need not exist.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), version: None, names: HashMap::new() }
+        Self { path: path.to_path_buf(), version: None }
     }
 
-    /// Reads the file again if it has changed; true if it has.
-    pub(super) fn refresh(&mut self) -> bool {
+    /// Who is in it, if it has changed since it was asked last.
+    pub(super) fn changed(&mut self) -> Option<Users> {
         let version = fs::metadata(&self.path)
             .ok()
             .map(|metadata| (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()));
         if version == self.version {
-            return false;
+            return None;
         }
         self.version = version;
-        self.names = fs::read(&self.path).map(|bytes| parse(&bytes)).unwrap_or_default();
-        true
-    }
-
-    /// The user's name, if the file has one.
-    pub(super) fn name(&self, uid: u32) -> Option<Arc<str>> {
-        self.names.get(&uid).cloned()
+        Some(fs::read(&self.path).map(|bytes| parse(&bytes)).unwrap_or_default())
     }
 }
 
 /// Parses passwd(5). As for getpwuid(3), the first line of a uid counts.
-fn parse(bytes: &[u8]) -> HashMap<u32, Arc<str>> {
+fn parse(bytes: &[u8]) -> Users {
     let mut names = HashMap::new();
     for line in String::from_utf8_lossy(bytes).lines() {
         let mut fields = line.split(':');
@@ -53,7 +57,7 @@ fn parse(bytes: &[u8]) -> HashMap<u32, Arc<str>> {
             names.entry(uid).or_insert_with(|| Arc::from(name));
         }
     }
-    names
+    Users(names)
 }
 
 #[cfg(test)]
@@ -64,16 +68,17 @@ mod tests {
     fn names_follow_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("passwd");
-        let mut users = Users::new(&path);
-        users.refresh();
-        assert_eq!(users.name(33), None);
+        let mut file = PasswordFile::new(&path);
+        assert!(file.changed().is_none());
         fs::write(
             &path,
             "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/var/www:\nalias:x:33:33::/:\nbroken\n",
         )
         .unwrap();
-        assert!(users.refresh());
-        assert!(!users.refresh());
-        assert_eq!(users.name(33).as_deref(), Some("www-data"));
+        let users = file.changed().unwrap();
+        assert!(file.changed().is_none());
+        assert_eq!((users.name(33).as_deref(), users.name(34)), (Some("www-data"), None));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(file.changed().unwrap().name(33), None);
     }
 }

@@ -10,14 +10,14 @@ use nix::unistd::{SysconfVar, geteuid, sysconf};
 use proto::history::Process;
 
 use super::{bpf::Bpf, proc::Proc, *};
-use crate::record::{details::Details, users::Users};
+use crate::record::details::Details;
 
 pub(super) fn page_kib() -> u64 {
     sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().cast_unsigned() / 1024
 }
 
 pub(super) fn table() -> Table {
-    Table::new(Users::new(Path::new("/etc/passwd")))
+    Table::new()
 }
 
 pub(super) fn proc(budget: usize) -> Proc {
@@ -57,7 +57,7 @@ struct Look {
 impl Look {
     fn with_each(test: impl Fn(&mut Self)) {
         for collector in collectors() {
-            let details = Details::start(Path::new("/proc")).unwrap();
+            let details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
             test(&mut Self { collector, table: table(), details });
         }
     }
