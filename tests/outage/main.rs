@@ -8,3 +8,4 @@ mod hog;
 mod killed;
 mod machine;
 mod stored;
+mod unit;

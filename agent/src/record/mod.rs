@@ -96,10 +96,9 @@ impl Options {
         }
     }
 
-    /// The memory pressure that counts: the own control group's in a container, else the machine's.
-    fn pressure(&self) -> PathBuf {
-        let own = self.cgroup.join("memory.pressure");
-        if own.exists() { own } else { self.proc.join("pressure/memory") }
+    /// Where the kernel tells of memory pressure, the better place first: in a container its own control group's counts.
+    fn pressure(&self) -> [PathBuf; 2] {
+        [self.cgroup.join("memory.pressure"), self.proc.join("pressure/memory")]
     }
 }
 
@@ -145,8 +144,9 @@ pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let newest_ns = newest.filter(|newest| newest.boot_id == boot_id).map_or(0, |newest| newest.boottime_ns);
     let now_ms = Moment::now()?.wall.as_millis() as i64;
     let (writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
-    let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
     let mut sampler = Sampler::open(options, boot_id, newest_ns)?;
+    // After the collector: what loads BPF needs an arena that no other thread has.
+    let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
     let pressure = sampler.have(Sources::PRESSURE, Pressure::open(&options.pressure()));
     let collector = sampler.kind().name();
     sampler.note([format!("recording begins; collector: {collector}")]);

@@ -18,6 +18,19 @@ const SYSTEM_BYTES: u64 = 512 << 20;
 /// Busybox's programs that `/init` calls.
 const APPLETS: [&str; 7] = ["cat", "mkdir", "mkswap", "mount", "sh", "swapon", "uname"];
 
+/// A Debian with systemd, as it would be installed.
+#[derive(Debug)]
+pub struct System<'a> {
+    /// Packages, beside the essential ones.
+    pub packages: &'a [&'a str],
+    /// Files (path in the guest, content).
+    pub files: &'a [(&'a str, &'a str)],
+    /// Programs of this machine (path in the guest, program).
+    pub programs: &'a [(&'a str, PathBuf)],
+    /// Units in `/usr/lib/systemd/system` that are enabled (unit, target that wants it).
+    pub wanted: &'a [(&'a str, &'a str)],
+}
+
 /// A system disk and a swap disk, in a temporary directory.
 #[derive(Debug)]
 pub struct Disks {
@@ -42,12 +55,39 @@ impl Disks {
         for (path, program) in programs {
             install(program, &tree.join(path.trim_start_matches('/')), &tree);
         }
-        let system = File::create(disks.system()).and_then(|file| file.set_len(SYSTEM_BYTES));
-        let swap = File::create(disks.swap()).and_then(|file| file.set_len(swap_bytes));
-        system.and(swap).expect("room for sparse files");
-        ran(Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).args([&tree, &disks.system()]));
-        fs::remove_dir_all(tree).expect("removed");
+        disks.fill(&tree, swap_bytes);
         disks
+    }
+
+    /// Makes them with a whole system, of the same release as this machine.
+    pub fn of(system: &System<'_>) -> Self {
+        let disks = Self { directory: TempDir::with_prefix("magpie-vm-").expect("a temporary directory") };
+        let tree = disks.directory.path().join("tree");
+        let include = format!("--include={}", system.packages.join(","));
+        ran(Command::new("mmdebstrap").args(["--variant=minbase", &include, &codename()]).arg(&tree));
+        for (path, content) in system.files {
+            fs::write(tree.join(path.trim_start_matches('/')), content).expect("written");
+        }
+        for (path, program) in system.programs {
+            let at = tree.join(path.trim_start_matches('/'));
+            fs::create_dir_all(at.parent().expect("a program is in a directory")).expect("made");
+            ran(Command::new("strip").arg("-o").args([&at, program]));
+        }
+        for (unit, target) in system.wanted {
+            let wants = tree.join("etc/systemd/system").join(format!("{target}.wants"));
+            fs::create_dir_all(&wants).expect("made");
+            symlink(Path::new("/usr/lib/systemd/system").join(unit), wants.join(unit)).expect("linked");
+        }
+        disks.fill(&tree, 1 << 20);
+        disks
+    }
+
+    fn fill(&self, tree: &Path, swap_bytes: u64) {
+        let system = File::create(self.system()).and_then(|file| file.set_len(SYSTEM_BYTES));
+        let swap = File::create(self.swap()).and_then(|file| file.set_len(swap_bytes));
+        system.and(swap).expect("room for sparse files");
+        ran(Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).args([tree, &self.system()]));
+        fs::remove_dir_all(tree).expect("removed");
     }
 
     pub(super) fn system(&self) -> PathBuf {
@@ -92,6 +132,13 @@ fn install(program: &Path, at: &Path, tree: &Path) {
         fs::create_dir_all(copy.parent().expect("a library is in a directory")).expect("made");
         fs::copy(library, copy).expect("copied");
     }
+}
+
+/// The release that this machine runs, as os-release(5) calls it.
+fn codename() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let found = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    found.expect("this machine is a Debian").trim_matches('"').to_owned()
 }
 
 /// The files that ldd(1) names: `name => path (address)`, or `path (address)` for the loader. Nothing for a static program.

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use disks::{Disks, find};
+pub use disks::{Disks, System, find};
 
 use crate::target_dir;
 

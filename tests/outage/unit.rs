@@ -1,0 +1,56 @@
+//! The recorder's unit as it is installed, under the systemd of a whole machine: what confines it must not blind it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use proto::history::{Collector, EventKind};
+use tests::{
+    binary, repository,
+    vm::{Disks, Machine, System},
+};
+
+use crate::stored;
+
+/// From power on until the recorder has run for some seconds. Everything is emulated.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Says what became of the unit, and then that it lives on.
+const WITNESS: &str = "[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\nExecStart=/bin/sh -c '\
+    until systemctl -q is-active magpie-record; do sleep 1; done; \
+    echo policy $$(chrt -p $$(systemctl show -p MainPID --value magpie-record)); \
+    beat=0; while :; do echo beat $$beat; beat=$$((beat + 1)); sleep 1; done'\n";
+
+#[test]
+#[ignore = "installs a Debian: make soak"]
+fn on_a_whole_machine_the_unit_sees_everything_and_goes_first() {
+    let unit = |name: &str| {
+        let file = repository("deploy/systemd").join(name);
+        std::fs::read_to_string(file).expect("a unit of the repository")
+    };
+    let disks = Disks::of(&System {
+        packages: &["systemd-sysv", "util-linux"],
+        files: &[
+            ("/usr/lib/systemd/system/magpie-record.service", &unit("magpie-record.service")),
+            ("/usr/lib/systemd/system/witness.service", WITNESS),
+        ],
+        programs: &[
+            ("/usr/lib/magpie/agent", binary("agent")),
+            ("/usr/lib/magpie/recorder", binary("recorder")),
+        ],
+        wanted: &[("magpie-record.service", "sysinit.target"), ("witness.service", "multi-user.target")],
+    });
+    let mut machine = Machine::boot(&disks, "init=/sbin/init");
+    let policy = machine.wait_for(PATIENCE, |line| line.strip_prefix("policy ").map(str::to_owned));
+    assert!(policy.contains("SCHED_RR"), "the thread that samples is not real-time: {policy}");
+    machine.wait_for(PATIENCE, |line| line.starts_with("beat 10").then_some(()));
+    machine.power_cut();
+
+    let kept = disks.directory_after_cut("/var/lib/magpie");
+    let samples = stored::open(&kept.path().join("magpie/history"));
+    let newest = samples.last().expect("there are samples");
+    let events = samples.iter().flat_map(|sample| &sample.events);
+    let notes: BTreeSet<_> =
+        events.filter(|event| event.kind == EventKind::Note).map(|event| &event.text).collect();
+    let missing: Vec<&str> = newest.sources.missing().collect();
+    println!("unit: {} samples, collector {}, {policy}", samples.len(), newest.collector.name());
+    assert_eq!((newest.collector, missing), (Collector::Bpf, Vec::new()), "{notes:#?}");
+}
