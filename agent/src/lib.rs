@@ -1,9 +1,9 @@
 //! Magpie's on-host agent, a library behind a small `main`.
 //!
-//! Three processes of one binary, each a fault domain that goes on when another dies:
+//! Three processes, each a fault domain that goes on when another dies:
 //! - [`serve`]: the only one with a socket; checks who calls, stores bundles, starts runs, serves events and history,
 //! - [`run`]: one short-lived supervisor a run, in its own cgroup; owns the Puppet child and writes the spool,
-//! - [`record`]: the flight recorder; no network, no tokio.
+//! - [`record`]: the flight recorder, which is a program of its own; no network, no tokio.
 //!
 //! And one verb for who makes images: [`seal`].
 

@@ -1,13 +1,19 @@
 //! `agent`: see [`agent`] for what it is made of.
 
-use std::{env, error::Error, io, os::fd::AsFd, process::ExitCode};
+use std::{
+    env,
+    error::Error,
+    io,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{self, ExitCode},
+};
 
 use agent::{
     cli::{Cli, Collector, Command},
     enrol::console::Console,
-    limits,
     paths::Paths,
-    record, run,
+    run,
     seal::{Mode, seal},
     serve::{Config, Server, listener::Limits},
 };
@@ -41,7 +47,7 @@ fn main() -> ExitCode {
             };
             seal(&root_dir, &root, mode, &mut io::stdout()).map_err(Into::into)
         }
-        Command::Record { root, collector } => record(&Paths::new(root), collector),
+        Command::Record { root, collector } => record(&root, collector),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,13 +77,10 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     })
 }
 
-fn record(paths: &Paths, collector: Option<Collector>) -> Result<(), Box<dyn Error>> {
-    let stop = record::stop_signals()?;
-    let options = record::Options {
-        harden: true,
-        memory_limit: limits::provided(paths),
-        collector: collector.map(Into::into),
-        ..record::Options::new(paths.history())
-    };
-    Ok(record::run(&options, stop.as_fd())?)
+/// Becomes the recorder, a program of its own beside this one; returns if it cannot.
+fn record(root: &Path, collector: Option<Collector>) -> Result<(), Box<dyn Error>> {
+    let recorder = env::current_exe()?.with_file_name("recorder");
+    let collector = collector.map(|collector| proto::history::Collector::from(collector).name());
+    let error = process::Command::new(&recorder).arg(root).args(collector).exec();
+    Err(format!("cannot become {}, which is installed with the agent: {error}", recorder.display()).into())
 }

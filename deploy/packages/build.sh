@@ -1,7 +1,7 @@
 #!/bin/sh
 # Packs built binaries as .deb and .rpm: build.sh [--fast] BINARIES OUTPUT [VERSION]
 #
-# BINARIES is where cargo put `agent` and `ctl`, such as target/release; the packagers are in ../tools beside it
+# BINARIES is where cargo put `agent`, `recorder` and `ctl`, such as target/release; the packagers are in ../tools beside it
 # (tools.sh). VERSION replaces the one in Cargo.toml; --fast packs in a tenth of the time into larger files. Prints what
 # it made. The same binaries at the same commit give the same bytes.
 set -eu
@@ -31,7 +31,7 @@ trap 'rm -rf "$stage"' EXIT
 files=$stage/release
 mkdir -p "$files/man" "$files/completions"
 
-for program in agent ctl; do
+for program in agent recorder ctl; do
     strip -o "$files/$program" "$binaries/$program"
 done
 "$files/ctl" manual "$files/man"

@@ -54,8 +54,10 @@ fn launches(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn memory(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
-    let size = std::fs::metadata(binary("agent"))?.len();
-    writeln!(out, "| agent binary | {:.1} MB | |", size as f64 / 1e6)?;
+    for program in ["agent", "recorder"] {
+        let size = std::fs::metadata(binary(program))?.len();
+        writeln!(out, "| {program} binary | {:.1} MB | |", size as f64 / 1e6)?;
+    }
     for (unit, name) in [("magpie-agent", "agent serve, idle"), ("magpie-record", "agent record")] {
         let script = format!("grep VmRSS /proc/$(systemctl show -p MainPID --value {unit})/status");
         let said = fleet.ok(&["run", "quick-1", "--", "sh", "-c", &script]);

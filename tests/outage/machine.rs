@@ -63,6 +63,7 @@ impl Lab {
     fn new(swap_bytes: u64) -> Self {
         let programs = [
             ("/usr/lib/magpie/agent", binary("agent")),
+            ("/usr/lib/magpie/recorder", binary("recorder")),
             ("/usr/sbin/apache2", binary("outage-prefork")),
             ("/usr/sbin/chrt", find("chrt")),
             ("/usr/sbin/heartbeat", binary("outage-heartbeat")),
@@ -162,7 +163,7 @@ impl Boot {
 
     /// One recorder all the way, and no gap that is its own.
     fn was_recorded_throughout(&self) {
-        let recorders: Vec<_> = self.samples.iter().map(|sample| pids(sample, "agent")).collect();
+        let recorders: Vec<_> = self.samples.iter().map(|sample| pids(sample, "recorder")).collect();
         assert!(recorders.iter().all(|pids| *pids == recorders[0]), "the recorder did not live through it");
         assert_eq!(recorders[0].len(), 1);
         let gap = stored::longest_gap(&self.samples, |from, until| self.beats.awake_ns(from, until));

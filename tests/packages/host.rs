@@ -13,7 +13,7 @@ use tests::{Fleet, Outcome, repository};
 
 use super::UNITS;
 
-/// A fleet whose image holds, in the agent's place, a program that does nothing.
+/// A fleet whose image holds, in the place of Magpie's own, programs that do nothing.
 pub(crate) struct BareFleet(Fleet);
 
 impl Deref for BareFleet {
@@ -27,8 +27,10 @@ impl Deref for BareFleet {
 impl BareFleet {
     pub(crate) fn new() -> Self {
         let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
-        let idle = fleet.directory().join("idle");
-        fs::write(&idle, "#!/bin/sh\nexec sleep infinity\n").expect("written");
+        let idle = fleet.directory().join("agent");
+        for program in [&idle, &fleet.directory().join("recorder")] {
+            fs::write(program, "#!/bin/sh\nexec sleep infinity\n").expect("written");
+        }
         let path = fleet.directory().join("magpie.toml");
         let config = fs::read_to_string(&path).expect("read");
         let baked = format!("agent = {:?}", tests::binary("agent"));

@@ -99,6 +99,7 @@ fn both_formats_hold_the_same_files_and_ask_for_the_same() {
     let agent = packed.deb_files("magpie-agent");
     for path in [
         "usr/lib/magpie/agent",
+        "usr/lib/magpie/recorder",
         "usr/lib/systemd/system/magpie-agent.service",
         "usr/share/man/man8/magpie-agent.8.gz",
     ] {
@@ -110,7 +111,7 @@ fn both_formats_hold_the_same_files_and_ask_for_the_same() {
     {
         assert!(ctl.contains_key(path), "{path} is missing: {ctl:?}");
     }
-    for file in ["usr/lib/magpie/agent", "usr/bin/ctl"] {
+    for file in ["usr/lib/magpie/agent", "usr/lib/magpie/recorder", "usr/bin/ctl"] {
         let newest = packed.newest_glibc(file);
         assert!(newest <= (2, 34), "{file} wants glibc {newest:?}, its packages promise 2.34");
     }

@@ -7,6 +7,7 @@ pub mod ec2;
 mod last_words;
 pub mod local;
 pub mod name;
+mod programs;
 pub mod ssh;
 mod units;
 

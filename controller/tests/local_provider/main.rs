@@ -5,6 +5,7 @@
 
 mod copy;
 mod machine;
+mod stand_ins;
 
 use std::{
     collections::BTreeSet,
@@ -26,26 +27,10 @@ use tokio::{
     sync::Mutex,
 };
 
-use self::machine::Machine;
-
-/// Stands in for the agent: `serve` runs one line from each connection in a shell, `record` idles.
-const AGENT: &str = r#"#!/usr/bin/perl
-use IO::Socket::INET;
-sleep 1000000000 if $ARGV[0] eq 'record';
-$SIG{CHLD} = 'IGNORE';
-my $listener = IO::Socket::INET->new(Listen => 64, LocalPort => 717, ReuseAddr => 1) or die;
-while (1) {
-    my $peer = $listener->accept or next;
-    next if fork;
-    $SIG{CHLD} = 'DEFAULT';
-    my $command = <$peer>;
-    exit 0 unless defined $command;
-    # As a unit of its own, like a run: the agent's unit is confined, and would refuse what the host should.
-    open my $said, '-|', 'systemd-run', '--quiet', '--pipe', '--wait', '--collect', 'sh', '-c', "exec 2>&1; $command" or die;
-    print $peer $_ while <$said>;
-    exit 0;
-}
-"#;
+use self::{
+    machine::Machine,
+    stand_ins::{AGENT, stand_ins},
+};
 
 const PORT: u16 = 717;
 
@@ -74,15 +59,9 @@ async fn shared_cloud() -> Option<Cloud> {
         eprintln!("skipped: this machine gives no namespaces");
         return None;
     }
-    let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let state = base.join("local-provider");
-    let agent = base.join("stand-in-agent");
-    // Written once: another process of this test may be reading it.
-    if fs::read_to_string(&agent).is_ok_and(|text| text != AGENT) || !agent.exists() {
-        fs::write(&agent, AGENT).unwrap();
-    }
+    let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("local-provider");
     let began = Instant::now();
-    let spec = ImageSpec { agent, packages: Vec::new() };
+    let spec = ImageSpec { agent: stand_ins(), packages: Vec::new() };
     let local = Local::open(state.clone(), env!("CARGO_BIN_EXE_ctl").into(), spec.clone()).unwrap();
     let image = local.bake(&spec, &|step| eprintln!("bake: {step}")).await.unwrap();
     eprintln!("image after {:?}", began.elapsed());
@@ -442,9 +421,8 @@ const STATE: &str = "MAGPIE_TEST_STATE";
 async fn fail_to_launch(state: PathBuf) {
     let spec = ImageSpec { agent: "/nonexistent".into(), packages: Vec::new() };
     let local = Local::open(state, env!("CARGO_BIN_EXE_ctl").into(), spec).unwrap();
-    let agent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in-agent");
     let launched = async {
-        let image = local.bake(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await?;
+        let image = local.bake(&ImageSpec { agent: stand_ins(), packages: Vec::new() }, &|_| {}).await?;
         let cloud = Cloud { local: local.clone(), image, state: PathBuf::new() };
         local.launch(&cloud.launch_of("db", "wanting", None)).await
     };
@@ -570,6 +548,7 @@ async fn old_images_go_when_no_host_uses_them() {
         let agent = agents.path().join("agent");
         // Never the same as one of an earlier run.
         fs::write(&agent, format!("{AGENT}# {number} {}\n", agents.path().display())).unwrap();
+        fs::write(agents.path().join("recorder"), "#!/bin/sh\n").unwrap();
         cloud.local.bake(&ImageSpec { agent, packages: Vec::new() }, &|_| {}).await.unwrap()
     };
     let used = bake(0).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use fuzz::{foreign, samples};
 use libfuzzer_sys::fuzz_target;
-use proto::history::{Block, HEADER_BYTES, encode, index as index_of};
+use proto::history::{Block, Columns, HEADER_BYTES, Process, Sample, encode, index as index_of};
 
 static EXAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| vec![encode(&samples(), 41).expect("a block")]);
 
@@ -42,6 +42,15 @@ fuzz_target!(|data: &[u8]| {
     let mut all = samples.iter().flat_map(|sample| &sample.processes).map(|process| process.identity);
     assert!(indexed.is_err() || all.all(|identity| named.contains(&identity)));
     assert_eq!(samples.len(), header.records.min(1_000) as usize);
+    let pids: Vec<u32> = named.first().iter().map(|identity| identity.pid).collect();
+    let few = block.samples_of_processes(Columns::ALL, &pids).expect("all were read");
+    for (few, all) in few.zip(&samples) {
+        let few = few.expect("what is good as a whole is good in part");
+        let of_these = |sample: &Sample| -> Vec<Process> {
+            sample.processes.iter().filter(|process| pids.contains(&process.identity.pid)).cloned().collect()
+        };
+        assert_eq!((of_these(&few), &few.host), (of_these(all), &all.host));
+    }
     let again = encode(&samples, header.first_sequence).expect("it was a block before");
     let again = Block::parse(&again).expect("it was just written").samples().expect("and compressed");
     assert_eq!(again.collect::<Result<Vec<_>, _>>().as_ref(), Ok(&samples));

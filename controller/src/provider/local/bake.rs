@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    provider::{ImageId, ImageSpec},
+    provider::{ImageId, ImageSpec, programs::Programs},
 };
 
 /// Changes whenever the same packages must give another base.
@@ -41,14 +41,11 @@ pub(super) fn image(
     spec: &ImageSpec,
     progress: &dyn Fn(&str),
 ) -> Result<ImageId> {
-    let agent = fs::read(&spec.agent).map_err(|error| {
-        Error::invalid(format!("cannot read the agent {}: {error}", spec.agent.display()))
-            .hint("build it (`cargo build`), or say where it is: `agent = …` in [local] of magpie.toml")
-    })?;
+    let programs = Programs::read(&spec.agent)?;
     let distribution = Distribution::of_this_machine()?;
     let packages = all_packages(spec);
     let base = key([RECIPE, &distribution.id, &distribution.codename, &packages].map(str::as_bytes));
-    let tar = layer::tar(&agent).doing(|| "cannot lay out the agent's layer")?;
+    let tar = layer::tar(&programs).doing(|| "cannot lay out the agent's layer")?;
     let id = ImageId(format!("{base}-{}", key([tar.as_slice()])));
 
     let (base_path, image_path) = (state.bases().join(&base), state.images().join(&id.0));

@@ -4,7 +4,7 @@ use std::io;
 
 use tar::{Builder, EntryType, Header};
 
-use crate::provider::units;
+use crate::provider::{programs::Programs, units};
 
 /// Units that have no work in a host, wait for hardware, or would do it behind the agent's back.
 const MASKED: [&str; 28] = [
@@ -51,16 +51,17 @@ const FILES: [(&str, &str); 5] = [
     ("etc/facter/facter.conf", "facts : { blocklist : [ \"augeas\", \"EC2\", \"GCE\", \"Xen\" ] }\n"),
 ];
 
-/// The layer as a tar file; the same agent gives the same bytes.
-pub(super) fn tar(agent: &[u8]) -> io::Result<Vec<u8>> {
-    let mut builder = Builder::new(Vec::with_capacity(agent.len() + 64 * 1024));
+/// The layer as a tar file; the same programs give the same bytes.
+pub(super) fn tar(programs: &Programs) -> io::Result<Vec<u8>> {
+    let mut builder = Builder::new(Vec::with_capacity(programs.size() + 64 * 1024));
     for directory in directories() {
         add(&mut builder, EntryType::Directory, directory, 0o755, &[])?;
     }
     for (path, content) in FILES {
         add(&mut builder, EntryType::Regular, path, 0o644, content.as_bytes())?;
     }
-    add(&mut builder, EntryType::Regular, "usr/lib/magpie/agent", 0o755, agent)?;
+    add(&mut builder, EntryType::Regular, "usr/lib/magpie/agent", 0o755, &programs.agent)?;
+    add(&mut builder, EntryType::Regular, "usr/lib/magpie/recorder", 0o755, &programs.recorder)?;
     for unit in ["magpie-agent.service", "magpie-record.service"] {
         let wanted = format!("etc/systemd/system/sysinit.target.wants/{unit}");
         link(&mut builder, &wanted, &format!("/usr/lib/systemd/system/{unit}"))?;
@@ -118,15 +119,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn same_agent_same_bytes_and_every_parent_is_there() {
-        let bytes = tar(b"agent").unwrap();
-        assert_eq!(bytes, tar(b"agent").unwrap());
+    fn same_programs_same_bytes_and_every_parent_is_there() {
+        let programs = Programs { agent: b"agent".to_vec(), recorder: b"recorder".to_vec() };
+        let bytes = tar(&programs).unwrap();
+        assert_eq!(bytes, tar(&programs).unwrap());
         let mut seen = std::collections::BTreeSet::from([std::path::PathBuf::new()]);
         for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
             let path = entry.unwrap().path().unwrap().into_owned();
             assert!(seen.contains(path.parent().unwrap()), "{} comes before its directory", path.display());
             seen.insert(path);
         }
-        assert!(seen.contains(std::path::Path::new("usr/lib/magpie/agent")));
+        for program in ["usr/lib/magpie/agent", "usr/lib/magpie/recorder"] {
+            assert!(seen.contains(std::path::Path::new(program)));
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    provider::units,
+    provider::{programs::Programs, units},
 };
 
 /// As root, with the tar file as standard input or as first argument. Nothing appears half-written: all is
@@ -33,7 +33,7 @@ place() {
     mv -f "$2.new" "$2"
 }
 if ! { dpkg-query -S /usr/lib/magpie/agent || rpm -qf /usr/lib/magpie/agent; } >/dev/null 2>&1; then
-    place agent /usr/lib/magpie/agent 755
+    for program in agent recorder; do place $program /usr/lib/magpie/$program 755; done
     for unit in magpie-agent.service magpie-record.service; do place $unit /usr/lib/systemd/system/$unit 644; done
 fi
 place enrol.json /var/lib/magpie/enrol.json 600
@@ -56,7 +56,7 @@ const REMOVE: &str = r#"
 sleep 1
 systemctl disable --quiet --now magpie-agent.service magpie-record.service
 if ! { dpkg-query -S /usr/lib/magpie/agent || rpm -qf /usr/lib/magpie/agent; } >/dev/null 2>&1; then
-    rm -f /usr/lib/magpie/agent /usr/lib/systemd/system/magpie-agent.service \
+    rm -f /usr/lib/magpie/agent /usr/lib/magpie/recorder /usr/lib/systemd/system/magpie-agent.service \
         /usr/lib/systemd/system/magpie-record.service
     rmdir /usr/lib/magpie
 fi
@@ -73,9 +73,9 @@ pub fn removal() -> Vec<String> {
 }
 
 /// Installs and starts the agent.
-pub(super) async fn install(target: &Target, root: Root, agent: &[u8], document: &[u8]) -> Result<()> {
+pub(super) async fn install(target: &Target, root: Root, programs: &Programs, document: &[u8]) -> Result<()> {
     let payload =
-        payload(agent, document).map_err(|error| Error::invalid(format!("cannot pack: {error}")))?;
+        payload(programs, document).map_err(|error| Error::invalid(format!("cannot pack: {error}")))?;
     let script = quote(INSTALL);
     let done = match root {
         Root::Direct => target.run(&format!("exec sh -c {script}"), &payload).await.map(drop),
@@ -92,10 +92,11 @@ pub(super) async fn install(target: &Target, root: Root, agent: &[u8], document:
 }
 
 /// A tar file with all that is needed; the document is secret.
-fn payload(agent: &[u8], document: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut builder = Builder::new(Vec::with_capacity(agent.len() + 64 * 1024));
+fn payload(programs: &Programs, document: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut builder = Builder::new(Vec::with_capacity(programs.size() + 64 * 1024));
     for (name, mode, content) in [
-        ("agent", 0o755, agent),
+        ("agent", 0o755, programs.agent.as_slice()),
+        ("recorder", 0o755, programs.recorder.as_slice()),
         ("magpie-agent.service", 0o644, units::AGENT.as_bytes()),
         ("magpie-record.service", 0o644, units::RECORD.as_bytes()),
         ("enrol.json", 0o600, document),

@@ -1,6 +1,9 @@
 //! What a machine is, asked in one round trip before anything is changed, and whether an agent can live there.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    provider::programs::Programs,
+};
 
 /// Reads a script from standard input, whatever the user's login shell is.
 pub(super) const PROBE_COMMAND: &str = "exec sh -s";
@@ -92,11 +95,11 @@ impl Machine {
     }
 
     /// Whether this agent can live there and belong to `fleet`.
-    pub(super) fn check(&self, agent: &[u8], fleet: &str) -> Result<()> {
+    pub(super) fn check(&self, programs: &Programs, fleet: &str) -> Result<()> {
         if self.system != "Linux" {
             return Err(Error::invalid(format!("it runs {:?}, and the agent Linux only", self.system)));
         }
-        let built_for = architecture(agent)?;
+        let built_for = architecture(&programs.agent)?;
         if self.architecture != built_for {
             let theirs = &self.architecture;
             return Err(Error::invalid(format!("it is of architecture {theirs}, the agent of {built_for}"))
@@ -121,7 +124,7 @@ impl Machine {
             return Err(Error::invalid(format!("something listens on its port {port} already"))
                 .hint(format!("`ss -lptn sport = :{port}` on the machine shows what")));
         }
-        self.check_room(agent)?;
+        self.check_room(programs)?;
         if self.root == Root::Never {
             return Err(Error::invalid("the user is not root there, and it has no sudo")
                 .hint("adopt it as root, or as a user who may use sudo"));
@@ -143,8 +146,8 @@ impl Machine {
             .hint("or, as root on the machine: systemctl stop magpie-agent && rm -r /var/lib/magpie/state"))
     }
 
-    fn check_room(&self, agent: &[u8]) -> Result<()> {
-        let program = (agent.len() as u64 >> 10) * 2;
+    fn check_room(&self, programs: &Programs) -> Result<()> {
+        let program = (programs.size() as u64 >> 10) * 2;
         for (tree, free, needed) in [("/usr/lib", self.free[0], program), ("/var/lib", self.free[1], ROOM)] {
             if let Some(free) = free.filter(|free| *free < needed) {
                 let (free, needed) = (free >> 10, needed >> 10);
@@ -185,9 +188,13 @@ mod tests {
         elf
     }
 
+    fn programs(machine: u8) -> Programs {
+        Programs { agent: agent(machine), recorder: Vec::new() }
+    }
+
     fn verdict(change: &str) -> String {
         let machine = Machine::parse(&(ANSWER.to_owned() + change)).unwrap();
-        machine.check(&agent(62), "ours").map_or_else(|error| error.to_string(), |()| "will do".to_owned())
+        machine.check(&programs(62), "ours").map_or_else(|error| error.to_string(), |()| "will do".to_owned())
     }
 
     #[test]
@@ -207,7 +214,7 @@ mod tests {
             assert_eq!(verdict(change), said);
         }
         let without =
-            |line: &str| Machine::parse(&ANSWER.replace(line, "")).unwrap().check(&agent(62), "ours");
+            |line: &str| Machine::parse(&ANSWER.replace(line, "")).unwrap().check(&programs(62), "ours");
         assert!(without("systemd=yes\n").unwrap_err().to_string().contains("systemd"));
         assert!(without("root=sudo\n").unwrap_err().to_string().contains("no sudo"));
         Machine::parse("This account is not available.\n").unwrap_err();
@@ -235,7 +242,7 @@ mod tests {
         #[test]
         fn foreign_text_never_panics(text in "(magpie=1\n)?(\\PC|\n)*", agent: Vec<u8>) {
             if let Ok(machine) = Machine::parse(&text) {
-                let _ = machine.check(&agent, "ours");
+                let _ = machine.check(&Programs { agent, recorder: Vec::new() }, "ours");
             }
             glibc(&text);
         }

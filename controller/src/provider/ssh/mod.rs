@@ -12,7 +12,7 @@ mod openssh;
 mod record;
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -21,7 +21,10 @@ use tonic::async_trait;
 
 pub use self::{install::removal, openssh::Target};
 use self::{machine::Machine, record::Record};
-use super::{Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, Usage, dial};
+use super::{
+    Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, Usage, dial,
+    programs::Programs,
+};
 use crate::{
     config::{ConnectConfig, RoleConfig},
     error::{Error, Result},
@@ -65,15 +68,12 @@ impl Ssh {
     /// # Errors
     /// The machine cannot be reached over ssh, will not do (then nothing was touched), or refuses the agent.
     pub async fn adopt(&self, target: &Target, adoption: Adoption, progress: Progress<'_>) -> Result<Host> {
-        let agent = fs::read(&self.agent).map_err(|error| {
-            Error::invalid(format!("cannot read the agent {}: {error}", self.agent.display()))
-                .hint("build it (`cargo build`), or say where it is: `agent = …` in [local] of magpie.toml")
-        })?;
+        let programs = Programs::read(&self.agent)?;
         progress(&format!("looking at {target}"));
         let machine = Machine::parse(&target.run(machine::PROBE_COMMAND, machine::PROBE.as_bytes()).await?)?;
-        machine.check(&agent, &adoption.fleet).map_err(|error| error.context_once(&target.to_string()))?;
+        machine.check(&programs, &adoption.fleet).map_err(|error| error.context_once(&target.to_string()))?;
         progress(&format!("installing the agent on {target}"));
-        install::install(target, machine.root, &agent, &adoption.enrol_document).await?;
+        install::install(target, machine.root, &programs, &adoption.enrol_document).await?;
         let record = Record::new(adoption, target.to_string());
         record.write(&self.records)?;
         Ok(record.into())

@@ -71,11 +71,10 @@ impl Program {
         {
             return Err(Refusal::Namespace);
         }
-        let types = kernel_types()?;
+        let (types, mut loader) = kernel_types()?;
         let cpus = possible_cpus();
         let asked = if cpus <= MAX_CPUS { cpus } else { 0 };
-        let mut loaded =
-            EbpfLoader::new().btf(Some(&types)).override_global("cpus", &asked, true).load(OBJECT)?;
+        let mut loaded = loader.btf(Some(&types)).override_global("cpus", &asked, true).load(OBJECT)?;
         iterator(&mut loaded)?.load("task", &types)?;
         forget(types)?;
         Ok(Self { loaded, cpus })
@@ -97,10 +96,16 @@ fn iterator(loaded: &mut Ebpf) -> Result<&mut Iter, Refusal> {
 }
 
 /// What the kernel says of its types: tens of megabytes in small pieces, for the time of loading. They are allocated
-/// by a thread of its own, so that glibc gives them an arena of their own and hands all of it back.
-fn kernel_types() -> Result<Btf, Refusal> {
-    let parser = thread::Builder::new().name("kernel types".into()).spawn(Btf::from_sys_fs)?;
-    Ok(parser.join().expect("reading types does not panic")?)
+/// by a thread of its own, so that glibc gives them an arena of their own and hands all of it back. A new loader reads
+/// them too, wanted or not.
+fn kernel_types() -> Result<(Btf, EbpfLoader<'static>), Refusal> {
+    let read = || {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        Btf::from_sys_fs().map(|types| (types, loader))
+    };
+    let reader = thread::Builder::new().name("kernel types".into()).spawn(read)?;
+    Ok(reader.join().expect("reading types does not panic")?)
 }
 
 /// Hands that memory back. Small pieces stay until a larger one is freed in the same arena (malloc_consolidate).
