@@ -8,3 +8,4 @@ mod pool;
 mod record;
 mod roles;
 mod runs;
+mod top;

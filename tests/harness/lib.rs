@@ -9,7 +9,10 @@ use std::{
 use tempfile::TempDir;
 
 pub mod ec2;
+mod terminal;
 pub mod vm;
+
+pub use terminal::Terminal;
 
 use ec2::Ec2Lab;
 
