@@ -48,7 +48,7 @@ pub(crate) fn sizes(out: &mut impl Write, cells: &[Cell], plan: &Plan) -> Result
          `pidstat` is told to print idle processes too (`-p ALL`), as the others record them. `ps` is sorted and appended to a file.\n\n\
          A profile taken by hand (perf, 2026-11-27, 2,000 processes, busy, on a machine that others used) found with BPF 29 % of the time in the program that reads each task, 50 % \
          elsewhere in the kernel (20 % in `get_pid_task` and `pid_nr_ns`, which are not the recorder's) and 19 % in the recorder's own code; with /proc 84 % in the kernel and 15 % in the \
-         recorder's own code. It was not taken apart further. 7 MB of the memory are pages of the program's file and of libraries.\n",
+         recorder's own code. It was not taken apart further. 3.5 MB of the memory are pages of the program's file and of libraries.\n",
         plan.seconds, plan.rounds,
     )?;
     Ok(())
@@ -86,7 +86,7 @@ fn workload(cell: &Cell) -> String {
 fn parts(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     writeln!(
         out,
-        "| where Magpie's time goes in the first run, ms a sample | user | kernel | by thread |\n|---|---|---|---|"
+        "| where Magpie's time goes in the first run, ms a sample | user | kernel | by thread | locked address space, MB |\n|---|---|---|---|---|"
     )?;
     for cell in cells {
         for (name, outcome) in cell.rows.iter().filter(|(name, _)| name.starts_with("magpie")) {
