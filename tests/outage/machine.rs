@@ -179,6 +179,7 @@ impl Boot {
         let notes: Vec<_> =
             events.filter(|event| event.kind == EventKind::Note).map(|event| &event.text).collect();
         assert_eq!((newest.collector, missing.len()), (Collector::Bpf, 0), "{notes:#?}");
+        assert!(!notes.iter().any(|note| note.contains("not real-time")), "{notes:#?}");
     }
 
     /// What the kernel said of the first kill, its table of tasks included; and how that process ended.
