@@ -1,6 +1,6 @@
 //! The recorder's unit as it is installed, under the systemd of a whole machine: what confines it must not blind it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use proto::history::{Collector, EventKind};
 use tests::{
@@ -25,14 +25,12 @@ const SECONDS: usize = 10;
 #[test]
 #[ignore = "installs a Debian: make soak"]
 fn on_a_whole_machine_the_unit_sees_everything_and_goes_first() {
-    let unit = |name: &str| {
-        let file = repository("deploy/systemd").join(name);
-        std::fs::read_to_string(file).expect("a unit of the repository")
-    };
+    let unit = repository("deploy/systemd/magpie-record.service");
+    let unit = fs::read_to_string(unit).expect("a unit of the repository");
     let disks = Disks::of(&System {
         packages: &["systemd-sysv", "util-linux"],
         files: &[
-            ("/usr/lib/systemd/system/magpie-record.service", &unit("magpie-record.service")),
+            ("/usr/lib/systemd/system/magpie-record.service", &unit),
             ("/usr/lib/systemd/system/witness.service", WITNESS),
         ],
         programs: &[

@@ -96,9 +96,10 @@ impl Options {
         }
     }
 
-    /// Where the kernel tells of memory pressure, the better place first: in a container its own control group's counts.
-    fn pressure(&self) -> [PathBuf; 2] {
-        [self.cgroup.join("memory.pressure"), self.proc.join("pressure/memory")]
+    /// The memory pressure that counts: in a container its own control group's, where that takes a trigger, else the machine's.
+    fn pressure(&self) -> Result<Pressure, pressure::Error> {
+        Pressure::open(&self.cgroup.join("memory.pressure"))
+            .or_else(|_| Pressure::open(&self.proc.join("pressure/memory")))
     }
 }
 
@@ -147,7 +148,7 @@ pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let mut sampler = Sampler::open(options, boot_id, newest_ns)?;
     // After the collector: what loads BPF needs an arena that no other thread has.
     let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
-    let pressure = sampler.have(Sources::PRESSURE, Pressure::open(&options.pressure()));
+    let pressure = sampler.have(Sources::PRESSURE, options.pressure());
     let collector = sampler.kind().name();
     sampler.note([format!("recording begins; collector: {collector}")]);
     sampler.note(lost);

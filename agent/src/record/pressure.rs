@@ -42,22 +42,11 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// Sets a trigger on the first of these (a `pressure/memory` or `memory.pressure`) that takes one.
+    /// Sets a trigger on a `pressure/memory` or `memory.pressure`.
     ///
     /// # Errors
-    /// One sentence on why that cannot be with the last of them.
-    pub fn open(paths: &[impl AsRef<Path>]) -> Result<Self, Error> {
-        let mut opened = Err(Error { path: PathBuf::new(), source: io::ErrorKind::NotFound.into() });
-        for path in paths {
-            opened = Self::set(path.as_ref());
-            if opened.is_ok() {
-                break;
-            }
-        }
-        opened
-    }
-
-    fn set(path: &Path) -> Result<Self, Error> {
+    /// One sentence on why that cannot be.
+    pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error { path: path.to_owned(), source };
         let mut refused = None;
         for trigger in TRIGGERS {
@@ -127,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_trigger_is_set_or_there_is_a_reason() {
-        match Pressure::open(&["/nonexistent/memory", "/proc/pressure/memory"]) {
+        match Pressure::open(Path::new("/proc/pressure/memory")) {
             Ok(mut pressure) => {
                 assert!(pressure.note(PollFlags::empty(), 1) && !pressure.is_fast(1));
                 assert!(pressure.note(Pressure::EVENTS, 1) && pressure.is_fast(1));
@@ -135,7 +124,7 @@ mod tests {
             }
             Err(error) => eprintln!("skipped: {error}"),
         }
-        let error = Pressure::open(&["/nonexistent/memory"]).unwrap_err().to_string();
+        let error = Pressure::open(Path::new("/nonexistent/memory")).unwrap_err().to_string();
         assert!(
             error.contains("/nonexistent/memory") && error.ends_with("pressure stall information"),
             "{error}"

@@ -27,9 +27,6 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let mut kills = Kills::new(Query { from: span.from, until: span.until, ..Query::default() });
     let mut blocks = source.read(&filter).await?;
     let mut found = 0;
-    let write = |reports: &[Report]| {
-        reports.iter().try_for_each(|report| render::oom::report(output, report, args.table, &zone))
-    };
     while let Some(block) = blocks.next().await? {
         if let Ok(header) = Header::parse(&block.data) {
             record::lead(&source, &header, kills.last_ns(), Columns::ALL, |sample| kills.lead(sample))
@@ -51,8 +48,10 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
             record::trail(&source, &last, span_ms, |sample| reports.extend(kills.follow(sample))).await?;
             reports.extend(kills.finish());
         }
+        for report in &reports {
+            render::oom::report(output, report, args.table, &zone)?;
+        }
         found += reports.len();
-        write(&reports)?;
     }
     match found {
         0 => {

@@ -86,19 +86,14 @@ pub(super) async fn lead(
     }
     let until_ms = header.earliest_wall_ms.saturating_sub(1);
     let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
-    let mut blocks = source.read(&filter).await?;
-    while let Some(block) = blocks.next().await? {
-        block.open(&Detail::of(columns)).each(|piece| {
-            if let Piece::Sample(sample) = piece
-                && sample.boot_id == header.boot_id
-                && (nearest_ns..header.first_boottime_ns).contains(&sample.boottime_ns)
-            {
-                take(sample);
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
+    each_sample(source, &filter, columns, |sample| {
+        if sample.boot_id == header.boot_id
+            && (nearest_ns..header.first_boottime_ns).contains(&sample.boottime_ns)
+        {
+            take(sample);
+        }
+    })
+    .await
 }
 
 /// Reads the samples of the same boot that come within `span_ms` after one.
@@ -110,13 +105,24 @@ pub(super) async fn trail(
 ) -> Result<()> {
     let until_ms = last.wall_ms.saturating_add(span_ms);
     let filter = Filter { from_ms: last.wall_ms, until_ms, ..Filter::default() };
-    let mut blocks = source.read(&filter).await?;
+    each_sample(source, &filter, Columns::ALL, |sample| {
+        if sample.boot_id == last.boot_id && sample.boottime_ns > last.boottime_ns {
+            take(sample);
+        }
+    })
+    .await
+}
+
+async fn each_sample(
+    source: &Source,
+    filter: &Filter,
+    columns: Columns,
+    mut take: impl FnMut(&Sample),
+) -> Result<()> {
+    let mut blocks = source.read(filter).await?;
     while let Some(block) = blocks.next().await? {
-        block.open(&Detail::of(Columns::ALL)).each(|piece| {
-            if let Piece::Sample(sample) = piece
-                && sample.boot_id == last.boot_id
-                && sample.boottime_ns > last.boottime_ns
-            {
+        block.open(&Detail::of(columns)).each(|piece| {
+            if let Piece::Sample(sample) = piece {
                 take(sample);
             }
             Ok(())

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use proto::history::{Exit, ExitGroup, Process, Sample};
+use proto::history::{Exit, ExitGroup, Process, Sample, places_of};
 use regex::Regex;
 
 use super::{Rates, unit::unit, user_name};
@@ -85,18 +85,12 @@ impl Selection {
     /// The places of the processes whose ids are among those shown, in ascending order. `pids` are few, `processes`
     /// are in order.
     pub fn places(&self, processes: &[Process], places: &mut Vec<usize>) {
-        places.clear();
         if self.pids.is_empty() {
+            places.clear();
             places.extend(0..processes.len());
             return;
         }
-        for pid in &self.pids {
-            let first = processes.partition_point(|process| process.identity.pid < *pid);
-            let same = processes[first..].iter().take_while(|process| process.identity.pid == *pid).count();
-            places.extend(first..first + same);
-        }
-        places.sort_unstable();
-        places.dedup();
+        places_of(processes, &self.pids, places);
     }
 
     /// Whether this process id is among those shown.

@@ -12,7 +12,7 @@ use super::{
     varint::Cursor,
 };
 
-pub(super) const UNFIT: Damage = Damage::Inconsistent("a value does not fit its field");
+const UNFIT: Damage = Damage::Inconsistent("a value does not fit its field");
 
 /// The streams of a record, or of all records of a block, as far as they are read.
 pub(super) type Cursors<'a> = [Cursor<'a>; STREAMS];
@@ -330,14 +330,24 @@ pub(super) fn read_index(
 
 fn read_processes(processes: &mut [Process], cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
     let mut places = Places::new(processes.len());
-    while let Some(index) = places.next(&mut cursors[ACTIVE])? {
-        let changes = cursors[CHANGES].number()?;
-        if changes >> COUNT != 0 {
-            return Err(UNFIT);
-        }
-        read_changes(&mut processes[index], changes as u32, cursors, columns)?;
+    while let Some((index, changes)) = next_active(&mut places, cursors)? {
+        read_changes(&mut processes[index], changes, cursors, columns)?;
     }
     Ok(())
+}
+
+/// The place of the next process of which anything changed, and its columns that did.
+#[inline]
+pub(super) fn next_active(
+    places: &mut Places,
+    cursors: &mut Cursors,
+) -> Result<Option<(usize, u32)>, Damage> {
+    let Some(index) = places.next(&mut cursors[ACTIVE])? else { return Ok(None) };
+    let changes = cursors[CHANGES].number()?;
+    if changes >> COUNT != 0 {
+        return Err(UNFIT);
+    }
+    Ok(Some((index, changes as u32)))
 }
 
 pub(super) fn read_changes(
@@ -382,7 +392,7 @@ impl Places {
     }
 
     #[inline]
-    pub(super) fn next(&mut self, cursor: &mut Cursor) -> Result<Option<usize>, Damage> {
+    fn next(&mut self, cursor: &mut Cursor) -> Result<Option<usize>, Damage> {
         let Some(step) = cursor.index()?.checked_sub(1) else { return Ok(None) };
         let index = self.next.checked_add(step).filter(|index| *index < self.length);
         let index = index.ok_or(Damage::Inconsistent("a value belongs to no process"))?;

@@ -2,9 +2,10 @@
 
 use super::{
     Columns, Damage, Process,
-    column::{COUNT, NUMBERS},
-    decoder::{Cursors, Places, UNFIT, read_changes, read_text},
-    record::{ACTIVE, CHANGES, COLUMNS, TEXTS},
+    column::NUMBERS,
+    decoder::{Cursors, Places, next_active, read_changes, read_text},
+    process::places_of,
+    record::{COLUMNS, TEXTS},
 };
 
 /// For each byte, its bits as bytes.
@@ -38,10 +39,13 @@ pub(super) struct Focus {
 
 impl Focus {
     pub(super) fn new(pids: &[u32]) -> Self {
-        let mut pids = pids.to_vec();
-        pids.sort_unstable();
-        pids.dedup();
-        Self { pids, behind: [0; NUMBERS], newest: [0; NUMBERS / 8], counted: 0, places: Vec::new() }
+        Self {
+            pids: pids.to_vec(),
+            behind: [0; NUMBERS],
+            newest: [0; NUMBERS / 8],
+            counted: 0,
+            places: Vec::new(),
+        }
     }
 
     /// Goes on to the next sample, of which the members are known.
@@ -51,15 +55,11 @@ impl Focus {
         cursors: &mut Cursors,
         columns: Columns,
     ) -> Result<(), Damage> {
-        self.find(processes);
+        places_of(processes, &self.pids, &mut self.places);
         let mut wanted = 0;
         let mut places = Places::new(processes.len());
-        while let Some(index) = places.next(&mut cursors[ACTIVE])? {
-            let changes = cursors[CHANGES].number()?;
-            if changes >> COUNT != 0 {
-                return Err(UNFIT);
-            }
-            let changes = columns.among(changes as u32);
+        while let Some((index, changes)) = next_active(&mut places, cursors)? {
+            let changes = columns.among(changes);
             while self.places.get(wanted).is_some_and(|place| *place < index) {
                 wanted += 1;
             }
@@ -76,15 +76,6 @@ impl Focus {
     /// Passes over everything that is left.
     pub(super) fn finish(&mut self, cursors: &mut Cursors) -> Result<(), Damage> {
         self.catch_up((1 << NUMBERS) - 1, cursors)
-    }
-
-    fn find(&mut self, processes: &[Process]) {
-        self.places.clear();
-        for pid in &self.pids {
-            let first = processes.partition_point(|process| process.identity.pid < *pid);
-            let same = processes[first..].iter().take_while(|process| process.identity.pid == *pid).count();
-            self.places.extend(first..first + same);
-        }
     }
 
     #[inline]

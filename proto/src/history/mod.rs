@@ -37,7 +37,7 @@ pub use encoder::{Encoder, Limits};
 pub use gaps::{Gap, gaps};
 pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
 pub use host::HostCounters;
-pub use process::{Exit, ExitGroup, Identity, Process};
+pub use process::{Exit, ExitGroup, Identity, Process, places_of};
 pub use record::{Contents, Prefix};
 pub use sample::{BootId, Collector, Disk, Event, EventKind, Filesystem, Sample, Sources};
 

@@ -98,6 +98,18 @@ impl Process {
     }
 }
 
+/// The places of the processes with one of these ids, in ascending order. `pids` are few; `processes` are in order.
+pub fn places_of(processes: &[Process], pids: &[u32], places: &mut Vec<usize>) {
+    places.clear();
+    for pid in pids {
+        let first = processes.partition_point(|process| process.identity.pid < *pid);
+        let same = processes[first..].iter().take_while(|process| process.identity.pid == *pid).count();
+        places.extend(first..first + same);
+    }
+    places.sort_unstable();
+    places.dedup();
+}
+
 /// A process that has ended, with its last counters (taskstats, the kernel's taskstats.rst).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {

@@ -69,9 +69,7 @@ impl Disks {
             fs::write(tree.join(path.trim_start_matches('/')), content).expect("written");
         }
         for (path, program) in system.programs {
-            let at = tree.join(path.trim_start_matches('/'));
-            fs::create_dir_all(at.parent().expect("a program is in a directory")).expect("made");
-            ran(Command::new("strip").arg("-o").args([&at, program]));
+            copy(program, &tree.join(path.trim_start_matches('/')));
         }
         for (unit, target) in system.wanted {
             let wants = tree.join("etc/systemd/system").join(format!("{target}.wants"));
@@ -122,10 +120,15 @@ impl Disks {
     }
 }
 
-/// Copies a program without its debugging symbols, and the libraries that it needs to where it looks for them.
-fn install(program: &Path, at: &Path, tree: &Path) {
+/// Copies a program without its debugging symbols.
+fn copy(program: &Path, at: &Path) {
     fs::create_dir_all(at.parent().expect("a program is in a directory")).expect("made");
     ran(Command::new("strip").arg("-o").args([at, program]));
+}
+
+/// Copies a program, and the libraries that it needs to where it looks for them.
+fn install(program: &Path, at: &Path, tree: &Path) {
+    copy(program, at);
     let listed = run(Command::new("ldd").arg(program));
     for library in libraries(&String::from_utf8_lossy(&listed.stdout)) {
         let copy = tree.join(library.strip_prefix("/").expect("absolute"));
