@@ -1,8 +1,9 @@
 //! What must hold for every collector: tests here run for each that works on this machine.
 
 use std::{
+    io::Write,
     path::Path,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -106,6 +107,26 @@ fn a_process_is_seen_while_it_lives() {
         child.wait().unwrap();
         look.sweep();
         assert_eq!(look.find(pid), None);
+    });
+}
+
+#[test]
+fn a_process_that_grows_is_measured_at_once() {
+    const KIB: u64 = 20 << 10;
+    Look::with_each(|look| {
+        let mut command = Command::new("tail");
+        let mut child =
+            command.args(["-c", "100M"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let before = look.sweep_until(child.id(), |process| process.comm.as_ref() == "tail").resident_kib;
+        // Nothing was new in the last sweep.
+        look.sweep();
+        // It keeps all of it, and has read all but what the pipe holds.
+        child.stdin.as_mut().unwrap().write_all(&vec![0; KIB as usize * 1024]).unwrap();
+        look.sweep();
+        let after = look.find(child.id()).unwrap().resident_kib;
+        assert!(after > before + KIB / 2, "{before} KiB, then {after} KiB");
+        drop(child.stdin.take());
+        child.wait().unwrap();
     });
 }
 

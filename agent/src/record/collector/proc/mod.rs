@@ -1,8 +1,8 @@
 //! All processes from /proc, with kept descriptors: opening a file costs more than reading it.
 //!
-//! `stat` and `statm` of each process are read in every sweep. The rest, which must be opened for each reading, is
-//! read when a process is new, has grown, or is among the largest, and otherwise in turn. A process that cannot be
-//! read is left out and counted; it never fails the sweep.
+//! `stat` of each process is read in every sweep, `statm` when `stat` is another than before and otherwise in turn.
+//! The rest, which must be opened for each reading, is read when a process is new, has grown, or is among the largest,
+//! and otherwise in turn. A process that cannot be read is left out and counted; it never fails the sweep.
 
 mod files;
 mod parse;
@@ -13,7 +13,7 @@ use std::{io, mem, path::Path};
 use proto::history::{Collector as Kind, Identity, Process};
 
 use self::{
-    files::{Kept, Texts},
+    files::Kept,
     parse::{Stat, parse_io, parse_schedstat, parse_stat, parse_statm, parse_status, task_name},
     precision::Precision,
 };
@@ -33,13 +33,17 @@ const LARGEST: usize = 16;
 const BUSY: usize = 64;
 /// A change of resident size that makes a process worth a closer look.
 const NOTABLE_KIB: u64 = 1024;
-/// Longest content that is read; `status` of a process with many groups is cut behind what is wanted.
+/// Longest `stat`: a name and 51 numbers.
+const STAT_BYTES: usize = 2048;
+/// Longest other content that is read; `status` of a process with many groups is cut behind what is wanted.
 const BUFFER_BYTES: usize = 4096;
 
 /// What is remembered about a process between sweeps.
 #[derive(Debug, Default)]
 pub(in crate::record) struct Watch {
     kept: Option<Kept>,
+    /// Checksum of `stat` when `statm` was last read.
+    size_at: Option<u32>,
     /// Resident size and CPU time when `status` was last read.
     status_at: Option<(u64, u64)>,
     /// CPU time when `io` and `schedstat` were last read.
@@ -60,10 +64,11 @@ pub(super) struct Proc {
     /// Those of the processes met in this sweep.
     held: usize,
     turn: u64,
+    /// Whether a size of this sweep was taken over from the one before.
+    assumed: bool,
     /// Processes whose `io` and `schedstat` may still be read in this sweep out of turn.
     busy_left: usize,
     sizes: Vec<u64>,
-    texts: Texts,
     buffer: Box<[u8; BUFFER_BYTES]>,
 }
 
@@ -79,9 +84,9 @@ impl Proc {
             open: 0,
             held: 0,
             turn: 0,
+            assumed: false,
             busy_left: 0,
             sizes: Vec::new(),
-            texts: Texts::new(),
             buffer: Box::new([0; BUFFER_BYTES]),
         })
     }
@@ -103,37 +108,62 @@ impl Proc {
         self.turn += 1;
         self.busy_left = BUSY;
         self.held = 0;
+        self.assumed = false;
         table.begin();
         for pid in pids {
             threads = threads.max(self.visit(table, *pid, effort, largest_kib).unwrap_or(0));
         }
         table.finish();
         self.open = self.held;
-        Ok(Swept { listed: pids.len() as u64, rss_error_kib: self.precision.error_kib(threads) })
+        Ok(Swept {
+            listed: pids.len() as u64,
+            rss_error_kib: self.precision.error_kib(threads, self.assumed),
+        })
     }
 
     /// Reads one process, and returns its threads; `None` if it is gone or may not be read.
     fn visit(&mut self, table: &mut Table, pid: u32, effort: Effort, largest_kib: u64) -> Option<u32> {
         let kept = table.peek(pid).and_then(|mark| mark.watch.kept.as_ref());
-        let mut opened = None;
-        if kept.is_none_or(|kept| self.texts.read(kept).is_err()) {
+        let mut text = [0; STAT_BYTES];
+        let (length, opened) = match kept.and_then(|kept| kept.read_stat(&mut text).ok()) {
+            Some(length) => (length, None),
             // A pid that was reused since the last sweep ends here too: the kept files say ESRCH.
-            let files = Kept::open(&self.directory, pid).ok()?;
-            self.texts.read(&files).ok()?;
-            opened = Some(files);
-        }
-        let stat = parse_stat(self.texts.stat())?;
+            None => {
+                let files = Kept::open(&self.directory, pid).ok()?;
+                (files.read_stat(&mut text).ok()?, Some(files))
+            }
+        };
+        let stat = parse_stat(&text[..length])?;
         let mut row = table.meet(Identity { pid, started_ns: stat.started_ns });
-        if opened.is_some() {
-            // Beyond the budget the files are closed again.
-            row.mark.watch.kept = opened.filter(|_| self.open + Kept::DESCRIPTORS <= self.budget);
-            self.open += row.mark.watch.kept.as_ref().map_or(0, |_| Kept::DESCRIPTORS);
+        let is_new = opened.is_some();
+        if is_new {
+            row.mark.watch.kept = opened;
         }
-        self.held += row.mark.watch.kept.as_ref().map_or(0, |_| Kept::DESCRIPTORS);
-        row.process.resident_kib = parse_statm(self.texts.statm(), self.page_kib).unwrap_or(0);
+        self.measure(&mut row, crc32c::crc32c(&text[..length]));
+        // Beyond the budget the files are closed again.
+        if is_new && self.open + Kept::DESCRIPTORS > self.budget {
+            row.mark.watch.kept = None;
+        } else {
+            self.open += if is_new { Kept::DESCRIPTORS } else { 0 };
+            self.held += Kept::DESCRIPTORS;
+        }
         apply(&mut row, &stat);
         self.look_closer(&mut row, effort, largest_kib);
         Some(row.process.threads)
+    }
+
+    /// Reads the resident size, if `stat` is another than before or it is time to.
+    fn measure(&mut self, row: &mut Row<'_>, stat: u32) {
+        let turn = u64::from(row.process.identity.pid) + self.turn;
+        let watch = &mut row.mark.watch;
+        if watch.size_at == Some(stat) && !turn.is_multiple_of(TURNS) {
+            self.assumed = true;
+            return;
+        }
+        let statm = watch.kept.as_ref().and_then(|kept| kept.read_statm(self.buffer.as_mut_slice()).ok());
+        if let Some(resident_kib) = statm.and_then(|statm| parse_statm(statm, self.page_kib)) {
+            (row.process.resident_kib, watch.size_at) = (resident_kib, Some(stat));
+        }
     }
 
     /// Reads the files that must be opened, if it is time to.
