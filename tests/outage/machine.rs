@@ -239,8 +239,8 @@ impl Boot {
 /// What memory did between two samples, a second.
 #[derive(Debug)]
 struct Thrash {
-    in_pages: f64,
-    out_pages: f64,
+    in_kib: f64,
+    out_kib: f64,
     stalled: f64,
 }
 
@@ -252,15 +252,15 @@ impl Thrash {
             (counted(later) - counted(earlier)) as f64 / elapsed
         };
         Self {
-            in_pages: rate(|sample| sample.host.swap_in_pages),
-            out_pages: rate(|sample| sample.host.swap_out_pages),
+            in_kib: rate(|sample| sample.host.swap_in_kib),
+            out_kib: rate(|sample| sample.host.swap_out_kib),
             stalled: rate(|sample| sample.host.pressure_memory_full_us) / 1e6,
         }
     }
 
     /// Pages go out and come back, and all who would work wait for it.
     fn is_thrash(&self) -> bool {
-        self.in_pages > 20.0 && self.out_pages > 20.0 && self.stalled > 0.1
+        self.in_kib > 80.0 && self.out_kib > 80.0 && self.stalled > 0.1
     }
 }
 

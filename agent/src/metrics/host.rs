@@ -61,9 +61,9 @@ fn memory(host: &HostCounters, text: &mut Text) {
     text.gauge("magpie_swap_bytes", "Swap space")
         .some(&[("kind", "total")], bytes(host.swap_total_kib))
         .some(&[("kind", "free")], bytes(host.swap_free_kib));
-    text.counter("magpie_swap_pages", "Pages moved between memory and swap")
-        .some(&[("direction", "in")], number(host.swap_in_pages))
-        .some(&[("direction", "out")], number(host.swap_out_pages));
+    text.counter("magpie_swap_io_bytes", "Bytes moved between memory and swap")
+        .some(&[("direction", "in")], bytes(host.swap_in_kib))
+        .some(&[("direction", "out")], bytes(host.swap_out_kib));
     text.counter("magpie_major_faults", "Page faults that needed the disk")
         .some(&[], number(host.major_faults));
     text.counter("magpie_allocation_stalls", "Allocations that had to reclaim memory themselves")

@@ -4,9 +4,6 @@ use std::sync::Arc;
 
 use proto::history::{Disk, HostCounters, Sample};
 
-/// A page of swap (`getconf PAGESIZE` on every machine that the agent is built for).
-const PAGE_KIB: f64 = 4.0;
-
 /// What the host did in one interval, and how full it was at its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostRates {
@@ -159,12 +156,11 @@ fn swap(rate: Option<&dyn Fn(Counter) -> Option<f64>>, host: &HostCounters) -> O
         used_kib = used;
         total_kib = total_kib.min(host.cgroup_swap_limit_kib.unwrap_or(u64::MAX));
     }
-    let kib = |counter: Counter| rate.and_then(|rate| rate(counter)).map(|pages| pages * PAGE_KIB);
     Some(Swap {
         total_kib,
         used_kib,
-        in_rate: kib(|host| host.swap_in_pages),
-        out_rate: kib(|host| host.swap_out_pages),
+        in_rate: rate.and_then(|rate| rate(|host| host.swap_in_kib)),
+        out_rate: rate.and_then(|rate| rate(|host| host.swap_out_kib)),
     })
 }
 

@@ -83,10 +83,10 @@ host_counters! {
     swap_total_kib,
     /// SwapFree, KiB.
     swap_free_kib,
-    /// Pages read from swap (/proc/vmstat).
-    swap_in_pages,
-    /// Pages written to swap.
-    swap_out_pages,
+    /// Read from swap, KiB (/proc/vmstat has pages).
+    swap_in_kib,
+    /// Written to swap, KiB.
+    swap_out_kib,
     /// Page faults that needed the disk.
     major_faults,
     /// Times that an allocation had to reclaim memory itself, all zones.

@@ -1,6 +1,7 @@
 //! The kernel's own counters, below /proc.
 
 use proto::history::HostCounters;
+use rustix::param::page_size;
 
 use super::{
     Parse,
@@ -85,7 +86,7 @@ fn parse_meminfo(bytes: &[u8], host: &mut HostCounters) {
 }
 
 /// `vmstat`: some 200 lines, so what is not wanted is passed over by its first letter. Stalls are counted for each
-/// zone.
+/// zone, swap traffic in pages.
 fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
     for line in lines(bytes) {
         if !matches!(line.first(), Some(b'a' | b'o' | b'p' | b'w')) {
@@ -96,8 +97,8 @@ fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
             continue;
         };
         let field = match key {
-            b"pswpin" => &mut host.swap_in_pages,
-            b"pswpout" => &mut host.swap_out_pages,
+            b"pswpin" => &mut host.swap_in_kib,
+            b"pswpout" => &mut host.swap_out_kib,
             b"pgmajfault" => &mut host.major_faults,
             b"pgscan_kswapd" => &mut host.scanned_kswapd,
             b"pgscan_direct" => &mut host.scanned_direct,
@@ -109,8 +110,9 @@ fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
             _ if key.starts_with(b"allocstall") => &mut host.allocation_stalls,
             _ => continue,
         };
+        let unit = if key.starts_with(b"pswp") { page_size() as u64 / 1024 } else { 1 };
         if let Some(value) = single(value) {
-            *field = Some(field.unwrap_or(0).saturating_add(value));
+            *field = Some(field.unwrap_or(0).saturating_add(value.saturating_mul(unit)));
         }
     }
 }

@@ -170,7 +170,7 @@ mod tests {
             memory_total_kib: Some(629_145),
             memory_available_kib: Some(9_000),
             allocation_stalls: Some(21),
-            swap_in_pages: Some(5),
+            swap_in_kib: Some(5 * rustix::param::page_size() as u64 / 1024),
             scanned_kswapd: Some(6),
             scanned_direct: Some(7),
             reclaimed_kswapd: Some(3),
