@@ -37,7 +37,7 @@ pub(super) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<(
     }
     // The marks of runs are an extra: a record without them is still worth reading.
     let runs = source.runs().await.unwrap_or_default();
-    let blocks = blocks(&source, args, span, Columns::ALL).await?;
+    let blocks = blocks(&source, args, span, query.needs().with(form.needs())).await?;
     let mut log = Log::new(query, Marks::of(&runs));
     tokio::select! {
         shown = show(blocks, !args.pid.is_empty(), &mut log, &form, output) => shown?,

@@ -1,7 +1,7 @@
 //! The log itself: samples in, entries out.
 
 use jiff::Timestamp;
-use proto::history::{BootId, Event, EventKind, Exit, ExitGroup, Process, Sample};
+use proto::history::{BootId, Columns, Event, EventKind, Exit, ExitGroup, Process, Sample};
 
 use super::{
     Before, Break, Marks, Rates, RunMark, Selection, Sort, breaks, selection::descending, started, timestamp,
@@ -24,6 +24,12 @@ pub struct Query {
 }
 
 impl Query {
+    /// The columns that who is shown, and in what order, depends on.
+    pub fn needs(&self) -> Columns {
+        // A user is told by the name or by the id.
+        self.sort.needs().with(Columns::UID)
+    }
+
     /// Whether a time is inside of the window.
     pub fn spans(&self, at: Timestamp) -> bool {
         self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at <= until)

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use proto::history::{Exit, ExitGroup, Process, Sample, places_of};
+use proto::history::{Columns, Exit, ExitGroup, Process, Sample, places_of};
 use regex::Regex;
 
 use super::{Rates, unit::unit, user_name};
@@ -36,6 +36,13 @@ impl Sort {
             Self::Io => rates.io_bytes(),
         };
         [by(self), by(Self::Cpu), by(Self::Footprint)]
+    }
+
+    /// The columns that the keys are made of.
+    pub fn needs(self) -> Columns {
+        let memory = Columns::RESIDENT.with(Columns::ANON).with(Columns::SWAP);
+        let needs = memory.with(Columns::USER).with(Columns::SYSTEM);
+        if self == Self::Io { needs.with(Columns::READ).with(Columns::WRITTEN) } else { needs }
     }
 
     /// Compares two processes, the larger first.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use proto::history::Process;
+use proto::history::{Columns, Process};
 
 use super::super::text::printable;
 use crate::cpu_log::{ProcessEntry, unit, user_name};
@@ -83,6 +83,32 @@ impl Column {
         Self::Time,
         Self::Command,
     ];
+
+    /// The columns of the record that it is made of.
+    pub(super) fn needs(self) -> Columns {
+        match self {
+            Self::User | Self::Uid => Columns::UID,
+            Self::Ppid => Columns::PARENT,
+            Self::Cpu | Self::Time => Columns::USER.with(Columns::SYSTEM),
+            Self::Vsz => Columns::VIRTUAL,
+            Self::Mem | Self::Rss => Columns::RESIDENT,
+            Self::State => Columns::STATE,
+            Self::Threads => Columns::THREADS,
+            Self::Wait => Columns::WAIT,
+            Self::Majflt => Columns::MAJOR_FAULTS,
+            Self::Anon => Columns::ANON,
+            Self::File => Columns::FILE,
+            Self::Shmem => Columns::SHMEM,
+            Self::Swap => Columns::SWAP,
+            Self::Footprint => Columns::RESIDENT.with(Columns::ANON).with(Columns::SWAP),
+            Self::Read => Columns::READ,
+            Self::Write => Columns::WRITTEN,
+            // Identities and texts are always there.
+            Self::Pid | Self::Tty | Self::Start | Self::Cgroup | Self::Unit | Self::Comm | Self::Command => {
+                Columns::NONE
+            }
+        }
+    }
 
     /// How it is called above the column, and for programs.
     fn names(self) -> (&'static str, &'static str) {

@@ -19,6 +19,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
+use proto::history::Columns;
 
 use self::column::Column;
 use super::csv;
@@ -33,6 +34,18 @@ pub enum Form {
     Json,
     /// Rows with these columns behind the time, times in UTC. Only processes.
     Csv(Vec<Column>),
+}
+
+impl Form {
+    /// The columns of the record that are shown.
+    pub fn needs(&self) -> Columns {
+        match self {
+            Self::Json => Columns::ALL,
+            Self::Text(columns, _) | Self::Csv(columns) => {
+                columns.iter().fold(Columns::NONE, |needs, column| needs.with(column.needs()))
+            }
+        }
+    }
 }
 
 /// Names of the columns: for a person as a `#` line, where nobody greps; for a program as the first row.

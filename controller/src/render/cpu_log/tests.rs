@@ -1,10 +1,11 @@
 //! Goldens of the log.
 
+use clap::ValueEnum;
 use jiff::Timestamp;
-use proto::history::{BootId, Exit, Identity, Process};
+use proto::history::{Block, BootId, Exit, HostCounters, Identity, Process, Sample, encode};
 
 use super::*;
-use crate::cpu_log::{Break, Rates, RunMark, Why};
+use crate::cpu_log::{Break, Log, Marks, Query, Rates, RunMark, Sort, Why};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -167,7 +168,7 @@ fn columns_line_up_and_unknown_values_are_dashes() {
         entry(&processes[0], Some(21.43), "2011-07-12T23:46:40Z"),
         entry(&processes[1], None, "2010-12-31T10:00:00Z"),
     ];
-    let columns: Vec<_> = <Column as clap::ValueEnum>::value_variants()
+    let columns: Vec<_> = <Column as ValueEnum>::value_variants()
         .iter()
         .copied()
         .filter(|column| !Column::CLASSIC.contains(column) || *column == Column::Pid)
@@ -232,4 +233,64 @@ fn what_rows_have_no_place_for_is_said_beside_them() {
     assert_eq!(rendered(&entries, &form), "at,pid\n");
     let aside: Vec<_> = entries.iter().filter_map(|entry| aside(entry, &form)).collect();
     assert_eq!(aside.len(), 7, "{aside:?}");
+}
+
+/// A second of a host on which everything changes.
+fn second(second: u64) -> Sample {
+    let busy = |pid: u32, factor: u64| {
+        let value = second * factor * 1_000;
+        Process {
+            parent: pid - second as u32,
+            uid: Some(pid),
+            user: None,
+            threads: 1 + second as u32,
+            user_us: value,
+            system_us: value / 3,
+            wait_us: Some(value / 5),
+            major_faults: value / 7,
+            virtual_kib: value * 3,
+            resident_kib: value * 2,
+            anon_kib: Some(value),
+            file_kib: Some(value / 2),
+            shmem_kib: Some(value / 4),
+            swap_kib: Some(100_000 - value),
+            read_bytes: Some(value * (9 - factor)),
+            written_bytes: Some(value * 2),
+            ..Process { identity: Identity { pid, started_ns: 0 }, ..apache() }
+        }
+    };
+    Sample {
+        wall_ms: 1_310_515_942_000 + second as i64 * 1_000,
+        boottime_ns: second * 1_000_000_000,
+        interval_ms: 1_000,
+        host: HostCounters { memory_total_kib: Some(100_000), ..HostCounters::default() },
+        processes: vec![busy(100, 3), busy(200, 8), busy(300, 5)],
+        ..Sample::default()
+    }
+}
+
+/// The log of a block of which these columns are read.
+fn log_of(block: &[u8], columns: Columns, query: &Query, form: &Form) -> String {
+    let mut samples = Block::parse(block).unwrap().samples_of(columns).unwrap();
+    let (mut log, mut out) = (Log::new(query.clone(), Marks::default()), Vec::new());
+    while let Some(sample) = samples.advance() {
+        log.push(sample.unwrap()).iter().for_each(|entry| write(entry, form, &mut out).unwrap());
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_is_not_shown_need_not_be_read() {
+    let block = encode(&[second(1), second(2), second(3)], 1).unwrap();
+    for column in Column::value_variants() {
+        for sort in Sort::value_variants() {
+            let query = Query { sort: *sort, ..Query::default() };
+            for form in [Form::Text(vec![*column], TimeZone::UTC), Form::Csv(vec![*column]), Form::Json] {
+                let whole = log_of(&block, Columns::ALL, &query, &form);
+                let needed = query.needs().with(form.needs());
+                assert_eq!(whole.lines().count(), 6);
+                assert_eq!(log_of(&block, needed, &query, &form), whole, "{column:?}, {sort:?}");
+            }
+        }
+    }
 }
