@@ -26,8 +26,9 @@ pub struct Query {
 impl Query {
     /// The columns that who is shown, and in what order, depends on.
     pub fn needs(&self) -> Columns {
-        // A user is told by the name or by the id.
-        self.sort.needs().with(Columns::UID)
+        // Of one process there is no order. A user is told by the name or by the id.
+        let order = if self.selection.pids.len() == 1 { Columns::NONE } else { self.sort.needs() };
+        order.with(Columns::UID)
     }
 
     /// Whether a time is inside of the window.

@@ -54,10 +54,17 @@ pub(super) fn size(bytes: u64) -> String {
 
 /// What a host says must neither break the line nor command the terminal.
 pub(super) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_printable(&mut out, text);
+    out
+}
+
+/// Appends the same.
+pub(super) fn push_printable(out: &mut String, text: &str) {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return text.to_owned();
+        return out.push_str(text);
     }
-    text.chars().map(|c| if c.is_control() || is_direction(c) { '?' } else { c }).collect()
+    out.extend(text.chars().map(|c| if c.is_control() || is_direction(c) { '?' } else { c }));
 }
 
 /// Characters that reorder what follows (Unicode UAX #9).

@@ -53,12 +53,14 @@ impl<'a> Block<'a> {
     fn read(&self, columns: Columns, state: State) -> Result<Samples, Damage> {
         let (index, rest) = self.body.split_at(self.header.index_bytes as usize);
         let (table, members) = read_table(index, &self.header)?;
-        let mut reading = Reading { raw: Vec::new(), spans: [(0, 0); STREAMS], zstd: decompressor()? };
+        let wanted = |stream: &usize| record::is_wanted(*stream, columns);
+        let raw_bytes = (0..STREAMS).filter(wanted).map(|stream| table[stream].raw).sum();
+        let mut reading = Reading::of(raw_bytes)?;
         reading.add(MEMBERS, table[MEMBERS], members)?;
         let mut rest = Cursor(rest);
         for stream in (0..STREAMS).filter(|stream| *stream != MEMBERS) {
             let stored = rest.bytes(table[stream].stored)?;
-            if record::is_wanted(stream, columns) {
+            if wanted(&stream) {
                 reading.add(stream, table[stream], stored)?;
             }
         }
@@ -77,7 +79,7 @@ pub fn index(header: &Header, index: &[u8], add: impl FnMut(Identity)) -> Result
         return Err(Damage::Checksum);
     }
     let (table, stored) = read_table(index, header)?;
-    let mut reading = Reading { raw: Vec::new(), spans: [(0, 0); STREAMS], zstd: decompressor()? };
+    let mut reading = Reading::of(table[MEMBERS].raw)?;
     reading.add(MEMBERS, table[MEMBERS], stored)?;
     read_index(Cursor(&reading.raw), header.records, add)
 }
@@ -103,10 +105,6 @@ fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS
     Ok((table, cursor.0))
 }
 
-fn decompressor() -> Result<Decompressor<'static>, Damage> {
-    Decompressor::new().map_err(|_| Damage::Inconsistent("a block's body does not decompress"))
-}
-
 /// Streams on their way out of a block.
 struct Reading {
     raw: Vec<u8>,
@@ -115,6 +113,13 @@ struct Reading {
 }
 
 impl Reading {
+    /// Of streams that will be so long together; the lengths were checked.
+    fn of(raw_bytes: usize) -> Result<Self, Damage> {
+        let zstd =
+            Decompressor::new().map_err(|_| Damage::Inconsistent("a block's body does not decompress"))?;
+        Ok(Self { raw: Vec::with_capacity(raw_bytes), spans: [(0, 0); STREAMS], zstd })
+    }
+
     fn add(&mut self, stream: usize, lengths: Lengths, stored: &[u8]) -> Result<(), Damage> {
         let start = self.raw.len();
         if lengths.stored == lengths.raw {

@@ -2,14 +2,18 @@
 
 use std::{
     borrow::Cow,
+    fmt::{Arguments, Display, Write as _},
     io::{self, Write},
 };
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::history::{Columns, Process};
 
-use super::super::text::printable;
+use super::super::text::{printable, push_printable};
 use crate::cpu_log::{ProcessEntry, unit, user_name};
+
+/// What stands for a value that is not known.
+const UNKNOWN: &str = "-";
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -172,40 +176,36 @@ impl Column {
         matches!(self, Self::User | Self::Comm | Self::Unit | Self::Command | Self::Cgroup)
     }
 
-    /// What people read. `at` is the time of the sample in the zone of the log.
-    pub(super) fn text<'a>(self, entry: &'a ProcessEntry<'a>, at: &Zoned) -> Cow<'a, str> {
+    /// Appends what people read. `at` is the time of the sample in the zone of the log.
+    pub(super) fn text(self, entry: &ProcessEntry<'_>, at: &Zoned, cell: &mut String) {
         let (process, rates) = (entry.process, &entry.rates);
-        let kib = |value: Option<u64>| Cow::from(value.map_or_else(unknown, |value| value.to_string()));
-        let tenths =
-            |value: Option<f64>| Cow::from(value.map_or_else(unknown, |value| format!("{value:.1}")));
-        let word = |text: Option<&str>| Cow::from(text.map_or_else(unknown, printable));
         match self {
-            Self::User => printable(&user_name(process)).into(),
-            Self::Uid => kib(process.uid.map(u64::from)),
-            Self::Pid => process.identity.pid.to_string().into(),
-            Self::Ppid => process.parent.to_string().into(),
-            Self::Cpu => tenths(rates.cpu_percent),
-            Self::Mem => tenths(entry.memory_percent),
-            Self::Vsz => kib(Some(process.virtual_kib)),
-            Self::Rss => kib(Some(process.resident_kib)),
-            Self::Tty => "?".into(),
-            Self::State => printable(&state(process)).into(),
-            Self::Threads => process.threads.to_string().into(),
-            Self::Start => started(entry.started, at).into(),
-            Self::Time => minutes(process.cpu_us()).into(),
-            Self::Wait => tenths(rates.wait_percent),
-            Self::Majflt => tenths(rates.major_faults),
-            Self::Anon => kib(process.anon_kib),
-            Self::File => kib(process.file_kib),
-            Self::Shmem => kib(process.shmem_kib),
-            Self::Swap => kib(process.swap_kib),
-            Self::Footprint => kib(Some(process.footprint_kib())),
-            Self::Read => tenths(rates.read_bytes.map(|bytes| bytes / 1024.0)),
-            Self::Write => tenths(rates.written_bytes.map(|bytes| bytes / 1024.0)),
-            Self::Cgroup => word(process.cgroup.as_deref()),
-            Self::Unit => word(process.cgroup.as_deref().and_then(unit)),
-            Self::Comm => printable(&process.comm).into(),
-            Self::Command => command(process.command.as_deref(), &process.comm).into(),
+            Self::User => push_printable(cell, &user_name(process)),
+            Self::Uid => push_known(cell, process.uid),
+            Self::Pid => push_known(cell, Some(process.identity.pid)),
+            Self::Ppid => push_known(cell, Some(process.parent)),
+            Self::Cpu => push_tenths(cell, rates.cpu_percent),
+            Self::Mem => push_tenths(cell, entry.memory_percent),
+            Self::Vsz => push_known(cell, Some(process.virtual_kib)),
+            Self::Rss => push_known(cell, Some(process.resident_kib)),
+            Self::Tty => cell.push('?'),
+            Self::State => push_printable(cell, &state(process)),
+            Self::Threads => push_known(cell, Some(process.threads)),
+            Self::Start => cell.push_str(&started(entry.started, at)),
+            Self::Time => cell.push_str(&minutes(process.cpu_us())),
+            Self::Wait => push_tenths(cell, rates.wait_percent),
+            Self::Majflt => push_tenths(cell, rates.major_faults),
+            Self::Anon => push_known(cell, process.anon_kib),
+            Self::File => push_known(cell, process.file_kib),
+            Self::Shmem => push_known(cell, process.shmem_kib),
+            Self::Swap => push_known(cell, process.swap_kib),
+            Self::Footprint => push_known(cell, Some(process.footprint_kib())),
+            Self::Read => push_tenths(cell, rates.read_bytes.map(|bytes| bytes / 1024.0)),
+            Self::Write => push_tenths(cell, rates.written_bytes.map(|bytes| bytes / 1024.0)),
+            Self::Cgroup => push_word(cell, process.cgroup.as_deref()),
+            Self::Unit => push_word(cell, process.cgroup.as_deref().and_then(unit)),
+            Self::Comm => push_printable(cell, &process.comm),
+            Self::Command => cell.push_str(&command(process.command.as_deref(), &process.comm)),
         }
     }
 
@@ -234,14 +234,39 @@ impl Column {
             Self::Cgroup => return process.cgroup.as_deref().unwrap_or_default().into(),
             Self::Unit => return process.cgroup.as_deref().and_then(unit).unwrap_or_default().into(),
             Self::Command => return process.command.as_deref().unwrap_or_default().into(),
-            _ => return self.text(entry, &entry.at.to_zoned(TimeZone::UTC)),
+            _ => {
+                let mut cell = String::new();
+                self.text(entry, &entry.at.to_zoned(TimeZone::UTC), &mut cell);
+                return cell.into();
+            }
         };
         number.unwrap_or_default().into()
     }
 }
 
-fn unknown() -> String {
-    "-".to_owned()
+// One cell of very many: appended to a buffer, not made anew.
+
+fn push_word(cell: &mut String, word: Option<&str>) {
+    push_printable(cell, word.unwrap_or(UNKNOWN));
+}
+
+fn push_known(cell: &mut String, number: Option<impl Display>) {
+    match number {
+        Some(number) => push(cell, format_args!("{number}")),
+        None => cell.push_str(UNKNOWN),
+    }
+}
+
+fn push_tenths(cell: &mut String, number: Option<f64>) {
+    match number {
+        Some(number) => push(cell, format_args!("{number:.1}")),
+        None => cell.push_str(UNKNOWN),
+    }
+}
+
+fn push(cell: &mut String, arguments: Arguments<'_>) {
+    // Writing to memory does not fail.
+    let _ = cell.write_fmt(arguments);
 }
 
 /// The kernel's letter.

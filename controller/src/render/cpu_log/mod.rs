@@ -13,10 +13,7 @@ pub(super) mod remark;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    borrow::Cow,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 use proto::history::Columns;
@@ -53,7 +50,7 @@ pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
     match form {
         Form::Text(columns, _) => {
             write!(out, "#DATE     TIME    ")?;
-            write_cells(columns, |column| column.head().into(), out)
+            write_cells(columns, |column, cell| cell.push_str(column.head()), out)
         }
         Form::Json => Ok(()),
         Form::Csv(columns) => {
@@ -97,18 +94,21 @@ fn write_process(
 ) -> io::Result<()> {
     let at = entry.at.to_zoned(zone.clone());
     out.write_all(remark::date_and_time(&at).as_bytes())?;
-    write_cells(columns, |column| column.text(entry, &at), out)
+    write_cells(columns, |column, cell| column.text(entry, &at, cell), out)
 }
 
-fn write_cells<'a>(
+fn write_cells(
     columns: &[Column],
-    cell: impl Fn(Column) -> Cow<'a, str>,
+    fill: impl Fn(Column, &mut String),
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let mut cell = String::new();
     for (index, column) in columns.iter().enumerate() {
         let is_last = index + 1 == columns.len();
+        cell.clear();
+        fill(*column, &mut cell);
         out.write_all(b" ")?;
-        column.write(&cell(*column), is_last, out)?;
+        column.write(&cell, is_last, out)?;
     }
     out.write_all(b"\n")
 }
