@@ -12,6 +12,7 @@ use zstd::bulk::Decompressor;
 use super::{
     Columns, Damage, HEADER_BYTES, Header, Identity, MAGIC, Sample,
     decoder::{Cursors, State, read_index},
+    focus::Focused,
     record::{self, MEMBERS, STREAMS},
     varint::Cursor,
 };
@@ -42,15 +43,20 @@ impl<'a> Block<'a> {
 
     /// Everything but the numbers in other columns, which stay as those of [`super::Process::bare`].
     pub fn samples_of(&self, columns: Columns) -> Result<Samples, Damage> {
-        self.read(columns, State::new(self.header.boot_id))
+        let (raw, spans) = self.read(columns)?;
+        let state = State::new(self.header.boot_id);
+        Ok(Samples { state, columns, raw, spans, left: self.header.records, damage: None })
     }
 
     /// The same, but of processes with other ids only the identities, which is quicker.
     pub fn samples_of_processes(&self, columns: Columns, pids: &[u32]) -> Result<Samples, Damage> {
-        self.read(columns, State::of_processes(self.header.boot_id, pids))
+        let mut samples = self.samples_of(columns)?;
+        samples.focus(pids);
+        Ok(samples)
     }
 
-    fn read(&self, columns: Columns, state: State) -> Result<Samples, Damage> {
+    /// The streams that are needed, uncompressed, and where each is.
+    fn read(&self, columns: Columns) -> Result<(Vec<u8>, Spans), Damage> {
         let (index, rest) = self.body.split_at(self.header.index_bytes as usize);
         let (table, members) = read_table(index, &self.header)?;
         let wanted = |stream: &usize| record::is_wanted(*stream, columns);
@@ -67,8 +73,7 @@ impl<'a> Block<'a> {
         if !rest.0.is_empty() {
             return Err(Damage::Inconsistent("a block holds more than it says"));
         }
-        let Reading { raw, spans, .. } = reading;
-        Ok(Samples { state, columns, raw, spans, left: self.header.records })
+        Ok((reading.raw, reading.spans))
     }
 }
 
@@ -83,6 +88,9 @@ pub fn index(header: &Header, index: &[u8], add: impl FnMut(Identity)) -> Result
     reading.add(MEMBERS, table[MEMBERS], stored)?;
     read_index(Cursor(&reading.raw), header.records, add)
 }
+
+/// Where each stream begins and ends.
+type Spans = [(usize, usize); STREAMS];
 
 /// Lengths of one stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,7 +116,7 @@ fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS
 /// Streams on their way out of a block.
 struct Reading {
     raw: Vec<u8>,
-    spans: [(usize, usize); STREAMS],
+    spans: Spans,
     zstd: Decompressor<'static>,
 }
 
@@ -137,33 +145,47 @@ impl Reading {
 }
 
 /// The samples of a block, in order. Ends after the first error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Samples {
     state: State,
     columns: Columns,
     raw: Vec<u8>,
     /// What is left of each stream, as places in `raw`.
-    spans: [(usize, usize); STREAMS],
+    spans: Spans,
     left: u32,
+    /// What comes behind the last sample, if that is known already.
+    damage: Option<Damage>,
 }
 
 impl Samples {
+    /// Takes out what belongs to processes with other ids.
+    fn focus(&mut self, pids: &[u32]) {
+        let cursors: Cursors = self.spans.map(|(start, end)| Cursor(&self.raw[start..end]));
+        let focused = Focused::of(cursors, self.left, self.columns, pids);
+        for (stream, bytes) in focused.streams {
+            let start = self.raw.len();
+            self.raw.extend(bytes);
+            self.spans[stream] = (start, self.raw.len());
+        }
+        (self.left, self.damage) = (focused.records, focused.damage);
+    }
+
     /// The next sample, without a copy of it.
     pub fn advance(&mut self) -> Option<Result<&Sample, Damage>> {
         if self.left == 0 {
-            return None;
+            return self.damage.take().map(Err);
         }
         self.left -= 1;
         let mut cursors: Cursors = self.spans.map(|(start, end)| Cursor(&self.raw[start..end]));
         let mut result = self.state.advance(&mut cursors, self.columns);
-        if self.left == 0 && result.is_ok() {
-            result = self.state.finish(&mut cursors, self.columns);
+        if self.left == 0 && result.is_ok() && self.damage.is_none() {
+            result = self.state.finish(&cursors, self.columns);
         }
         for ((start, end), cursor) in self.spans.iter_mut().zip(&cursors) {
             *start = *end - cursor.0.len();
         }
         if result.is_err() {
-            self.left = 0;
+            (self.left, self.damage) = (0, None);
         }
         Some(result.map(|()| &self.state.sample))
     }
@@ -212,4 +234,45 @@ pub fn walk(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
 fn next_good_block(bytes: &[u8]) -> usize {
     let mut candidates = (1..bytes.len()).filter(|at| bytes[*at..].starts_with(&MAGIC));
     candidates.find(|at| Block::parse(&bytes[*at..]).is_ok()).unwrap_or(bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, prelude::*, sample::Index};
+
+    use super::{
+        super::{Process, encode, tests::sample},
+        *,
+    };
+
+    proptest! {
+        #[test]
+        fn damage_hides_no_sample_of_some_processes_that_it_leaves_of_all(
+            samples in collection::vec(sample(), 2..6),
+            changes in collection::vec((any::<Index>(), any::<u8>()), 0..3),
+            chosen: Index,
+        ) {
+            let block = encode(&samples, 1).unwrap();
+            let mut whole = Block::parse(&block).unwrap().samples().unwrap();
+            for (index, byte) in changes {
+                let index = index.index(whole.raw.len());
+                whole.raw[index] = byte;
+            }
+            let known: Vec<_> = samples.iter().flat_map(|sample| &sample.processes).collect();
+            let pids: Vec<_> =
+                (!known.is_empty()).then(|| chosen.get(&known).identity.pid).into_iter().collect();
+            let mut few = whole.clone();
+            few.focus(&pids);
+            let of_these = |sample: &Sample| -> Vec<Process> {
+                let wanted = |process: &&Process| pids.contains(&process.identity.pid);
+                sample.processes.iter().filter(wanted).cloned().collect()
+            };
+            while let Some(Ok(all)) = whole.advance() {
+                let few = few.advance();
+                prop_assert!(matches!(few, Some(Ok(_))), "{few:?}");
+                let few = few.unwrap().unwrap();
+                prop_assert_eq!((of_these(few), &few.host), (of_these(all), &all.host));
+            }
+        }
+    }
 }

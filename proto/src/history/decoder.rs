@@ -7,7 +7,6 @@ use super::{
     Identity, Prefix, Process, Sample, Sources,
     column::{self, COUNT, NUMBERS},
     encoder::{TICK_NS, head},
-    focus::Focus,
     record::{self, ACTIVE, CHANGES, COLUMNS, DEVICES, EVENTS, EXITS, HEAD, HOST, MEMBERS, STREAMS, TEXTS},
     varint::Cursor,
 };
@@ -46,7 +45,7 @@ impl Decoder {
         self.whole = false;
         let mut cursors = record::streams(bytes)?.map(Cursor);
         self.state.advance(&mut cursors, Columns::ALL)?;
-        self.state.finish(&mut cursors, Columns::ALL)?;
+        self.state.finish(&cursors, Columns::ALL)?;
         if Prefix::of(&self.state.sample, prefix.key, prefix.contents) != prefix {
             return Err(Damage::Inconsistent("a record's times"));
         }
@@ -61,19 +60,12 @@ pub(super) struct State {
     pub(super) sample: Sample,
     /// Places of processes that a record names, kept for their memory.
     indexes: Vec<usize>,
-    /// Which processes are wanted, if not all.
-    focus: Option<Focus>,
 }
 
 impl State {
     /// What a key leans on.
     pub(super) fn new(boot_id: BootId) -> Self {
-        Self { sample: Sample { boot_id, ..Sample::default() }, indexes: Vec::new(), focus: None }
-    }
-
-    /// The same, but of processes with other ids only the identities are kept.
-    pub(super) fn of_processes(boot_id: BootId, pids: &[u32]) -> Self {
-        Self { focus: Some(Focus::new(pids)), ..Self::new(boot_id) }
+        Self { sample: Sample { boot_id, ..Sample::default() }, indexes: Vec::new() }
     }
 
     /// Goes on to the next sample. Of the columns of numbers, only those wanted are kept up to date.
@@ -85,18 +77,14 @@ impl State {
         read_filesystems(&mut sample.filesystems, &mut cursors[DEVICES])?;
         read_exits(sample, &mut cursors[EXITS])?;
         read_events(sample, &mut cursors[EVENTS])?;
-        read_members(&mut sample.processes, &mut self.indexes, &mut cursors[MEMBERS])?;
-        match &mut self.focus {
-            Some(focus) => focus.read(&mut sample.processes, cursors, columns),
-            None => read_processes(&mut sample.processes, cursors, columns),
-        }
+        let identity = |process: &Process| process.identity;
+        let members = &mut cursors[MEMBERS];
+        read_members(&mut sample.processes, &mut self.indexes, members, identity, Process::bare)?;
+        read_processes(&mut sample.processes, cursors, columns)
     }
 
     /// After the last sample: is that all there was?
-    pub(super) fn finish(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
-        if let Some(focus) = &mut self.focus {
-            focus.finish(cursors)?;
-        }
+    pub(super) fn finish(&self, cursors: &Cursors, columns: Columns) -> Result<(), Damage> {
         let wanted = cursors.iter().enumerate().filter(|(stream, _)| record::is_wanted(*stream, columns));
         let done = wanted.into_iter().all(|(_, cursor)| cursor.0.is_empty());
         done.then_some(()).ok_or(Damage::Inconsistent("there is more than it says"))
@@ -271,11 +259,13 @@ fn read_events(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
     Ok(())
 }
 
-/// Takes away who is gone and adds who is new, in order.
-fn read_members(
-    processes: &mut Vec<Process>,
+/// Takes away who is gone and adds who is new, in order. Of a process as much is kept as `bare` makes of its identity.
+pub(super) fn read_members<T>(
+    processes: &mut Vec<T>,
     gone: &mut Vec<usize>,
     cursor: &mut Cursor,
+    identity: impl Fn(&T) -> Identity,
+    bare: impl Fn(Identity) -> T,
 ) -> Result<(), Damage> {
     gone.clear();
     let mut places = Places::new(processes.len());
@@ -291,12 +281,12 @@ fn read_members(
     }
     let mut added = false;
     read_new(cursor, |identity| {
-        processes.push(Process::bare(identity));
+        processes.push(bare(identity));
         added = true;
     })?;
     if added {
-        processes.sort_by_key(|process| process.identity);
-        if !processes.is_sorted_by(|a, b| a.identity < b.identity) {
+        processes.sort_by_key(&identity);
+        if !processes.is_sorted_by(|a, b| identity(a) < identity(b)) {
             return Err(Damage::Inconsistent("a process is there twice"));
         }
     }
@@ -350,7 +340,7 @@ pub(super) fn next_active(
     Ok(Some((index, changes as u32)))
 }
 
-pub(super) fn read_changes(
+fn read_changes(
     process: &mut Process,
     changes: u32,
     cursors: &mut Cursors,

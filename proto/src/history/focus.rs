@@ -1,11 +1,15 @@
-//! A few processes out of all: what belongs to the others is passed over, not decoded.
+//! A few processes out of all: what belongs to the others is taken out of the streams before these are decoded, so that
+//! it can be done by who decompresses them.
+
+use std::mem;
 
 use super::{
-    Columns, Damage, Process,
+    Columns, Damage, Identity,
     column::NUMBERS,
-    decoder::{Cursors, Places, next_active, read_changes, read_text},
-    process::places_of,
-    record::{COLUMNS, TEXTS},
+    decoder::{Cursors, Places, next_active, read_members, read_text},
+    process::places_in,
+    record::{self, ACTIVE, CHANGES, COLUMNS, MEMBERS, STREAMS, TEXTS},
+    varint::{self, Cursor},
 };
 
 /// For each byte, its bits as bytes.
@@ -23,59 +27,112 @@ static BYTES: [u64; 256] = {
     bytes
 };
 
-/// The processes that are wanted, and how far the streams of numbers lag behind.
-#[derive(Clone, Debug)]
-pub(super) struct Focus {
-    pids: Vec<u32>,
+/// Streams in which nothing is said of other processes but who they are.
+#[derive(Debug)]
+pub(super) struct Focused {
+    /// Those that stand in the place of others, with their places.
+    pub(super) streams: Vec<(usize, Vec<u8>)>,
+    /// Records until the damage.
+    pub(super) records: u32,
+    /// Why there are no more.
+    pub(super) damage: Option<Damage>,
+}
+
+impl Focused {
+    /// Of the streams of so many records, of which those of these columns are there.
+    pub(super) fn of(mut cursors: Cursors, records: u32, columns: Columns, pids: &[u32]) -> Self {
+        let mut focus = Focus::new(pids);
+        let mut done = 0;
+        let mut damage = None;
+        while done < records && damage.is_none() {
+            let last = done + 1 == records;
+            let read = focus.read(&mut cursors, columns);
+            let read = if last { read.and_then(|()| focus.finish(&mut cursors, columns)) } else { read };
+            damage = read.err();
+            done += u32::from(damage.is_none());
+        }
+        let streams = focus.kept.into_iter().enumerate();
+        let streams = streams.filter(|(stream, _)| is_replaced(*stream, columns)).collect();
+        Self { streams, records: done, damage }
+    }
+}
+
+fn is_replaced(stream: usize, columns: Columns) -> bool {
+    matches!(stream, ACTIVE | CHANGES | TEXTS) || stream >= COLUMNS && record::is_wanted(stream, columns)
+}
+
+/// What is kept, and how far the streams of numbers lag behind.
+#[derive(Debug)]
+struct Focus<'a> {
+    pids: &'a [u32],
+    members: Vec<Identity>,
+    kept: [Vec<u8>; STREAMS],
     /// Values of each column that belong to others and were not passed over yet.
     behind: [usize; NUMBERS],
     /// The newest of these, a byte a column: counted for eight columns at once.
     newest: [u64; NUMBERS / 8],
     /// How many processes are in `newest`, so that no byte overflows.
     counted: u8,
-    /// Places of the wanted among all, in order; kept for its memory.
-    places: Vec<usize>,
+    /// Places of processes, kept for their memory.
+    gone: Vec<usize>,
+    wanted: Vec<usize>,
 }
 
-impl Focus {
-    pub(super) fn new(pids: &[u32]) -> Self {
+impl<'a> Focus<'a> {
+    fn new(pids: &'a [u32]) -> Self {
         Self {
-            pids: pids.to_vec(),
+            pids,
+            members: Vec::new(),
+            kept: [const { Vec::new() }; STREAMS],
             behind: [0; NUMBERS],
             newest: [0; NUMBERS / 8],
             counted: 0,
-            places: Vec::new(),
+            gone: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
-    /// Goes on to the next sample, of which the members are known.
-    pub(super) fn read(
-        &mut self,
-        processes: &mut [Process],
-        cursors: &mut Cursors,
-        columns: Columns,
-    ) -> Result<(), Damage> {
-        places_of(processes, &self.pids, &mut self.places);
-        let mut wanted = 0;
-        let mut places = Places::new(processes.len());
+    /// Goes on to the next record.
+    fn read(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
+        let members = &mut cursors[MEMBERS];
+        read_members(&mut self.members, &mut self.gone, members, |identity| *identity, |identity| identity)?;
+        places_in(&self.members, |identity| identity.pid, self.pids, &mut self.wanted);
+        let (mut wanted, mut next) = (0, 0);
+        let mut places = Places::new(self.members.len());
         while let Some((index, changes)) = next_active(&mut places, cursors)? {
             let changes = columns.among(changes);
-            while self.places.get(wanted).is_some_and(|place| *place < index) {
+            while self.wanted.get(wanted).is_some_and(|place| *place < index) {
                 wanted += 1;
             }
-            if self.places.get(wanted) == Some(&index) {
-                self.catch_up(changes, cursors)?;
-                read_changes(&mut processes[index], changes, cursors, columns)?;
+            if self.wanted.get(wanted) == Some(&index) {
+                varint::write(&mut self.kept[ACTIVE], (index - next + 1) as u64);
+                varint::write(&mut self.kept[CHANGES], changes.into());
+                next = index + 1;
+                self.keep(changes, cursors)?;
             } else {
                 self.pass(changes, cursors)?;
             }
         }
+        self.kept[ACTIVE].push(0);
         Ok(())
     }
 
-    /// Passes over everything that is left.
-    pub(super) fn finish(&mut self, cursors: &mut Cursors) -> Result<(), Damage> {
-        self.catch_up((1 << NUMBERS) - 1, cursors)
+    /// Whether the streams end where the last record does.
+    fn finish(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
+        self.catch_up((1 << NUMBERS) - 1, cursors)?;
+        let mut replaced = (0..STREAMS).filter(|stream| is_replaced(*stream, columns));
+        let done = replaced.all(|stream| cursors[stream].0.is_empty());
+        done.then_some(()).ok_or(Damage::Inconsistent("there is more than it says"))
+    }
+
+    fn keep(&mut self, changes: u32, cursors: &mut Cursors) -> Result<(), Damage> {
+        self.catch_up(changes, cursors)?;
+        let numbers = (0..NUMBERS).filter(|column| changes & (1 << column) != 0);
+        for stream in numbers.map(|column| COLUMNS + column) {
+            copy(&mut self.kept[stream], &mut cursors[stream], |cursor| cursor.pass(1))?;
+        }
+        let texts = (changes >> NUMBERS).count_ones();
+        copy(&mut self.kept[TEXTS], &mut cursors[TEXTS], |cursor| pass_texts(cursor, texts))
     }
 
     #[inline]
@@ -87,8 +144,7 @@ impl Focus {
         if self.counted == u8::MAX {
             self.count();
         }
-        let texts = (changes >> NUMBERS).count_ones();
-        (0..texts).try_for_each(|_| read_text(&mut cursors[TEXTS]).map(drop))
+        pass_texts(&mut cursors[TEXTS], (changes >> NUMBERS).count_ones())
     }
 
     fn count(&mut self) {
@@ -105,8 +161,25 @@ impl Focus {
         while left != 0 {
             let column = left.trailing_zeros() as usize;
             left &= left - 1;
-            cursors[COLUMNS + column].pass(std::mem::take(&mut self.behind[column]))?;
+            cursors[COLUMNS + column].pass(mem::take(&mut self.behind[column]))?;
         }
         Ok(())
     }
+}
+
+/// Copies what `pass` goes past.
+fn copy(
+    to: &mut Vec<u8>,
+    cursor: &mut Cursor<'_>,
+    pass: impl FnOnce(&mut Cursor<'_>) -> Result<(), Damage>,
+) -> Result<(), Damage> {
+    let before = cursor.0;
+    pass(cursor)?;
+    to.extend_from_slice(&before[..before.len() - cursor.0.len()]);
+    Ok(())
+}
+
+#[inline]
+fn pass_texts(cursor: &mut Cursor<'_>, count: u32) -> Result<(), Damage> {
+    (0..count).try_for_each(|_| read_text(cursor).map(drop))
 }

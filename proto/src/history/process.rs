@@ -100,10 +100,20 @@ impl Process {
 
 /// The places of the processes with one of these ids, in ascending order. `pids` are few; `processes` are in order.
 pub fn places_of(processes: &[Process], pids: &[u32], places: &mut Vec<usize>) {
+    places_in(processes, |process| process.identity.pid, pids, places);
+}
+
+/// The same where something else stands for each process.
+pub(super) fn places_in<T>(
+    processes: &[T],
+    pid_of: impl Fn(&T) -> u32,
+    pids: &[u32],
+    places: &mut Vec<usize>,
+) {
     places.clear();
     for pid in pids {
-        let first = processes.partition_point(|process| process.identity.pid < *pid);
-        let same = processes[first..].iter().take_while(|process| process.identity.pid == *pid).count();
+        let first = processes.partition_point(|process| pid_of(process) < *pid);
+        let same = processes[first..].iter().take_while(|process| pid_of(process) == *pid).count();
         places.extend(first..first + same);
     }
     places.sort_unstable();

@@ -144,7 +144,7 @@ fn bare_sample() -> impl Strategy<Value = Sample> {
     )
 }
 
-fn sample() -> impl Strategy<Value = Sample> {
+pub(super) fn sample() -> impl Strategy<Value = Sample> {
     let processes = collection::btree_map(identity(), process(), 0..12);
     (bare_sample(), processes).prop_map(|(sample, processes): (_, BTreeMap<_, _>)| Sample {
         processes: processes.into_iter().map(|(identity, process)| Process { identity, ..process }).collect(),
