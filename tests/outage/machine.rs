@@ -32,7 +32,7 @@ const STARTED_NS: u64 = 10_000_000_000;
 
 #[test]
 fn an_outage_is_recorded_and_a_power_cut_costs_two_intervals_at_most() {
-    let mut lab = Lab::new(128 * MEBIBYTE);
+    let mut lab = Lab::new(256 * MEBIBYTE);
     lab.outage();
     lab.cuts(2, Duration::from_secs(20));
 }
