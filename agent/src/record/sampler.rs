@@ -41,11 +41,10 @@ impl Sampler {
     pub(super) fn open(options: &Options, boot_id: BootId, newest_ns: u64) -> Result<Self, Error> {
         let now = Moment::now()?;
         let budget = limits::descriptor_budget();
+        let page_kib = page_kib()?;
         let chosen = match options.collector {
-            Some(kind) => {
-                collector::open(kind, &options.proc, page_kib()?, budget).map(|chosen| (chosen, None))
-            }
-            None => collector::choose(&options.proc, page_kib()?, budget),
+            Some(kind) => collector::open(kind, &options.proc, page_kib, budget).map(|chosen| (chosen, None)),
+            None => collector::choose(&options.proc, page_kib, budget),
         };
         let (collector, sentence) = chosen.map_err(Error::Sweep)?;
         let mut sampler = Self {
@@ -53,7 +52,7 @@ impl Sampler {
             collector,
             table: Table::new(),
             details: Details::start(&options.proc, &options.passwd).map_err(Error::Sweep)?,
-            host: Host::open(&options.proc, &options.sys, &options.cgroup, options.memory_limit),
+            host: Host::open(&options.proc, &options.sys, &options.cgroup, options.memory_limit, page_kib),
             exits: None,
             ended: ExitBuffer::default(),
             kernel_log: None,

@@ -1,7 +1,6 @@
 //! The kernel's own counters, below /proc.
 
 use proto::history::HostCounters;
-use rustix::param::page_size;
 
 use super::{
     Parse,
@@ -86,7 +85,7 @@ fn parse_meminfo(bytes: &[u8], host: &mut HostCounters) {
 }
 
 /// `vmstat`: some 200 lines, so what is not wanted is passed over by its first letter. Stalls are counted for each
-/// zone, swap traffic in pages.
+/// zone, swap traffic in pages, which [`super::Host`] converts.
 fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
     for line in lines(bytes) {
         if !matches!(line.first(), Some(b'a' | b'o' | b'p' | b'w')) {
@@ -110,9 +109,8 @@ fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
             _ if key.starts_with(b"allocstall") => &mut host.allocation_stalls,
             _ => continue,
         };
-        let unit = if key.starts_with(b"pswp") { page_size() as u64 / 1024 } else { 1 };
         if let Some(value) = single(value) {
-            *field = Some(field.unwrap_or(0).saturating_add(value.saturating_mul(unit)));
+            *field = Some(field.unwrap_or(0).saturating_add(value));
         }
     }
 }

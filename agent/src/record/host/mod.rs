@@ -34,12 +34,19 @@ pub(super) struct Host {
     buffer: Vec<u8>,
     setting: Vec<u8>,
     memory_limit_kib: Option<u64>,
+    page_kib: u64,
 }
 
 impl Host {
     /// Opens what there is; what is missing stays absent in every sample. A limit that is given, in bytes, counts
     /// as the cgroup's where that shows none.
-    pub(super) fn open(proc: &Path, sys: &Path, cgroup: &Path, memory_limit: Option<u64>) -> Self {
+    pub(super) fn open(
+        proc: &Path,
+        sys: &Path,
+        cgroup: &Path,
+        memory_limit: Option<u64>,
+        page_kib: u64,
+    ) -> Self {
         let mut sources = open_all(proc, &kernel::FILES);
         sources.extend(own_cgroup(cgroup));
         Self {
@@ -50,6 +57,7 @@ impl Host {
             buffer: vec![0; BUFFER_BYTES],
             setting: vec![0; SETTING_BYTES],
             memory_limit_kib: memory_limit.map(|bytes| bytes / 1024),
+            page_kib,
         }
     }
 
@@ -66,6 +74,9 @@ impl Host {
             if let Ok(bytes) = read_anew(file, &mut self.setting) {
                 parse(bytes, &mut host);
             }
+        }
+        for swapped in [&mut host.swap_in_kib, &mut host.swap_out_kib] {
+            *swapped = swapped.map(|pages| pages.saturating_mul(self.page_kib));
         }
         host.cgroup_limit_kib = host.cgroup_limit_kib.or(self.memory_limit_kib);
         if let Some(file) = &self.diskstats
@@ -152,7 +163,7 @@ mod tests {
         fs::write(cgroup.join("memory.swap.max"), "max\n").unwrap();
         fs::write(cgroup.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
 
-        let host = Host::open(&proc, root.path(), &cgroup, None).read();
+        let host = Host::open(&proc, root.path(), &cgroup, None, 16).read();
         let expected = HostCounters {
             cpus: Some(2),
             cpu_user_ns: Some(1_000_000_000),
@@ -170,7 +181,7 @@ mod tests {
             memory_total_kib: Some(629_145),
             memory_available_kib: Some(9_000),
             allocation_stalls: Some(21),
-            swap_in_kib: Some(5 * rustix::param::page_size() as u64 / 1024),
+            swap_in_kib: Some(5 * 16),
             scanned_kswapd: Some(6),
             scanned_direct: Some(7),
             reclaimed_kswapd: Some(3),
@@ -203,7 +214,7 @@ mod tests {
         fs::create_dir(&memory).unwrap();
         fs::write(memory.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
         fs::write(memory.join("memory.usage_in_bytes"), "8192\n").unwrap();
-        let read = || Host::open(root.path(), root.path(), root.path(), None).read();
+        let read = || Host::open(root.path(), root.path(), root.path(), None, 4).read();
         assert_eq!(read(), HostCounters::default(), "the root of a whole machine");
         fs::write(memory.join("memory.limit_in_bytes"), "1048576\n").unwrap();
         assert_eq!((read().cgroup_limit_kib, read().cgroup_used_kib), (Some(1024), Some(8)));
