@@ -135,17 +135,15 @@ impl Proc {
         };
         let stat = parse_stat(&text[..length])?;
         let mut row = table.meet(Identity { pid, started_ns: stat.started_ns });
-        let is_new = opened.is_some();
-        if is_new {
-            row.mark.watch.kept = opened;
-        }
-        self.measure(&mut row, crc32c::crc32c(&text[..length]));
-        // Beyond the budget the files are closed again.
-        if is_new && self.open + Kept::DESCRIPTORS > self.budget {
-            row.mark.watch.kept = None;
-        } else {
-            self.open += if is_new { Kept::DESCRIPTORS } else { 0 };
+        let more = if opened.is_some() { Kept::DESCRIPTORS } else { 0 };
+        let kept = row.mark.watch.kept.take();
+        let files = opened.or(kept)?;
+        self.measure(&mut row, &files, crc32c::crc32c(&text[..length]));
+        // Beyond the budget new files are closed again.
+        if more == 0 || self.open + more <= self.budget {
+            self.open += more;
             self.held += Kept::DESCRIPTORS;
+            row.mark.watch.kept = Some(files);
         }
         apply(&mut row, &stat);
         self.look_closer(&mut row, effort, largest_kib);
@@ -153,23 +151,28 @@ impl Proc {
     }
 
     /// Reads the resident size, if `stat` is another than before or it is time to.
-    fn measure(&mut self, row: &mut Row<'_>, stat: u32) {
-        let turn = u64::from(row.process.identity.pid) + self.turn;
-        let watch = &mut row.mark.watch;
-        if watch.size_at == Some(stat) && !turn.is_multiple_of(TURNS) {
+    fn measure(&mut self, row: &mut Row<'_>, files: &Kept, stat: u32) {
+        let turn = self.turn_of(row);
+        if row.mark.watch.size_at == Some(stat) && !turn.is_multiple_of(TURNS) {
             self.assumed = true;
             return;
         }
-        let statm = watch.kept.as_ref().and_then(|kept| kept.read_statm(self.buffer.as_mut_slice()).ok());
-        if let Some(resident_kib) = statm.and_then(|statm| parse_statm(statm, self.page_kib)) {
-            (row.process.resident_kib, watch.size_at) = (resident_kib, Some(stat));
+        if let Ok(statm) = files.read_statm(self.buffer.as_mut_slice())
+            && let Some(resident_kib) = parse_statm(statm, self.page_kib)
+        {
+            (row.process.resident_kib, row.mark.watch.size_at) = (resident_kib, Some(stat));
         }
+    }
+
+    /// A number whose multiples are this process's turns; another one for its neighbours.
+    fn turn_of(&self, row: &Row<'_>) -> u64 {
+        u64::from(row.process.identity.pid) + self.turn
     }
 
     /// Reads the files that must be opened, if it is time to.
     fn look_closer(&mut self, row: &mut Row<'_>, effort: Effort, largest_kib: u64) {
         let now = (row.process.resident_kib, row.process.user_us + row.process.system_us);
-        let turn = u64::from(row.process.identity.pid) + self.turn;
+        let turn = self.turn_of(row);
         let watch = &row.mark.watch;
         let first = watch.status_at.is_none();
         if !first && effort == Effort::Cheap {
