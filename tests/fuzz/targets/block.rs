@@ -33,7 +33,9 @@ fuzz_target!(|data: &[u8]| {
     assert!(header.block_bytes() <= bytes.len() && header.last_sequence() >= header.first_sequence);
     let mut named = BTreeSet::new();
     let index = &bytes[HEADER_BYTES..][..header.index_bytes as usize];
-    let indexed = index_of(&header, index, |identity| drop(named.insert(identity)));
+    let indexed = index_of(&header, index, |identity| {
+        named.insert(identity);
+    });
     let Ok(read) = block.samples() else { return };
     let read: Vec<_> = read.take(1_000).collect();
     let damaged = read.iter().position(Result::is_err);
