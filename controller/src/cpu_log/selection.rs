@@ -40,8 +40,7 @@ impl Sort {
 
     /// The columns that the keys are made of.
     pub fn needs(self) -> Columns {
-        let memory = Columns::RESIDENT.with(Columns::ANON).with(Columns::SWAP);
-        let needs = memory.with(Columns::USER).with(Columns::SYSTEM);
+        let needs = Columns::FOOTPRINT.with(Columns::CPU);
         if self == Self::Io { needs.with(Columns::READ).with(Columns::WRITTEN) } else { needs }
     }
 

@@ -8,14 +8,8 @@ use proto::history::{BootId, Columns, Exit, Process, Sample};
 use super::{Query, Sort, timestamp};
 
 /// The columns that a summary needs.
-pub const SUMMARY_COLUMNS: Columns = Columns::UID
-    .with(Columns::USER)
-    .with(Columns::SYSTEM)
-    .with(Columns::RESIDENT)
-    .with(Columns::ANON)
-    .with(Columns::SWAP)
-    .with(Columns::READ)
-    .with(Columns::WRITTEN);
+pub const SUMMARY_COLUMNS: Columns =
+    Columns::UID.with(Columns::CPU).with(Columns::FOOTPRINT).with(Columns::READ).with(Columns::WRITTEN);
 
 /// What a process did in a window.
 #[derive(Clone, Debug, PartialEq)]

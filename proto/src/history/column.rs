@@ -148,12 +148,29 @@ fn same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
     }
 }
 
+/// The columns of a set, in order.
+#[inline]
+pub(super) fn each(mut columns: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let column = columns.trailing_zeros() as usize;
+        // Without the lowest bit; there is none left below nothing.
+        columns &= columns.checked_sub(1)?;
+        Some(column)
+    })
+}
+
 impl Columns {
     /// All columns.
     pub const ALL: Self = Self((1 << COUNT) - 1);
 
     /// No column of numbers; texts are always there.
     pub const NONE: Self = Self(0);
+
+    /// What [`Process::cpu_us`] is made of.
+    pub const CPU: Self = Self::USER.with(Self::SYSTEM);
+
+    /// What [`Process::footprint_kib`] is made of.
+    pub const FOOTPRINT: Self = Self::RESIDENT.with(Self::ANON).with(Self::SWAP);
 
     /// The columns of both.
     #[must_use]

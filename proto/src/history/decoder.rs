@@ -85,10 +85,15 @@ impl State {
 
     /// After the last sample: is that all there was?
     pub(super) fn finish(&self, cursors: &Cursors, columns: Columns) -> Result<(), Damage> {
-        let wanted = cursors.iter().enumerate().filter(|(stream, _)| record::is_wanted(*stream, columns));
-        let done = wanted.into_iter().all(|(_, cursor)| cursor.0.is_empty());
-        done.then_some(()).ok_or(Damage::Inconsistent("there is more than it says"))
+        all_read(cursors, |stream| record::is_wanted(stream, columns))
     }
+}
+
+/// Whether nothing is left of these streams.
+pub(super) fn all_read(cursors: &Cursors, is_read: impl Fn(usize) -> bool) -> Result<(), Damage> {
+    let mut read = cursors.iter().enumerate().filter(|(stream, _)| is_read(*stream));
+    let done = read.all(|(_, cursor)| cursor.0.is_empty());
+    done.then_some(()).ok_or(Damage::Inconsistent("there is more than it says"))
 }
 
 fn read_head(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
@@ -346,10 +351,7 @@ fn read_changes(
     cursors: &mut Cursors,
     columns: Columns,
 ) -> Result<(), Damage> {
-    let mut left = columns.among(changes);
-    while left != 0 {
-        let column = left.trailing_zeros() as usize;
-        left &= left - 1;
+    for column in column::each(columns.among(changes)) {
         if let Some(text) = column.checked_sub(NUMBERS) {
             let value = read_text(&mut cursors[TEXTS])?.map(Arc::from);
             column::set_text(process, text, value).ok_or(UNFIT)?;

@@ -5,8 +5,8 @@ use std::mem;
 
 use super::{
     Columns, Damage, Identity,
-    column::NUMBERS,
-    decoder::{Cursors, Places, next_active, read_members, read_text},
+    column::{NUMBERS, each},
+    decoder::{Cursors, Places, all_read, next_active, read_members, read_text},
     process::places_in,
     record::{self, ACTIVE, CHANGES, COLUMNS, MEMBERS, STREAMS, TEXTS},
     varint::{self, Cursor},
@@ -42,23 +42,28 @@ impl Focused {
     /// Of the streams of so many records, of which those of these columns are there.
     pub(super) fn of(mut cursors: Cursors, records: u32, columns: Columns, pids: &[u32]) -> Self {
         let mut focus = Focus::new(pids);
-        let mut done = 0;
-        let mut damage = None;
-        while done < records && damage.is_none() {
-            let last = done + 1 == records;
-            let read = focus.read(&mut cursors, columns);
-            let read = if last { read.and_then(|()| focus.finish(&mut cursors, columns)) } else { read };
-            damage = read.err();
-            done += u32::from(damage.is_none());
-        }
+        let mut good = 0;
+        let read = (1..=records).try_for_each(|record| {
+            focus.read(&mut cursors, columns)?;
+            if record == records {
+                focus.finish(&mut cursors, columns)?;
+            }
+            good = record;
+            Ok(())
+        });
         let streams = focus.kept.into_iter().enumerate();
         let streams = streams.filter(|(stream, _)| is_replaced(*stream, columns)).collect();
-        Self { streams, records: done, damage }
+        Self { streams, records: good, damage: read.err() }
     }
 }
 
 fn is_replaced(stream: usize, columns: Columns) -> bool {
-    matches!(stream, ACTIVE | CHANGES | TEXTS) || stream >= COLUMNS && record::is_wanted(stream, columns)
+    matches!(stream, ACTIVE | CHANGES | TEXTS | COLUMNS..) && record::is_wanted(stream, columns)
+}
+
+/// Without the columns of text.
+fn numbers(columns: u32) -> u32 {
+    columns & ((1 << NUMBERS) - 1)
 }
 
 /// What is kept, and how far the streams of numbers lag behind.
@@ -119,16 +124,13 @@ impl<'a> Focus<'a> {
 
     /// Whether the streams end where the last record does.
     fn finish(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
-        self.catch_up((1 << NUMBERS) - 1, cursors)?;
-        let mut replaced = (0..STREAMS).filter(|stream| is_replaced(*stream, columns));
-        let done = replaced.all(|stream| cursors[stream].0.is_empty());
-        done.then_some(()).ok_or(Damage::Inconsistent("there is more than it says"))
+        self.catch_up(u32::MAX, cursors)?;
+        all_read(cursors, |stream| is_replaced(stream, columns))
     }
 
     fn keep(&mut self, changes: u32, cursors: &mut Cursors) -> Result<(), Damage> {
         self.catch_up(changes, cursors)?;
-        let numbers = (0..NUMBERS).filter(|column| changes & (1 << column) != 0);
-        for stream in numbers.map(|column| COLUMNS + column) {
+        for stream in each(numbers(changes)).map(|column| COLUMNS + column) {
             copy(&mut self.kept[stream], &mut cursors[stream], |cursor| cursor.pass(1))?;
         }
         let texts = (changes >> NUMBERS).count_ones();
@@ -157,10 +159,7 @@ impl<'a> Focus<'a> {
 
     fn catch_up(&mut self, columns: u32, cursors: &mut Cursors) -> Result<(), Damage> {
         self.count();
-        let mut left = columns & ((1 << NUMBERS) - 1);
-        while left != 0 {
-            let column = left.trailing_zeros() as usize;
-            left &= left - 1;
+        for column in each(numbers(columns)) {
             cursors[COLUMNS + column].pass(mem::take(&mut self.behind[column]))?;
         }
         Ok(())

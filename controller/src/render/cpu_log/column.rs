@@ -93,7 +93,7 @@ impl Column {
         match self {
             Self::User | Self::Uid => Columns::UID,
             Self::Ppid => Columns::PARENT,
-            Self::Cpu | Self::Time => Columns::USER.with(Columns::SYSTEM),
+            Self::Cpu | Self::Time => Columns::CPU,
             Self::Vsz => Columns::VIRTUAL,
             Self::Mem | Self::Rss => Columns::RESIDENT,
             Self::State => Columns::STATE,
@@ -104,7 +104,7 @@ impl Column {
             Self::File => Columns::FILE,
             Self::Shmem => Columns::SHMEM,
             Self::Swap => Columns::SWAP,
-            Self::Footprint => Columns::RESIDENT.with(Columns::ANON).with(Columns::SWAP),
+            Self::Footprint => Columns::FOOTPRINT,
             Self::Read => Columns::READ,
             Self::Write => Columns::WRITTEN,
             // Identities and texts are always there.
