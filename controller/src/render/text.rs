@@ -52,6 +52,12 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// Appends what `format!` would make anew.
+pub(super) fn push(out: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to memory does not fail.
+    let _ = std::fmt::Write::write_fmt(out, arguments);
+}
+
 /// What a host says must neither break the line nor command the terminal.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

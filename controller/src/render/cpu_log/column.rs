@@ -1,19 +1,18 @@
 //! The columns that a process can be shown in: for people as `ps` has them, for programs as plain numbers.
 
-use std::{
-    borrow::Cow,
-    fmt::{Arguments, Display, Write as _},
-    io::{self, Write},
-};
+use std::{borrow::Cow, fmt::Display};
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::history::{Columns, Process};
 
-use super::super::text::{printable, push_printable};
+use super::super::text::{push, push_printable};
 use crate::cpu_log::{ProcessEntry, unit, user_name};
 
 /// What stands for a value that is not known.
 const UNKNOWN: &str = "-";
+
+/// As much as the widest column.
+const BLANK: &str = "                                        ";
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -156,19 +155,26 @@ impl Column {
         self.names().1
     }
 
-    /// Writes a cell, padded to the column's width; the last of a line is not.
-    pub(super) fn write(self, cell: &str, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
+    /// Pads the cell that begins at `start` to the column's width; text at the end of a line is not.
+    pub(super) fn pad(self, line: &mut String, start: usize, is_last: bool) {
+        let missing = self.width().saturating_sub(line[start..].chars().count());
+        if !self.is_text() {
+            line.insert_str(start, &BLANK[..missing]);
+        } else if !is_last {
+            line.push_str(&BLANK[..missing]);
+        }
+    }
+
+    fn width(self) -> usize {
         match self {
-            _ if is_last && self.is_text() => out.write_all(cell.as_bytes()),
-            Self::Tty | Self::State => out.write_all(cell.as_bytes()),
-            Self::User => write!(out, "{cell:<8}"),
-            Self::Comm => write!(out, "{cell:<15}"),
-            Self::Unit => write!(out, "{cell:<24}"),
-            Self::Command | Self::Cgroup => write!(out, "{cell:<40}"),
-            Self::Mem | Self::Threads => write!(out, "{cell:>4}"),
-            Self::Cpu | Self::Start | Self::Wait | Self::Uid => write!(out, "{cell:>5}"),
-            Self::Majflt => write!(out, "{cell:>8}"),
-            _ => write!(out, "{cell:>7}"),
+            Self::Tty | Self::State => 1,
+            Self::Mem | Self::Threads => 4,
+            Self::Cpu | Self::Start | Self::Wait | Self::Uid => 5,
+            Self::User | Self::Majflt => 8,
+            Self::Comm => 15,
+            Self::Unit => 24,
+            Self::Command | Self::Cgroup => BLANK.len(),
+            _ => 7,
         }
     }
 
@@ -177,7 +183,7 @@ impl Column {
     }
 
     /// Appends what people read. `at` is the time of the sample in the zone of the log.
-    pub(super) fn text(self, entry: &ProcessEntry<'_>, at: &Zoned, cell: &mut String) {
+    pub(super) fn push_text(self, cell: &mut String, entry: &ProcessEntry<'_>, at: &Zoned) {
         let (process, rates) = (entry.process, &entry.rates);
         match self {
             Self::User => push_printable(cell, &user_name(process)),
@@ -189,10 +195,10 @@ impl Column {
             Self::Vsz => push_known(cell, Some(process.virtual_kib)),
             Self::Rss => push_known(cell, Some(process.resident_kib)),
             Self::Tty => cell.push('?'),
-            Self::State => push_printable(cell, &state(process)),
+            Self::State => push_printable(cell, state(process).encode_utf8(&mut [0; 2])),
             Self::Threads => push_known(cell, Some(process.threads)),
-            Self::Start => cell.push_str(&started(entry.started, at)),
-            Self::Time => cell.push_str(&minutes(process.cpu_us())),
+            Self::Start => push_started(cell, entry.started, at),
+            Self::Time => push_minutes(cell, process.cpu_us()),
             Self::Wait => push_tenths(cell, rates.wait_percent),
             Self::Majflt => push_tenths(cell, rates.major_faults),
             Self::Anon => push_known(cell, process.anon_kib),
@@ -205,7 +211,7 @@ impl Column {
             Self::Cgroup => push_word(cell, process.cgroup.as_deref()),
             Self::Unit => push_word(cell, process.cgroup.as_deref().and_then(unit)),
             Self::Comm => push_printable(cell, &process.comm),
-            Self::Command => cell.push_str(&command(process.command.as_deref(), &process.comm)),
+            Self::Command => push_command(cell, process.command.as_deref(), &process.comm),
         }
     }
 
@@ -236,7 +242,7 @@ impl Column {
             Self::Command => return process.command.as_deref().unwrap_or_default().into(),
             _ => {
                 let mut cell = String::new();
-                self.text(entry, &entry.at.to_zoned(TimeZone::UTC), &mut cell);
+                self.push_text(&mut cell, entry, &entry.at.to_zoned(TimeZone::UTC));
                 return cell.into();
             }
         };
@@ -264,14 +270,9 @@ fn push_tenths(cell: &mut String, number: Option<f64>) {
     }
 }
 
-fn push(cell: &mut String, arguments: Arguments<'_>) {
-    // Writing to memory does not fail.
-    let _ = cell.write_fmt(arguments);
-}
-
 /// The kernel's letter.
-pub(super) fn state(process: &Process) -> String {
-    char::from(process.state).to_string()
+pub(super) fn state(process: &Process) -> char {
+    char::from(process.state)
 }
 
 /// Names of the months, as `%b` has them.
@@ -279,24 +280,46 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// As ps does: the time on the same day, the day in the same year, else the year.
-pub(in crate::render) fn started(started: Timestamp, at: &Zoned) -> String {
+pub(in crate::render) fn push_started(cell: &mut String, started: Timestamp, at: &Zoned) {
     let started = started.to_zoned(at.time_zone().clone());
     if started.date() == at.date() {
-        format!("{:02}:{:02}", started.hour(), started.minute())
+        push(cell, format_args!("{:02}:{:02}", started.hour(), started.minute()));
     } else if started.year() == at.year() {
-        format!("{}{:02}", MONTHS[started.month().unsigned_abs() as usize - 1], started.day())
+        let month = MONTHS[started.month().unsigned_abs() as usize - 1];
+        push(cell, format_args!("{month}{:02}", started.day()));
     } else {
-        format!("{:04}", started.year())
+        push(cell, format_args!("{:04}", started.year()));
     }
 }
 
 /// CPU time as ps has it: minutes and seconds.
-pub(in crate::render) fn minutes(us: u64) -> String {
+pub(in crate::render) fn push_minutes(cell: &mut String, us: u64) {
     let seconds = us / 1_000_000;
-    format!("{}:{:02}", seconds / 60, seconds % 60)
+    push(cell, format_args!("{}:{:02}", seconds / 60, seconds % 60));
+}
+
+/// The same, of its own.
+pub(in crate::render) fn minutes(us: u64) -> String {
+    let mut text = String::new();
+    push_minutes(&mut text, us);
+    text
 }
 
 /// The command line; a name in brackets where there is none.
+pub(in crate::render) fn push_command(cell: &mut String, command: Option<&str>, comm: &str) {
+    match command {
+        Some(command) => push_printable(cell, command),
+        None => {
+            cell.push('[');
+            push_printable(cell, comm);
+            cell.push(']');
+        }
+    }
+}
+
+/// The same, of its own.
 pub(in crate::render) fn command(command: Option<&str>, comm: &str) -> String {
-    command.map_or_else(|| format!("[{}]", printable(comm)), printable)
+    let mut text = String::new();
+    push_command(&mut text, command, comm);
+    text
 }

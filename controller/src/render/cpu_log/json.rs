@@ -243,7 +243,7 @@ impl<'a> ProcessLine<'a> {
             command: process.command.as_deref(),
             cgroup: process.cgroup.as_deref(),
             unit: process.cgroup.as_deref().and_then(unit),
-            state: state(process),
+            state: state(process).into(),
             threads: process.threads,
             cpu_percent: rounded(rates.cpu_percent),
             memory_percent: rounded(entry.memory_percent),

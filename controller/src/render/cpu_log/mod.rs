@@ -22,6 +22,9 @@ use self::column::Column;
 use super::csv;
 use crate::cpu_log::{Entry, ProcessEntry};
 
+/// Bytes that most lines fit in.
+const USUAL_LINE: usize = 160;
+
 /// How to write entries.
 #[derive(Clone, Debug)]
 pub enum Form {
@@ -49,8 +52,9 @@ impl Form {
 pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
     match form {
         Form::Text(columns, _) => {
-            write!(out, "#DATE     TIME    ")?;
-            write_cells(columns, |column, cell| cell.push_str(column.head()), out)
+            let mut line = "#DATE     TIME    ".to_owned();
+            push_cells(&mut line, columns, |column, line| line.push_str(column.head()));
+            out.write_all(line.as_bytes())
         }
         Form::Json => Ok(()),
         Form::Csv(columns) => {
@@ -93,22 +97,18 @@ fn write_process(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let at = entry.at.to_zoned(zone.clone());
-    out.write_all(remark::date_and_time(&at).as_bytes())?;
-    write_cells(columns, |column, cell| column.text(entry, &at, cell), out)
+    let mut line = String::with_capacity(USUAL_LINE);
+    remark::push_date_and_time(&mut line, &at);
+    push_cells(&mut line, columns, |column, line| column.push_text(line, entry, &at));
+    out.write_all(line.as_bytes())
 }
 
-fn write_cells(
-    columns: &[Column],
-    fill: impl Fn(Column, &mut String),
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let mut cell = String::new();
+fn push_cells(line: &mut String, columns: &[Column], fill: impl Fn(Column, &mut String)) {
     for (index, column) in columns.iter().enumerate() {
-        let is_last = index + 1 == columns.len();
-        cell.clear();
-        fill(*column, &mut cell);
-        out.write_all(b" ")?;
-        column.write(&cell, is_last, out)?;
+        line.push(' ');
+        let start = line.len();
+        fill(*column, line);
+        column.pad(line, start, index + 1 == columns.len());
     }
-    out.write_all(b"\n")
+    line.push('\n');
 }

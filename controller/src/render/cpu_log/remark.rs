@@ -5,7 +5,7 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::history::{Exit, ExitGroup, oom::OomKill};
 
 use super::{
-    super::text::{duration, printable, size},
+    super::text::{duration, printable, push, size},
     column::minutes,
 };
 use crate::{
@@ -122,19 +122,15 @@ fn first_line(text: &str) -> String {
 
 /// Date and time.
 pub(in crate::render) fn local(at: Timestamp, zone: &TimeZone) -> String {
-    date_and_time(&at.to_zoned(zone.clone()))
+    let mut text = String::new();
+    push_date_and_time(&mut text, &at.to_zoned(zone.clone()));
+    text
 }
 
-/// As `%Y-%m-%d %H:%M:%S`, without reading that for each of very many lines.
-pub(super) fn date_and_time(at: &Zoned) -> String {
+/// Appends `%Y-%m-%d %H:%M:%S`, without reading that for each of very many lines.
+pub(super) fn push_date_and_time(line: &mut String, at: &Zoned) {
     let (date, time) = (at.date(), at.time());
-    format!(
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-        date.year(),
-        date.month(),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
+    let (year, month, day) = (date.year(), date.month(), date.day());
+    let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+    push(line, format_args!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"));
 }
