@@ -74,14 +74,18 @@ impl Blocks {
 
     fn next_tail(&mut self) -> Option<StoredBlock> {
         while let Some(tail) = self.tails.pop_front() {
-            let Some(header) = tail.header else {
+            let Some(header) = tail.header() else {
                 self.lost.extend(tail.lost);
                 continue;
             };
-            let data = self.filter.admits(&header).then_some(tail.data);
+            let data = self.filter.admits(header).then(|| tail.block()).transpose();
+            let data = data.unwrap_or_else(|error| {
+                self.lost.push(format!("the newest samples cannot be read: {error}"));
+                None
+            });
             let continues = self.next_sequence.is_none_or(|next| header.first_sequence <= next);
             self.lost.extend(self.torn.take().filter(|_| !continues));
-            let block = self.take(&header, data);
+            let block = self.take(header, data);
             self.lost.extend(tail.lost);
             if block.is_some() {
                 return block;

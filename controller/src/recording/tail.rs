@@ -2,15 +2,13 @@
 
 use std::{fs, io, path::Path};
 
-use proto::history::{Damage, Header, Packer, tail};
+use proto::history::{Builder, Damage, Header, Packer, tail};
 
 /// What is in one tail. It may be in a segment too, which the sequence numbers tell.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    /// What its block says about itself; absent if there are no samples.
-    pub(super) header: Option<Header>,
-    /// The samples as a block.
-    pub(super) data: Vec<u8>,
+    /// The samples; absent if there are none.
+    samples: Option<Builder>,
     /// What cannot be read behind them, as a sentence.
     pub(super) lost: Option<String>,
 }
@@ -26,7 +24,7 @@ pub(super) fn read(directory: &Path) -> Vec<Tail> {
         };
         tails.push(tail);
     }
-    tails.sort_by_key(|tail| tail.header.map_or(u64::MAX, |header| header.first_sequence));
+    tails.sort_by_key(|tail| tail.header().map_or(u64::MAX, |header| header.first_sequence));
     tails
 }
 
@@ -42,14 +40,25 @@ fn parse(name: &str, bytes: &[u8]) -> Tail {
     if let Some(damage) = scan.damage.filter(|damage| *damage != Damage::Cut) {
         tail.lost = Some(format!("{name} cannot be read from its byte {} on: {damage}", scan.good_bytes));
     }
-    match Packer::new().and_then(|mut packer| scan.builder.seal(&mut packer, &mut tail.data)) {
-        Ok(()) => tail.header = Header::parse(&tail.data).ok(),
-        Err(error) => return Tail::unreadable(name, &error),
-    }
+    tail.samples = Some(scan.builder).filter(|builder| builder.records() > 0);
     tail
 }
 
 impl Tail {
+    /// What the block will say about itself, but for its lengths and checksums; absent if there are no samples.
+    pub(super) fn header(&self) -> Option<&Header> {
+        self.samples.as_ref().map(Builder::header)
+    }
+
+    /// The samples as a block, to be read at once.
+    pub(super) fn block(&self) -> io::Result<Vec<u8>> {
+        let mut block = Vec::new();
+        if let Some(samples) = &self.samples {
+            samples.seal(&mut Packer::storing(), &mut block)?;
+        }
+        Ok(block)
+    }
+
     fn unreadable(name: &str, why: &dyn std::fmt::Display) -> Self {
         let lost = format!("{name}, which may hold the newest samples, cannot be read: {why}");
         Self { lost: Some(lost), ..Self::default() }

@@ -149,7 +149,7 @@ impl Builder {
 
 /// Compresses blocks, one after the other, in the same memory.
 pub struct Packer {
-    zstd: Compressor<'static>,
+    zstd: Option<Compressor<'static>>,
     table: Vec<u8>,
     stored: Vec<u8>,
     lengths: [usize; STREAMS],
@@ -162,21 +162,26 @@ impl Packer {
     pub fn new() -> io::Result<Self> {
         let mut zstd = Compressor::new(LEVEL)?;
         zstd.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
-        Ok(Self {
-            zstd,
+        Ok(Self { zstd: Some(zstd), ..Self::storing() })
+    }
+
+    /// Compresses nothing: for blocks that are read at once.
+    pub fn storing() -> Self {
+        Self {
+            zstd: None,
             table: Vec::new(),
             stored: Vec::new(),
             lengths: [0; STREAMS],
             body: Vec::new(),
             index_bytes: 0,
-        })
+        }
     }
 
     fn pack(&mut self, streams: &[Vec<u8>; STREAMS]) -> io::Result<()> {
         self.stored.clear();
         self.table.clear();
         for (stream, length) in streams.iter().zip(&mut self.lengths) {
-            *length = store(&mut self.zstd, stream, &mut self.stored)?;
+            *length = store(self.zstd.as_mut(), stream, &mut self.stored)?;
             varint::write(&mut self.table, stream.len() as u64);
             varint::write(&mut self.table, *length as u64);
         }
@@ -196,16 +201,18 @@ impl std::fmt::Debug for Packer {
 }
 
 /// Appends a stream to `out`, compressed if that is shorter, and returns how many bytes it takes.
-fn store(zstd: &mut Compressor, stream: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+fn store(zstd: Option<&mut Compressor>, stream: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
     let start = out.len();
-    let room = zstd::zstd_safe::compress_bound(stream.len());
-    out.resize(start + room, 0);
-    let length = zstd.compress_to_buffer(stream, &mut out[start..])?;
-    if length < stream.len() {
-        out.truncate(start + length);
-        return Ok(length);
+    if let Some(zstd) = zstd {
+        let room = zstd::zstd_safe::compress_bound(stream.len());
+        out.resize(start + room, 0);
+        let length = zstd.compress_to_buffer(stream, &mut out[start..])?;
+        if length < stream.len() {
+            out.truncate(start + length);
+            return Ok(length);
+        }
+        out.truncate(start);
     }
-    out.truncate(start);
     out.extend_from_slice(stream);
     Ok(stream.len())
 }
