@@ -7,6 +7,8 @@
 //! streams: the others, in order; each is a zstd frame, or as it is where that is not shorter
 //! ```
 
+use std::cell::RefCell;
+
 use zstd::bulk::Decompressor;
 
 use super::{
@@ -61,7 +63,7 @@ impl<'a> Block<'a> {
         let (table, members) = read_table(index, &self.header)?;
         let wanted = |stream: &usize| record::is_wanted(*stream, columns);
         let raw_bytes = (0..STREAMS).filter(wanted).map(|stream| table[stream].raw).sum();
-        let mut reading = Reading::of(raw_bytes)?;
+        let mut reading = Reading::of(raw_bytes);
         reading.add(MEMBERS, table[MEMBERS], members)?;
         let mut rest = Cursor(rest);
         for stream in (0..STREAMS).filter(|stream| *stream != MEMBERS) {
@@ -84,7 +86,7 @@ pub fn index(header: &Header, index: &[u8], add: impl FnMut(Identity)) -> Result
         return Err(Damage::Checksum);
     }
     let (table, stored) = read_table(index, header)?;
-    let mut reading = Reading::of(table[MEMBERS].raw)?;
+    let mut reading = Reading::of(table[MEMBERS].raw);
     reading.add(MEMBERS, table[MEMBERS], stored)?;
     read_index(Cursor(&reading.raw), header.records, add)
 }
@@ -113,19 +115,21 @@ fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS
     Ok((table, cursor.0))
 }
 
+thread_local! {
+    /// Kept, for what it needs is large: to make it takes a tenth of the time of a block. None for want of memory.
+    static ZSTD: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
+}
+
 /// Streams on their way out of a block.
 struct Reading {
     raw: Vec<u8>,
     spans: Spans,
-    zstd: Decompressor<'static>,
 }
 
 impl Reading {
     /// Of streams that will be so long together; the lengths were checked.
-    fn of(raw_bytes: usize) -> Result<Self, Damage> {
-        let zstd =
-            Decompressor::new().map_err(|_| Damage::Inconsistent("a block's body does not decompress"))?;
-        Ok(Self { raw: Vec::with_capacity(raw_bytes), spans: [(0, 0); STREAMS], zstd })
+    fn of(raw_bytes: usize) -> Self {
+        Self { raw: Vec::with_capacity(raw_bytes), spans: [(0, 0); STREAMS] }
     }
 
     fn add(&mut self, stream: usize, lengths: Lengths, stored: &[u8]) -> Result<(), Damage> {
@@ -134,14 +138,18 @@ impl Reading {
             self.raw.extend_from_slice(stored);
         } else {
             self.raw.resize(start + lengths.raw, 0);
-            let length = self.zstd.decompress_to_buffer(stored, &mut self.raw[start..]);
-            if length.ok() != Some(lengths.raw) {
+            if decompress(stored, &mut self.raw[start..]) != Some(lengths.raw) {
                 return Err(Damage::Inconsistent("a block's body does not decompress"));
             }
         }
         self.spans[stream] = (start, start + lengths.raw);
         Ok(())
     }
+}
+
+/// How many bytes a frame of zstd is decompressed to, which must have room.
+fn decompress(stored: &[u8], to: &mut [u8]) -> Option<usize> {
+    ZSTD.with_borrow_mut(|zstd| zstd.as_mut()?.decompress_to_buffer(stored, to).ok())
 }
 
 /// The samples of a block, in order. Ends after the first error.

@@ -141,9 +141,11 @@ fn read_head(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
 
 fn read_host(host: &mut HostCounters, cursor: &mut Cursor) -> Result<(), Damage> {
     let mask: [u8; HostCounters::COUNT.div_ceil(8)] = cursor.array()?;
-    for (index, value) in host.values_mut().into_iter().enumerate() {
-        if mask[index / 8] & (1 << (index % 8)) != 0 {
-            *value = cursor.optional(*value)?;
+    for (eight, mask) in host.values_mut().chunks_mut(8).zip(mask) {
+        for bit in column::each(mask.into()) {
+            if let Some(value) = eight.get_mut(bit) {
+                **value = cursor.optional(**value)?;
+            }
         }
     }
     Ok(())
@@ -324,25 +326,43 @@ pub(super) fn read_index(
 }
 
 fn read_processes(processes: &mut [Process], cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
-    let mut places = Places::new(processes.len());
-    while let Some((index, changes)) = next_active(&mut places, cursors)? {
+    let mut active = Active::begin(cursors, processes.len());
+    while let Some((index, changes)) = active.next()? {
         read_changes(&mut processes[index], changes, cursors, columns)?;
     }
+    active.end(cursors);
     Ok(())
 }
 
-/// The place of the next process of which anything changed, and its columns that did.
-#[inline]
-pub(super) fn next_active(
-    places: &mut Places,
-    cursors: &mut Cursors,
-) -> Result<Option<(usize, u32)>, Damage> {
-    let Some(index) = places.next(&mut cursors[ACTIVE])? else { return Ok(None) };
-    let changes = cursors[CHANGES].number()?;
-    if changes >> COUNT != 0 {
-        return Err(UNFIT);
+/// The processes of one record of which anything changed. Its cursors are its own while it lasts, and its calls are
+/// inlined by force, since there are millions: to pass results through memory took longer than to find them.
+pub(super) struct Active<'a> {
+    places: Places,
+    steps: Cursor<'a>,
+    changes: Cursor<'a>,
+}
+
+impl<'a> Active<'a> {
+    /// Begins a record, in which there are so many processes.
+    pub(super) fn begin(cursors: &Cursors<'a>, processes: usize) -> Self {
+        Self { places: Places::new(processes), steps: cursors[ACTIVE], changes: cursors[CHANGES] }
     }
-    Ok(Some((index, changes as u32)))
+
+    /// The place of the next one, and its columns that changed.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Result<Option<(usize, u32)>, Damage> {
+        let Some(index) = self.places.next(&mut self.steps)? else { return Ok(None) };
+        let changes = self.changes.number()?;
+        if changes >> COUNT != 0 {
+            return Err(UNFIT);
+        }
+        Ok(Some((index, changes as u32)))
+    }
+
+    /// Behind the last one.
+    pub(super) fn end(self, cursors: &mut Cursors<'a>) {
+        (cursors[ACTIVE], cursors[CHANGES]) = (self.steps, self.changes);
+    }
 }
 
 fn read_changes(
@@ -373,17 +393,17 @@ pub(super) fn read_text<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, 
 }
 
 /// Places in a list, as steps.
-pub(super) struct Places {
+struct Places {
     next: usize,
     length: usize,
 }
 
 impl Places {
-    pub(super) fn new(length: usize) -> Self {
+    fn new(length: usize) -> Self {
         Self { next: 0, length }
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self, cursor: &mut Cursor) -> Result<Option<usize>, Damage> {
         let Some(step) = cursor.index()?.checked_sub(1) else { return Ok(None) };
         let index = self.next.checked_add(step).filter(|index| *index < self.length);

@@ -6,7 +6,7 @@ use std::mem;
 use super::{
     Columns, Damage, Identity,
     column::{NUMBERS, each},
-    decoder::{Cursors, Places, all_read, next_active, read_members, read_text},
+    decoder::{Active, Cursors, all_read, read_members, read_text},
     process::places_in,
     record::{self, ACTIVE, CHANGES, COLUMNS, MEMBERS, STREAMS, TEXTS},
     varint::{self, Cursor},
@@ -102,14 +102,17 @@ impl<'a> Focus<'a> {
         let members = &mut cursors[MEMBERS];
         read_members(&mut self.members, &mut self.gone, members, |identity| *identity, |identity| identity)?;
         places_in(&self.members, |identity| identity.pid, self.pids, &mut self.wanted);
-        let (mut wanted, mut next) = (0, 0);
-        let mut places = Places::new(self.members.len());
-        while let Some((index, changes)) = next_active(&mut places, cursors)? {
+        let wanted = mem::take(&mut self.wanted);
+        let mut places = wanted.iter().copied();
+        let mut place = places.next();
+        let mut next = 0;
+        let mut active = Active::begin(cursors, self.members.len());
+        while let Some((index, changes)) = active.next()? {
             let changes = columns.among(changes);
-            while self.wanted.get(wanted).is_some_and(|place| *place < index) {
-                wanted += 1;
+            while place.is_some_and(|place| place < index) {
+                place = places.next();
             }
-            if self.wanted.get(wanted) == Some(&index) {
+            if place == Some(index) {
                 varint::write(&mut self.kept[ACTIVE], (index - next + 1) as u64);
                 varint::write(&mut self.kept[CHANGES], changes.into());
                 next = index + 1;
@@ -118,7 +121,9 @@ impl<'a> Focus<'a> {
                 self.pass(changes, cursors)?;
             }
         }
+        active.end(cursors);
         self.kept[ACTIVE].push(0);
+        self.wanted = wanted;
         Ok(())
     }
 
@@ -146,7 +151,10 @@ impl<'a> Focus<'a> {
         if self.counted == u8::MAX {
             self.count();
         }
-        pass_texts(&mut cursors[TEXTS], (changes >> NUMBERS).count_ones())
+        match changes >> NUMBERS {
+            0 => Ok(()),
+            texts => pass_texts(&mut cursors[TEXTS], texts.count_ones()),
+        }
     }
 
     fn count(&mut self) {
@@ -178,7 +186,6 @@ fn copy(
     Ok(())
 }
 
-#[inline]
 fn pass_texts(cursor: &mut Cursor<'_>, count: u32) -> Result<(), Damage> {
     (0..count).try_for_each(|_| read_text(cursor).map(drop))
 }

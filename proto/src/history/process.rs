@@ -66,7 +66,8 @@ impl Process {
             parent: 0,
             uid: None,
             user: None,
-            comm: Arc::from(""),
+            // All share one.
+            comm: Arc::default(),
             command: None,
             cgroup: None,
             state: 0,

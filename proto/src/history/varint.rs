@@ -81,14 +81,14 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// An unsigned number.
-    #[inline]
+    /// An unsigned number. Inlined by force, like what it calls and what calls it, for it is read millions of times.
+    #[inline(always)]
     pub(super) fn number(&mut self) -> Result<u64, Damage> {
         self.wide()?.ok_or(Damage::Inconsistent("a number is too large"))
     }
 
     /// An unsigned number; `None` for 2⁶⁴.
-    #[inline]
+    #[inline(always)]
     fn wide(&mut self) -> Result<Option<u64>, Damage> {
         match self.0 {
             [byte @ 0..0x80, rest @ ..] => {
@@ -107,6 +107,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline(never)]
     fn long(&mut self) -> Result<Option<u64>, Damage> {
         let mut value = 0;
         for shift in (0..63).step_by(7) {
@@ -124,7 +125,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number that counts or indexes something in memory.
-    #[inline]
+    #[inline(always)]
     pub(super) fn index(&mut self) -> Result<usize, Damage> {
         self.number()?.try_into().map_err(|_| Damage::Inconsistent("a number is too large"))
     }
