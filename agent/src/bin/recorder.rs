@@ -21,7 +21,9 @@ fn main() -> ExitCode {
 
 fn start() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1);
-    let root = arguments.next().ok_or("`agent record` starts this")?;
+    // An option, `--help` say, is no place to record to.
+    let root = arguments.next().filter(|root| !root.as_encoded_bytes().starts_with(b"-"));
+    let root = root.ok_or("`agent record` starts this")?;
     let collector = match arguments.next() {
         Some(name) => {
             let known = name.to_str().and_then(Collector::from_name);
