@@ -127,10 +127,18 @@ pub(in crate::render) fn local(at: Timestamp, zone: &TimeZone) -> String {
     text
 }
 
-/// Appends `%Y-%m-%d %H:%M:%S`, without reading that for each of very many lines.
+/// Appends `%Y-%m-%d %H:%M:%S`, without reading that, or what a number may look like, for each of very many lines.
 pub(super) fn push_date_and_time(line: &mut String, at: &Zoned) {
     let (date, time) = (at.date(), at.time());
-    let (year, month, day) = (date.year(), date.month(), date.day());
-    let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-    push(line, format_args!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"));
+    push(line, format_args!("{:04}", date.year()));
+    let day = [('-', date.month()), ('-', date.day())];
+    let second = [(' ', time.hour()), (':', time.minute()), (':', time.second())];
+    for (separator, number) in day.into_iter().chain(second) {
+        let number = number.unsigned_abs();
+        line.extend([separator, digit(number / 10), digit(number % 10)]);
+    }
+}
+
+fn digit(number: u8) -> char {
+    char::from(b'0' + number)
 }
