@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     cpu_log::{
-        column::{command, minutes},
+        cell::{command, minutes},
         remark::{group_sentence, local},
     },
     csv,

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     Output,
-    cpu_log::{column::command, remark::ending},
+    cpu_log::{cell::command, remark::ending},
     csv, table,
     text::{duration, printable, size},
 };

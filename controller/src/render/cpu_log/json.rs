@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{super::JSON_VERSION, column::state};
+use super::{super::JSON_VERSION, cell::state};
 use crate::{
     cpu_log::{Break, Entry, ProcessEntry, RunMark, Why, unit},
     exits::Ending,

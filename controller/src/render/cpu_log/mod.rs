@@ -7,6 +7,7 @@
 //! Made for grep: one line is one process and nothing else stands on a line, but for lines that begin with `#` and
 //! say why others are missing and what happened. A value that is not known is `-`.
 
+pub(super) mod cell;
 pub mod column;
 mod json;
 pub(super) mod remark;

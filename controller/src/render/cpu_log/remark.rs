@@ -6,7 +6,7 @@ use proto::history::{Exit, ExitGroup, oom::OomKill};
 
 use super::{
     super::text::{duration, printable, push, size},
-    column::minutes,
+    cell::minutes,
 };
 use crate::{
     cpu_log::{Break, Entry, RunMark, Why},
