@@ -148,7 +148,7 @@ mod tests {
         fs::write(proc.join("stat"), stat).unwrap();
         fs::write(proc.join("meminfo"), "MemTotal:  629145 kB\nMemAvailable:  9000 kB\nHugePages_Total: 0\n")
             .unwrap();
-        let vmstat = "nr_free_pages 9\nallocstall_dma 1\nallocstall_normal 20\npswpin 5\npgscan_kswapd 6\n\
+        let vmstat = "nr_free_pages 9\nallocstall_dma 1\nallocstall_normal 20\npswpin 5\npswpout 2\npgscan_kswapd 6\n\
             pgscan_direct 7\npgsteal_kswapd 3\npgsteal_direct 4\npgscan_direct_throttle 1\noom_kill 2\n";
         fs::write(proc.join("vmstat"), vmstat).unwrap();
         fs::create_dir_all(proc.join("sys/fs")).unwrap();
@@ -182,6 +182,7 @@ mod tests {
             memory_available_kib: Some(9_000),
             allocation_stalls: Some(21),
             swap_in_kib: Some(5 * 16),
+            swap_out_kib: Some(2 * 16),
             scanned_kswapd: Some(6),
             scanned_direct: Some(7),
             reclaimed_kswapd: Some(3),

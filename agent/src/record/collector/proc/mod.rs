@@ -135,36 +135,43 @@ impl Proc {
         };
         let stat = parse_stat(&text[..length])?;
         let mut row = table.meet(Identity { pid, started_ns: stat.started_ns });
-        let more = if opened.is_some() { Kept::DESCRIPTORS } else { 0 };
-        let kept = row.mark.watch.kept.take();
-        let files = opened.or(kept)?;
-        self.measure(&mut row, &files, crc32c::crc32c(&text[..length]));
-        // Beyond the budget new files are closed again.
-        if more == 0 || self.open + more <= self.budget {
-            self.open += more;
-            self.held += Kept::DESCRIPTORS;
-            row.mark.watch.kept = Some(files);
+        self.measure(&mut row, opened.as_ref(), crc32c::crc32c(&text[..length]));
+        match opened {
+            Some(files) => self.keep(&mut row, files),
+            None => self.held += Kept::DESCRIPTORS,
         }
         apply(&mut row, &stat);
         self.look_closer(&mut row, effort, largest_kib);
         Some(row.process.threads)
     }
 
-    /// Reads the resident size, if `stat` is another than before or it is time to.
-    fn measure(&mut self, row: &mut Row<'_>, files: &Kept, stat: u32) {
+    /// Keeps new files open, if the budget allows it.
+    fn keep(&mut self, row: &mut Row<'_>, files: Kept) {
+        let affordable = self.open + Kept::DESCRIPTORS <= self.budget;
+        if affordable {
+            self.open += Kept::DESCRIPTORS;
+            self.held += Kept::DESCRIPTORS;
+        }
+        row.mark.watch.kept = affordable.then_some(files);
+    }
+
+    /// Reads the resident size, by new files or those that are kept, if `stat` is another than before or it is time to.
+    fn measure(&mut self, row: &mut Row<'_>, new: Option<&Kept>, stat: u32) {
         let turn = self.turn_of(row);
-        if row.mark.watch.size_at == Some(stat) && !turn.is_multiple_of(TURNS) {
+        let watch = &mut row.mark.watch;
+        if watch.size_at == Some(stat) && !turn.is_multiple_of(TURNS) {
             self.assumed = true;
             return;
         }
-        if let Ok(statm) = files.read_statm(self.buffer.as_mut_slice())
+        if let Some(files) = new.or(watch.kept.as_ref())
+            && let Ok(statm) = files.read_statm(self.buffer.as_mut_slice())
             && let Some(resident_kib) = parse_statm(statm, self.page_kib)
         {
-            (row.process.resident_kib, row.mark.watch.size_at) = (resident_kib, Some(stat));
+            (row.process.resident_kib, watch.size_at) = (resident_kib, Some(stat));
         }
     }
 
-    /// A number whose multiples are this process's turns; another one for its neighbours.
+    /// It is this process's turn when this is a multiple of the number of turns. Those of its neighbours differ.
     fn turn_of(&self, row: &Row<'_>) -> u64 {
         u64::from(row.process.identity.pid) + self.turn
     }
