@@ -19,7 +19,7 @@ pub struct Blocks {
     tails: VecDeque<Tail>,
     /// Number of the sample that comes next.
     next_sequence: Option<u64>,
-    /// What all blocks so far say about themselves, wanted or not.
+    /// What all blocks so far say about themselves, wanted or not; those of tails without lengths and checksums.
     headers: Vec<Header>,
     lost: Vec<String>,
     /// Damage at the end of a segment, which is no loss if the samples are in a tail.
@@ -59,7 +59,7 @@ impl Blocks {
             match segment.look(&self.filter) {
                 Look::Block { header, data } => {
                     self.lost.extend(self.torn.take());
-                    if let Some(block) = self.take(&header, data) {
+                    if let Some(block) = self.take(&header, || data) {
                         return Some(block);
                     }
                 }
@@ -74,18 +74,15 @@ impl Blocks {
 
     fn next_tail(&mut self) -> Option<StoredBlock> {
         while let Some(tail) = self.tails.pop_front() {
-            let Some(header) = tail.header() else {
+            let Some(samples) = tail.samples else {
                 self.lost.extend(tail.lost);
                 continue;
             };
-            let data = self.filter.admits(header).then(|| tail.block()).transpose();
-            let data = data.unwrap_or_else(|error| {
-                self.lost.push(format!("the newest samples cannot be read: {error}"));
-                None
-            });
+            let header = samples.header();
+            let wanted = self.filter.admits(header);
             let continues = self.next_sequence.is_none_or(|next| header.first_sequence <= next);
             self.lost.extend(self.torn.take().filter(|_| !continues));
-            let block = self.take(header, data);
+            let block = self.take(header, || wanted.then(|| samples.stored()));
             self.lost.extend(tail.lost);
             if block.is_some() {
                 return block;
@@ -97,7 +94,7 @@ impl Blocks {
     }
 
     /// Counts a block in, and gives it back if it is wanted and new.
-    fn take(&mut self, header: &Header, data: Option<Vec<u8>>) -> Option<StoredBlock> {
+    fn take(&mut self, header: &Header, data: impl FnOnce() -> Option<Vec<u8>>) -> Option<StoredBlock> {
         let next = self.next_sequence.unwrap_or(header.first_sequence);
         if header.last_sequence() < next {
             return None;
@@ -111,7 +108,7 @@ impl Blocks {
         self.next_sequence = Some(header.last_sequence() + 1);
         self.headers.push(*header);
         let seen = next.saturating_sub(header.first_sequence) as usize;
-        data.map(|data| StoredBlock { data, seen, lost: std::mem::take(&mut self.lost) })
+        data().map(|data| StoredBlock { data, seen, lost: std::mem::take(&mut self.lost) })
     }
 }
 

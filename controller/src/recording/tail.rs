@@ -2,13 +2,13 @@
 
 use std::{fs, io, path::Path};
 
-use proto::history::{Builder, Damage, Header, Packer, tail};
+use proto::history::{Builder, Damage, tail};
 
 /// What is in one tail. It may be in a segment too, which the sequence numbers tell.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     /// The samples; absent if there are none.
-    samples: Option<Builder>,
+    pub(super) samples: Option<Builder>,
     /// What cannot be read behind them, as a sentence.
     pub(super) lost: Option<String>,
 }
@@ -24,7 +24,7 @@ pub(super) fn read(directory: &Path) -> Vec<Tail> {
         };
         tails.push(tail);
     }
-    tails.sort_by_key(|tail| tail.header().map_or(u64::MAX, |header| header.first_sequence));
+    tails.sort_by_key(|tail| tail.samples.as_ref().map_or(u64::MAX, Builder::first_sequence));
     tails
 }
 
@@ -45,20 +45,6 @@ fn parse(name: &str, bytes: &[u8]) -> Tail {
 }
 
 impl Tail {
-    /// What the block will say about itself, but for its lengths and checksums; absent if there are no samples.
-    pub(super) fn header(&self) -> Option<&Header> {
-        self.samples.as_ref().map(Builder::header)
-    }
-
-    /// The samples as a block, to be read at once.
-    pub(super) fn block(&self) -> io::Result<Vec<u8>> {
-        let mut block = Vec::new();
-        if let Some(samples) = &self.samples {
-            samples.seal(&mut Packer::storing(), &mut block)?;
-        }
-        Ok(block)
-    }
-
     fn unreadable(name: &str, why: &dyn std::fmt::Display) -> Self {
         let lost = format!("{name}, which may hold the newest samples, cannot be read: {why}");
         Self { lost: Some(lost), ..Self::default() }

@@ -119,18 +119,39 @@ impl Builder {
             return Ok(());
         }
         packer.pack(&self.streams)?;
+        self.write(&packer.body, packer.index_bytes, out);
+        Ok(())
+    }
+
+    /// The same block, but with nothing compressed: to be read at once.
+    pub fn stored(&self) -> Vec<u8> {
+        let (mut body, mut out) = (Vec::with_capacity(self.raw_bytes), Vec::new());
+        if self.header.records == 0 {
+            return out;
+        }
+        for stream in &self.streams {
+            varint::write(&mut body, stream.len() as u64);
+            varint::write(&mut body, stream.len() as u64);
+        }
+        // Members are the first stream and so the end of the index.
+        let index_bytes = body.len() + self.streams[MEMBERS].len();
+        self.streams.iter().for_each(|stream| body.extend_from_slice(stream));
+        self.write(&body, index_bytes, &mut out);
+        out
+    }
+
+    fn write(&self, body: &[u8], index_bytes: usize, out: &mut Vec<u8>) {
         let header = Header {
             raw_bytes: self.raw_bytes as u32,
-            body_bytes: packer.body.len() as u32,
-            index_bytes: packer.index_bytes as u32,
-            index_crc: crc32c::crc32c(&packer.body[..packer.index_bytes]),
-            body_crc: crc32c::crc32c(&packer.body),
+            body_bytes: body.len() as u32,
+            index_bytes: index_bytes as u32,
+            index_crc: crc32c::crc32c(&body[..index_bytes]),
+            body_crc: crc32c::crc32c(body),
             ..self.header
         };
-        out.reserve(HEADER_BYTES + packer.body.len());
+        out.reserve(HEADER_BYTES + body.len());
         header.write(out);
-        out.extend_from_slice(&packer.body);
-        Ok(())
+        out.extend_from_slice(body);
     }
 
     /// Empties the block for the samples that follow, keeping its memory.
@@ -149,7 +170,7 @@ impl Builder {
 
 /// Compresses blocks, one after the other, in the same memory.
 pub struct Packer {
-    zstd: Option<Compressor<'static>>,
+    zstd: Compressor<'static>,
     table: Vec<u8>,
     stored: Vec<u8>,
     lengths: [usize; STREAMS],
@@ -162,26 +183,21 @@ impl Packer {
     pub fn new() -> io::Result<Self> {
         let mut zstd = Compressor::new(LEVEL)?;
         zstd.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
-        Ok(Self { zstd: Some(zstd), ..Self::storing() })
-    }
-
-    /// Compresses nothing: for blocks that are read at once.
-    pub fn storing() -> Self {
-        Self {
-            zstd: None,
+        Ok(Self {
+            zstd,
             table: Vec::new(),
             stored: Vec::new(),
             lengths: [0; STREAMS],
             body: Vec::new(),
             index_bytes: 0,
-        }
+        })
     }
 
     fn pack(&mut self, streams: &[Vec<u8>; STREAMS]) -> io::Result<()> {
         self.stored.clear();
         self.table.clear();
         for (stream, length) in streams.iter().zip(&mut self.lengths) {
-            *length = store(self.zstd.as_mut(), stream, &mut self.stored)?;
+            *length = store(&mut self.zstd, stream, &mut self.stored)?;
             varint::write(&mut self.table, stream.len() as u64);
             varint::write(&mut self.table, *length as u64);
         }
@@ -201,18 +217,16 @@ impl std::fmt::Debug for Packer {
 }
 
 /// Appends a stream to `out`, compressed if that is shorter, and returns how many bytes it takes.
-fn store(zstd: Option<&mut Compressor>, stream: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+fn store(zstd: &mut Compressor, stream: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
     let start = out.len();
-    if let Some(zstd) = zstd {
-        let room = zstd::zstd_safe::compress_bound(stream.len());
-        out.resize(start + room, 0);
-        let length = zstd.compress_to_buffer(stream, &mut out[start..])?;
-        if length < stream.len() {
-            out.truncate(start + length);
-            return Ok(length);
-        }
-        out.truncate(start);
+    let room = zstd::zstd_safe::compress_bound(stream.len());
+    out.resize(start + room, 0);
+    let length = zstd.compress_to_buffer(stream, &mut out[start..])?;
+    if length < stream.len() {
+        out.truncate(start + length);
+        return Ok(length);
     }
+    out.truncate(start);
     out.extend_from_slice(stream);
     Ok(stream.len())
 }

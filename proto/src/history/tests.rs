@@ -172,6 +172,9 @@ fn records(samples: &[Sample]) -> Vec<Vec<u8>> {
 fn seal(builder: &Builder) -> Vec<u8> {
     let mut block = Vec::new();
     builder.seal(&mut Packer::new().unwrap(), &mut block).unwrap();
+    if !block.is_empty() {
+        assert_eq!(decode(&builder.stored()), decode(&block), "uncompressed it is the same");
+    }
     block
 }
 

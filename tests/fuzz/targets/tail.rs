@@ -67,5 +67,7 @@ fuzz_target!(|data: &[u8]| {
     if builder.records() > 0 {
         let header = Block::parse(&block).expect("a tail becomes a good block").header;
         assert_eq!((header.first_sequence, header.records), (first_sequence, builder.records()));
+        let samples = |block: &[u8]| Block::parse(block)?.samples()?.collect::<Result<Vec<_>, _>>();
+        assert_eq!(samples(&builder.stored()), samples(&block), "uncompressed it is the same");
     }
 });

@@ -11,7 +11,8 @@ const DOCUMENT: &[u8] = br#"{"v":1}"#;
 
 static EXAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let nested = b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\na\n--x--\n";
-    let extras = [None, Some(b"#!/bin/sh\necho \xc3\xa9\n".as_slice()), Some(b"#cloud-config\n"), Some(nested)];
+    let extras =
+        [None, Some(b"#!/bin/sh\necho \xc3\xa9\n".as_slice()), Some(b"#cloud-config\n"), Some(nested)];
     extras.map(|extra| compose(DOCUMENT, extra).expect("it is composed")).to_vec()
 });
 
