@@ -13,7 +13,7 @@ use zstd::bulk::Decompressor;
 
 use super::{
     Columns, Damage, HEADER_BYTES, Header, Identity, MAGIC, Sample,
-    decoder::{Cursors, State, read_index},
+    decoder::{self, Cursors, State, read_index},
     focus::Focused,
     record::{self, MEMBERS, STREAMS},
     varint::Cursor,
@@ -116,8 +116,8 @@ fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS
 }
 
 thread_local! {
-    /// Kept, for what it needs is large: to make it takes a tenth of the time of a block. None for want of memory.
-    static ZSTD: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
+    /// Kept as long as its thread, for it is large: to make one takes a tenth of the time of a block.
+    static ZSTD: RefCell<Decompressor<'static>> = RefCell::default();
 }
 
 /// Streams on their way out of a block.
@@ -149,7 +149,7 @@ impl Reading {
 
 /// How many bytes a frame of zstd is decompressed to, which must have room.
 fn decompress(stored: &[u8], to: &mut [u8]) -> Option<usize> {
-    ZSTD.with_borrow_mut(|zstd| zstd.as_mut()?.decompress_to_buffer(stored, to).ok())
+    ZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(stored, to).ok())
 }
 
 /// The samples of a block, in order. Ends after the first error.
@@ -187,7 +187,7 @@ impl Samples {
         let mut cursors: Cursors = self.spans.map(|(start, end)| Cursor(&self.raw[start..end]));
         let mut result = self.state.advance(&mut cursors, self.columns);
         if self.left == 0 && result.is_ok() && self.damage.is_none() {
-            result = self.state.finish(&cursors, self.columns);
+            result = decoder::finish(&cursors, self.columns);
         }
         for ((start, end), cursor) in self.spans.iter_mut().zip(&cursors) {
             *start = *end - cursor.0.len();

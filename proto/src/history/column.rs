@@ -148,14 +148,14 @@ fn same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
     }
 }
 
-/// The columns of a set, in order.
+/// The bits of a set, of columns say, in order.
 #[inline]
-pub(super) fn each(mut columns: u32) -> impl Iterator<Item = usize> {
+pub(super) fn bits(mut set: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let column = columns.trailing_zeros() as usize;
+        let bit = set.trailing_zeros() as usize;
         // Without the lowest bit; there is none left below nothing.
-        columns &= columns.checked_sub(1)?;
-        Some(column)
+        set &= set.checked_sub(1)?;
+        Some(bit)
     })
 }
 

@@ -45,7 +45,7 @@ impl Decoder {
         self.whole = false;
         let mut cursors = record::streams(bytes)?.map(Cursor);
         self.state.advance(&mut cursors, Columns::ALL)?;
-        self.state.finish(&cursors, Columns::ALL)?;
+        finish(&cursors, Columns::ALL)?;
         if Prefix::of(&self.state.sample, prefix.key, prefix.contents) != prefix {
             return Err(Damage::Inconsistent("a record's times"));
         }
@@ -82,11 +82,11 @@ impl State {
         read_members(&mut sample.processes, &mut self.indexes, members, identity, Process::bare)?;
         read_processes(&mut sample.processes, cursors, columns)
     }
+}
 
-    /// After the last sample: is that all there was?
-    pub(super) fn finish(&self, cursors: &Cursors, columns: Columns) -> Result<(), Damage> {
-        all_read(cursors, |stream| record::is_wanted(stream, columns))
-    }
+/// After the last sample: is that all there was?
+pub(super) fn finish(cursors: &Cursors, columns: Columns) -> Result<(), Damage> {
+    all_read(cursors, |stream| record::is_wanted(stream, columns))
 }
 
 /// Whether nothing is left of these streams.
@@ -142,10 +142,9 @@ fn read_head(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
 fn read_host(host: &mut HostCounters, cursor: &mut Cursor) -> Result<(), Damage> {
     let mask: [u8; HostCounters::COUNT.div_ceil(8)] = cursor.array()?;
     for (eight, mask) in host.values_mut().chunks_mut(8).zip(mask) {
-        for bit in column::each(mask.into()) {
-            if let Some(value) = eight.get_mut(bit) {
-                **value = cursor.optional(**value)?;
-            }
+        for bit in column::bits(mask.into()) {
+            let value = eight.get_mut(bit).ok_or(UNFIT)?;
+            **value = cursor.optional(**value)?;
         }
     }
     Ok(())
@@ -334,8 +333,9 @@ fn read_processes(processes: &mut [Process], cursors: &mut Cursors, columns: Col
     Ok(())
 }
 
-/// The processes of one record of which anything changed. Its cursors are its own while it lasts, and its calls are
+/// The processes of one record of which anything changed. Its cursors are its own until its end, and its calls are
 /// inlined by force, since there are millions: to pass results through memory took longer than to find them.
+#[must_use = "without its end the cursors stay where they were"]
 pub(super) struct Active<'a> {
     places: Places,
     steps: Cursor<'a>,
@@ -371,7 +371,7 @@ fn read_changes(
     cursors: &mut Cursors,
     columns: Columns,
 ) -> Result<(), Damage> {
-    for column in column::each(columns.among(changes)) {
+    for column in column::bits(columns.among(changes)) {
         if let Some(text) = column.checked_sub(NUMBERS) {
             let value = read_text(&mut cursors[TEXTS])?.map(Arc::from);
             column::set_text(process, text, value).ok_or(UNFIT)?;

@@ -354,7 +354,7 @@ fn write_members(before: &[Process], now: &[Process], places: &mut Vec<Option<us
 
 /// Writes the columns of one process that changed.
 fn write_changes(before: &Process, now: &Process, changes: u32, streams: &mut [Vec<u8>; STREAMS]) {
-    for column in column::each(changes) {
+    for column in column::bits(changes) {
         match column.checked_sub(NUMBERS) {
             None => {
                 let (old, new) = (column::number(before, column), column::number(now, column));

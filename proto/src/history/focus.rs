@@ -5,7 +5,7 @@ use std::mem;
 
 use super::{
     Columns, Damage, Identity,
-    column::{NUMBERS, each},
+    column::{NUMBERS, bits},
     decoder::{Active, Cursors, all_read, read_members, read_text},
     process::places_in,
     record::{self, ACTIVE, CHANGES, COLUMNS, MEMBERS, STREAMS, TEXTS},
@@ -135,7 +135,7 @@ impl<'a> Focus<'a> {
 
     fn keep(&mut self, changes: u32, cursors: &mut Cursors) -> Result<(), Damage> {
         self.catch_up(changes, cursors)?;
-        for stream in each(numbers(changes)).map(|column| COLUMNS + column) {
+        for stream in bits(numbers(changes)).map(|column| COLUMNS + column) {
             copy(&mut self.kept[stream], &mut cursors[stream], |cursor| cursor.pass(1))?;
         }
         let texts = (changes >> NUMBERS).count_ones();
@@ -167,7 +167,7 @@ impl<'a> Focus<'a> {
 
     fn catch_up(&mut self, columns: u32, cursors: &mut Cursors) -> Result<(), Damage> {
         self.count();
-        for column in each(numbers(columns)) {
+        for column in bits(numbers(columns)) {
             cursors[COLUMNS + column].pass(mem::take(&mut self.behind[column]))?;
         }
         Ok(())

@@ -66,7 +66,7 @@ impl Process {
             parent: 0,
             uid: None,
             user: None,
-            // All share one.
+            // Costs nothing: std has one for all.
             comm: Arc::default(),
             command: None,
             cgroup: None,

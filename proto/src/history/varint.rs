@@ -81,7 +81,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// An unsigned number. Inlined by force, like what it calls and what calls it, for it is read millions of times.
+    /// An unsigned number. Inlined by force, as are `wide` and `index`: millions are read.
     #[inline(always)]
     pub(super) fn number(&mut self) -> Result<u64, Damage> {
         self.wide()?.ok_or(Damage::Inconsistent("a number is too large"))

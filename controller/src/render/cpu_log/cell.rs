@@ -1,4 +1,4 @@
-//! How single values of a process are written for people. They are cells of very many lines: appended to a buffer, not made
+//! How single values of a process are written for people. What is a cell of very many lines is appended to a buffer, not made
 //! anew.
 
 use std::fmt::Display;
@@ -60,7 +60,7 @@ pub(super) fn push_minutes(cell: &mut String, us: u64) {
     push(cell, format_args!("{}:{:02}", seconds / 60, seconds % 60));
 }
 
-/// The same, of its own.
+/// The same as a string.
 pub(in crate::render) fn minutes(us: u64) -> String {
     let mut text = String::new();
     push_minutes(&mut text, us);
@@ -79,7 +79,7 @@ pub(super) fn push_command(cell: &mut String, command: Option<&str>, comm: &str)
     }
 }
 
-/// The same, of its own.
+/// The same as a string.
 pub(in crate::render) fn command(command: Option<&str>, comm: &str) -> String {
     let mut text = String::new();
     push_command(&mut text, command, comm);

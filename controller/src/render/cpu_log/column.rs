@@ -11,8 +11,14 @@ use super::{
 };
 use crate::cpu_log::{ProcessEntry, unit, user_name};
 
-/// As much as the widest column.
-const BLANK: &str = "                                        ";
+/// Width of the widest columns.
+const WIDEST: usize = 40;
+
+/// As much as these.
+const BLANK: &str = match std::str::from_utf8(&[b' '; WIDEST]) {
+    Ok(blank) => blank,
+    Err(_) => "",
+};
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -157,11 +163,14 @@ impl Column {
 
     /// Pads the cell that begins at `start` to the column's width; text at the end of a line is not.
     pub(super) fn pad(self, line: &mut String, start: usize, is_last: bool) {
-        let missing = self.width().saturating_sub(line[start..].chars().count());
-        if !self.is_text() {
-            line.insert_str(start, &BLANK[..missing]);
-        } else if !is_last {
-            line.push_str(&BLANK[..missing]);
+        if is_last && self.is_text() {
+            return;
+        }
+        let blank = &BLANK[..self.width().saturating_sub(line[start..].chars().count())];
+        if self.is_text() {
+            line.push_str(blank);
+        } else {
+            line.insert_str(start, blank);
         }
     }
 
@@ -173,7 +182,7 @@ impl Column {
             Self::User | Self::Majflt => 8,
             Self::Comm => 15,
             Self::Unit => 24,
-            Self::Command | Self::Cgroup => BLANK.len(),
+            Self::Command | Self::Cgroup => WIDEST,
             _ => 7,
         }
     }
@@ -195,7 +204,7 @@ impl Column {
             Self::Vsz => push_known(cell, Some(process.virtual_kib)),
             Self::Rss => push_known(cell, Some(process.resident_kib)),
             Self::Tty => cell.push('?'),
-            Self::State => push_printable(cell, state(process).encode_utf8(&mut [0; 2])),
+            Self::State => push_printable(cell, state(process).encode_utf8(&mut [0; 4])),
             Self::Threads => push_known(cell, Some(process.threads)),
             Self::Start => push_started(cell, entry.started, at),
             Self::Time => push_minutes(cell, process.cpu_us()),

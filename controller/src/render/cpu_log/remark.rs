@@ -127,7 +127,7 @@ pub(in crate::render) fn local(at: Timestamp, zone: &TimeZone) -> String {
     text
 }
 
-/// Appends `%Y-%m-%d %H:%M:%S`, without reading that, or what a number may look like, for each of very many lines.
+/// Appends `%Y-%m-%d %H:%M:%S`, digit by digit, since there are very many lines.
 pub(super) fn push_date_and_time(line: &mut String, at: &Zoned) {
     let (date, time) = (at.date(), at.time());
     push(line, format_args!("{:04}", date.year()));
