@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     Output,
+    cpu_log::remark::local,
     live::json_summary,
     record,
     text::{age, duration, printable, size, state},
@@ -152,12 +153,18 @@ pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Res
     }
     let rows = runs.iter().map(|(_, run)| {
         let started = Timestamp::from_millisecond(run.started_unix_ms).unwrap_or_default();
-        let started = started.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
         let took = match u64::try_from(run.finished_unix_ms - run.started_unix_ms) {
             Ok(took) if run.finished_unix_ms > 0 => duration(took),
             _ => String::new(),
         };
-        [run.run_id.clone(), state(run.state()).0.into(), run.user.clone(), started, took, what(run)]
+        [
+            run.run_id.clone(),
+            state(run.state()).0.into(),
+            run.user.clone(),
+            local(started, zone),
+            took,
+            what(run),
+        ]
     });
     print(output, ["RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
 }

@@ -42,7 +42,7 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// As ps does: the time on the same day, the day in the same year, else the year.
-pub(super) fn push_started(cell: &mut String, started: Timestamp, at: &Zoned) {
+pub(in crate::render) fn push_started(cell: &mut String, started: Timestamp, at: &Zoned) {
     let started = started.to_zoned(at.time_zone().clone());
     if started.date() == at.date() {
         push(cell, format_args!("{:02}:{:02}", started.hour(), started.minute()));

@@ -17,7 +17,7 @@ const WIDEST: usize = 40;
 /// As much as these.
 const BLANK: &str = match std::str::from_utf8(&[b' '; WIDEST]) {
     Ok(blank) => blank,
-    Err(_) => "",
+    Err(_) => panic!("blanks are UTF-8"),
 };
 
 /// A column.

@@ -2,6 +2,9 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::super::cpu_log::{cell::push_started, remark::local};
+use crate::cpu_log::timestamp;
+
 /// Cells that a size takes at most.
 pub(super) const SIZE: usize = 5;
 
@@ -38,28 +41,19 @@ pub(super) fn or_dash(value: Option<String>) -> String {
 
 /// `00:12:22`
 pub(super) fn clock(unix_ms: i64, zone: &TimeZone) -> String {
-    zoned(unix_ms, zone, "%H:%M:%S")
+    timestamp(unix_ms).to_zoned(zone.clone()).strftime("%H:%M:%S").to_string()
 }
 
 /// `2011-07-13 00:12:22`
 pub(super) fn date(unix_ms: i64, zone: &TimeZone) -> String {
-    zoned(unix_ms, zone, "%Y-%m-%d %H:%M:%S")
-}
-
-fn zoned(unix_ms: i64, zone: &TimeZone, format: &str) -> String {
-    crate::cpu_log::timestamp(unix_ms).to_zoned(zone.clone()).strftime(format).to_string()
+    local(timestamp(unix_ms), zone)
 }
 
 /// As `ps` has it: `09:30` on the day itself, `Jul12` in the same year, else `2010`.
 pub(super) fn start(started: Timestamp, now_ms: i64, zone: &TimeZone) -> String {
-    let started = started.to_zoned(zone.clone());
-    let now = crate::cpu_log::timestamp(now_ms).to_zoned(zone.clone());
-    let format = match () {
-        () if started.date() == now.date() => "%H:%M",
-        () if started.year() == now.year() => "%b%d",
-        () => "%Y",
-    };
-    started.strftime(format).to_string()
+    let mut cell = String::new();
+    push_started(&mut cell, started, &timestamp(now_ms).to_zoned(zone.clone()));
+    cell
 }
 
 /// A bar of so many cells; each part is a share in percent and the character that it is drawn with. Cells that no part
