@@ -129,12 +129,8 @@ impl Builder {
         if self.header.records == 0 {
             return out;
         }
-        for stream in &self.streams {
-            varint::write(&mut body, stream.len() as u64);
-            varint::write(&mut body, stream.len() as u64);
-        }
-        // Members are the first stream and so the end of the index.
-        let index_bytes = body.len() + self.streams[MEMBERS].len();
+        let lengths = self.streams.each_ref().map(Vec::len);
+        let index_bytes = write_table(&self.streams, &lengths, &mut body);
         self.streams.iter().for_each(|stream| body.extend_from_slice(stream));
         self.write(&body, index_bytes, &mut out);
         out
@@ -171,7 +167,6 @@ impl Builder {
 /// Compresses blocks, one after the other, in the same memory.
 pub struct Packer {
     zstd: Compressor<'static>,
-    table: Vec<u8>,
     stored: Vec<u8>,
     lengths: [usize; STREAMS],
     body: Vec<u8>,
@@ -183,29 +178,17 @@ impl Packer {
     pub fn new() -> io::Result<Self> {
         let mut zstd = Compressor::new(LEVEL)?;
         zstd.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
-        Ok(Self {
-            zstd,
-            table: Vec::new(),
-            stored: Vec::new(),
-            lengths: [0; STREAMS],
-            body: Vec::new(),
-            index_bytes: 0,
-        })
+        Ok(Self { zstd, stored: Vec::new(), lengths: [0; STREAMS], body: Vec::new(), index_bytes: 0 })
     }
 
     fn pack(&mut self, streams: &[Vec<u8>; STREAMS]) -> io::Result<()> {
         self.stored.clear();
-        self.table.clear();
         for (stream, length) in streams.iter().zip(&mut self.lengths) {
             *length = store(&mut self.zstd, stream, &mut self.stored)?;
-            varint::write(&mut self.table, stream.len() as u64);
-            varint::write(&mut self.table, *length as u64);
         }
         self.body.clear();
-        self.body.extend_from_slice(&self.table);
-        // Members are the first stream and so the end of the index.
+        self.index_bytes = write_table(streams, &self.lengths, &mut self.body);
         self.body.extend_from_slice(&self.stored);
-        self.index_bytes = self.table.len() + self.lengths[MEMBERS];
         Ok(())
     }
 }
@@ -214,6 +197,16 @@ impl std::fmt::Debug for Packer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Packer").field("body", &self.body.len()).finish_non_exhaustive()
     }
+}
+
+/// Begins a body with the lengths of all streams, and how many bytes each takes as it is stored. Returns where the index will
+/// end: with the members, since they are the first stream.
+fn write_table(streams: &[Vec<u8>; STREAMS], stored: &[usize; STREAMS], body: &mut Vec<u8>) -> usize {
+    for (stream, stored) in streams.iter().zip(stored) {
+        varint::write(body, stream.len() as u64);
+        varint::write(body, *stored as u64);
+    }
+    body.len() + stored[MEMBERS]
 }
 
 /// Appends a stream to `out`, compressed if that is shorter, and returns how many bytes it takes.
