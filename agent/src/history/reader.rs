@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use proto::history::{Block, Contents, Damage, Found, HEADER_BYTES, Header, Packer, index, tail, walk};
+use proto::history::{
+    Block, Builder, Contents, Damage, Found, HEADER_BYTES, Header, Packer, index, tail, walk,
+};
 
 use super::{
     Error, TAILS,
@@ -88,6 +90,7 @@ impl Reader {
         let tails = read_tails(&self.directory, &mut lost)?;
         let segments = segment::list(&self.directory).map_err(while_trying("list", &self.directory))?;
         Ok(Blocks {
+            directory: self.directory.clone(),
             filter,
             segments: segments.into(),
             open: None,
@@ -98,7 +101,8 @@ impl Reader {
         })
     }
 
-    /// What every block says about itself, oldest first, and what was lost. Bodies are not read.
+    /// What every block says about itself, oldest first, and what was lost. Bodies are not read; what is in a tail has no
+    /// lengths and checksums.
     pub fn headers(&self) -> Result<(Vec<Header>, Vec<String>), Error> {
         let mut headers = Vec::new();
         let mut blocks = self.blocks(i64::MAX, i64::MIN)?;
@@ -107,15 +111,15 @@ impl Reader {
                 blocks.step(&mut |header| headers.push(*header))?;
             }
         }
-        let tails = blocks.tails.iter().filter_map(|data| Header::parse(data).ok());
+        let tails = blocks.tails.iter().map(Builder::header);
         headers.extend(tails.filter(|header| Some(header.first_sequence) > blocks.last_sequence));
         blocks.lost.append(&mut blocks.tails_lost);
         Ok((headers, blocks.lost))
     }
 }
 
-/// What the tails hold, as blocks, oldest first.
-fn read_tails(directory: &Path, lost: &mut Vec<String>) -> Result<VecDeque<Vec<u8>>, Error> {
+/// What the tails hold, oldest first.
+fn read_tails(directory: &Path, lost: &mut Vec<String>) -> Result<VecDeque<Builder>, Error> {
     let mut scans = Vec::new();
     for path in TAILS.map(|name| directory.join(name)) {
         match scan_tail(&path).map_err(while_trying("read", &path))? {
@@ -125,17 +129,20 @@ fn read_tails(directory: &Path, lost: &mut Vec<String>) -> Result<VecDeque<Vec<u
         }
     }
     scans.sort_by_key(|scan| scan.builder.first_sequence());
-    let mut packer = Packer::new().map_err(while_trying("read", directory))?;
-    let mut blocks = VecDeque::new();
+    let mut tails = VecDeque::new();
     for scan in scans {
         if let Some(damage) = scan.damage {
             lost.push(format!("the newest samples end in what cannot be read: {damage}"));
         }
-        let mut block = Vec::new();
-        scan.builder.seal(&mut packer, &mut block).map_err(while_trying("read", directory))?;
-        blocks.extend((!block.is_empty()).then_some(block));
+        tails.extend((scan.builder.records() > 0).then_some(scan.builder));
     }
-    Ok(blocks)
+    Ok(tails)
+}
+
+fn seal(samples: &Builder) -> io::Result<Vec<u8>> {
+    let mut block = Vec::new();
+    samples.seal(&mut Packer::new()?, &mut block)?;
+    Ok(block)
 }
 
 /// Reads one tail; nothing if it is not there or was never written to.
@@ -161,10 +168,11 @@ pub(super) fn scan_tail(path: &Path) -> io::Result<Result<Option<tail::Scan>, Da
 /// An iterator over blocks; each segment is opened when it is its turn.
 #[derive(Debug)]
 pub struct Blocks {
+    directory: PathBuf,
     filter: Filter,
     segments: VecDeque<Segment>,
     open: Option<OpenSegment>,
-    tails: VecDeque<Vec<u8>>,
+    tails: VecDeque<Builder>,
     last_sequence: Option<u64>,
     lost: Vec<String>,
     tails_lost: Vec<String>,
@@ -194,7 +202,7 @@ impl Iterator for Blocks {
             if self.open.is_none() {
                 match self.open_next() {
                     Ok(true) => {}
-                    Ok(false) => return self.finish().map(Ok),
+                    Ok(false) => return self.finish().transpose(),
                     Err(error) => return Some(Err(error)),
                 }
             }
@@ -248,18 +256,22 @@ impl Blocks {
     }
 
     /// After the last segment: the tails, unless they have become blocks, and what was lost last.
-    fn finish(&mut self) -> Option<StoredBlock> {
-        while let Some(data) = self.tails.pop_front() {
+    fn finish(&mut self) -> Result<Option<StoredBlock>, Error> {
+        while let Some(samples) = self.tails.pop_front() {
+            let header = samples.header();
+            if Some(header.first_sequence) <= self.last_sequence || !self.filter.wants(header) {
+                continue;
+            }
+            let data = seal(&samples).map_err(while_trying("read", &self.directory))?;
             let Ok(header) = Header::parse(&data) else { continue };
             let index = &data[HEADER_BYTES..][..header.index_bytes as usize];
-            let wanted = self.filter.wants(&header) && self.filter.wants_processes(&header, index);
-            if wanted && Some(header.first_sequence) > self.last_sequence {
-                return Some(StoredBlock { data, lost: std::mem::take(&mut self.lost) });
+            if self.filter.wants_processes(&header, index) {
+                return Ok(Some(StoredBlock { data, lost: std::mem::take(&mut self.lost) }));
             }
         }
         let mut lost = std::mem::take(&mut self.lost);
         lost.append(&mut self.tails_lost);
-        (!lost.is_empty()).then_some(StoredBlock { data: Vec::new(), lost })
+        Ok((!lost.is_empty()).then_some(StoredBlock { data: Vec::new(), lost }))
     }
 }
 
