@@ -1,6 +1,6 @@
 //! Rates: what a process did between two samples. Of the sample before, only what rates are computed from is kept.
 
-use proto::history::{BootId, HostCounters, Identity, Process, Sample};
+use proto::history::{BootId, Identity, Process, Sample};
 
 /// What a process did, for each second of the interval. Absent if it was not seen before but is older, or where the
 /// host cannot tell.
@@ -40,8 +40,8 @@ pub struct Before {
     pub own_start_ns: u64,
     /// Samples that could not be stored.
     pub dropped: u64,
-    /// Counters of the host.
-    pub host: HostCounters,
+    /// Kills for want of memory on the host since boot.
+    pub own_kills: Option<u64>,
     counters: Vec<Counters>,
 }
 
@@ -71,7 +71,7 @@ impl Before {
         self.interval_ms = sample.interval_ms;
         self.own_start_ns = sample.own_start_ns;
         self.dropped = sample.dropped;
-        self.host = sample.host;
+        self.own_kills = sample.own_kills();
         self.counters.clear();
         self.counters.extend(places.into_iter().map(|place| {
             let process = &sample.processes[place];

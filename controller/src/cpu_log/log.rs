@@ -1,7 +1,7 @@
 //! The log itself: samples in, entries out.
 
 use jiff::Timestamp;
-use proto::history::{BootId, Columns, Event, EventKind, Exit, ExitGroup, Process, Sample};
+use proto::history::{BootId, Columns, Event, EventKind, Exit, ExitGroup, Process, Sample, Sources};
 
 use super::{
     Before, Break, Marks, Rates, RunMark, Selection, Sort, breaks, selection::descending, started, timestamp,
@@ -149,11 +149,10 @@ impl Log {
                 EventKind::Note => Entry::Note(at, text),
             }
         }));
-        let counted = |sample: &proto::history::HostCounters| sample.oom_kills.or(sample.cgroup_oom_kills);
         let before = self.before.as_ref().filter(|before| before.boot_id == sample.boot_id);
         if let Some(before) = before
-            && !sample.sources.has(proto::history::Sources::KERNEL_LOG)
-            && let (Some(before), Some(now)) = (counted(&before.host), counted(&sample.host))
+            && !sample.sources.has(Sources::KERNEL_LOG)
+            && let (Some(before), Some(now)) = (before.own_kills, sample.own_kills())
             && now > before
         {
             entries.push(Entry::Kills(at, now - before));

@@ -109,7 +109,7 @@ impl Watch {
         found.extend(self.previous.and_then(|previous| break_between(&previous, sample)));
         found.extend(sample.events.iter().map(of_event));
         let told = found.iter().filter(|(kind, _)| *kind == MarkKind::OomKill).count() as u64;
-        let kills = kills(sample);
+        let kills = sample.own_kills().unwrap_or(0);
         let previous = self.previous.filter(|previous| previous.boot_id == sample.boot_id);
         let counted = previous.map_or(0, |previous| kills.saturating_sub(previous.kills));
         // The kernel counts a kill and tells of it, not always in the same sample.
@@ -131,11 +131,6 @@ fn of_event(event: &Event) -> (MarkKind, String) {
         EventKind::Note => MarkKind::Note,
     };
     (kind, headline(&event.text).to_owned())
-}
-
-fn kills(sample: &Sample) -> u64 {
-    // Where there is a control group of its own, kills elsewhere on the machine are none of the host's.
-    sample.host.cgroup_oom_kills.or(sample.host.oom_kills).unwrap_or(0)
 }
 
 fn break_between(previous: &Seen, sample: &Sample) -> Option<(MarkKind, String)> {

@@ -33,8 +33,8 @@ pub struct Encoder {
     places: Vec<Option<usize>>,
     streams: [Vec<u8>; STREAMS],
     bare: Process,
-    /// Kills counted so far, also before a key: on the machine, and in the recorder's own control group.
-    kills: [Option<u64>; 2],
+    /// Kills on this host counted so far, also before a key.
+    kills: Option<u64>,
     records: u32,
     bytes: usize,
     key_bytes: usize,
@@ -50,7 +50,7 @@ impl Encoder {
             places: Vec::new(),
             streams: std::array::from_fn(|_| Vec::new()),
             bare: Process::bare(Identity::default()),
-            kills: [None; 2],
+            kills: None,
             records: 0,
             bytes: 0,
             key_bytes: 0,
@@ -73,8 +73,7 @@ impl Encoder {
         let key = self.previous.is_none();
         let mut previous = self.previous.take().unwrap_or_else(|| cleared(std::mem::take(&mut self.spare)));
         self.streams.iter_mut().for_each(Vec::clear);
-        let kills = [sample.host.oom_kills, sample.host.cgroup_oom_kills];
-        let contents = contents(std::mem::replace(&mut self.kills, kills), sample);
+        let contents = contents(std::mem::replace(&mut self.kills, sample.own_kills()), sample);
         write_head(&previous, sample, &mut self.streams[HEAD]);
         write_host(&previous.host, &sample.host, &mut self.streams[HOST]);
         write_devices(&previous, sample, &mut self.streams[DEVICES]);
@@ -155,7 +154,7 @@ fn remember(previous: &mut Sample, sample: &Sample) {
     }
 }
 
-fn contents(kills_before: [Option<u64>; 2], sample: &Sample) -> Contents {
+fn contents(kills_before: Option<u64>, sample: &Sample) -> Contents {
     let mut contents = Contents::default();
     for event in &sample.events {
         contents = contents.with(match event.kind {
@@ -166,10 +165,7 @@ fn contents(kills_before: [Option<u64>; 2], sample: &Sample) -> Contents {
     if !sample.exits.is_empty() || !sample.exit_groups.is_empty() {
         contents = contents.with(Contents::EXITS);
     }
-    let kills = [sample.host.oom_kills, sample.host.cgroup_oom_kills];
-    let rose =
-        |(before, now): (Option<u64>, Option<u64>)| before.zip(now).is_some_and(|(before, now)| now > before);
-    if kills_before.into_iter().zip(kills).any(rose) {
+    if kills_before.zip(sample.own_kills()).is_some_and(|(before, now)| now > before) {
         contents = contents.with(Contents::OOM_KILLS);
     }
     contents

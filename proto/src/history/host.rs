@@ -3,7 +3,8 @@
 /// Defines the host's counters together with the list that the record format walks.
 macro_rules! host_counters {
     ($($(#[$doc:meta])+ $name:ident,)+) => {
-        /// The host as a whole: counters since boot unless said otherwise. Absent where the kernel has none.
+        /// The host as a whole: counters since boot unless said otherwise. Absent where the kernel has none. In a container
+        /// they are the machine's but for those of a cgroup, see [`super::Sample::is_part_of_machine`].
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct HostCounters {
             $($(#[$doc])+ pub $name: Option<u64>,)+
@@ -103,7 +104,7 @@ host_counters! {
     reclaimed_kswapd,
     /// Pages reclaimed by those who wanted memory themselves.
     reclaimed_direct,
-    /// Processes killed for want of memory, on the whole machine.
+    /// Processes killed for want of memory, on the whole machine; absent where that is not the host.
     oom_kills,
     /// Processes and threads there are now (/proc/loadavg).
     tasks,
@@ -143,7 +144,20 @@ host_counters! {
     cgroup_pressure_memory_some_us,
     /// Time in which all tasks of that cgroup waited for memory, µs.
     cgroup_pressure_memory_full_us,
+    /// Anonymous memory charged to that cgroup, KiB.
+    cgroup_anon_kib,
+    /// Shared memory and tmpfs charged to that cgroup, KiB.
+    cgroup_shmem_kib,
+    /// File pages charged to that cgroup, shared memory among them, KiB.
+    cgroup_file_kib,
+    /// The kernel's own memory charged to that cgroup, KiB.
+    cgroup_kernel_kib,
+    /// Most that was ever charged to that cgroup at once, KiB.
+    cgroup_peak_kib,
 }
+
+// A bit for each stands before their values in every record: a ninth byte would be another version of the format.
+const _: () = assert!(HostCounters::COUNT.div_ceil(8) == 8);
 
 impl HostCounters {
     /// The memory that processes can have, KiB: the container's limit if there is one below MemTotal.

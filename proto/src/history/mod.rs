@@ -24,6 +24,7 @@ pub mod oom;
 mod process;
 mod record;
 mod sample;
+mod scope;
 pub mod tail;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use host::HostCounters;
 pub use process::{Exit, ExitGroup, Identity, Process, places_of};
 pub use record::{Contents, Prefix};
 pub use sample::{BootId, Collector, Disk, Event, EventKind, Filesystem, Sample, Sources};
+pub use scope::{Basis, OwnMemory};
 
 /// Longest uncompressed body that is read: bounds what a hostile host can make a reader allocate.
 pub const MAX_BODY_BYTES: usize = 64 << 20;

@@ -59,7 +59,7 @@ impl Contents {
     pub const NOTES: Self = Self(1 << 1);
     /// Ends of processes.
     pub const EXITS: Self = Self(1 << 2);
-    /// A kill for want of memory was counted, on the machine or in the recorder's own control group.
+    /// A kill for want of memory was counted on this host ([`Sample::own_kills`]).
     pub const OOM_KILLS: Self = Self(1 << 3);
 
     /// Whether anything of `other` is in it.

@@ -72,6 +72,9 @@ impl Sources {
     pub const LOCKED: Self = Self(1 << 3);
     /// The recorder is not chosen when the kernel kills for want of memory.
     pub const SPARED: Self = Self(1 << 4);
+    /// No source, but what to make of them: the recorder sees only a part of a machine (it is in a container), and the
+    /// host's counters are the machine's.
+    pub const PART_OF_MACHINE: Self = Self(1 << 5);
 
     /// Every source and how it is called.
     pub const ALL: [(Self, &'static str); 5] = [

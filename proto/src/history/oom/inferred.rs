@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{HostCounters, Identity, Process, Sample};
+use crate::history::{Identity, Process, Sample};
 
 /// Candidates that are named, the largest first.
 const MAX_CANDIDATES: usize = 8;
@@ -29,8 +29,7 @@ pub fn counted(previous: &Sample, sample: &Sample) -> Option<u64> {
     if previous.boot_id != sample.boot_id {
         return None;
     }
-    rise(&previous.host, &sample.host, |host| host.cgroup_oom_kills)
-        .or_else(|| rise(&previous.host, &sample.host, |host| host.oom_kills))
+    sample.own_kills()?.checked_sub(previous.own_kills()?).filter(|kills| *kills > 0)
 }
 
 /// What samples in a row say of kills that were [`counted`] between `previous` and the first of `after`. Of these, what
@@ -66,15 +65,6 @@ fn statuses(sample: &Sample) -> BTreeMap<Identity, u32> {
     sample.exits.iter().map(|exit| (exit.identity, exit.status)).collect()
 }
 
-/// By how much a counter rose, if it did.
-fn rise(
-    before: &HostCounters,
-    now: &HostCounters,
-    counter: impl Fn(&HostCounters) -> Option<u64>,
-) -> Option<u64> {
-    counter(now)?.checked_sub(counter(before)?).filter(|kills| *kills > 0)
-}
-
 /// Killed processes remain as zombies until their parents ask.
 fn lives(sample: &Sample, identity: Identity) -> bool {
     let found = sample.processes.binary_search_by_key(&identity, |process| process.identity);
@@ -88,7 +78,7 @@ fn is_dead(process: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Exit;
+    use crate::history::{Exit, HostCounters, Sources};
 
     fn process(pid: u32, footprint_kib: u64) -> Process {
         let identity = Identity { pid, started_ns: 0 };
@@ -157,6 +147,12 @@ mod tests {
         for kills in [Some(4), Some(0), None] {
             assert_eq!(inferred(&before, [&sample(kills, vec![process(1, 10)])]), None);
         }
+        let machine = |kills| Sample {
+            sources: Sources::PART_OF_MACHINE,
+            host: HostCounters { oom_kills: Some(kills), ..HostCounters::default() },
+            ..sample(None, vec![process(1, 10), process(2, 500)])
+        };
+        assert_eq!(inferred(&machine(0), [&machine(6)]), None, "kills elsewhere on the machine");
         let mut later = sample(Some(9), Vec::new());
         later.boot_id.0[0] = 1;
         assert_eq!(inferred(&before, [&later]), None, "another boot");
