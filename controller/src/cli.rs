@@ -76,7 +76,7 @@ pub enum Command {
     /// List recent runs on hosts
     Runs(Targets),
     /// Follow a run again, from its beginning
-    Attach(RunId),
+    Attach(Attach),
     /// End a run and everything it started
     Cancel(RunId),
     /// Who used the CPU and the memory: the flight record, as ps would have printed it
@@ -307,9 +307,23 @@ pub struct Run {
     /// Keep the output from users with the role reader; the flight record still shows that the command ran
     #[arg(long)]
     pub private: bool,
+    /// Pass escape sequences in the output on to this terminal; files and pipes always get it as it is
+    #[arg(long)]
+    pub raw: bool,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+/// `ctl attach`
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Which run
+    #[command(flatten)]
+    pub run: RunId,
+    /// Pass escape sequences in a command's output on to this terminal
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// A run, by its id.

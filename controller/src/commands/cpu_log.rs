@@ -106,11 +106,11 @@ async fn show(
             };
             write(&entries, form, output, &mut page)
         })?;
-        output.bytes(&page)?;
+        output.page(&page)?;
         page.clear();
     }
     write(&log.finish(), form, output, &mut page)?;
-    output.bytes(&page)
+    output.page(&page)
 }
 
 fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) -> Result<()> {
@@ -137,7 +137,7 @@ async fn summarize(source: &Source, args: &Args, span: Span, query: Query, outpu
             }
             Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
         })?;
-        output.bytes(&page)?;
+        output.page(&page)?;
     }
     if !summary.has_seen() {
         return Err(record::nothing_there(source, &zone).await);

@@ -42,10 +42,10 @@ pub(super) async fn exits(cli: &Cli, args: &Args, output: &Output) -> Result<()>
             Piece::Sample(sample) => write(&ends.push(sample), output, &zone, &mut page),
             Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
         })?;
-        output.bytes(&page)?;
+        output.page(&page)?;
         page.clear();
     }
-    output.bytes(&page)?;
+    output.page(&page)?;
     if ends.has_seen() {
         return Ok(());
     }

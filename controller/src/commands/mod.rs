@@ -76,9 +76,12 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Clone(args) => clone::clone(context, &args, output).await,
         Command::Status(args) => inspect::status(context, &args, output).await,
         Command::Apply(args) => apply::apply(context, &args, output).await,
-        Command::Run(args) => runs::run(context, args, output).await,
+        Command::Run(args) => {
+            let output = output.raw(args.raw);
+            runs::run(context, args, &output).await
+        }
         Command::Runs(args) => inspect::runs(context, &args, output).await,
-        Command::Attach(args) => runs::attach(context, &args.run, output).await,
+        Command::Attach(args) => runs::attach(context, &args.run.run, &output.raw(args.raw)).await,
         Command::Cancel(args) => runs::cancel(&context, &args.run, output).await,
         Command::Stop(args) => machines::stop(context, &args.hosts, output).await,
         Command::Start(args) => machines::start(context, &args.hosts, output).await,

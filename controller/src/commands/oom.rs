@@ -41,7 +41,7 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
             }
             Piece::Lost(sentence) => record::write_lost(sentence, output, &mut page),
         })?;
-        output.bytes(&page)?;
+        output.page(&page)?;
         if let Some(last) = kills.unsettled() {
             // The next block that tells of kills may be hours away.
             let span_ms = (SETTLE_NS / 1_000_000) as i64;

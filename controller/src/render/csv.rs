@@ -28,6 +28,6 @@ mod tests {
     #[test]
     fn cells_are_quoted_where_they_must_be() {
         let cells = ["a", "b c", "d,e", "f\"g", "h\ni", ""].map(Into::into);
-        assert_eq!(row(cells), "a,b c,\"d,e\",\"f\"\"g\",h?i,\n");
+        assert_eq!(row(cells), "a,b c,\"d,e\",\"f\"\"g\",h\\ni,\n");
     }
 }

@@ -197,7 +197,7 @@ mod tests {
         insta::assert_snapshot!(rendered(Format::Text), @r#"
         #DATE     TIME     USER         PID    PPID HOW              LIVED     CPU      PEAK COMMAND
         2011-07-13 00:12:22 www-data   26096    1200 SIGKILL    25 min 42 s    5:30    34 MiB /usr/sbin/apache2 -k start
-        2011-07-13 00:12:22 33         26096    1200 exit 1     25 min 42 s    5:30    34 MiB [e?[2J,"]
+        2011-07-13 00:12:22 33         26096    1200 exit 1     25 min 42 s    5:30    34 MiB [e\x1b[2J,"]
         # 2011-07-13 00:12:22 exit 120 × sh of parent 77: 3 failed, CPU 0:00 together, peak 2.9 MiB
         # 2011-07-13 00:12:22 ends of processes that the kernel could not tell: 12
         "#);
@@ -214,7 +214,7 @@ mod tests {
         insta::assert_snapshot!(rendered(Format::Csv), @r#"
         at,pid,parent,user,uid,name,command,exit_code,signal,lived_s,cpu_s,peak_bytes,read_bytes,written_bytes
         2011-07-13T00:12:22Z,26096,1200,www-data,33,apache2,/usr/sbin/apache2 -k start,,SIGKILL,1542.0,330.0,35840000,1,2
-        2011-07-13T00:12:22Z,26096,1200,33,33,"e?[2J,""",,1,,1542.0,330.0,35840000,1,2
+        2011-07-13T00:12:22Z,26096,1200,33,33,"e\x1b[2J,""",,1,,1542.0,330.0,35840000,1,2
         "#);
         let beside: Vec<_> = ends().iter().filter_map(|ended| aside(ended, Format::Csv)).collect();
         assert_eq!(beside.len(), 2, "{beside:?}");

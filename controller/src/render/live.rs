@@ -15,7 +15,8 @@ use proto::pb::{self, ResourceStatus, RunState, event::What};
 use serde_json::{Value, json};
 
 use super::{
-    Output,
+    Colour, Output,
+    printable::unfinished,
     text::{place, printable, short_digests, state, status},
 };
 use crate::error::Result;
@@ -42,9 +43,19 @@ struct Host {
     state: RunState,
     tenth: u32,
     told: HashMap<String, ResourceStatus>,
-    lines: [Vec<u8>; 2],
+    /// What each [`Stream`] has not finished.
+    pending: [Vec<u8>; 3],
     recent: Vec<String>,
     story: Story,
+}
+
+/// Where bytes come from.
+#[derive(Clone, Copy)]
+enum Stream {
+    Stdout,
+    Stderr,
+    /// The installation of Puppet.
+    Preparation,
 }
 
 /// What a recap needs of a host's events beyond the counts.
@@ -85,7 +96,7 @@ impl Live {
     pub fn step(&self, host: &str, what: &str) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.hosts.get(host).and_then(|known| known.bar.as_ref()) {
-            Some(bar) => bar.set_message(what.to_owned()),
+            Some(bar) => bar.set_message(printable(what)),
             None => inner.output.note(&format!("{host} {what}")),
         }
     }
@@ -119,7 +130,7 @@ impl Live {
 }
 
 fn bar(name: &str) -> ProgressBar {
-    let bar = ProgressBar::new(0).with_prefix(name.to_owned());
+    let bar = ProgressBar::new(0).with_prefix(printable(name));
     if let Ok(style) = ProgressStyle::with_template("{prefix} [{pos}/{len}] {wide_msg} {elapsed}") {
         bar.set_style(style);
     }
@@ -155,7 +166,7 @@ impl Inner {
                     self.output.note(&format!(
                         "{name:<0$}  {1}: {2}{place}",
                         self.width,
-                        log.level,
+                        printable(&log.level),
                         printable(&log.message)
                     ));
                 }
@@ -170,13 +181,14 @@ impl Inner {
         if let Some(bar) = &host.bar {
             bar.set_length(progress.total.into());
             bar.set_position(progress.index.into());
-            bar.set_message(progress.resource.clone());
+            bar.set_message(printable(&progress.resource));
             return;
         }
         let tenth = (progress.index.saturating_mul(10)).checked_div(progress.total).unwrap_or_default();
         if tenth > host.tenth {
             host.tenth = tenth;
             let pb::Progress { index, total, resource } = progress;
+            let resource = printable(resource);
             self.output.note(&format!("{name:<0$}  [{index}/{total}] {resource}", self.width));
         }
     }
@@ -188,47 +200,65 @@ impl Inner {
             return Ok(());
         }
         let (word, colour) = status(status_now);
-        let word = self.output.paint(colour, word);
         let message = printable(&short_digests(resource.message.lines().next().unwrap_or_default()));
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         let place = bracketed(&place(&resource.file, resource.line));
-        self.output
-            .line(format_args!("{name:<0$}  {word} {1}{place}{message}", self.width, resource.resource))
+        let before = format!("{name:<0$}  ", self.width);
+        let after = format!(" {}{place}{message}", printable(&resource.resource));
+        self.output.parts(&[(Colour::None, &before), (colour, word), (Colour::None, &after)])
     }
 
     /// A command's output is data; what is written while Puppet is being installed is talk. With many hosts each
     /// line says whose it is.
     fn bytes(&self, name: &str, host: &mut Host, output: &pb::Output) -> Result<()> {
-        let preparing = host.state == RunState::Preparing;
-        if !self.many && !preparing {
-            return self.pass_on(output.fd, &output.data);
-        }
-        let fd = if preparing { 2 } else { output.fd };
-        let pending = &mut host.lines[usize::from(fd != 1)];
+        let stream = match (host.state, output.fd) {
+            (RunState::Preparing, _) => Stream::Preparation,
+            (_, 1) => Stream::Stdout,
+            _ => Stream::Stderr,
+        };
+        let pending = &mut host.pending[stream as usize];
         pending.extend_from_slice(&output.data);
-        let Some(end) = pending.iter().rposition(|&byte| byte == b'\n') else { return Ok(()) };
-        let rest = pending.split_off(end + 1);
+        let end = match stream {
+            _ if self.is_by_line(stream) => {
+                pending.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
+            }
+            _ if self.output.is_raw(output.fd) => pending.len(),
+            _ => pending.len() - unfinished(pending),
+        };
+        let rest = pending.split_off(end);
         let whole = std::mem::replace(pending, rest);
-        self.pass_on(fd, &prefixed(name, self.width, &whole))
+        self.pass_on(name, stream, whole)
     }
 
-    /// What was left without an end of line.
+    /// What was left without an end of line, or of a character.
     fn flush(&self, name: &str, host: &mut Host) -> Result<()> {
-        for (fd, pending) in [1, 2].into_iter().zip(&mut host.lines) {
-            if !pending.is_empty() {
-                pending.push(b'\n');
-                self.pass_on(fd, &prefixed(name, self.width, &std::mem::take(pending)))?;
+        for stream in [Stream::Preparation, Stream::Stdout, Stream::Stderr] {
+            let mut rest = std::mem::take(&mut host.pending[stream as usize]);
+            if self.is_by_line(stream) && !rest.is_empty() {
+                rest.push(b'\n');
+            }
+            self.pass_on(name, stream, rest)?;
+        }
+        Ok(())
+    }
+
+    fn is_by_line(&self, stream: Stream) -> bool {
+        self.many || matches!(stream, Stream::Preparation)
+    }
+
+    fn pass_on(&self, name: &str, stream: Stream, bytes: Vec<u8>) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let bytes = if self.is_by_line(stream) { prefixed(name, self.width, &bytes) } else { bytes };
+        match stream {
+            Stream::Stdout => self.output.pass_on(1, &bytes),
+            Stream::Stderr => self.output.pass_on(2, &bytes),
+            Stream::Preparation => {
+                self.output.notes.page(&bytes);
+                Ok(())
             }
         }
-        Ok(())
-    }
-
-    fn pass_on(&self, fd: u32, data: &[u8]) -> Result<()> {
-        if fd == 1 {
-            return self.output.bytes(data);
-        }
-        self.output.notes.bytes(data);
-        Ok(())
     }
 }
 

@@ -1,5 +1,8 @@
 //! Everything that a user sees: data on stdout, talk on stderr. Nothing else in this program writes to either.
 //!
+//! Whatever is printed goes through [`printable`] first, as nearly all of it has words of a host in it. Colours are
+//! Magpie's own alone. Only a command's own output is passed on as it is: to files and pipes, or if the user asked.
+//!
 //! With `--output json` the data is versioned NDJSON, one object a line, each with `v` and `type`. A reader that has
 //! gone away (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
@@ -7,10 +10,13 @@ pub mod bundle;
 pub mod cpu_log;
 mod csv;
 pub mod exits;
+#[cfg(test)]
+mod hostile;
 pub mod image;
 pub mod live;
 pub mod oom;
 pub mod pool;
+pub(crate) mod printable;
 pub mod provision;
 pub mod recap;
 pub mod record;
@@ -27,6 +33,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+use self::printable::{printable_bytes, printable_json, printable_lines};
 use crate::{cli::Format, error::Error, error::Result};
 
 /// Version of the JSON objects; raised when a key changes its meaning or goes away.
@@ -40,6 +47,8 @@ pub struct Output {
     format: Format,
     data: Sink,
     notes: Notes,
+    /// Is a command's own output passed on as it is? To stdout, and to stderr.
+    raw: [bool; 2],
 }
 
 /// The talking half of an [`Output`], for those who have no data.
@@ -54,8 +63,10 @@ pub struct Notes {
 impl Output {
     /// The process's own stdout and stderr.
     pub fn standard(format: Format) -> Self {
-        let terminal = io::stderr().is_terminal() && io::stdout().is_terminal();
+        let terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
+        let terminal = terminals == [true; 2];
         let mut output = Self::new(format, io::stdout(), io::stderr());
+        output.raw = terminals.map(|terminal| !terminal);
         output.notes.terminal = terminal;
         output.notes.colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         output
@@ -65,7 +76,13 @@ impl Output {
     pub fn new(format: Format, data: impl Write + Send + 'static, talk: impl Write + Send + 'static) -> Self {
         let bars = indicatif::MultiProgress::new();
         let notes = Notes { talk: Arc::new(Mutex::new(talk)), colour: false, terminal: false, bars };
-        Self { format, data: Arc::new(Mutex::new(data)), notes }
+        Self { format, data: Arc::new(Mutex::new(data)), notes, raw: [true; 2] }
+    }
+
+    /// The same, but a command's own output is passed on as it is to a terminal, too, if `asked`.
+    #[must_use]
+    pub fn raw(&self, asked: bool) -> Self {
+        Self { raw: self.raw.map(|raw| raw || asked), ..self.clone() }
     }
 
     /// How the data is printed.
@@ -102,9 +119,9 @@ impl Output {
             // The sentence on stderr is still to come, whatever became of stdout.
             let _ = self.record("error", about);
         }
-        self.notes.note(&format!("{} {error}", self.paint(Colour::Red, "error:")));
+        self.notes.parts(&[(Colour::Red, "error:"), (Colour::None, &continued(&error.to_string()))]);
         for hint in error.hints() {
-            self.notes.note(&format!("{} {hint}", self.paint(Colour::Cyan, "hint:")));
+            self.notes.parts(&[(Colour::Cyan, "hint:"), (Colour::None, &continued(hint))]);
         }
     }
 
@@ -113,7 +130,12 @@ impl Output {
     /// # Errors
     /// When stdout cannot be written, other than because nobody reads it.
     pub fn line(&self, line: impl fmt::Display) -> Result<()> {
-        self.bytes(format!("{line}\n").as_bytes())
+        self.page(format!("{line}\n").as_bytes())
+    }
+
+    /// One line of data with colours, such as `[(Red, "failed"), (None, " Exec[x]")]`.
+    fn parts(&self, parts: &[(Colour, &str)]) -> Result<()> {
+        self.bytes(self.notes.painted(parts).as_bytes())
     }
 
     /// One object of data for a program; `value` must be an object.
@@ -128,11 +150,45 @@ impl Output {
         self.line(object)
     }
 
-    /// Data as it is.
+    /// Many lines of data, in the output's format.
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
+    pub fn page(&self, page: &[u8]) -> Result<()> {
+        // Most pages are the numbers and names of a record.
+        if page.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) {
+            return self.bytes(page);
+        }
+        let safe = match self.is_json() {
+            true => printable_json(&String::from_utf8_lossy(page)),
+            false => printable_bytes(page),
+        };
+        self.bytes(safe.as_bytes())
+    }
+
+    /// What a command wrote to stdout (1) or stderr (2), which is where it goes.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    fn pass_on(&self, fd: u32, bytes: &[u8]) -> Result<()> {
+        let shown = match self.is_raw(fd) {
+            true => bytes.into(),
+            false => std::borrow::Cow::from(printable_bytes(bytes).into_bytes()),
+        };
+        if fd == 1 {
+            return self.bytes(&shown);
+        }
+        self.notes.bytes(&shown);
+        Ok(())
+    }
+
+    /// Is what a command wrote there passed on as it is?
+    fn is_raw(&self, fd: u32) -> bool {
+        self.raw[usize::from(fd != 1)]
+    }
+
+    /// Data as it is: the caller answers for it.
+    fn bytes(&self, bytes: &[u8]) -> Result<()> {
         let written = self.notes.bars.suspend(|| write(&self.data, bytes));
         written.map_err(|error| Error::invalid(format!("cannot write to standard output: {error}")))
     }
@@ -147,22 +203,38 @@ impl Output {
         clap_complete::generate(shell, &mut command, "ctl", &mut script);
         self.bytes(&script)
     }
-
-    fn paint(&self, colour: Colour, text: &str) -> String {
-        if !self.notes.colour || matches!(colour, Colour::None) {
-            return text.to_owned();
-        }
-        format!("\x1b[{}m{text}\x1b[0m", colour as u8)
-    }
 }
 
 impl Notes {
     /// Says something to the person.
     pub fn note(&self, line: &str) {
-        self.bytes(format!("{line}\n").as_bytes());
+        self.bytes(format!("{}\n", printable_lines(line)).as_bytes());
     }
 
-    /// Talk as it is.
+    /// Many lines.
+    fn page(&self, page: &[u8]) {
+        self.bytes(printable_bytes(page).as_bytes());
+    }
+
+    /// Says something with colours.
+    fn parts(&self, parts: &[(Colour, &str)]) {
+        self.bytes(self.painted(parts).as_bytes());
+    }
+
+    /// A line of these parts, each harmless before its colour is added.
+    fn painted(&self, parts: &[(Colour, &str)]) -> String {
+        let painted = parts.iter().map(|(colour, text)| {
+            let text = printable_lines(text);
+            match colour {
+                Colour::None => text,
+                _ if !self.colour => text,
+                _ => format!("\x1b[{}m{text}\x1b[0m", *colour as u8),
+            }
+        });
+        painted.chain(["\n".to_owned()]).collect()
+    }
+
+    /// Talk as it is: the caller answers for it.
     fn bytes(&self, bytes: &[u8]) {
         // Where even stderr fails there is nobody left to tell.
         let _ = self.bars.suspend(|| write(&self.talk, bytes));
@@ -177,6 +249,17 @@ enum Colour {
     Green = 32,
     Yellow = 33,
     Cyan = 36,
+}
+
+/// ` text`; its other lines are indented, so that none of them reads as an error or a hint of Magpie's own.
+fn continued(text: &str) -> String {
+    let mut lines = text.split('\n');
+    let mut out = format!(" {}", lines.next().unwrap_or_default());
+    for line in lines {
+        out.push_str(if line.starts_with([' ', '\t']) { "\n" } else { "\n  " });
+        out.push_str(line);
+    }
+    out
 }
 
 fn write(sink: &Sink, bytes: &[u8]) -> io::Result<()> {
@@ -198,7 +281,11 @@ pub(crate) mod tests {
 
     impl Page {
         pub(crate) fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+            String::from_utf8(self.bytes()).unwrap()
+        }
+
+        pub(crate) fn bytes(&self) -> Vec<u8> {
+            self.0.lock().unwrap().clone()
         }
     }
 

@@ -234,18 +234,18 @@ mod tests {
         let (output, data, _) = pages(Format::Text);
         reports().iter().for_each(|kill| report(&output, kill, true, &TimeZone::UTC).unwrap());
         insta::assert_snapshot!(data.text(), @r"
-        2011-07-13 00:12:22 killed 26096 apache2 (www-data), 33 MiB: /usr/sbin/apache2 ?[2J
+        2011-07-13 00:12:22 killed 26096 apache2 (www-data), 33 MiB: /usr/sbin/apache2 \x1b[2J
           asked for by     mysqld (1200), 4 pages at once
           ran out          all memory of 613 MiB
-          biggest process  1200 mysqld (www-data), 210 MiB: /usr/sbin/mysqld ?[2J
+          biggest process  1200 mysqld (www-data), 210 MiB: /usr/sbin/mysqld \x1b[2J
           biggest by name  150 × apache2 = 4.3 GiB of 613 MiB
         PID    UID  VSZ    RSS    SWAP   PGTABLES  ADJ  NAME
         26096  33   70000  35000  29000  -         -    apache2
         300    33   1800   900    29000  -         -    sshd
         2011-07-13 00:12:22 killed: 1; inferred from counters, for the kernel's log cannot be read there
-          biggest process  1200 mysqld (www-data), 210 MiB: /usr/sbin/mysqld ?[2J
+          biggest process  1200 mysqld (www-data), 210 MiB: /usr/sbin/mysqld \x1b[2J
           biggest by name  150 × apache2 = 4.3 GiB of 613 MiB
-          may be           7 hog (www-data), 400 MiB: /usr/sbin/hog ?[2J; 8 sh (www-data), 1.0 MiB: /usr/sbin/sh ?[2J
+          may be           7 hog (www-data), 400 MiB: /usr/sbin/hog \x1b[2J; 8 sh (www-data), 1.0 MiB: /usr/sbin/sh \x1b[2J
         ");
     }
 

@@ -4,7 +4,7 @@ use proto::pb::{self, RunState};
 use serde_json::json;
 
 use super::{
-    Output,
+    Colour, Output,
     live::{Story, json_summary},
     text::{duration, printable, state},
 };
@@ -52,14 +52,16 @@ fn record(output: &Output, ending: &Ending) -> Result<()> {
 
 fn text(output: &Output, ending: &Ending, width: usize) -> Result<()> {
     let (word, colour) = state(ending.run.state());
-    let word = output.paint(colour, &format!("{word:<11}"));
+    let word = format!("{word:<11}");
     let summary = ending.run.summary.clone().unwrap_or_default();
     let mut parts = vec![result(ending, &summary)];
     if summary.duration_ms > 0 {
         parts.push(time(&summary));
     }
     parts.extend(ending.push.clone());
-    output.line(format_args!("{:<width$}  {word} {}", ending.host, parts.join(" · ")))?;
+    let before = format!("{:<width$}  ", ending.host);
+    let after = format!(" {}", parts.join(" · "));
+    output.parts(&[(Colour::None, &before), (colour, &word), (Colour::None, &after)])?;
     let indent = width + 2;
     if !matches!(ending.run.state(), RunState::Succeeded | RunState::Changed) && !summary.failure.is_empty() {
         for line in summary.failure.lines().map(printable) {

@@ -53,7 +53,7 @@ pub fn summary(output: &Output, tracks: &[Track], zone: &TimeZone) -> Result<()>
             for track in tracks {
                 rows.push_str(&csv::values(&values(track), &KEYS));
             }
-            output.bytes(rows.as_bytes())
+            output.page(rows.as_bytes())
         }
     }
 }

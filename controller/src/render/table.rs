@@ -107,12 +107,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
         let memory = format!("{} of {}", size(memory), size(reply.memory_total_bytes));
         let recorder = match &reply.recorder {
             Some(recorder) if recorder.running => {
-                format!(
-                    "{} {} {}",
-                    printable(&recorder.collector),
-                    record::cpu(recorder),
-                    size(recorder.bytes)
-                )
+                format!("{} {} {}", recorder.collector, record::cpu(recorder), size(recorder.bytes))
             }
             _ => "stopped".to_owned(),
         };
@@ -124,12 +119,12 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
     print(output, head, rows.collect())?;
     for (host, reply) in replies {
         if let Some(run) = &reply.active_run {
-            output.note(&format!("{host}: run {run} is under way"));
+            output.note(&format!("{host}: run {} is under way", printable(run)));
         }
         if let Some(recorder) = reply.recorder.as_ref().filter(|recorder| recorder.running) {
             recorder_notes(output, host, recorder);
         }
-        reply.degraded.iter().for_each(|sentence| output.note(&format!("{host}: {sentence}")));
+        reply.degraded.iter().for_each(|sentence| output.note(&format!("{host}: {}", printable(sentence))));
     }
     Ok(())
 }
@@ -176,7 +171,7 @@ fn what(run: &pb::Run) -> String {
             let bundle = apply.bundle.get(..12).unwrap_or(&apply.bundle);
             format!("{} {bundle} as {}", if apply.noop { "plan" } else { "apply" }, apply.role)
         }
-        Some(What::Command(command)) => printable(&command.argv.join(" ").replace(['\n', '\t'], " ")),
+        Some(What::Command(command)) => command.argv.join(" ").replace(['\n', '\t'], " "),
         None => String::new(),
     }
 }
@@ -214,8 +209,9 @@ pub(super) fn since(since_unix_ms: i64, now: Timestamp) -> String {
     age(age_ms)
 }
 
-/// Left-aligned columns; the last is as wide as it likes.
+/// Left-aligned columns of printable cells; the last is as wide as it likes.
 pub(super) fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| printable(&cell))).collect();
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].len()]).max().unwrap_or_default()

@@ -3,6 +3,7 @@
 use proto::pb::{ResourceStatus, RunState};
 
 use super::Colour;
+pub(crate) use super::printable::{printable, push_printable};
 
 /// `850 ms`, `2.1 s`, `3 min 10 s`, `2 h 5 min`.
 pub(super) fn duration(ms: u64) -> String {
@@ -58,32 +59,12 @@ pub(super) fn push(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = std::fmt::Write::write_fmt(out, arguments);
 }
 
-/// What a host says must neither break the line nor command the terminal.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    push_printable(&mut out, text);
-    out
-}
-
-/// Appends the same.
-pub(super) fn push_printable(out: &mut String, text: &str) {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return out.push_str(text);
-    }
-    out.extend(text.chars().map(|c| if c.is_control() || is_direction(c) { '?' } else { c }));
-}
-
-/// Characters that reorder what follows (Unicode UAX #9).
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-}
-
-/// `modules/a.pp:3`, or nothing.
+/// `modules/a.pp:3`, or nothing; printable.
 pub(super) fn place(file: &str, line: u32) -> String {
-    match (file.is_empty(), line) {
-        (true, _) => String::new(),
-        (false, 0) => file.to_owned(),
-        (false, line) => format!("{file}:{line}"),
+    match (printable(file), line) {
+        (file, _) if file.is_empty() => file,
+        (file, 0) => file,
+        (file, line) => format!("{file}:{line}"),
     }
 }
 

@@ -133,7 +133,7 @@ fn text_is_one_line_a_process() {
     #DATE     TIME     USER         PID  %CPU %MEM     VSZ     RSS T S START    TIME COMMAND
     2011-07-13 00:12:22 www-data   26096  21.4  0.9  160732    5972 ? D Jul12    5:30 /usr/sbin/apache2 -k start
     2011-07-13 00:12:22 0             30     -    -       0       0 ? S  2010    0:00 [kswapd0]
-    2011-07-13 00:12:22 www-data   26096 200.0  0.9  160732    5972 ? D 00:10    5:30 evil?2011-07-13 ?[2J?
+    2011-07-13 00:12:22 www-data   26096 200.0  0.9  160732    5972 ? D 00:10    5:30 evil\n2011-07-13 \x1b[2J\u{202e}
     "##);
 }
 
@@ -152,8 +152,8 @@ fn what_is_no_process_is_a_comment() {
     # 2011-07-13 00:12:22 exit 26096 apache2: killed by SIGKILL, lived 25 min 42 s, CPU 5:30, peak 34 MiB
     # 2011-07-13 00:12:22 exit 26096 apache2: exit code 3, lived 25 min 42 s, CPU 5:30, peak 34 MiB
     # 2011-07-13 00:12:22 88 more ended
-    # 2011-07-13 00:12:22 killed for want of memory: 7 ?[2Jx, asked for by mysqld
-    # 2011-07-13 00:12:22 kernel: md0: ?[2J failed (lines more: 1)
+    # 2011-07-13 00:12:22 killed for want of memory: 7 \x1b[2Jx, asked for by mysqld
+    # 2011-07-13 00:12:22 kernel: md0: \x1b[2J failed (lines more: 1)
     # 2011-07-13 00:12:22 processes killed by the kernel for want of memory: 1
     # 2011-07-13 00:12:22 recorder: the kernel's log was overwritten: lines lost: 12
     # 2011-07-13 00:12:22 run db-1-x7k2m9 apply of ada began
