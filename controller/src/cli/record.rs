@@ -22,7 +22,8 @@ pub struct Place {
 #[derive(Debug, Args)]
 pub struct Window {
     /// Begin this long ago or at this time: 5m, 2h, "2026-07-13 00:12", RFC 3339, or "start" for all that there is
-    /// [default: 1m for cpu-log, 1h for exits, start for oom and fetch]. With --from-dir, time ends with the newest sample
+    /// [default: 1m for cpu-log, 1h for exits, start for oom and fetch]. The host's clock counts; with --from-dir, time ends
+    /// with the newest sample
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// End this long ago or at this time [default: now]

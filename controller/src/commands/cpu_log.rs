@@ -22,7 +22,7 @@ const LEAD_MS: i64 = 60_000;
 pub(super) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let selection = selection(args)?;
     let source = record::source(cli, &args.place).await?;
-    let span = record::span(&args.window, "1m", &source)?;
+    let span = record::span(&args.window, "1m", &source).await?;
     let query = Query {
         from: span.from,
         until: span.until,
@@ -39,6 +39,9 @@ pub(super) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<(
     let runs = source.runs().await.unwrap_or_default();
     let blocks = blocks(&source, args, span, query.needs().with(form.needs())).await?;
     let mut log = Log::new(query, Marks::of(&runs));
+    if args.follow {
+        log.follow();
+    }
     tokio::select! {
         shown = show(blocks, !args.pid.is_empty(), &mut log, &form, output) => shown?,
         // The way to end --follow; nothing was left half-done.

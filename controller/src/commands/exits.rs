@@ -17,7 +17,7 @@ use crate::{
 pub(super) async fn exits(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let command = args.command.as_deref().map(parse_command).transpose()?;
     let source = record::source(cli, &args.place).await?;
-    let span = record::span(&args.window, "1h", &source)?;
+    let span = record::span(&args.window, "1h", &source).await?;
     let selection = Selection { command, ..Selection::default() };
     let query = Query { from: span.from, until: span.until, selection, ..Query::default() };
     let zone = TimeZone::system();

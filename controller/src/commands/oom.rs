@@ -16,7 +16,7 @@ use crate::{
 /// `ctl oom`
 pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let source = record::source(cli, &args.place).await?;
-    let span = record::span(&args.window, "start", &source)?;
+    let span = record::span(&args.window, "start", &source).await?;
     let zone = TimeZone::system();
     let filter = Filter {
         from_ms: span.earliest_ms(0),

@@ -3,12 +3,15 @@
 use std::{io, slice};
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use proto::history::{Columns, Header, Sample};
+use proto::{
+    history::{Columns, Header, Sample},
+    pb::InfoReply,
+};
 
 use crate::{
     cli::{Cli, Format, Place, Window},
     context::Context,
-    cpu_log::{Break, Entry, parse_time, timestamp},
+    cpu_log::{Break, Edge, Entry, parse_time, timestamp},
     error::{Error, Result},
     recording::{Detail, Filter, Piece, Source},
     render::{
@@ -36,24 +39,39 @@ pub(super) struct Span {
     pub(super) until: Option<Timestamp>,
 }
 
-/// The window that was meant. On the disk of a dead host, time ends with its newest sample.
-pub(super) fn span(window: &Window, otherwise: &str, source: &Source) -> Result<Span> {
-    let now = match source {
-        Source::Host { .. } => Zoned::now(),
-        Source::Directory(directory) => {
-            let newest = directory.range()?.map_or_else(Timestamp::now, |(_, newest)| timestamp(newest));
-            newest.to_zoned(TimeZone::system())
-        }
-    };
+/// The window that was meant, by the clock of the host whose record it is.
+pub(super) async fn span(window: &Window, otherwise: &str, source: &Source) -> Result<Span> {
+    let now = now(source).await?;
     let from = match window.since.as_deref().unwrap_or(otherwise) {
         "start" => None,
-        text => Some(parse_time(text, &now)?),
+        text => Some(parse_time(text, &now, Edge::Begin)?),
     };
-    let until = window.until.as_deref().map(|text| parse_time(text, &now)).transpose()?;
+    let until = window.until.as_deref().map(|text| parse_time(text, &now, Edge::End)).transpose()?;
     if until.zip(from).is_some_and(|(until, from)| until <= from) {
         return Err(Error::invalid("the window is empty: --until is not after --since"));
     }
     Ok(Span { from, until })
+}
+
+/// What time it is where the record is. On the disk of a dead host, time ends with its newest sample.
+async fn now(source: &Source) -> Result<Zoned> {
+    let now = match source {
+        Source::Host { .. } => host_time(&source.info().await?, Timestamp::now()),
+        Source::Directory(directory) => {
+            directory.range()?.map_or_else(Timestamp::now, |(_, newest)| timestamp(newest))
+        }
+    };
+    Ok(now.to_zoned(TimeZone::system()))
+}
+
+/// What time it is on a host, by the sample that its recorder has just taken: its clock may be another than ours. Where none is
+/// taken, ours has to do.
+pub(super) fn host_time(info: &InfoReply, ours: Timestamp) -> Timestamp {
+    let recorder = info.recorder.as_ref().filter(|recorder| recorder.running);
+    recorder.map_or(ours, |recorder| match recorder.last_sample_unix_ms {
+        0 => ours,
+        newest => timestamp(newest),
+    })
 }
 
 impl Span {
@@ -179,4 +197,24 @@ pub(super) fn write_lost(sentence: &str, output: &Output, page: &mut Vec<u8>) ->
 
 pub(super) fn unwritable(error: io::Error) -> Error {
     Error::invalid(format!("cannot write: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::pb::Recorder;
+
+    use super::*;
+
+    #[test]
+    fn spans_count_back_from_the_time_of_the_host() {
+        let ours = timestamp(1_000_000);
+        let info = |running, last_sample_unix_ms| InfoReply {
+            recorder: Some(Recorder { running, last_sample_unix_ms, ..Recorder::default() }),
+            ..InfoReply::default()
+        };
+        assert_eq!(host_time(&info(true, 400_000), ours), timestamp(400_000), "ten minutes slow");
+        assert_eq!(host_time(&info(false, 400_000), ours), ours, "the record has ended");
+        assert_eq!(host_time(&info(true, 0), ours), ours, "nothing is recorded yet");
+        assert_eq!(host_time(&InfoReply::default(), ours), ours);
+    }
 }

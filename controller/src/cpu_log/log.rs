@@ -84,6 +84,8 @@ pub struct Log {
     before: Option<Before>,
     marks: Marks,
     seen: bool,
+    /// Samples come as they are taken.
+    following: bool,
     /// Places of the processes that are looked at, kept for their memory.
     places: Vec<usize>,
 }
@@ -91,12 +93,22 @@ pub struct Log {
 impl Log {
     /// An empty log, with the runs whose beginnings and ends belong into it.
     pub fn new(query: Query, marks: Marks) -> Self {
-        Self { query, before: None, marks, seen: false, places: Vec::new() }
+        Self { query, before: None, marks, seen: false, following: false, places: Vec::new() }
     }
 
     /// Whether any sample was inside of the window.
     pub fn has_seen(&self) -> bool {
         self.seen
+    }
+
+    /// From the first sample of the window on, all are shown that come, also if the clock is set back to before it.
+    pub fn follow(&mut self) {
+        self.following = true;
+    }
+
+    fn wants(&self, at: Timestamp) -> bool {
+        let goes_on = self.following && self.seen && self.query.until.is_none_or(|until| at <= until);
+        goes_on || self.query.spans(at)
     }
 
     /// The entries of one more sample. The very first sample, and the first after a restart, have no processes:
@@ -105,7 +117,7 @@ impl Log {
         let at = timestamp(sample.wall_ms);
         let mut entries = Vec::new();
         self.query.selection.places(&sample.processes, &mut self.places);
-        if self.query.spans(at) {
+        if self.wants(at) {
             self.seen = true;
             self.describe(sample, at, &mut entries);
         } else {

@@ -19,7 +19,7 @@ pub use self::{
     marks::{Marks, RunMark},
     selection::{Selection, Sort, parse_command},
     summary::{SUMMARY_COLUMNS, Summary, Track},
-    time::parse_time,
+    time::{Edge, parse_time},
     unit::unit,
 };
 

@@ -195,6 +195,22 @@ fn a_step_of_the_clock_is_told_and_is_no_gap() {
     assert_eq!(breaks(sample(100, vec![]), stepped(400)), []);
 }
 
+#[test]
+fn following_goes_on_when_the_clock_is_set_back_to_before_the_window() {
+    let [before, after] = [101, 102].map(|second| sample(second, vec![process(1, 0, second * 10)]));
+    let set_back = Sample { wall_ms: after.wall_ms - 3_600_000, ..after };
+    for (following, expected) in [(true, vec![(1, Some(1))]), (false, vec![])] {
+        let query = Query { from: Some(timestamp(before.wall_ms)), ..Query::default() };
+        let mut log = Log::new(query, Marks::default());
+        if following {
+            log.follow();
+        }
+        assert_eq!(log.push(&set_back), [], "a window begins where it begins");
+        log.push(&before);
+        assert_eq!(shares(&log.push(&set_back)), expected, "following: {following}");
+    }
+}
+
 fn exit(pid: u32, comm: &str, cpu_us: u64) -> Exit {
     Exit {
         identity: Identity { pid, started_ns: 0 },

@@ -268,6 +268,50 @@ fn a_night_without_samples_is_one_step() {
     assert_eq!(second(&state), 49);
 }
 
+/// A boot, then one with a clock that is five minutes slow and is set an hour ahead, twice wrong.
+fn record_of_a_bad_clock() -> Vec<Sample> {
+    let mut record = record(0..500);
+    let slow = (500..900).map(|second| (second, -300)).chain((900..1_600).map(|second| (second, 3_600)));
+    record.extend(slow.map(|(second, by)| {
+        let mut sample = sample(second);
+        sample.boot_id = BootId([2; 16]);
+        sample.boottime_ns = (second as u64 - 499) * SECOND_NS;
+        sample.wall_ms += by * 1_000;
+        sample
+    }));
+    record
+}
+
+#[test]
+fn no_sample_is_left_out_where_the_clock_was_set_or_was_ahead_before_a_restart() {
+    let record = record_of_a_bad_clock();
+    let place = |state: &State| Place::of(state.timeline.current().unwrap());
+    let mut state = live(&record);
+    for expected in record.iter().rev().skip(1) {
+        press(&mut state, &record, KeyCode::Left);
+        assert_eq!(place(&state), Place::of(expected), "back to {}", expected.wall_ms);
+    }
+    for expected in &record[1..] {
+        press(&mut state, &record, KeyCode::Right);
+        assert_eq!(place(&state), Place::of(expected), "forth to {}", expected.wall_ms);
+    }
+}
+
+#[test]
+fn a_minute_is_one_where_the_clock_was_set() {
+    let record = record_of_a_bad_clock();
+    let mut state = live(&record);
+    let action = state.around(record[930].wall_ms);
+    serve(&mut state, &record, action);
+    for _ in 890..930 {
+        press(&mut state, &record, KeyCode::Left);
+    }
+    for (code, expected) in [(KeyCode::Char(']'), 950), (KeyCode::Char('['), 890), (KeyCode::Right, 891)] {
+        press(&mut state, &record, code);
+        assert_eq!(Place::of(state.timeline.current().unwrap()), Place::of(&record[expected]), "{code:?}");
+    }
+}
+
 #[test]
 fn live_follows_pause_stays_and_end_returns() {
     let mut record = record(0..100);
