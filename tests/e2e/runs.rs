@@ -37,6 +37,13 @@ fn run_id(line: &str) -> String {
 fn a_killed_agent_loses_nothing_of_a_run() {
     let fleet = fleet();
     fleet.ok(&["provision", "--role", "quick"]);
+    // What a run starts inherits nothing of the agent, which the kernel must not kill and which writes in secret.
+    let inherited = "umask; cat /proc/self/oom_score_adj; nice; ulimit -Sc; ulimit -Hc; \
+                     awk '/^Max core/ { print $6 }' /proc/1/limits";
+    let inherited = fleet.ok(&["run", "quick-1", "--", "sh", "-c", inherited]);
+    let inherited: Vec<&str> = inherited.lines().collect();
+    assert_eq!(inherited[..4], ["0022", "0", "0", "0"]);
+    assert_eq!(inherited[4], inherited[5], "a daemon may want core dumps");
     let apply = fleet.spawn(&["apply", "quick-1", "--output", "json"]);
     drop(Outcome::from(apply.wait_with_output().expect("ends")));
 

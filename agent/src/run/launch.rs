@@ -95,7 +95,8 @@ fn unit(id: &str, puppet: Option<OsString>) -> Vec<OsString> {
         "TimeoutStopSec=10",
         // A child that the kernel killed is a result to write down, not a reason to stop the supervisor.
         "OOMPolicy=continue",
-        "LimitCORE=0",
+        // No core dump by itself, but what a run leaves running may want one: the hard limit cannot be raised again.
+        "LimitCORE=0:infinity",
     ];
     for property in properties {
         arguments.extend(["-p".into(), property.into()]);
