@@ -2,10 +2,11 @@
 //!
 //! On a terminal each host has a line `db-1 [37/112] Package[postgresql]` that stays where it is. Elsewhere nothing is
 //! redrawn: each resource that changed, failed, is skipped or pending gets a line, so do warnings and errors of the log,
-//! and progress gets one at every tenth of the way. With `--output json` every event is one object.
+//! what the code says by `notice()`, and what a command with `logoutput` wrote; and progress gets one at every tenth of
+//! the way. With `--output json` every event is one object.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +24,9 @@ use crate::error::Result;
 
 /// How many lines of log are kept for the recap of a failure.
 const STORY: usize = 20;
+
+/// How many lines of a command that changed something are shown.
+const SAID: usize = 100;
 
 /// Shows the events of runs; clones show on the same screen.
 #[derive(Clone)]
@@ -46,7 +50,16 @@ struct Host {
     /// What each [`Stream`] has not finished.
     pending: [Vec<u8>; 3],
     recent: Vec<String>,
+    said: Said,
     story: Story,
+}
+
+/// What the command of the resource that is being evaluated wrote.
+#[derive(Default)]
+struct Said {
+    lines: VecDeque<String>,
+    /// Lines before these.
+    left_out: usize,
 }
 
 /// Where bytes come from.
@@ -161,7 +174,7 @@ impl Inner {
             }
             What::Resource(resource) => self.resource(name, host, resource),
             What::Log(log) => {
-                if is_notable(&log.level) && !is_repeated(log) {
+                if (is_notable(&log.level) && !is_repeated(log)) || is_notice_of_code(log) {
                     let place = bracketed(&place(&log.file, log.line));
                     self.output.note(&format!(
                         "{name:<0$}  {1}: {2}{place}",
@@ -205,7 +218,23 @@ impl Inner {
         let place = bracketed(&place(&resource.file, resource.line));
         let before = format!("{name:<0$}  ", self.width);
         let after = format!(" {}{place}{message}", printable(&resource.resource));
-        self.output.parts(&[(Colour::None, &before), (colour, word), (Colour::None, &after)])
+        self.output.parts(&[(Colour::None, &before), (colour, word), (Colour::None, &after)])?;
+        let said = std::mem::take(&mut host.said);
+        if status_now == ResourceStatus::Changed { self.said(&before, resource, said) } else { Ok(()) }
+    }
+
+    fn said(&self, before: &str, resource: &pb::Resource, said: Said) -> Result<()> {
+        if said.left_out > 0 {
+            self.output.line(format_args!(
+                "{before}| … {} lines before these; `--output json` has them all",
+                said.left_out
+            ))?;
+        }
+        // That it was executed is said already.
+        for line in said.lines.iter().filter(|line| **line != resource.message) {
+            self.output.line(format_args!("{before}| {}", printable(line)))?;
+        }
+        Ok(())
     }
 
     /// A command's output is data; what is written while Puppet is being installed is talk. With many hosts each
@@ -266,11 +295,17 @@ impl Host {
     fn remember(&mut self, what: &What) {
         match what {
             What::State(state) => self.state = RunState::try_from(*state).unwrap_or_default(),
-            What::Progress(_) => self.recent.clear(),
+            What::Progress(_) => {
+                self.recent.clear();
+                self.said = Said::default();
+            }
             What::Log(log) if log.level != "info" && log.level != "debug" => {
                 self.recent.push(log.message.clone());
                 let surplus = self.recent.len().saturating_sub(STORY);
                 self.recent.drain(..surplus);
+                if is_output(log) {
+                    self.said.push(&log.message);
+                }
             }
             What::Resource(resource)
                 if resource.status() == ResourceStatus::Failed && self.story.failure.is_none() =>
@@ -280,6 +315,16 @@ impl Host {
             }
             _ => {}
         }
+    }
+}
+
+impl Said {
+    fn push(&mut self, line: &str) {
+        if self.lines.len() == SAID {
+            self.lines.pop_front();
+            self.left_out += 1;
+        }
+        self.lines.push_back(line.to_owned());
     }
 }
 
@@ -303,6 +348,16 @@ fn is_notable(level: &str) -> bool {
 /// What is logged of a resource is shown with the resource.
 fn is_repeated(log: &pb::Log) -> bool {
     log.source.starts_with("/Stage[")
+}
+
+/// `notice()` and its like in the code, of which no resource tells.
+fn is_notice_of_code(log: &pb::Log) -> bool {
+    log.level == "notice" && log.source.starts_with("Scope(")
+}
+
+/// What a command wrote, if the resource has `logoutput` (the type `exec` of Puppet).
+fn is_output(log: &pb::Log) -> bool {
+    log.level == "notice" && log.source.ends_with("]/returns")
 }
 
 /// One event for programs. Bytes that are not UTF-8 become replacement characters.
@@ -407,6 +462,37 @@ mod tests {
         db-1    warning: unknown module
         db-1    [2/20] Exec[migrate]
         ");
+    }
+
+    #[test]
+    fn what_a_command_wrote_and_what_the_code_says_is_shown() {
+        let (output, data, talk) = pages(Format::Text);
+        let live = Live::new(&output, &["db-1".into()]);
+        let returns = "/Stage[main]/Main/Exec[migrate]/returns";
+        let mut events = vec![
+            log("notice", "Puppet", "Compiled catalog for db-1"),
+            log("notice", "Scope(Class[main])", "hello"),
+            What::Progress(pb::Progress { index: 1, total: 20, resource: "Exec[migrate]".into() }),
+        ];
+        events.extend((0..SAID + 7).map(|number| log("notice", returns, &format!("step {number}"))));
+        events.extend([
+            log("notice", returns, "10%\r20%"),
+            log("notice", returns, "executed successfully"),
+            resource("Exec[migrate]", ResourceStatus::Changed, "executed successfully"),
+            resource("Exec[other]", ResourceStatus::Changed, "executed successfully"),
+        ]);
+        for what in events {
+            live.event("db-1", &event(what)).unwrap();
+        }
+        assert_eq!(talk.text(), "db-1  notice: hello\n");
+        let shown = data.text();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            lines[1..3],
+            ["db-1  | … 9 lines before these; `--output json` has them all", "db-1  | step 9",]
+        );
+        assert!(lines[SAID].starts_with("db-1  | 10%") && !lines[SAID].contains('\r'), "{shown}");
+        assert!(lines[SAID + 1].contains("Exec[other]") && lines.len() == SAID + 2, "{shown}");
     }
 
     #[test]
