@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use controller::{
-    cli::Cli,
+    cli::{Cli, command},
     commands,
     error::{Error, Kind},
     provider::local,
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if let Some(code) = local::reexecuted(std::env::args_os()) {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let output = Output::standard(cli.output);
     match run(cli, &output) {
         Ok(()) => ExitCode::SUCCESS,

@@ -113,6 +113,6 @@ fn a_host_goes_on_when_its_cloning_is_killed() {
     fleet.ok(&["status", "quick-1"]);
     assert!(fs::read_to_string(group.join("cgroup.events")).expect("read").contains("frozen 0"));
     // What there was of the copy can be ended like any host.
-    fleet.ok(&["destroy", "quick-2"]);
+    fleet.ok(&["destroy", "--yes", "quick-2"]);
     assert_eq!(fleet.json(&["hosts"]).len(), 1);
 }

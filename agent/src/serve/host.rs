@@ -13,7 +13,7 @@ use nix::{
 use proto::{
     identity::User,
     pb::{
-        Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, Run, RunState,
+        Apply, Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, Run, RunState,
         StatusReply, StatusRequest, host_server::Host, start_request::What,
     },
 };
@@ -90,8 +90,10 @@ impl Inner {
             degraded.push("the recorder does not run".to_owned());
         }
         degraded.extend(self.runs.degraded().map(str::to_owned));
+        let applied = runs.last_apply.as_ref().and_then(apply);
         StatusReply {
-            bundle: runs.last_apply.as_ref().and_then(bundle).unwrap_or_default(),
+            bundle: applied.map(|apply| apply.bundle.clone()).unwrap_or_default(),
+            commit: applied.map(|apply| apply.commit.clone()).unwrap_or_default(),
             last_apply: runs.last_apply.as_ref().map(last_apply),
             active_run: runs.active.map(|run| run.run_id),
             recorder,
@@ -133,9 +135,9 @@ impl Host for Service {
     }
 }
 
-fn bundle(run: &Run) -> Option<String> {
+fn apply(run: &Run) -> Option<&Apply> {
     match run.request.as_ref()?.what.as_ref()? {
-        What::Apply(apply) => Some(apply.bundle.clone()),
+        What::Apply(apply) => Some(apply),
         What::Command(_) => None,
     }
 }

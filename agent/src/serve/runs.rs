@@ -306,6 +306,9 @@ fn check(request: &pb::StartRequest) -> Result<(), Status> {
         Some(What::Apply(apply)) if !is_word(&apply.environment) => {
             invalid("an environment's name is made of letters, digits and _")
         }
+        Some(What::Apply(apply)) if !is_commit(&apply.commit) => {
+            invalid("a commit is named by up to 64 lower-case hex digits, perhaps with a + behind them")
+        }
         Some(What::Apply(apply)) if apply.tags.iter().any(|tag| tag.is_empty() || tag.contains(',')) => {
             invalid("a tag is neither empty nor does it hold a comma")
         }
@@ -315,6 +318,11 @@ fn check(request: &pb::StartRequest) -> Result<(), Status> {
 
 fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_commit(text: &str) -> bool {
+    let digits = text.strip_suffix('+').unwrap_or(text);
+    digits.len() <= 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_word(text: &str) -> bool {

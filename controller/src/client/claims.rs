@@ -5,7 +5,7 @@ use proto::pb::{self, host_client::HostClient};
 use tonic::{Code, Response, Status, transport::Channel};
 
 use super::status;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What the host says to somebody who wants it.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,33 @@ pub enum Answer {
     Granted(pb::Claim),
     /// Somebody else has it.
     Held(pb::Claim),
+}
+
+/// What the host knows of who has it.
+#[derive(Debug)]
+pub enum Present {
+    /// Nobody has it.
+    Nobody,
+    /// It has a claim, be it that this has lapsed.
+    Held(pb::Claim),
+    /// It cannot say; the call was let through.
+    Unknown(Error),
+}
+
+/// Asks who has the host, as only those may who may change that: a lease is extended to a time that is past,
+/// which changes nothing.
+///
+/// # Errors
+/// The host refuses us.
+pub async fn present(channel: Channel, host_name: &str) -> Result<Present> {
+    match HostClient::new(channel).extend(pb::ExtendRequest { until_unix_ms: 0 }).await {
+        Ok(claim) => Ok(Present::Held(claim.into_inner())),
+        Err(refused) => match refused.code() {
+            Code::FailedPrecondition => Ok(Present::Nobody),
+            Code::PermissionDenied | Code::Unauthenticated => Err(status::error(host_name, &refused)),
+            _ => Ok(Present::Unknown(status::error(host_name, &refused))),
+        },
+    }
 }
 
 /// Asks for the host, or changes the claim that one has.

@@ -6,7 +6,10 @@ use proto::pb::{StatusReply, StatusRequest, host_client::HostClient};
 use tonic::{Code, Status, transport::Channel};
 
 use super::handshake::{self, Purpose};
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    pki,
+};
 
 /// Asks a host how it is.
 ///
@@ -32,8 +35,7 @@ fn describe(status: &Status) -> Error {
         Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::OutOfRange => {
             Error::invalid(message)
         }
-        Code::PermissionDenied => Error::invalid(message)
-            .hint("a certificate with that role can be issued by whoever has user-ca.key"),
+        Code::PermissionDenied => Error::invalid(message).hint(pki::OTHER_ROLE),
         Code::Unimplemented => Error::invalid(message)
             .hint("agent and ctl are probably of different versions: `ctl status` shows the agent's"),
         Code::FailedPrecondition => Error::new(Kind::Busy, message),

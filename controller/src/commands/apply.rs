@@ -40,7 +40,7 @@ pub(super) struct Started(Arc<Mutex<Vec<String>>>);
 
 /// `ctl apply`
 pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) -> Result<()> {
-    let hosts = context.running(&args.targets.hosts, args.targets.role.as_deref()).await?;
+    let hosts = context.chosen(&args.targets, "apply").await?;
     let bundle = Arc::new(load(&context, &args.source)?);
     for host in &hosts {
         check::check(&bundle, &host.role)?;
@@ -98,6 +98,7 @@ pub(super) async fn apply_on(
             environment: context.config.bundle.environment.clone(),
             noop: job.noop,
             tags: job.tags.clone(),
+            commit: usage::commit(&job.bundle),
         })),
         private: job.private,
     };

@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 
 use super::{
     apply::{self, Job, Started},
-    follow,
+    consent, follow,
     obtain::{self, Obtained, Order},
     syntax, usage,
 };
@@ -33,8 +33,11 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 /// Checks everything that can be checked first, so that a typo never costs a machine; then gets hosts, old ones or
 /// new, and configures them all at once.
 pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &Output) -> Result<()> {
-    let bundle = Arc::new(apply::load(&context, &args.source)?);
     context.config.role(&args.role)?;
+    if !args.dry_run {
+        consent::operator(&context, "provision")?;
+    }
+    let bundle = Arc::new(apply::load(&context, &args.source)?);
     check::check(&bundle, &args.role)?;
     let order = order(&context, args, output).await?;
     let local = order.provider.kind() == Kind::Local;

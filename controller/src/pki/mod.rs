@@ -40,6 +40,9 @@ pub use self::{
 };
 use crate::error::{Error, Result};
 
+/// What helps those whose role does not allow what they want.
+pub(crate) const OTHER_ROLE: &str = "a certificate with that role can be issued by whoever has user-ca.key";
+
 /// An open CA directory.
 #[derive(Clone, Debug)]
 pub struct Fleet {

@@ -12,12 +12,14 @@ mod csv;
 pub mod exits;
 #[cfg(test)]
 mod hostile;
+pub mod hosts;
 pub mod image;
 pub mod live;
 pub mod oom;
 pub mod pool;
 pub(crate) mod printable;
 pub mod provision;
+pub mod question;
 pub mod recap;
 pub mod record;
 pub mod summary;
@@ -46,6 +48,8 @@ type Sink = Arc<Mutex<dyn Write + Send>>;
 pub struct Output {
     format: Format,
     data: Sink,
+    /// Columns of the terminal that the data goes to.
+    width: Option<usize>,
     notes: Notes,
     /// Is a command's own output passed on as it is? To stdout, and to stderr.
     raw: [bool; 2],
@@ -67,6 +71,8 @@ impl Output {
         let terminal = terminals == [true; 2];
         let mut output = Self::new(format, io::stdout(), io::stderr());
         output.raw = terminals.map(|terminal| !terminal);
+        let size = terminals[0].then(ratatui::crossterm::terminal::size);
+        output.width = size.and_then(std::result::Result::ok).map(|(columns, _)| usize::from(columns));
         output.notes.terminal = terminal;
         output.notes.colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         output
@@ -76,7 +82,7 @@ impl Output {
     pub fn new(format: Format, data: impl Write + Send + 'static, talk: impl Write + Send + 'static) -> Self {
         let bars = indicatif::MultiProgress::new();
         let notes = Notes { talk: Arc::new(Mutex::new(talk)), colour: false, terminal: false, bars };
-        Self { format, data: Arc::new(Mutex::new(data)), notes, raw: [true; 2] }
+        Self { format, data: Arc::new(Mutex::new(data)), width: None, notes, raw: [true; 2] }
     }
 
     /// The same, but a command's own output is passed on as it is to a terminal, too, if `asked`.

@@ -516,6 +516,9 @@ pub struct StatusReply {
     /// Absent where nobody has the host. One that has lapsed is still shown.
     #[prost(message, optional, tag = "15")]
     pub claim: ::core::option::Option<Claim>,
+    /// Commit of that bundle, as its apply said.
+    #[prost(string, tag = "20")]
+    pub commit: ::prost::alloc::string::String,
 }
 /// Who has a host, and until when. One that is not settled lapses at the end of its lease: then anybody may take the host.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1648,6 +1651,10 @@ pub struct Apply {
     pub noop: bool,
     #[prost(string, repeated, tag = "5")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Commit that the bundle was made of, 12 digits, with a + if the tree was not as committed; empty if it is not in git.
+    /// For people: the same bundle can be made of several commits.
+    #[prost(string, tag = "6")]
+    pub commit: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Command {
