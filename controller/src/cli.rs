@@ -188,6 +188,9 @@ pub struct Provision {
     /// Which hosts that nobody has may be used again
     #[arg(long, value_enum, default_value_t)]
     pub reuse: Reuse,
+    /// Leave out the differences between old and new files
+    #[arg(long)]
+    pub no_diff: bool,
     /// Say which hosts would be used again and how many launched, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -339,7 +342,10 @@ pub struct Apply {
     /// Keep the run's log and diffs from users with the role reader
     #[arg(long)]
     pub private: bool,
-    /// Only resources with one of these tags
+    /// Leave out the differences between old and new files
+    #[arg(long)]
+    pub no_diff: bool,
+    /// Only resources with one of these tags; a tag that no resource has is an error
     #[arg(long, value_delimiter = ',')]
     pub tags: Vec<String>,
     /// Which Puppet code
@@ -376,6 +382,9 @@ pub struct Attach {
     /// Pass escape sequences in a command's output on to this terminal
     #[arg(long)]
     pub raw: bool,
+    /// Leave out the differences between old and new files
+    #[arg(long)]
+    pub no_diff: bool,
 }
 
 /// A run, by its id.

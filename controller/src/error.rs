@@ -17,6 +17,8 @@ pub enum Kind {
     Interrupted,
     /// `--noop` found pending changes.
     Pending,
+    /// The user let go of runs that go on.
+    Detached,
 }
 
 impl Kind {
@@ -27,7 +29,7 @@ impl Kind {
             Self::Invalid => 2,
             Self::Unreachable => 3,
             Self::Busy => 4,
-            Self::Interrupted => 5,
+            Self::Interrupted | Self::Detached => 5,
             Self::Pending => 10,
         }
     }

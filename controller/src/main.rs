@@ -22,8 +22,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match error.kind() {
-                // Not a failure: what was asked for, in one line.
-                Kind::Pending => output.note(&error.to_string()),
+                // Not a failure: what was asked for.
+                Kind::Pending | Kind::Detached => output.outcome(&error),
                 _ => output.error(&error),
             }
             ExitCode::from(error.kind().exit_code())

@@ -1,6 +1,7 @@
 //! Runs survive everything: the controller, the agent, and each other.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     process::Child,
 };
@@ -9,6 +10,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tempfile::TempDir;
 use tests::{Fleet, Outcome, repository};
 
 const ROLES: [&str; 5] = ["quick", "slow", "endless", "failing", "uncompilable"];
@@ -81,6 +83,8 @@ fn control_c_detaches_and_attach_shows_all_of_it() {
     let outcome = Outcome::from(command.wait_with_output().expect("ends"));
     assert_eq!(outcome.code, 5, "{outcome:?}");
     assert!(outcome.stderr.contains(&format!("ctl attach {id}")), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(&format!("detached: run {id} goes on")), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("error"), "{}", outcome.stderr);
     let replay = fleet.ok(&["attach", &id]);
     assert!(replay.contains("one") && replay.contains("two"), "{replay}");
 }
@@ -121,8 +125,45 @@ fn failures_say_what_where_and_why() {
     for part in ["Exec[refuse]", "manifests/site.pp:15", "the disk is on fire"] {
         assert!(failing.stdout.contains(part), "{part}: {}", failing.stdout);
     }
+    let said = [&failing.stdout[..], &failing.stderr].concat();
+    assert_eq!(said.matches("returned 3").count(), 1, "{said}");
+    assert_eq!(said.matches("| the disk is on fire").count(), 1, "{said}");
+    assert!(failing.stderr.contains("`ctl apply failing-1` again"), "{said}");
     let uncompilable = fleet.exits(1, &["provision", "--role", "uncompilable"]);
     for part in ["no_such_class", "manifests/site.pp:19"] {
         assert!(uncompilable.stdout.contains(part), "{part}: {}", uncompilable.stdout);
     }
+    let said = [&uncompilable.stdout[..], &uncompilable.stderr].concat();
+    assert_eq!(said.matches("no_such_class").count(), 1, "{said}");
+}
+
+#[test]
+fn an_apply_says_what_it_changes_and_refuses_typos_before_it_begins() {
+    let tree = TempDir::with_prefix("magpie-").expect("made");
+    let manifests = tree.path().join("manifests");
+    fs::create_dir(&manifests).expect("made");
+    let site = manifests.join("site.pp");
+    fs::copy(repository("tests/fixtures/control/manifests/site.pp"), &site).expect("copied");
+    let fleet = Fleet::new(tree.path(), &["quick"]);
+    fleet.ok(&["provision", "--role", "quick"]);
+
+    fleet.ok(&["run", "quick-1", "--", "sh", "-c", "echo old > /etc/magpie-test"]);
+    let plan = fleet.exits(10, &["apply", "quick-1", "--noop"]);
+    for line in ["  -old\n", "  +role quick\n"] {
+        assert_eq!(plan.stdout.matches(line).count(), 1, "{plan:?}");
+    }
+    assert!(!plan.stderr.contains("[1/") && !plan.stdout.contains("+++"), "{plan:?}");
+    let plain = fleet.exits(10, &["apply", "quick-1", "--noop", "--no-diff"]);
+    assert!(plain.stdout.contains("pending File[/etc/magpie-test]"), "{plain:?}");
+    assert!(!plain.stdout.contains("-old"), "{plain:?}");
+
+    let tagged = fleet.exits(2, &["apply", "quick-1", "--tags", "nosuchtag"]);
+    assert!(tagged.stderr.contains("no resource on quick-1 has the tag nosuchtag"), "{tagged:?}");
+    assert_eq!(tagged.stdout.lines().count(), 1, "{tagged:?}");
+
+    let before = fleet.ok(&["runs", "quick-1"]);
+    fs::write(&site, "class {").expect("written");
+    let typo = fleet.exits(2, &["apply", "quick-1"]);
+    assert!(typo.stderr.contains("manifests/site.pp:1: Syntax error"), "{typo:?}");
+    assert_eq!(fleet.ok(&["runs", "quick-1"]), before, "the typo reached the host");
 }

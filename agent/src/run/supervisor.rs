@@ -257,7 +257,7 @@ impl<'a> Supervisor<'a> {
             Ending::Cancelled => End::Killed(UnixSignal::SIGTERM),
         };
         let report = fs::read(layout.report()).ok();
-        let report = report.and_then(|bytes| report::parse(&bytes, &layout.origin(apply)).ok());
+        let report = report.and_then(|bytes| report::parse(&bytes, &layout.origin(apply), &apply.tags).ok());
         let mut summary = report.as_ref().map_or_else(pb::Summary::default, |report| report.summary.clone());
         for resource in report.into_iter().flat_map(|report| report.resources) {
             if !interpreter.as_ref().is_some_and(|interpreter| interpreter.has_told(&resource)) {

@@ -2,9 +2,9 @@
 
 use prost::Message;
 use proto::pb::{self, host_client::HostClient};
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
-use super::status;
+use super::status::{self, ANSWER, within};
 use crate::error::{Error, Result};
 
 /// What the host says to somebody who wants it.
@@ -33,8 +33,9 @@ pub enum Present {
 /// # Errors
 /// The host refuses us.
 pub async fn present(channel: Channel, host_name: &str) -> Result<Present> {
-    match HostClient::new(channel).extend(pb::ExtendRequest { until_unix_ms: 0 }).await {
-        Ok(claim) => Ok(Present::Held(claim.into_inner())),
+    let request = pb::ExtendRequest { until_unix_ms: 0 };
+    match within(ANSWER, HostClient::new(channel).extend(request)).await {
+        Ok(claim) => Ok(Present::Held(claim)),
         Err(refused) => match refused.code() {
             Code::FailedPrecondition => Ok(Present::Nobody),
             Code::PermissionDenied | Code::Unauthenticated => Err(status::error(host_name, &refused)),
@@ -48,8 +49,8 @@ pub async fn present(channel: Channel, host_name: &str) -> Result<Present> {
 /// # Errors
 /// The host cannot be asked, or refuses us.
 pub async fn claim(channel: Channel, host_name: &str, request: pb::ClaimRequest) -> Result<Answer> {
-    match HostClient::new(channel).claim(request).await {
-        Ok(granted) => Ok(Answer::Granted(granted.into_inner())),
+    match within(ANSWER, HostClient::new(channel).claim(request)).await {
+        Ok(granted) => Ok(Answer::Granted(granted)),
         Err(refused) => match holder(&refused) {
             Some(holder) => Ok(Answer::Held(holder)),
             None => Err(status::error(host_name, &refused)),
@@ -66,7 +67,8 @@ pub async fn release(
     host_name: &str,
     id: &str,
 ) -> Result<std::result::Result<(), pb::Claim>> {
-    match HostClient::new(channel).release(pb::ReleaseRequest { id: id.to_owned() }).await {
+    let request = pb::ReleaseRequest { id: id.to_owned() };
+    match within(ANSWER, HostClient::new(channel).release(request)).await {
         Ok(_) => Ok(Ok(())),
         Err(refused) => match holder(&refused) {
             Some(holder) => Ok(Err(holder)),
@@ -80,8 +82,8 @@ pub async fn release(
 /// # Errors
 /// The host cannot be asked, or refuses us.
 pub async fn extend(channel: Channel, host_name: &str, until_unix_ms: i64) -> Result<()> {
-    let extended = HostClient::new(channel).extend(pb::ExtendRequest { until_unix_ms }).await;
-    match extended.map(Response::into_inner) {
+    let request = pb::ExtendRequest { until_unix_ms };
+    match within(ANSWER, HostClient::new(channel).extend(request)).await {
         Err(refused) if refused.code() != Code::FailedPrecondition => Err(status::error(host_name, &refused)),
         _ => Ok(()),
     }

@@ -82,7 +82,9 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
             runs::run(context, args, &output).await
         }
         Command::Runs(args) => inspect::runs(context, &args, output).await,
-        Command::Attach(args) => runs::attach(context, &args.run.run, &output.raw(args.raw)).await,
+        Command::Attach(args) => {
+            runs::attach(context, &args.run.run, !args.no_diff, &output.raw(args.raw)).await
+        }
         Command::Cancel(args) => runs::cancel(&context, &args.run, output).await,
         Command::Stop(args) => machines::stop(context, &args, output).await,
         Command::Start(args) => machines::start(context, &args.hosts, output).await,

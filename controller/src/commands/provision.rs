@@ -66,7 +66,7 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     for Obtained { host, rung, .. } in &obtained {
         output.note(&format!("{} {}", host.name, how(*rung)));
     }
-    let configured = configure(&context, obtained, bundle, output).await;
+    let configured = configure(&context, obtained, bundle, output, !args.no_diff).await;
     match (failures.into_iter().next(), configured) {
         (None, configured) => configured,
         (Some(error), Ok(())) => Err(error),
@@ -97,6 +97,7 @@ async fn configure(
     obtained: Vec<Obtained>,
     bundle: Arc<Bundle>,
     output: &Output,
+    diffs: bool,
 ) -> Result<()> {
     if obtained.is_empty() {
         return Ok(());
@@ -106,6 +107,7 @@ async fn configure(
     let hosts: Vec<Host> = claims.iter().map(|(host, _)| host.clone()).collect();
     let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
     let (live, started) = (apply::screen(output, &hosts), Started::default());
+    live.show_diffs(diffs);
     let mut obtained: HashMap<String, Obtained> =
         obtained.into_iter().map(|one| (one.host.id.clone(), one)).collect();
     let work = fanout::each(hosts, |host| {

@@ -59,11 +59,12 @@ fn finish(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) ->
 }
 
 /// `ctl attach`
-pub(super) async fn attach(context: Arc<Context>, run_id: &str, output: &Output) -> Result<()> {
+pub(super) async fn attach(context: Arc<Context>, run_id: &str, diffs: bool, output: &Output) -> Result<()> {
     let host = follow::host_of(&context, run_id).await?;
     let channel = context.connect(&host).await?.channel;
     client::runs::get(channel.clone(), &host.name, run_id).await?;
     let (live, started) = (apply::screen(output, std::slice::from_ref(&host)), Started::default());
+    live.show_diffs(diffs);
     started.add(run_id);
     let work = follow::to_the_end(&context, &host, channel, run_id, &live);
     let run = apply::or_detach(work, &live, &started).await??;

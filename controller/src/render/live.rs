@@ -1,12 +1,15 @@
 //! What is happening, as it happens, on one host or many.
 //!
 //! On a terminal each host has a line `db-1 [37/112] Package[postgresql]` that stays where it is. Elsewhere nothing is
-//! redrawn: each resource that changed, failed, is skipped or pending gets a line, so do warnings and errors of the log,
-//! what the code says by `notice()`, and what a command with `logoutput` wrote; and progress gets one at every tenth of
-//! the way. With `--output json` every event is one object.
+//! redrawn, and progress is not shown. Each resource that changed, failed, is skipped or pending gets a line, with the
+//! diff of a file below it; so do warnings and errors of the log, unless they are the failure of a resource, which the
+//! recap explains; what the code says by `notice()`; and what a command with `logoutput` wrote. With `--output json` every event is one object.
+//!
+//! A host may be hostile: what is kept of its events is bounded.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,14 +20,23 @@ use serde_json::{Value, json};
 
 use super::{
     Colour, Output,
+    cause::cause,
+    diff,
     printable::unfinished,
     text::{place, printable, short_digests, state, status},
 };
 use crate::error::Result;
 
-/// How many lines of log are kept for the recap of a failure.
+/// How many messages of the log are kept for the recap of a failure.
 const STORY: usize = 20;
-
+/// How much of one message is kept or shown on a line, in bytes.
+const MESSAGE: usize = 16 << 10;
+/// The longest line of output that is waited for, in bytes; of a longer one, the parts are lines.
+const LINE: usize = 64 << 10;
+/// The longest diff that is shown, in bytes.
+const DIFF: usize = 1 << 20;
+/// Of how many resources it is remembered what was told.
+const TOLD: usize = 100_000;
 /// How many lines of a command that changed something are shown.
 const SAID: usize = 100;
 
@@ -36,6 +48,7 @@ pub struct Live {
 
 struct Inner {
     output: Output,
+    diffs: bool,
     many: bool,
     width: usize,
     hosts: BTreeMap<String, Host>,
@@ -45,14 +58,20 @@ struct Inner {
 struct Host {
     bar: Option<ProgressBar>,
     state: RunState,
-    tenth: u32,
-    told: HashMap<String, ResourceStatus>,
+    told: Told,
     /// What each [`Stream`] has not finished.
     pending: [Vec<u8>; 3],
     recent: Vec<String>,
+    /// Errors that may be the failure of the resource that is evaluated, or of the whole run.
+    held: Vec<pb::Log>,
+    diff: Option<String>,
     said: Said,
     story: Story,
 }
+
+/// What was told of each resource, by a hash of its name: names may be long, and many.
+#[derive(Default)]
+struct Told(HashMap<u64, ResourceStatus, RandomState>);
 
 /// What the command of the resource that is being evaluated wrote.
 #[derive(Default)]
@@ -90,11 +109,17 @@ impl Live {
         };
         let inner = Inner {
             output: output.clone(),
+            diffs: true,
             many: hosts.len() > 1,
             width: hosts.iter().map(String::len).max().unwrap_or_default(),
             hosts: hosts.iter().map(bar).collect(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Shows the diffs of files, or leaves them out.
+    pub fn show_diffs(&self, shown: bool) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).diffs = shown;
     }
 
     /// Shows one event of a host.
@@ -144,7 +169,7 @@ impl Live {
 
 fn bar(name: &str) -> ProgressBar {
     let bar = ProgressBar::new(0).with_prefix(printable(name));
-    if let Ok(style) = ProgressStyle::with_template("{prefix} [{pos}/{len}] {wide_msg} {elapsed}") {
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_msg} {elapsed}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_secs(1));
@@ -167,60 +192,85 @@ impl Inner {
 
     fn show(&self, name: &str, host: &mut Host, what: &What) -> Result<()> {
         match what {
-            What::State(_) => Ok(()),
+            What::State(_) => {}
             What::Progress(progress) => {
-                self.progress(name, host, progress);
-                Ok(())
-            }
-            What::Resource(resource) => self.resource(name, host, resource),
-            What::Log(log) => {
-                if (is_notable(&log.level) && !is_repeated(log)) || is_notice_of_code(log) {
-                    let place = bracketed(&place(&log.file, log.line));
-                    self.output.note(&format!(
-                        "{name:<0$}  {1}: {2}{place}",
-                        self.width,
-                        printable(&log.level),
-                        printable(&log.message)
-                    ));
+                self.release(name, std::mem::take(&mut host.held));
+                host.diff = None;
+                if let Some(bar) = &host.bar {
+                    let pb::Progress { index, total, resource } = progress;
+                    bar.set_message(format!("[{index}/{total}] {}", printable(&clipped(resource, MESSAGE))));
                 }
-                Ok(())
             }
-            What::Output(output) => self.bytes(name, host, output),
-            What::Summary(_) => self.flush(name, host),
+            What::Resource(resource) => return self.resource(name, host, resource),
+            What::Log(log) => self.log(name, host, log),
+            What::Output(output) => return self.bytes(name, host, output),
+            What::Summary(summary) => {
+                let mut held = std::mem::take(&mut host.held);
+                held.retain(|log| !summary.failure.contains(first_line(&log.message)));
+                self.release(name, held);
+                return self.flush(name, host);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is logged of a resource is shown with the resource. Other errors wait: the failure of the resource that
+    /// is evaluated, or of the whole run, says the same.
+    fn log(&self, name: &str, host: &mut Host, log: &pb::Log) {
+        if diff::is_diff(log) {
+            host.diff = self.diffs.then(|| clipped(&log.message, DIFF));
+        } else if is_notable(&log.level) && !is_repeated(log) {
+            if log.level != "warning" && host.held.len() < STORY {
+                host.held.push(pb::Log { message: clipped(&log.message, MESSAGE), ..log.clone() });
+            } else {
+                self.release(name, vec![log.clone()]);
+            }
+        } else if is_notice_of_code(log) {
+            self.release(name, vec![log.clone()]);
         }
     }
 
-    fn progress(&self, name: &str, host: &mut Host, progress: &pb::Progress) {
-        if let Some(bar) = &host.bar {
-            bar.set_length(progress.total.into());
-            bar.set_position(progress.index.into());
-            bar.set_message(printable(&progress.resource));
-            return;
-        }
-        let tenth = (progress.index.saturating_mul(10)).checked_div(progress.total).unwrap_or_default();
-        if tenth > host.tenth {
-            host.tenth = tenth;
-            let pb::Progress { index, total, resource } = progress;
-            let resource = printable(resource);
-            self.output.note(&format!("{name:<0$}  [{index}/{total}] {resource}", self.width));
+    /// Shows what was logged.
+    fn release(&self, name: &str, logs: Vec<pb::Log>) {
+        for log in logs {
+            let place = bracketed(&place(&log.file, log.line));
+            let message = printable(&clipped(&log.message, MESSAGE));
+            self.output.note(&format!(
+                "{name:<0$}  {1}: {message}{place}",
+                self.width,
+                printable(&log.level)
+            ));
         }
     }
 
-    /// The report repeats what was told live; only what is new or has become another thing is shown again.
+    /// The report repeats what was told live; only what is new or has become another thing is shown again. Why the
+    /// first of them failed is said in the recap.
     fn resource(&self, name: &str, host: &mut Host, resource: &pb::Resource) -> Result<()> {
         let status_now = resource.status();
-        if host.told.insert(resource.resource.clone(), status_now) == Some(status_now) {
+        if !host.told.is_new(&resource.resource, status_now) {
             return Ok(());
         }
-        let (word, colour) = status(status_now);
-        let message = printable(&short_digests(resource.message.lines().next().unwrap_or_default()));
+        let explained = status_now == ResourceStatus::Failed && {
+            host.held.clear();
+            host.story.failure.as_deref() == Some(clipped(&resource.resource, MESSAGE).as_str())
+        };
+        let message = if explained { "" } else { &cause(&resource.message) };
+        let message = printable(&short_digests(&clipped(first_line(message), MESSAGE)));
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         let place = bracketed(&place(&resource.file, resource.line));
+        let (word, colour) = status(status_now);
         let before = format!("{name:<0$}  ", self.width);
-        let after = format!(" {}{place}{message}", printable(&resource.resource));
+        let after = format!(" {}{place}{message}", printable(&clipped(&resource.resource, MESSAGE)));
         self.output.parts(&[(Colour::None, &before), (colour, word), (Colour::None, &after)])?;
+        self.diff(&host.diff.take().unwrap_or_default())?;
         let said = std::mem::take(&mut host.said);
         if status_now == ResourceStatus::Changed { self.said(&before, resource, said) } else { Ok(()) }
+    }
+
+    fn diff(&self, diff: &str) -> Result<()> {
+        let before = format!("{:<1$}", "", self.width + 4);
+        diff::lines(diff)
+            .try_for_each(|(colour, line)| self.output.parts(&[(Colour::None, &before), (colour, &line)]))
     }
 
     fn said(&self, before: &str, resource: &pb::Resource, said: Said) -> Result<()> {
@@ -248,9 +298,7 @@ impl Inner {
         let pending = &mut host.pending[stream as usize];
         pending.extend_from_slice(&output.data);
         let end = match stream {
-            _ if self.is_by_line(stream) => {
-                pending.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
-            }
+            _ if self.is_by_line(stream) => end_of_lines(pending),
             _ if self.output.is_raw(output.fd) => pending.len(),
             _ => pending.len() - unfinished(pending),
         };
@@ -299,18 +347,18 @@ impl Host {
                 self.recent.clear();
                 self.said = Said::default();
             }
-            What::Log(log) if log.level != "info" && log.level != "debug" => {
-                self.recent.push(log.message.clone());
+            What::Log(log) if log.level != "info" && log.level != "debug" && !diff::is_diff(log) => {
+                self.recent.push(clipped(&log.message, MESSAGE));
                 let surplus = self.recent.len().saturating_sub(STORY);
                 self.recent.drain(..surplus);
                 if is_output(log) {
-                    self.said.push(&log.message);
+                    self.said.push(clipped(&log.message, MESSAGE));
                 }
             }
             What::Resource(resource)
                 if resource.status() == ResourceStatus::Failed && self.story.failure.is_none() =>
             {
-                self.story.failure = Some(resource.resource.clone());
+                self.story.failure = Some(clipped(&resource.resource, MESSAGE));
                 self.story.log = std::mem::take(&mut self.recent);
             }
             _ => {}
@@ -318,13 +366,50 @@ impl Host {
     }
 }
 
+impl Told {
+    /// Is this another thing than what was told of the resource before? Remembers it, within bounds.
+    fn is_new(&mut self, resource: &str, status: ResourceStatus) -> bool {
+        let key = self.0.hasher().hash_one(resource);
+        let known = self.0.get(&key) == Some(&status);
+        if self.0.len() < TOLD || self.0.contains_key(&key) {
+            self.0.insert(key, status);
+        }
+        !known
+    }
+}
+
 impl Said {
-    fn push(&mut self, line: &str) {
+    fn push(&mut self, line: String) {
         if self.lines.len() == SAID {
             self.lines.pop_front();
             self.left_out += 1;
         }
-        self.lines.push_back(line.to_owned());
+        self.lines.push_back(line);
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// Not more than so many bytes of it, and how much was left out.
+fn clipped(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+    format!("{}… ({} more bytes)", &text[..end], text.len() - end)
+}
+
+/// Where the last whole line ends. A line that is too long is ended.
+fn end_of_lines(pending: &mut Vec<u8>) -> usize {
+    match pending.iter().rposition(|&byte| byte == b'\n') {
+        Some(end) => end + 1,
+        None if pending.len() > LINE => {
+            pending.push(b'\n');
+            pending.len()
+        }
+        None => 0,
     }
 }
 
@@ -392,7 +477,7 @@ fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
 pub(super) fn json_summary(s: &pb::Summary) -> Value {
     json!({
         "exit_code": s.exit_code, "total": s.total, "changed": s.changed, "failed": s.failed,
-        "skipped": s.skipped, "pending": s.pending, "duration_ms": s.duration_ms, "compile_ms": s.compile_ms,
+        "skipped": s.skipped, "pending": s.pending, "untagged": s.untagged, "duration_ms": s.duration_ms, "compile_ms": s.compile_ms,
         "failure": s.failure, "puppet_version": s.puppet_version,
     })
 }
@@ -438,7 +523,8 @@ mod tests {
             resource("File[/etc/motd]", ResourceStatus::Changed, "defined content"),
             progress(2, "Exec[migrate]"),
             log("notice", exec, "applying 3 migrations"),
-            log("err", exec, "returned 3"),
+            log("err", "Puppet", "returned 3"),
+            log("err", exec, "change from 'notrun' to ['0'] failed: returned 3"),
             resource("Exec[migrate]", ResourceStatus::Failed, "returned 3\nbacktrace"),
             resource("File[/etc/motd]", ResourceStatus::Changed, "defined content"),
             resource("Notify[x]", ResourceStatus::Skipped, ""),
@@ -455,12 +541,11 @@ mod tests {
         }
         insta::assert_snapshot!(data.text(), @r"
         db-1    changed File[/etc/motd] (modules/profile/manifests/db.pp:6): defined content
-        db-1    failed Exec[migrate] (modules/profile/manifests/db.pp:6): returned 3
+        db-1    failed Exec[migrate] (modules/profile/manifests/db.pp:6)
         db-1    skipped Notify[x] (modules/profile/manifests/db.pp:6)
         ");
         insta::assert_snapshot!(talk.text(), @r"
         db-1    warning: unknown module
-        db-1    [2/20] Exec[migrate]
         ");
     }
 
@@ -496,6 +581,98 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_shown_unless_a_failure_says_it() {
+        let failing =
+            |name: &str| resource(name, ResourceStatus::Failed, "change from 'a' to 'b' failed: no\nmore");
+        let progress = |index| What::Progress(pb::Progress { index, total: 9, resource: "File[/x]".into() });
+        let end =
+            What::Summary(pb::Summary { failure: "no such class (a.pp:1)".into(), ..pb::Summary::default() });
+        let (output, data, talk) = pages(Format::Text);
+        let live = Live::new(&output, &["db-1".into()]);
+        let err = |message: &str| log("err", "Puppet", message);
+        for what in [
+            progress(1),
+            err("gone"),
+            failing("File[/x]"),
+            progress(2),
+            err("gone, too"),
+            failing("File[/y]"),
+            progress(3),
+            err("of nobody"),
+            progress(4),
+            err("no such class"),
+            err("the report cannot be sent"),
+            end,
+        ] {
+            live.event("db-1", &event(what)).unwrap();
+        }
+        insta::assert_snapshot!(data.text(), @r"
+        db-1  failed File[/x] (modules/profile/manifests/db.pp:6)
+        db-1  failed File[/y] (modules/profile/manifests/db.pp:6): no
+        ");
+        insta::assert_snapshot!(talk.text(), @r"
+        db-1  err: of nobody
+        db-1  err: the report cannot be sent
+        ");
+    }
+
+    #[test]
+    fn the_diff_of_a_file_is_shown_once_below_it_and_may_be_left_out() {
+        let motd = "/Stage[main]/Main/File[/etc/motd]/content";
+        let diff = "\n--- /etc/motd\t2026\n+++ /tmp/x\t2026\n@@ -1,2 +1,2 @@\n same\n-a\x1b[2J\r\n+\tb\n";
+        let changed = || resource("File[/etc/motd]", ResourceStatus::Pending, "current_value 'a'");
+        let shown = |diffs: bool, colour: bool| {
+            let (mut output, data, talk) = pages(Format::Text);
+            output.notes.colour = colour;
+            let live = Live::new(&output, &["db-1".into()]);
+            live.show_diffs(diffs);
+            for what in
+                [log("notice", motd, diff), log("notice", motd, "current_value 'a'"), changed(), changed()]
+            {
+                live.event("db-1", &event(what)).unwrap();
+            }
+            assert_eq!(talk.text(), "");
+            data.text()
+        };
+        let line = "db-1  pending File[/etc/motd] (modules/profile/manifests/db.pp:6): current_value 'a'\n";
+        assert_eq!(shown(false, false), line);
+        let below = "        @@ -1,2 +1,2 @@\n         same\n        -a\\x1b[2J\n        +\tb\n";
+        assert_eq!(shown(true, false), format!("{line}{below}"));
+        assert!(
+            shown(true, true).contains("        \x1b[31m-a\\x1b[2J\x1b[0m\n        \x1b[32m+\tb\x1b[0m\n")
+        );
+    }
+
+    #[test]
+    fn what_a_host_makes_of_its_events_is_bounded() {
+        let (output, data, _) = pages(Format::Text);
+        let live = Live::new(&output, &["db-1".into(), "db-2".into()]);
+        let endless = "x".repeat(3 * LINE);
+        for what in [
+            log("err", "Puppet", &endless),
+            log("notice", "/Stage[main]/Main/Exec[x]", &endless),
+            resource(&endless, ResourceStatus::Failed, &endless),
+            What::Output(pb::Output { fd: 1, data: endless.clone().into_bytes() }),
+        ] {
+            for _ in 0..100 {
+                live.event("db-1", &event(what.clone())).unwrap();
+            }
+        }
+        let kept = {
+            let inner = live.inner.lock().unwrap();
+            let host = &inner.hosts["db-1"];
+            let held: usize = host.held.iter().map(|log| log.message.len()).sum();
+            host.pending.iter().map(Vec::len).sum::<usize>() + held + host.told.0.len()
+        };
+        assert!(kept < STORY * (MESSAGE + 40), "{kept}");
+        let story = &live.finish()["db-1"];
+        assert!(story.log.iter().map(String::len).sum::<usize>() < STORY * (MESSAGE + 40));
+        assert!(data.text().lines().all(|line| line.len() < 4 * LINE));
+        assert_eq!(clipped("aüb", 2), "a… (3 more bytes)");
+        assert_eq!(clipped("aüb", 4), "aüb");
+    }
+
+    #[test]
     fn the_story_of_a_failure_is_what_was_logged_around_it() {
         let (output, _, _) = pages(Format::Text);
         let live = Live::new(&output, &["db-1".into()]);
@@ -504,7 +681,10 @@ mod tests {
         }
         let story = &live.finish()["db-1"];
         assert_eq!(story.failure.as_deref(), Some("Exec[migrate]"));
-        assert_eq!(story.log, ["applying 3 migrations", "returned 3"]);
+        assert_eq!(
+            story.log,
+            ["applying 3 migrations", "returned 3", "change from 'notrun' to ['0'] failed: returned 3"]
+        );
     }
 
     #[test]
@@ -516,7 +696,7 @@ mod tests {
             live.event("db-1", &event(what.clone())).unwrap();
         }
         assert_eq!((data.text().lines().count(), talk.text().as_str()), (events.len(), ""));
-        let failed: Value = serde_json::from_str(data.text().lines().nth(8).unwrap()).unwrap();
+        let failed: Value = serde_json::from_str(data.text().lines().nth(9).unwrap()).unwrap();
         assert_eq!(failed["v"], 1);
         assert_eq!((&failed["type"], &failed["host"]), (&json!("event"), &json!("db-1")));
         assert_eq!(failed["resource"]["status"], "failed");

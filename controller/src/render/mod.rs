@@ -7,8 +7,10 @@
 //! gone away (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
 pub mod bundle;
+mod cause;
 pub mod cpu_log;
 mod csv;
+mod diff;
 pub mod exits;
 #[cfg(test)]
 mod hostile;
@@ -36,7 +38,10 @@ use std::{
 use serde_json::{Value, json};
 
 use self::printable::{printable_bytes, printable_json, printable_lines};
-use crate::{cli::Format, error::Error, error::Result};
+use crate::{
+    cli::Format,
+    error::{Error, Kind, Result},
+};
 
 /// Version of the JSON objects; raised when a key changes its meaning or goes away.
 pub const JSON_VERSION: u32 = 1;
@@ -118,6 +123,7 @@ impl Output {
 
     /// The error that ends the program, with its hints; for programs also as an object of data.
     pub fn error(&self, error: &Error) {
+        self.clear_bars();
         if self.is_json() {
             let about = json!({
                 "exit_code": error.kind().exit_code(), "message": error.to_string(), "hints": error.hints(),
@@ -129,6 +135,23 @@ impl Output {
         for hint in error.hints() {
             self.notes.parts(&[(Colour::Cyan, "hint:"), (Colour::None, &continued(hint))]);
         }
+    }
+
+    /// How a command ended that did not fail: what there is to know, and to do.
+    pub fn outcome(&self, outcome: &Error) {
+        self.clear_bars();
+        if self.is_json() && outcome.kind() == Kind::Detached {
+            let _ =
+                self.record("detached", json!({ "message": outcome.to_string(), "hints": outcome.hints() }));
+        }
+        self.notes.note(&outcome.to_string());
+        outcome.hints().iter().for_each(|hint| self.notes.note(hint));
+    }
+
+    /// Takes away what is redrawn on the terminal, for good: it would stay as it was.
+    fn clear_bars(&self) {
+        let _ = self.notes.bars.clear();
+        self.notes.bars.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
 
     /// One line of data for a person.
@@ -279,7 +302,6 @@ fn write(sink: &Sink, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::error::Kind;
 
     /// A writer that others can look into.
     #[derive(Clone, Default)]
@@ -331,6 +353,18 @@ pub(crate) mod tests {
         insta::assert_snapshot!(talk.text(), @r"
         error: db-1 is busy
         hint: wait
+        ");
+    }
+
+    #[test]
+    fn letting_go_of_a_run_is_no_error() {
+        let (output, data, talk) = pages(Format::Json);
+        let detached = Error::new(Kind::Detached, "detached: run db-1-x7k2m9 goes on");
+        output.outcome(&detached.hint("`ctl attach db-1-x7k2m9` shows it"));
+        insta::assert_snapshot!(data.text(), @r#"{"hints":["`ctl attach db-1-x7k2m9` shows it"],"message":"detached: run db-1-x7k2m9 goes on","type":"detached","v":1}"#);
+        insta::assert_snapshot!(talk.text(), @r"
+        detached: run db-1-x7k2m9 goes on
+        `ctl attach db-1-x7k2m9` shows it
         ");
     }
 

@@ -1724,6 +1724,9 @@ pub struct Summary {
     /// Version of Puppet, empty for commands.
     #[prost(string, tag = "10")]
     pub puppet_version: ::prost::alloc::string::String,
+    /// Resources of `total` that were left out because they have none of the tags asked for; not among `skipped`.
+    #[prost(uint32, tag = "14")]
+    pub untagged: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
