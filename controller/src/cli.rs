@@ -1,12 +1,16 @@
 //! What was typed: clap types only. What it means is [`crate::context`]'s and the commands' business.
 
 mod record;
+mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window};
+pub use self::{
+    record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window},
+    run::{Run, hint},
+};
 use crate::{pool::ladder::Reuse, provider::Kind};
 
 const EXIT_CODES: &str = "\
@@ -293,26 +297,6 @@ pub struct Apply {
     /// Which Puppet code
     #[command(flatten)]
     pub source: Source,
-}
-
-/// `ctl run`
-#[derive(Debug, Args)]
-pub struct Run {
-    /// Host by name or id
-    #[arg(value_name = "HOST", required_unless_present = "role", conflicts_with = "role")]
-    pub host: Option<String>,
-    /// All running hosts of a role
-    #[arg(long)]
-    pub role: Option<String>,
-    /// Keep the output from users with the role reader; the flight record still shows that the command ran
-    #[arg(long)]
-    pub private: bool,
-    /// Pass escape sequences in the output on to this terminal; files and pipes always get it as it is
-    #[arg(long)]
-    pub raw: bool,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<String>,
 }
 
 /// `ctl attach`

@@ -17,6 +17,8 @@ pub enum Kind {
     Interrupted,
     /// `--noop` found pending changes.
     Pending,
+    /// The command of `ctl run` ended with this exit code, never 0. What there is to say of it was said.
+    Command(u8),
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Busy => 4,
             Self::Interrupted => 5,
             Self::Pending => 10,
+            Self::Command(code) => code,
         }
     }
 }
