@@ -69,7 +69,7 @@ pub async fn follow(
 /// What says that a run's directory has changed.
 enum Changes {
     /// The kernel.
-    Watched(EventStream<[u8; 4096]>),
+    Watched(EventStream<Vec<u8>>),
     /// Nothing: it is looked at again and again.
     Polled,
 }
@@ -80,7 +80,7 @@ impl Changes {
         let mask = WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE;
         let watched = Inotify::init().and_then(|inotify| {
             inotify.watches().add(directory.path(), mask)?;
-            inotify.into_event_stream([0; 4096])
+            inotify.into_event_stream(vec![0; 4096])
         });
         watched.map_or_else(
             |error| {

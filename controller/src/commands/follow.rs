@@ -131,7 +131,7 @@ impl<'a> Absence<'a> {
         }
         let dialled = provider.dial_until(self.host, proto::PORT, Instant::now()).await;
         let refuses = matches!(&dialled, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
-        self.refused = if refuses { self.refused.or(Some(Instant::now())) } else { None };
+        self.refused = refuses.then(|| self.refused.unwrap_or_else(Instant::now));
         if self.refused.is_some_and(|since| since.elapsed() > REFUSALS) {
             return Err(Error::unreachable(format!("{name} is up and its agent is not: it was stopped"))
                 .hint("on the host: systemctl start magpie-agent")
