@@ -2,6 +2,7 @@
 
 mod help;
 mod record;
+mod run;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::{
     help::command,
     record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window},
+    run::{Run, hint},
 };
 use crate::{config::parse_duration, pool::ladder::Reuse, provider::Kind};
 
@@ -351,26 +353,6 @@ pub struct Apply {
     /// Which Puppet code
     #[command(flatten)]
     pub source: Source,
-}
-
-/// `ctl run`
-#[derive(Debug, Args)]
-pub struct Run {
-    /// Host by name or id
-    #[arg(value_name = "HOST", required_unless_present = "role", conflicts_with = "role")]
-    pub host: Option<String>,
-    /// All running hosts of a role
-    #[arg(long)]
-    pub role: Option<String>,
-    /// Keep the output from users with the role reader; the flight record still shows that the command ran
-    #[arg(long)]
-    pub private: bool,
-    /// Pass escape sequences in the output on to this terminal; files and pipes always get it as it is
-    #[arg(long)]
-    pub raw: bool,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<String>,
 }
 
 /// `ctl attach`

@@ -19,6 +19,8 @@ pub enum Kind {
     Pending,
     /// The user let go of runs that go on.
     Detached,
+    /// The command of `ctl run` ended with this exit code, never 0. What there is to say of it was said.
+    Command(u8),
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             Self::Busy => 4,
             Self::Interrupted | Self::Detached => 5,
             Self::Pending => 10,
+            Self::Command(code) => code,
         }
     }
 }

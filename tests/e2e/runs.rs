@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    process::Child,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Stdio},
 };
 
 use nix::{
@@ -101,8 +101,71 @@ fn cancel_ends_everything_that_a_run_started() {
     fleet.ok(&["cancel", &id]);
     let outcome = Outcome::from(endless.wait_with_output().expect("ends"));
     assert_eq!(outcome.code, 5, "{outcome:?}");
+    let told = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(told.contains("the run was cancelled by "), "{outcome:?}");
     let left = fleet.exits(1, &["run", "endless-1", "--", "pgrep", "-fx", "/bin/sleep 86399"]);
     assert!(!left.stdout.contains("86399"), "{left:?}");
+}
+
+/// One host for all of it, and a reboot at the end, which such a host survives as a machine would.
+#[test]
+fn a_command_is_as_it_is_over_ssh_and_its_host_reboots() {
+    let fleet = fleet();
+    fleet.ok(&["provision", "--role", "quick"]);
+    exit_codes_and_hints(&fleet);
+    input_and_output(&fleet);
+    what_is_left(&fleet);
+    reboot(&fleet);
+}
+
+fn exit_codes_and_hints(fleet: &Fleet) {
+    let seven = fleet.exits(7, &["run", "quick-1", "--", "sh", "-c", "echo data; exit 7"]);
+    assert_eq!(seven.stdout, "data\n");
+    assert!(seven.stderr.ends_with("quick-1: sh exited with 7\n"), "{}", seven.stderr);
+    assert!(!seven.stderr.contains("error:") && !seven.stderr.contains("apply"), "{}", seven.stderr);
+    let line = fleet.exits(127, &["run", "quick-1", "--", "ps aux | wc -l"]);
+    assert!(line.stderr.contains("hint: no shell reads the command; one does with"), "{}", line.stderr);
+    assert!(line.stderr.contains("`ctl run quick-1 -- sh -c 'ps aux | wc -l'`"), "{}", line.stderr);
+    let dashes = fleet.exits(2, &["run", "quick-1", "hostname"]);
+    let hint = "hint: a command comes after `--`: `ctl run quick-1 -- hostname`\n";
+    assert!(dashes.stderr.ends_with(hint), "{}", dashes.stderr);
+}
+
+fn input_and_output(fleet: &Fleet) {
+    let mut cat = fleet.command(&["run", "quick-1", "--", "cat"]);
+    let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("ctl starts");
+    let bytes = b"\x00\xff one\n".repeat(50_000);
+    cat.stdin.take().expect("captured").write_all(&bytes).expect("written");
+    assert!(cat.wait_with_output().expect("ends").stdout == bytes);
+    let cut =
+        fleet.exits(1, &["run", "--max-output", "1M", "quick-1", "--", "head", "-c", "3M", "/dev/zero"]);
+    assert!(cut.stderr.contains("quick-1: the output was cut at its limit of 1 MiB"), "{}", cut.stderr);
+    let raw = fleet.json(&["run", "quick-1", "--", "printf", r"\377"]);
+    let data = raw.iter().find(|line| line.get("output").is_some()).expect("an output event");
+    assert_eq!((&data["output"]["encoding"], &data["output"]["data"]), (&"base64".into(), &"/w==".into()));
+}
+
+/// It keeps the output open, and outlives the run.
+fn what_is_left(fleet: &Fleet) {
+    let daemon = fleet.exits(0, &["run", "quick-1", "--", "sh", "-c", "sleep 86398 & echo $!"]);
+    let left =
+        format!("quick-1: still running: 1 process that the run started: sleep ({})\n", daemon.stdout.trim());
+    assert!(daemon.stderr.ends_with(&left), "{}", daemon.stderr);
+    let unit = fleet.ok(&["run", "quick-1", "--", "cat", &format!("/proc/{}/cgroup", daemon.stdout.trim())]);
+    assert!(unit.contains("/magpie-run-quick-1-") && unit.contains(".scope\n"), "{unit}");
+}
+
+fn reboot(fleet: &Fleet) {
+    let boot = || fleet.ok(&["run", "quick-1", "--", "cut", "-d", " ", "-f", "22", "/proc/1/stat"]);
+    let before = boot();
+    let rebooted = fleet.exits(5, &["run", "quick-1", "--", "sh", "-c", "systemctl reboot; sleep 86397"]);
+    assert!(
+        rebooted.stderr.contains("quick-1 lost the connection, which the run does not need"),
+        "{}",
+        rebooted.stderr
+    );
+    assert!(rebooted.stderr.contains("the host rebooted before the run had ended"), "{}", rebooted.stderr);
+    assert_ne!(boot(), before);
 }
 
 #[test]

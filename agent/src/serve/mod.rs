@@ -31,6 +31,7 @@ use std::{
 };
 
 use proto::{
+    MAX_STDIN_BYTES,
     bundle::Digest,
     identity::document::{Document, DocumentError},
     pb::{
@@ -296,7 +297,7 @@ fn routes(paths: &Paths, host: host::Service, runs: runs::Service) -> Result<Rou
     let bundles = bundles::Service::new(store, move || bundle_in_use(&applies));
     let mut routes = Routes::new(HostServer::new(host).max_decoding_message_size(MAX_REQUEST))
         .add_service(bundles.into_server())
-        .add_service(RunsServer::new(runs).max_decoding_message_size(MAX_REQUEST))
+        .add_service(RunsServer::new(runs).max_decoding_message_size(MAX_REQUEST + MAX_STDIN_BYTES))
         .add_service(HistoryServer::new(history::Service::new(paths)).max_decoding_message_size(MAX_REQUEST));
     let router = routes.axum_router_mut();
     *router = std::mem::take(router).route_service(metrics::PATH, metrics::Metrics::new(paths));

@@ -111,8 +111,8 @@ pub(super) async fn leave(context: &Context, host: &Host, channel: Result<Channe
     }
     let request = pb::StartRequest {
         run_id: follow::new_run_id(name)?,
-        what: Some(What::Command(pb::Command { argv: removal() })),
-        private: false,
+        what: Some(What::Command(pb::Command { argv: removal(), ..pb::Command::default() })),
+        ..pb::StartRequest::default()
     };
     client::runs::start(channel, name, request).await?;
     let deadline = Instant::now() + LEAVING;

@@ -105,6 +105,7 @@ pub(super) async fn apply_on(
             commit: usage::commit(&job.bundle),
         })),
         private: job.private,
+        ..pb::StartRequest::default()
     };
     let run = started.start(channel.clone(), host, request, live).await?;
     let run = follow::to_the_end(context, host, channel, &run.run_id, live).await?;

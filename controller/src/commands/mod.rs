@@ -22,6 +22,7 @@ mod provision;
 mod record;
 mod release;
 mod runs;
+mod stdin;
 mod syntax;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::pb::{self, ResourceStatus, RunState, event::What};
 use serde_json::{Value, json};
@@ -445,7 +446,7 @@ fn is_output(log: &pb::Log) -> bool {
     log.level == "notice" && log.source.ends_with("]/returns")
 }
 
-/// One event for programs. Bytes that are not UTF-8 become replacement characters.
+/// One event for programs.
 fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
     let (kind, body) = match what {
         What::State(number) => ("state", json!(state(RunState::try_from(*number).unwrap_or_default()).0)),
@@ -465,7 +466,7 @@ fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
                 "level": l.level, "message": l.message, "source": l.source, "file": l.file, "line": l.line,
             }),
         ),
-        What::Output(o) => ("output", json!({ "fd": o.fd, "data": String::from_utf8_lossy(&o.data) })),
+        What::Output(o) => ("output", json_output(o)),
         What::Summary(s) => ("summary", json_summary(s)),
     };
     json!({
@@ -473,12 +474,21 @@ fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
     })
 }
 
+/// Bytes that a command wrote, unchanged: as text where they are UTF-8, else in base64 (RFC 4648, section 4).
+fn json_output(output: &pb::Output) -> Value {
+    match std::str::from_utf8(&output.data) {
+        Ok(text) => json!({ "fd": output.fd, "encoding": "utf-8", "data": text }),
+        Err(_) => json!({ "fd": output.fd, "encoding": "base64", "data": BASE64.encode(&output.data) }),
+    }
+}
+
 /// A summary for programs.
 pub(super) fn json_summary(s: &pb::Summary) -> Value {
     json!({
         "exit_code": s.exit_code, "total": s.total, "changed": s.changed, "failed": s.failed,
         "skipped": s.skipped, "pending": s.pending, "untagged": s.untagged, "duration_ms": s.duration_ms, "compile_ms": s.compile_ms,
-        "failure": s.failure, "puppet_version": s.puppet_version,
+        "failure": s.failure, "puppet_version": s.puppet_version, "left_running": s.left_running,
+        "left": s.left, "dropped_bytes": s.dropped_bytes,
     })
 }
 
@@ -700,6 +710,21 @@ mod tests {
         assert_eq!(failed["v"], 1);
         assert_eq!((&failed["type"], &failed["host"]), (&json!("event"), &json!("db-1")));
         assert_eq!(failed["resource"]["status"], "failed");
+    }
+
+    #[test]
+    fn json_keeps_bytes_that_are_no_text() {
+        let (output, data, _) = pages(Format::Json);
+        let live = Live::new(&output, &["db-1".into()]);
+        for bytes in [&b"a\n"[..], b"\x00\xff\xfe", "ä".as_bytes()] {
+            live.event("db-1", &event(What::Output(pb::Output { fd: 1, data: bytes.to_vec() }))).unwrap();
+        }
+        let text = data.text();
+        let outputs: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["output"].clone()).collect();
+        assert_eq!(outputs[0], json!({ "fd": 1, "encoding": "utf-8", "data": "a\n" }));
+        assert_eq!(outputs[1], json!({ "fd": 1, "encoding": "base64", "data": "AP/+" }));
+        assert_eq!(outputs[2]["data"], "ä");
     }
 
     #[test]

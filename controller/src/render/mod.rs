@@ -132,8 +132,26 @@ impl Output {
             let _ = self.record("error", about);
         }
         self.notes.parts(&[(Colour::Red, "error:"), (Colour::None, &continued(&error.to_string()))]);
-        for hint in error.hints() {
-            self.notes.parts(&[(Colour::Cyan, "hint:"), (Colour::None, &continued(hint))]);
+        self.hints(error);
+    }
+
+    /// The hints of an error alone.
+    pub fn hints(&self, error: &Error) {
+        error.hints().iter().for_each(|hint| self.hint(hint));
+    }
+
+    /// What a person can do about what was said.
+    pub fn hint(&self, hint: &str) {
+        self.notes.parts(&[(Colour::Cyan, "hint:"), (Colour::None, &continued(hint))]);
+    }
+
+    /// The same, but for people all of it goes to stderr: where stdout is a command's own.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        if self.is_json() {
+            self.clone()
+        } else {
+            Self { data: Arc::clone(&self.notes.talk), ..self.clone() }
         }
     }
 

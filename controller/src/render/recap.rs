@@ -68,10 +68,28 @@ fn text(output: &Output, ending: &Ending, width: usize) -> Result<()> {
     if !matches!(ending.run.state(), RunState::Succeeded | RunState::Changed) && !summary.failure.is_empty() {
         output.line(format_args!("{:indent$}{}", "", printable(&headline)))?;
     }
+    if let Some(left) = left(&summary) {
+        output.line(format_args!("{:indent$}{left}", ""))?;
+    }
     for line in lines.iter().map(|line| printable(line)) {
         output.line(format_args!("{:indent$}| {line}", ""))?;
     }
     Ok(())
+}
+
+/// What a run has left running, as a sentence, if anything.
+pub fn left(summary: &pb::Summary) -> Option<String> {
+    let more = if usize::try_from(summary.left_running).is_ok_and(|all| all > summary.left.len()) {
+        ", …"
+    } else {
+        ""
+    };
+    let names = summary.left.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+    match summary.left_running {
+        0 => None,
+        1 => Some(format!("still running: 1 process that the run started: {names}")),
+        count => Some(format!("still running: {count} processes that the run started: {names}{more}")),
+    }
 }
 
 fn result(ending: &Ending, summary: &pb::Summary) -> String {
@@ -186,6 +204,20 @@ mod tests {
         web-14  interrupted 0 changed, 0 failed, 0 skipped of 0
                 the host rebooted before the run had ended
         ");
+    }
+
+    #[test]
+    fn what_is_left_is_counted_and_named() {
+        let summary = |left_running, names: &[&str]| pb::Summary {
+            left_running,
+            left: names.iter().map(|&name| name.to_owned()).collect(),
+            ..pb::Summary::default()
+        };
+        assert_eq!(left(&summary(0, &[])), None);
+        let one = "still running: 1 process that the run started: nginx (12)";
+        assert_eq!(left(&summary(1, &["nginx (12)"])).as_deref(), Some(one));
+        let many = "still running: 3 processes that the run started: a (1), b (2), …";
+        assert_eq!(left(&summary(3, &["a (1)", "b (2)"])).as_deref(), Some(many));
     }
 
     #[test]

@@ -246,7 +246,8 @@ mod tests {
             role: "db".into(),
             ..pb::Apply::default()
         };
-        let command = pb::Command { argv: vec!["echo".into(), "a\nb".into()] };
+        let argv = vec!["echo".into(), "a\nb".into()];
+        let command = pb::Command { argv, ..pb::Command::default() };
         let all = [
             ("db-1".to_owned(), run("db-1-abcdef", What::Apply(apply), 0)),
             ("db-1".to_owned(), run("db-1-ghjkmn", What::Command(command), 1_800_000_002_100)),

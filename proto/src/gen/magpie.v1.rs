@@ -1623,6 +1623,10 @@ pub struct StartRequest {
     /// Only operators may read the events of a private run.
     #[prost(bool, tag = "4")]
     pub private: bool,
+    /// Output and log beyond so many bytes are dropped, and a command whose output was cut has failed.
+    /// 0 means 64 MiB.
+    #[prost(uint64, tag = "5")]
+    pub output_limit_bytes: u64,
     #[prost(oneof = "start_request::What", tags = "2, 3")]
     pub what: ::core::option::Option<start_request::What>,
 }
@@ -1660,6 +1664,12 @@ pub struct Apply {
 pub struct Command {
     #[prost(string, repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the command reads on its standard input. Never in an answer.
+    #[prost(bytes = "vec", tag = "2")]
+    pub stdin: ::prost::alloc::vec::Vec<u8>,
+    /// How long that is. Set by the agent: one that does not know `stdin` answers 0.
+    #[prost(uint64, tag = "3")]
+    pub stdin_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Run {
@@ -1727,6 +1737,15 @@ pub struct Summary {
     /// Resources of `total` that were left out because they have none of the tags asked for; not among `skipped`.
     #[prost(uint32, tag = "14")]
     pub untagged: u32,
+    /// How many processes that the run started were alive when it had ended. They go on, unless it was cancelled.
+    #[prost(uint32, tag = "11")]
+    pub left_running: u32,
+    /// The first of them, such as `nginx (1234)`.
+    #[prost(string, repeated, tag = "12")]
+    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bytes of output and log that were dropped because of the limit.
+    #[prost(uint64, tag = "13")]
+    pub dropped_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
