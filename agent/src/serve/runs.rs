@@ -18,8 +18,8 @@ use crate::{
     run::{self, Launcher, RunDirectory, directory::Intent, retention, standing::Standing, unix_ms},
 };
 
-/// Events that may wait for a slow caller; the rest wait on disk.
-const EVENTS_AHEAD: usize = 64;
+/// Events that may wait for a slow caller, beside those of one look; the rest wait on disk.
+const EVENTS_AHEAD: usize = 4;
 /// How many runs `List` returns when nothing is asked.
 const LIST_DEFAULT: u32 = 20;
 /// How many it returns at most.

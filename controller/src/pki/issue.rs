@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use proto::identity::{
     Role, User,
-    certificate::{KeyDigest, longest_validity},
+    certificate::{HostCertificate, KeyDigest, longest_validity},
     names,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
@@ -56,13 +57,32 @@ impl Fleet {
         if KeyDigest::of(&request.public_key.subject_public_key_info()) != *tls_key {
             return Err(Error::unreachable("the host asks for a certificate for another key than its own"));
         }
+        self.host_chain(&request.public_key, host_id, now)
+    }
+
+    /// Another certificate for a host that has proved its present one, which is about to end: for the same key and name.
+    ///
+    /// # Errors
+    /// This directory cannot sign hosts.
+    pub fn renew_host(
+        &self,
+        present: &HostCertificate,
+        host_id: &str,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>> {
+        let key = SubjectPublicKeyInfo::from_der(&present.public_key).map_err(not_issued)?;
+        let chain = self.host_chain(&key, host_id, now)?;
+        Ok(chain.certificates[0].clone())
+    }
+
+    fn host_chain(&self, key: &impl PublicKeyData, host_id: &str, now: SystemTime) -> Result<HostChain> {
         let serial = serial()?;
         let mut params = leaf(host_id, &serial, now, HOST_LIFETIME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let name = names::host(host_id, self.id()).try_into().map_err(not_issued)?;
         params.subject_alt_names = vec![SanType::DnsName(name)];
         let issuer = self.issuer("host-ca", self.host_ca())?;
-        let certificate = params.signed_by(&request.public_key, &issuer).map_err(not_issued)?;
+        let certificate = params.signed_by(key, &issuer).map_err(not_issued)?;
         Ok(HostChain { certificates: vec![certificate.der().clone(), self.host_ca().clone()], serial })
     }
 

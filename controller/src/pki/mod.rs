@@ -165,6 +165,11 @@ impl Fleet {
         document.to_json().map_err(Error::invalid)
     }
 
+    /// Whether certificates of hosts can be issued here.
+    pub fn signs_hosts(&self) -> bool {
+        self.dir.join("host-ca.key").exists()
+    }
+
     /// One of the two CAs, ready to sign.
     fn issuer(&self, role: &str, ca: &CertificateDer<'static>) -> Result<Issuer<'static, KeyPair>> {
         let path = self.dir.join(format!("{role}.key"));

@@ -178,6 +178,8 @@ pub struct HostCertificate {
     pub serial: Vec<u8>,
     /// Digest of the host's public key.
     pub key: KeyDigest,
+    /// The public key itself: SubjectPublicKeyInfo, DER.
+    pub public_key: Vec<u8>,
     /// From then on it is not valid any more.
     pub not_after: SystemTime,
 }
@@ -202,6 +204,7 @@ impl HostCertificate {
         Ok(Self {
             serial: leaf.raw_serial().to_vec(),
             key: KeyDigest::of(leaf.public_key().raw),
+            public_key: leaf.public_key().raw.to_vec(),
             not_after: time(leaf.validity().not_after.timestamp()),
         })
     }
