@@ -43,9 +43,16 @@ pub struct CpuLog {
     /// Go on with new samples as they are taken
     #[arg(long, conflicts_with_all = ["until", "from_dir", "summary"])]
     pub follow: bool,
-    /// At most this many processes a sample, or in the summary; 0: all
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub top: usize,
+    /// At most this many processes a sample, or in the summary; 0: no limit [default: 10; with --all: no limit]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// All processes. Otherwise those that did nothing in the interval are left out, unless memory decides the order or
+    /// processes are selected by --pid, --user, --command or --unit
+    #[arg(long)]
+    pub all: bool,
+    /// Name the columns and their units in the first lines, as on a terminal
+    #[arg(long)]
+    pub header: bool,
     /// What comes first
     #[arg(long, value_enum, default_value_t = Sort::Cpu)]
     pub sort: Sort,
@@ -81,6 +88,9 @@ pub struct Exits {
     /// Only those that ended by a signal or with another exit code than 0
     #[arg(long)]
     pub failed: bool,
+    /// Name the columns and their units in the first line, as on a terminal
+    #[arg(long)]
+    pub header: bool,
     /// Only processes whose command line or name matches
     #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub command: Option<String>,

@@ -11,12 +11,13 @@ use proto::{
 use crate::{
     cli::{Cli, Format, Place, Window},
     context::Context,
-    cpu_log::{Break, Edge, Entry, parse_time, timestamp},
+    cpu_log::{Break, Edge, Entry, Selection, parse_time, timestamp},
     error::{Error, Result},
     recording::{Detail, Filter, Piece, Source},
     render::{
-        Output,
+        self, Output,
         cpu_log::{self, Form},
+        record::Unrecorded,
     },
 };
 
@@ -84,6 +85,11 @@ impl Span {
     pub(super) fn latest_ms(&self) -> i64 {
         self.until.map_or(i64::MAX, Timestamp::as_millisecond)
     }
+
+    /// Whether a record of this range has anything inside of the window.
+    fn meets(&self, range: Option<(i64, i64)>) -> bool {
+        range.is_some_and(|(oldest, newest)| oldest <= self.latest_ms() && newest >= self.earliest_ms(0))
+    }
 }
 
 /// How far before a block its predecessor is looked for.
@@ -149,15 +155,16 @@ async fn each_sample(
     Ok(())
 }
 
+/// From when until when the record reaches, in words; `None` of an empty one.
+fn range_sentence(range: Option<(i64, i64)>, zone: &TimeZone) -> Option<String> {
+    let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+    range.map(|(oldest, newest)| format!("the record reaches from {} to {}", local(oldest), local(newest)))
+}
+
 /// Why nothing is shown, if the window holds no sample.
 pub(super) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
-    let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-    match source.range().await {
-        Ok(Some((oldest, newest))) => Error::invalid("there are no samples in that time").hint(format!(
-            "the record reaches from {} to {}",
-            local(oldest),
-            local(newest)
-        )),
+    match source.range().await.map(|range| range_sentence(range, zone)) {
+        Ok(Some(range)) => Error::invalid("there are no samples in that time").hint(range),
         Ok(None) => {
             Error::invalid("the record is empty").hint("`ctl status` shows whether the host's recorder runs")
         }
@@ -165,20 +172,61 @@ pub(super) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
     }
 }
 
-/// What to say where nothing was found: there may be samples and nothing of interest in them.
+/// Why no process is shown: the window holds no sample, or none of the processes that were selected.
+pub(super) async fn nobody_there(
+    source: &Source,
+    span: Span,
+    selection: &Selection,
+    zone: &TimeZone,
+) -> Error {
+    match source.range().await {
+        Ok(range) if span.meets(range) && !selection.is_everything() => {
+            let error = Error::invalid(format!("no process in that time fits {}", selection.as_typed()));
+            match range_sentence(range, zone) {
+                Some(range) => error.hint(format!("{range}; `--since start` looks at all of it")),
+                None => error,
+            }
+        }
+        Ok(_) => nothing_there(source, zone).await,
+        Err(error) => error,
+    }
+}
+
+/// What to say where nothing was found: the window holds no sample, or the host could not have recorded it (`cannot`
+/// says why, of the last sample in the window), or it did not happen.
 pub(super) async fn nothing_found(
     source: &Source,
     span: Span,
     what: &str,
+    cannot: impl FnOnce(&Sample) -> Option<Unrecorded>,
     output: &Output,
-    zone: &TimeZone,
 ) -> Result<()> {
     let range = source.range().await?;
-    if range.is_some_and(|(oldest, newest)| oldest <= span.latest_ms() && newest >= span.earliest_ms(0)) {
-        output.note(&format!("{what} in that time"));
-        return Ok(());
+    if !span.meets(range) {
+        return Err(nothing_there(source, &TimeZone::system()).await);
     }
-    Err(nothing_there(source, zone).await)
+    let newest_ms = range.map_or(i64::MAX, |(_, newest)| newest.min(span.latest_ms()));
+    let last = last_before(source, newest_ms).await?;
+    match last.as_ref().and_then(cannot) {
+        Some(unrecorded) => render::record::unrecorded(output, &source.name(), &unrecorded),
+        None => {
+            output.note(&format!("no {what} in that time"));
+            Ok(())
+        }
+    }
+}
+
+/// The last sample up to a wall time, without its processes.
+async fn last_before(source: &Source, until_ms: i64) -> Result<Option<Sample>> {
+    let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
+    let mut last = None;
+    each_sample(source, &filter, Columns::NONE, |sample| {
+        if sample.wall_ms <= until_ms {
+            last = Some(Sample { processes: Vec::new(), ..sample.clone() });
+        }
+    })
+    .await?;
+    Ok(last)
 }
 
 /// Writes a sentence about what is lost where it belongs, or beside rows.

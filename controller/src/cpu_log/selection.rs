@@ -80,6 +80,19 @@ impl Selection {
         self.pids.is_empty() && self.user.is_none() && self.command.is_none() && self.unit.is_none()
     }
 
+    /// As it was typed: `--pid 7 --user www-data`.
+    pub fn as_typed(&self) -> String {
+        let pids = self.pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let parts = [
+            ("--pid", (!pids.is_empty()).then_some(pids)),
+            ("--user", self.user.clone()),
+            ("--command", self.command.as_ref().map(|regex| format!("'{regex}'"))),
+            ("--unit", self.unit.clone()),
+        ];
+        let typed = parts.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", value?)));
+        typed.collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether a process is shown.
     pub fn admits(&self, process: &Process) -> bool {
         self.admits_pid(process.identity.pid)
