@@ -4,6 +4,7 @@
 //! is idle now shows 0. 100 % is one CPU.
 
 mod breaks;
+mod inherited;
 mod interval;
 mod log;
 mod marks;

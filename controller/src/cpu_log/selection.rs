@@ -41,7 +41,7 @@ impl Sort {
     /// The columns that the keys are made of.
     pub fn needs(self) -> Columns {
         let needs = Columns::FOOTPRINT.with(Columns::CPU);
-        if self == Self::Io { needs.with(Columns::READ).with(Columns::WRITTEN) } else { needs }
+        if self == Self::Io { needs.with(Columns::IO) } else { needs }
     }
 
     /// Compares two processes, the larger first.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use proto::history::{
-    BootId, Collector, Disk, Event, EventKind, Exit, HostCounters, Identity, Process, Sample, Sources,
+    Basis, BootId, Collector, Disk, Event, EventKind, Exit, HostCounters, Identity, Process, Sample, Sources,
 };
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -526,14 +526,16 @@ fn a_container_has_its_own_limit_and_pressure() {
     };
     let rates = HostRates::of(Some(&inside(1)), &inside(2));
     let memory = rates.memory.unwrap();
-    assert_eq!((memory.limit_kib, memory.used_kib, memory.container), (300_000, 290_000, true));
+    assert_eq!((memory.limit_kib, memory.used_kib, memory.basis), (300_000, 290_000, Basis::ControlGroup));
+    assert_eq!((rates.is_part, rates.pressure.memory_is_own), (true, true));
+    assert_eq!(rates.tasks, Tasks { all: Some(10), running: Some(0), blocked: Some(1) });
     assert_eq!(rates.pressure.memory_some.map(f64::round), Some(90.0));
     let rates = HostRates::of(Some(&sample(1)), &sample(2));
     assert_eq!(
         rates.cpu.map(|cpu| [cpu.user, cpu.system, cpu.iowait, cpu.steal].map(f64::round)),
         Some([25.0, 10.0, 15.0, 5.0])
     );
-    assert_eq!(rates.memory.map(|memory| (memory.used_kib, memory.cache_kib)), Some((537_712, 70_000)));
+    assert_eq!(rates.memory.map(|memory| (memory.used_kib, memory.cache_kib)), Some((537_712, Some(70_000))));
     assert_eq!(rates.disks[0].1.round(), 97.0);
     // Without a sample before it there are sizes, but no rates.
     let alone = HostRates::of(None, &sample(2));
