@@ -81,8 +81,16 @@ fn what_is_the_machine_s_is_marked_on_a_part_of_it() {
         sample.host.cgroup_limit_kib = Some(627_712);
     }
     let shown = screen(&live(&record), (80, 24));
-    let lines: Vec<_> = shown.lines().take(8).collect();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    let lines: Vec<_> = shown.lines().take(6).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    db-1  2011-07-13 00:00:59  live  * of the whole machine
+    CPU* [█████▓▒▒▒░        ]  35 %  us 25 sy 10 wa 15 st 5  load* 4.20 3.10 1.05/2
+    Mem  [███████           ]  252M held of limit 613M  tasks 10 run 0 blocked 1
+    Swap*[████████          ]  219M of 512M  in 120K/s out 2.3M/s
+    PSI  cpu* 12 %  memory* 45/21 %  io* 80/60 %  vda* 97 %  vdb* 2 %
+    Rec  bpf  seen 4 of 4  late 3 ms  sweep 0 ms  own cpu 0.2 %
+    ");
+    assert!(shown.contains("\nCPU*    ") && shown.contains("\nmem wait*"), "{shown}");
 }
 
 #[test]
