@@ -18,7 +18,7 @@ use crate::{config::parse_duration, pool::ladder::Reuse, provider::Kind};
 const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or bundle invalid, or the user's role does not \
 allow it (nothing was touched) · 3 a host could not be reached or proved · 4 busy, or somebody else has the host · \
-5 cancelled or interrupted · 10 --noop found pending changes";
+5 cancelled or interrupted · 10 --noop found pending changes. ctl run exits with the command's own code: see its --help";
 
 const RIGHTS: &str = "\
 Rights: a host that runs is asked; it wants the user role operator, and --force if it is somebody else's. For one that does not answer, the \

@@ -54,7 +54,8 @@ impl Lab {
         let (id, address) = (host["id"].as_str().expect("an id"), host["address"].as_str().expect("one"));
         let running =
             fs::read_to_string(theirs.cloud().join("hosts").join(id).join("running")).expect("pids");
-        let dial = DIAL.replace("PID", running.split(' ').next().expect("a pid"));
+        // The last one is the keeper's, which is in the cloud's network.
+        let dial = DIAL.replace("PID", running.split(' ').next_back().expect("a pid"));
 
         let here = ours.directory();
         let file = |name: &str, content: &str| {

@@ -16,7 +16,7 @@ fn a_memory_hog_is_on_record_until_the_kernel_kills_it() {
     let text = fs::read_to_string(&config).expect("the fleet has one");
     fs::write(&config, text.replace("memory = \"1G\"", "memory = \"613M\"")).expect("written");
     fleet.ok(&["provision", "--role", "quick"]);
-    fleet.exits(1, &["run", "quick-1", "--", "perl", "-e", HOG]);
+    fleet.exits(137, &["run", "quick-1", "--", "perl", "-e", HOG]);
     // The recorder's next sample comes after this.
     fleet.ok(&["run", "quick-1", "--", "sleep", "2"]);
 

@@ -118,7 +118,8 @@ impl HostDir {
         self.root.join("console.log")
     }
 
-    /// Locked by the supervisor for as long as the host lives.
+    /// Locked by the supervisor for as long as the host lives; names it and, but for the moments of a reboot, the host's
+    /// init and its keeper.
     pub(super) fn running(&self) -> PathBuf {
         self.root.join("running")
     }
