@@ -59,9 +59,7 @@ fn without_a_terminal_there_is_a_line_for_what_matters() {
     db-1    failed Exec[migrate] (modules/profile/manifests/db.pp:6)
     db-1    skipped Notify[x] (modules/profile/manifests/db.pp:6)
     ");
-    insta::assert_snapshot!(talk.text(), @r"
-    db-1    warning: unknown module
-    ");
+    insta::assert_snapshot!(talk.text(), @"db-1    warning: unknown module");
 }
 
 #[test]
