@@ -95,6 +95,13 @@ impl Stalling {
     }
 }
 
+impl Stalling {
+    /// Waits until the agent hangs up.
+    pub(crate) async fn ended(&mut self) {
+        let _ = (&mut self.reading).await;
+    }
+}
+
 type Writer = Arc<Mutex<WriteHalf<TlsStream<TcpStream>>>>;
 
 async fn read(mut reader: ReadHalf<TlsStream<TcpStream>>, writer: Writer, tally: Tally) -> io::Result<()> {

@@ -7,7 +7,10 @@ use std::{
 
 use agent::serve::shares::Bounds;
 use controller::client;
-use proto::identity::{Role, tls};
+use proto::{
+    identity::{Role, tls},
+    pb::StatusRequest,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -17,6 +20,7 @@ use tokio::{
 use crate::{
     lab::{HOST, Lab, Machine, Pair, Running, sign},
     raw,
+    stalling::{Stalling, Tally},
 };
 
 fn good(lab: &Lab) -> Pair {
@@ -91,6 +95,7 @@ async fn no_ticket_is_given() {
 async fn slow_handshakes_hold_up_nobody_and_end() {
     let lab = Lab::new();
     let mut machine = Machine::new();
+    machine.limits.handshake_timeout = Duration::from_secs(1);
     machine.limits.handshakes_per_network = 9;
     let (_machine, running) = machine.enrol(&lab).await;
     let mut silent = Vec::new();
@@ -201,4 +206,20 @@ async fn one_user_may_not_take_all_connections() {
     let second = raw::client(running.address, Some(good(&lab)), Some(tls::ALPN_MAIN)).await;
     assert!(raw::refusal(second).await.is_some(), "one too many of the same user");
     assert!(running.connect(&lab.speaking_as(Role::Reader)).await.is_ok(), "another is served");
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_ends_its_connection() {
+    let lab = Lab::new();
+    let mut machine = Machine::new();
+    machine.limits.unread = Duration::from_secs(1);
+    let (_machine, running) = machine.enrol(&lab).await;
+    let asked = |window| {
+        let status = ("/magpie.v1.Host/Status", &StatusRequest {});
+        Stalling::calls(running.address, good(&lab), window, 1, status, Tally::default())
+    };
+    let mut read = asked(1 << 20).await.expect("connected");
+    let mut unread = asked(0).await.expect("connected");
+    assert!(timeout(Duration::from_secs(5), unread.ended()).await.is_ok(), "the agent gives up");
+    assert!(timeout(Duration::ZERO, read.ended()).await.is_err(), "one that was read stays open");
 }

@@ -94,7 +94,7 @@ impl Reader {
             filter,
             segments: segments.into(),
             open: None,
-            tails: tails.into_iter().map(Tail::Samples).collect(),
+            tails: tails.into_iter().map(|samples| Tail::Samples(Box::new(samples))).collect(),
             last_sequence: None,
             lost: Vec::new(),
             tails_lost: lost,
@@ -142,7 +142,7 @@ fn read_tails(directory: &Path, lost: &mut Vec<String>) -> Result<VecDeque<Build
 /// What a tail held when reading began.
 #[derive(Debug)]
 enum Tail {
-    Samples(Builder),
+    Samples(Box<Builder>),
     /// As a block, with what is known of it without parsing.
     Block(Header, Vec<u8>),
 }

@@ -54,7 +54,7 @@ impl Changes {
             inotify.watches().add(&self.directory, WatchMask::MODIFY | WatchMask::MOVED_TO)?;
             inotify.into_event_stream([0; 1024])
         });
-        events.map(Source::Events).unwrap_or_else(|error| {
+        events.map(|events| Source::Events(Box::new(events))).unwrap_or_else(|error| {
             tracing::warn!("{} is looked at every second: {error}", self.directory.display());
             Source::clock()
         })
@@ -83,7 +83,7 @@ impl Changes {
 
 /// What tells of changes.
 enum Source {
-    Events(EventStream<[u8; 1024]>),
+    Events(Box<EventStream<[u8; 1024]>>),
     /// Nothing does.
     Clock(Interval),
 }

@@ -32,7 +32,8 @@ use super::{
 /// How much the network may ask of the agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For the first message of a TLS handshake, which takes a client no time to think.
+    /// For the first message of a TLS handshake, from addresses that proved no user lately. A client sends it at once, unless
+    /// its machine is busy.
     pub hello_timeout: Duration,
     /// For a whole TLS handshake.
     pub handshake_timeout: Duration,
@@ -53,7 +54,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            hello_timeout: Duration::from_secs(1),
+            hello_timeout: Duration::from_secs(3),
             handshake_timeout: Duration::from_secs(5),
             handshakes: 64,
             handshakes_per_network: 16,
@@ -131,7 +132,7 @@ pub async fn accept(
                 let (gate, address) = (gate.clone(), peer.ip().to_canonical());
                 let is_known = gate.proved.knows(address, Instant::now());
                 let handshake = under_way.spawn(async move {
-                    if let Err(error) = gate.admit(socket, address).await {
+                    if let Err(error) = gate.admit(socket, address, is_known).await {
                         tracing::warn!(%peer, "refused: {error}");
                     }
                 });
@@ -167,9 +168,11 @@ struct Gate {
 }
 
 impl Gate {
-    async fn admit(&self, socket: TcpStream, peer: IpAddr) -> io::Result<()> {
+    async fn admit(&self, socket: TcpStream, peer: IpAddr, is_known: bool) -> io::Result<()> {
         notice_silence(&socket)?;
-        let handshake = timeout(self.limits.handshake_timeout, self.handshake(socket));
+        let Limits { hello_timeout, handshake_timeout, .. } = self.limits;
+        let patience = if is_known { handshake_timeout } else { hello_timeout };
+        let handshake = timeout(handshake_timeout, self.handshake(socket, patience));
         let stream = handshake.await.map_err(|_| io::Error::other("the handshake took too long"))??;
         let connection = stream.get_ref().1;
         if connection.alpn_protocol().is_none() {
@@ -189,9 +192,9 @@ impl Gate {
         self.ready.send(admitted).await.map_err(|_| io::Error::other("the agent is stopping"))
     }
 
-    async fn handshake(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    async fn handshake(&self, socket: TcpStream, patience: Duration) -> io::Result<TlsStream<TcpStream>> {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket);
-        let hello = timeout(self.limits.hello_timeout, hello).await;
+        let hello = timeout(patience, hello).await;
         let hello = hello.map_err(|_| io::Error::other("the client says nothing"))??;
         hello.into_stream(Arc::clone(&self.config)).await
     }

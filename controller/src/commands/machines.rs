@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{adopt, consent, usage};
+use super::{adopt, certificates, consent, usage};
 use crate::{
     cli::{Destroy, Hosts, Stop},
     context::Context,
@@ -16,9 +16,11 @@ use crate::{
 };
 
 /// `ctl hosts`
-pub(super) async fn hosts(context: &Context, args: &Hosts, output: &Output) -> Result<()> {
+pub(super) async fn hosts(context: &Arc<Context>, args: &Hosts, output: &Output) -> Result<()> {
     let hosts = context.list(args.all).await?;
-    table::hosts(output, &hosts, jiff::Timestamp::now(), args.wide)
+    table::hosts(output, &hosts, jiff::Timestamp::now(), args.wide)?;
+    certificates::warn(context, &hosts, output).await;
+    Ok(())
 }
 
 /// `ctl start HOST…`; as with `apply`, it does not matter whose a host is.

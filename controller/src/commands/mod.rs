@@ -3,6 +3,7 @@
 mod adopt;
 mod apply;
 mod bundle;
+mod certificates;
 mod clone;
 mod consent;
 mod cpu_log;
