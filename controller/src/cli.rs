@@ -17,7 +17,7 @@ Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or b
 #[derive(Debug, Parser)]
 #[command(name = "ctl", version, after_help = EXIT_CODES, max_term_width = 110)]
 pub struct Cli {
-    /// Configuration file [default: magpie.toml here or in a parent directory]
+    /// Configuration file, which is trusted [default: magpie.toml here or in a parent directory, unless others could have written it]
     #[arg(long, global = true, value_name = "FILE", env = "MAGPIE_CONFIG")]
     pub config: Option<PathBuf>,
     /// Speak as this user of the CA directory [default: the only one]
