@@ -33,9 +33,9 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 /// Checks everything that can be checked first, so that a typo never costs a machine; then gets hosts, old ones or
 /// new, and configures them all at once.
 pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &Output) -> Result<()> {
-    let bundle = Arc::new(apply::load(&context, &args.source)?);
+    let bundle = Arc::new(apply::load(&context, &args.source, output)?);
     context.config.role(&args.role)?;
-    check::check(&bundle, &args.role)?;
+    check::check(&bundle, &context.config.bundle.environment, &args.role)?;
     let order = order(&context, args, output).await?;
     let local = order.provider.kind() == Kind::Local;
     syntax::check(&context, &bundle, local.then_some(&order.image)).await?;
