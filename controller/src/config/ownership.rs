@@ -73,7 +73,8 @@ impl Trust {
         if link.is_symlink() && !self.0.contains(&Uid::from_raw(link.uid())) {
             return Err(refused(path, Problem::Foreign(Uid::from_raw(link.uid()))));
         }
-        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let beside =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let places: [Option<PathBuf>; 3] =
             [Some(end.clone()), end.parent().map(Path::to_owned), Some(beside.to_owned())];
         for place in places.into_iter().flatten() {
