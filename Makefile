@@ -50,7 +50,7 @@ fuzz: prerequisites
 
 # What takes too long for every time: a controller killed at every step, power cuts and kills, again and again.
 soak: prerequisites-test build
-	$(CARGO) test --workspace --locked --test ec2 --test outage -- --ignored --nocapture
+	$(CARGO) test --workspace --locked --test ec2 --test identity --test outage -- --ignored --nocapture
 
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:

@@ -17,7 +17,7 @@ if [ ! -e magpie.toml ]; then
 fi
 old=$("$ctl" hosts --output json | sed -n 's/.*"name":"\([^"]*\)".*/\1/p')
 # shellcheck disable=SC2086 # host names are single words
-[ -z "$old" ] || run destroy $old
+[ -z "$old" ] || run destroy --yes $old
 
 run bake
 started=$(date +%s)

@@ -100,6 +100,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
+	struct task_struct *group_leader;
 	u64 utime;
 	u64 stime;
 	u64 start_boottime;
@@ -182,6 +183,17 @@ struct process {
 	u8 has_io;
 	u8 is_exact;
 	u8 unused[4];
+};
+
+// Memory of a process whose first thread has exited, and has none any more, while others live: one record for each of
+// these, behind theirs.
+struct survivor {
+	u32 tgid;
+	u32 none; // 0, which no thread's id is
+	u64 virtual_pages;
+	s64 pages[4];
+	u32 state;
+	u8 unused[28]; // as long as the record of a thread
 };
 
 #define MAX_CPUS 16
@@ -298,21 +310,20 @@ static inline_always void add_per_cpu(s64 *pages, struct mm_struct *mm)
 	}
 }
 
-static inline_always void add_memory(struct process *process, struct mm_struct *mm)
+static inline_always void add_memory(u64 *virtual_pages, s64 *pages, struct mm_struct *mm)
 {
-	process->has_memory = 1;
-	process->virtual_pages = mm->total_vm;
+	*virtual_pages = mm->total_vm;
 	if (type_exists(struct mm_rss_stat)) {
 		struct mm_struct___until_6_1 *old = (void *)mm;
 
 		// These kernels do not follow the type of an element to its counter.
-		probe_read_kernel(process->pages, sizeof(process->pages), old->rss_stat.count);
+		probe_read_kernel(pages, 4 * sizeof(s64), old->rss_stat.count);
 	} else {
-		process->pages[0] = mm->rss_stat[0].count;
-		process->pages[1] = mm->rss_stat[1].count;
-		process->pages[2] = mm->rss_stat[2].count;
-		process->pages[3] = mm->rss_stat[3].count;
-		add_per_cpu(process->pages, mm);
+		pages[0] = mm->rss_stat[0].count;
+		pages[1] = mm->rss_stat[1].count;
+		pages[2] = mm->rss_stat[2].count;
+		pages[3] = mm->rss_stat[3].count;
+		add_per_cpu(pages, mm);
 	}
 }
 
@@ -347,6 +358,14 @@ int tasks(struct bpf_iter__task *context)
 
 		add_thread(&thread.sums, task);
 		seq_write(meta->seq, &thread, sizeof(thread));
+		mm = task->mm;
+		if (mm && !task->group_leader->mm) {
+			struct survivor survivor = { .tgid = task->tgid };
+
+			add_memory(&survivor.virtual_pages, survivor.pages, mm);
+			survivor.state = state_of(task);
+			seq_write(meta->seq, &survivor, sizeof(survivor));
+		}
 		return 0;
 	}
 
@@ -367,8 +386,10 @@ int tasks(struct bpf_iter__task *context)
 	process.has_io = field_exists(task->ioac.read_bytes);
 	process.is_exact = type_exists(struct mm_rss_stat) || (cpus && per_cpu_offset[0]);
 	mm = task->mm;
-	if (mm)
-		add_memory(&process, mm);
+	if (mm) {
+		process.has_memory = 1;
+		add_memory(&process.virtual_pages, process.pages, mm);
+	}
 	seq_write(meta->seq, &process, sizeof(process));
 	return 0;
 }

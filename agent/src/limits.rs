@@ -13,7 +13,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use serde::Deserialize;
 
-use crate::paths::Paths;
+use crate::{paths::Paths, record};
 
 #[derive(Deserialize)]
 struct Limits {
@@ -36,66 +36,35 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The machine's memory, or the limit of the host's own control group where that is lower. The files of
-    /// the group are those at the top of its namespace: on a whole machine the root group has none.
+    /// What the record says of the same moment ([`proto::history::OwnMemory`]): the machine's memory, or the limit of
+    /// the host's own control group where that is lower, less what is charged to that group or held by its processes.
     ///
     /// # Errors
     /// /proc/meminfo cannot be read.
     pub fn read(paths: &Paths, system: &Path) -> io::Result<Self> {
-        let own = Self::visible(system)?;
-        Ok(match provided(paths) {
-            Some(limit) if limit < own.total => {
-                let left = limit.saturating_sub(held(system));
-                Self { total: limit, available: own.available.min(left) }
-            }
-            _ => own,
-        })
-    }
-
-    /// What is visible from within.
-    fn visible(system: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(system.join("proc/meminfo"))?;
-        let machine = Self::of_machine(&text).ok_or(io::ErrorKind::InvalidData)?;
-        let group = |name: &str| fs::read_to_string(system.join("sys/fs/cgroup").join(name));
-        let (Ok(limit), Ok(current), Ok(stat)) =
-            (group("memory.max"), group("memory.current"), group("memory.stat"))
-        else {
-            return Ok(machine);
-        };
-        Ok(machine.limited(&limit, &current, &stat))
-    }
-
-    /// From the text of /proc/meminfo (proc_meminfo(5)).
-    fn of_machine(text: &str) -> Option<Self> {
-        let kilobytes = |key: &str| field(text, key).and_then(|kilobytes| kilobytes.checked_mul(1024));
-        Some(Self { total: kilobytes("MemTotal:")?, available: kilobytes("MemAvailable:")? })
-    }
-
-    /// With the texts of a group's memory.max, memory.current and memory.stat (the kernel's cgroup-v2.rst).
-    /// Available is what is left below the limit once the file pages that nobody uses are dropped.
-    fn limited(self, limit: &str, current: &str, stat: &str) -> Self {
-        let (Ok(limit), Ok(current)) = (limit.trim().parse::<u64>(), current.trim().parse::<u64>()) else {
-            return self;
-        };
-        if limit >= self.total {
-            return self;
-        }
-        let working = current.saturating_sub(field(stat, "inactive_file").unwrap_or_default());
-        Self { total: limit, available: self.available.min(limit.saturating_sub(working)) }
+        let (proc, cgroup) = (system.join("proc"), system.join("sys/fs/cgroup"));
+        fs::metadata(proc.join("meminfo"))?;
+        let (host, is_part) = record::look(&proc, &cgroup, provided(paths));
+        let own = host.own_memory(is_part, || held_kib(&proc)).ok_or(io::ErrorKind::InvalidData)?;
+        let left_kib = own.limit_kib.saturating_sub(own.used_kib);
+        // The machine may have less than the host may use.
+        let available_kib = host.memory_available_kib.map_or(left_kib, |machine| machine.min(left_kib));
+        let bytes = |kib: u64| kib.saturating_mul(1024);
+        Ok(Self { total: bytes(own.limit_kib), available: bytes(available_kib) })
     }
 }
 
-/// Memory that processes hold and share with no file, in bytes: what a limit that shows no counters within is
+/// Memory that processes hold and share with no file, KiB: what a limit that shows no counters within is
 /// used up by, near enough. From statm (proc_pid_statm(5): size, resident, shared, in pages).
-fn held(system: &Path) -> u64 {
+fn held_kib(proc: &Path) -> u64 {
     let private_pages = |path: PathBuf| -> Option<u64> {
         let text = fs::read_to_string(path.join("statm")).ok()?;
         let mut fields = text.split_ascii_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
         Some(fields.next()?.saturating_sub(fields.next()?))
     };
-    let processes = fs::read_dir(system.join("proc")).into_iter().flatten().flatten();
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten();
     let pages: u64 = processes.filter_map(|entry| private_pages(entry.path())).sum();
-    pages.saturating_mul(page_bytes())
+    pages.saturating_mul(page_bytes() / 1024)
 }
 
 fn page_bytes() -> u64 {
@@ -103,69 +72,54 @@ fn page_bytes() -> u64 {
     size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
 }
 
-/// The number after `key` at the beginning of a line.
-fn field(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        (words.next() == Some(key)).then(|| words.next()?.parse().ok()).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    #[test]
-    fn a_providers_limit_counts() {
+    /// A machine of 2,048 KiB with 1,024 KiB available.
+    fn machine() -> (tempfile::TempDir, Paths) {
         let root = tempfile::tempdir().expect("a directory");
-        let paths = Paths::new(root.path());
-        fs::create_dir(root.path().join("proc")).expect("made");
+        fs::create_dir_all(root.path().join("proc/7")).expect("made");
+        fs::create_dir_all(root.path().join("sys/fs/cgroup")).expect("made");
         fs::write(root.path().join("proc/meminfo"), "MemTotal: 2048 kB\nMemAvailable: 1024 kB\n")
             .expect("written");
+        let paths = Paths::new(root.path());
+        (root, paths)
+    }
+
+    #[test]
+    fn a_providers_limit_counts_and_what_processes_hold_uses_it_up() {
+        let (root, paths) = machine();
         let read = || Memory::read(&paths, root.path()).expect("read");
         assert_eq!(read(), Memory { total: 2 << 20, available: 1 << 20 });
         fs::write(paths.limits(), "{\"memory_bytes\":null}").expect("written");
         assert_eq!(read().total, 2 << 20);
-        fs::write(paths.limits(), "{\"memory_bytes\":1000}").expect("written");
-        assert_eq!(read(), Memory { total: 1000, available: 1000 });
-
-        // Three pages resident, one of them shared: two are held.
-        fs::create_dir(root.path().join("proc/7")).expect("made");
-        fs::write(root.path().join("proc/7/statm"), "9 3 1 1 0 1 0\n").expect("written");
         fs::write(paths.limits(), format!("{{\"memory_bytes\":{}}}", 10 * page_bytes())).expect("written");
+        assert_eq!(read(), Memory { total: 10 * page_bytes(), available: 10 * page_bytes() });
+        // Three pages resident, one of them shared: two are held.
+        fs::write(root.path().join("proc/7/statm"), "9 3 1 1 0 1 0\n").expect("written");
         assert_eq!(read(), Memory { total: 10 * page_bytes(), available: 8 * page_bytes() });
     }
 
-    const MACHINE: Memory = Memory { total: 8 << 30, available: 6 << 30 };
-
     #[test]
-    fn the_machines_memory_is_read() {
-        let text = "MemTotal:        8388608 kB\nMemFree:   1 kB\nMemAvailable:    6291456 kB\n";
-        assert_eq!(Memory::of_machine(text), Some(MACHINE));
-        assert_eq!(Memory::of_machine("MemTotal: 1 kB\n"), None);
+    fn a_limit_of_the_control_group_counts_and_what_is_charged_but_for_its_cache() {
+        let (root, paths) = machine();
+        let write = |name: &str, text: &str| {
+            fs::write(root.path().join("sys/fs/cgroup").join(name), text).expect("written");
+        };
+        write("memory.max", "1048576\n");
+        write("memory.current", "524288\n");
+        write("memory.stat", "anon 262144\nfile 204800\nshmem 102400\n");
+        let read = || Memory::read(&paths, root.path()).expect("read");
+        assert_eq!(read(), Memory { total: 1 << 20, available: (1 << 19) + 102_400 });
+        write("memory.max", "max\n");
+        assert_eq!(read().total, 2 << 20);
     }
 
     #[test]
-    fn a_lower_limit_counts() {
-        let stat = "anon 100\ninactive_file 1048576\nactive_file 7\n";
-        let limited = MACHINE.limited("1073741824\n", "536870912\n", stat);
-        assert_eq!(limited, Memory { total: 1 << 30, available: (1 << 29) + (1 << 20) });
-    }
-
-    #[test]
-    fn no_limit_or_a_higher_one_does_not() {
-        assert_eq!(MACHINE.limited("max\n", "5\n", ""), MACHINE);
-        assert_eq!(MACHINE.limited("99999999999999\n", "5\n", ""), MACHINE);
-    }
-
-    proptest! {
-        #[test]
-        fn foreign_bytes_are_harmless(limit in ".{0,30}", current in ".{0,30}", stat in ".{0,80}") {
-            let _ = Memory::of_machine(&stat);
-            let limited = MACHINE.limited(&limit, &current, &stat);
-            prop_assert!(limited.available <= MACHINE.available && limited.total <= MACHINE.total);
-        }
+    fn without_meminfo_nothing_is_known() {
+        let (root, paths) = machine();
+        fs::write(root.path().join("proc/meminfo"), "MemTotal: 1 kB\n").expect("written");
+        assert!(Memory::read(&paths, root.path()).is_err());
     }
 }

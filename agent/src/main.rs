@@ -58,9 +58,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Threads for what waits for the disk: those who look at the record use four, uploads eight.
+const BLOCKING_THREADS: usize = 32;
+
 /// One thread is enough, and keeps the agent small: nothing it does in `serve` takes long.
 fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut shutdown = std::pin::pin!(async {

@@ -14,6 +14,7 @@ use agent::{
 };
 use prost::Message;
 use proto::{
+    MAX_STDIN_BYTES,
     identity::{Role, User},
     pb::{self, RunState, event::What, runs_client::RunsClient, runs_server::RunsServer, start_request},
 };
@@ -22,6 +23,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Code, Request, Status,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint, Server},
 };
 
@@ -53,7 +55,7 @@ impl Host {
     }
 
     async fn start(&mut self, id: &str, what: start_request::What) -> Result<pb::Run, Status> {
-        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: false };
+        let request = pb::StartRequest { run_id: id.into(), what: Some(what), ..pb::StartRequest::default() };
         self.client.start(request).await.map(tonic::Response::into_inner)
     }
 
@@ -86,13 +88,18 @@ impl Host {
 
     /// A queued run of bob's whose supervisor nobody has launched.
     fn queued(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
-        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: false };
+        let request = pb::StartRequest { run_id: id.into(), what: Some(what), ..pb::StartRequest::default() };
         self.queue(started_unix_ms, request)
     }
 
     /// The same, for operators' eyes only.
     fn queued_privately(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
-        let request = pb::StartRequest { run_id: id.into(), what: Some(what), private: true };
+        let request = pb::StartRequest {
+            run_id: id.into(),
+            what: Some(what),
+            private: true,
+            ..pb::StartRequest::default()
+        };
         self.queue(started_unix_ms, request)
     }
 
@@ -118,7 +125,7 @@ impl Host {
 
 fn shell(script: &str) -> start_request::What {
     let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    start_request::What::Command(pb::Command { argv })
+    start_request::What::Command(pb::Command { argv, ..pb::Command::default() })
 }
 
 fn now_unix_ms() -> i64 {
@@ -138,7 +145,8 @@ async fn serve(paths: &Paths, role: Role) -> (JoinHandle<()>, RunsClient<Channel
         request.extensions_mut().insert(User { name: "alice".into(), role });
         Ok::<_, Status>(request)
     };
-    let server = Server::builder().add_service(RunsServer::with_interceptor(service, known));
+    let runs = RunsServer::new(service).max_decoding_message_size(2 * MAX_STDIN_BYTES);
+    let server = Server::builder().add_service(InterceptedService::new(runs, known));
     let server = tokio::spawn(async move {
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
     });
@@ -203,9 +211,16 @@ async fn a_killed_command_and_one_that_is_not_there_have_the_shells_exit_codes()
     host.command("r-1", "kill -9 $$").await.unwrap();
     let events = host.events("r-1", 0).await;
     assert_eq!(summary(&events).exit_code, 137);
-    assert_eq!(summary(&events).failure, "/bin/sh was killed by signal 9 (SIGKILL)");
+    let failure = &summary(&events).failure;
+    // Here, without a unit of its own, the kernel's count is not the run's.
+    assert!(
+        failure.starts_with("/bin/sh was killed by signal 9 (SIGKILL); by whom is not known: "),
+        "{failure}"
+    );
     let argv = vec!["/no/such/program".to_owned()];
-    host.start("r-2", start_request::What::Command(pb::Command { argv })).await.unwrap();
+    host.start("r-2", start_request::What::Command(pb::Command { argv, ..pb::Command::default() }))
+        .await
+        .unwrap();
     let events = host.events("r-2", 0).await;
     assert_eq!(summary(&events).exit_code, 127);
     assert!(summary(&events).failure.contains("/no/such/program"));
@@ -271,7 +286,92 @@ async fn cancel_leaves_no_process_behind_not_even_one_in_its_own_session() {
     assert_eq!(states(&rest), [RunState::Cancelled]);
     assert!(!is_running(&sleep));
     let run = host.get("r-1").await;
-    assert_eq!((run.state(), run.summary.unwrap().exit_code), (RunState::Cancelled, 143));
+    let wanted = pb::Summary {
+        exit_code: 143,
+        failure: "the run was cancelled by alice".into(),
+        ..Default::default()
+    };
+    let summary = pb::Summary { duration_ms: 0, ..run.summary.clone().unwrap() };
+    assert_eq!((run.state(), summary), (RunState::Cancelled, wanted));
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_running_goes_on_and_is_named_though_it_keeps_the_output_open() {
+    let mut host = Host::new().await;
+    host.command("r-1", "sleep 1000 & echo $!").await.unwrap();
+    let events = timeout(LIMIT, host.events("r-1", 0)).await.unwrap();
+    let sleep = named_process(&events);
+    let (summary, name) = (summary(&events), format!("sleep ({})", sleep.pid()));
+    assert_eq!((summary.exit_code, summary.left_running, summary.left.as_slice()), (0, 1, &[name][..]));
+    assert!(is_running(&sleep));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(sleep.pid()), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    // One that ends a moment later is nothing that was left.
+    host.command("r-2", "sleep 0.02 & true").await.unwrap();
+    assert_eq!(self::summary(&host.events("r-2", 0).await).left_running, 0);
+}
+
+#[tokio::test]
+async fn a_command_reads_what_was_sent_which_is_nowhere_afterwards() {
+    let mut host = Host::new().await;
+    let stdin = b"one\0two\xff".repeat(100_000);
+    let what = |stdin: &[u8]| {
+        let argv = ["/bin/sh", "-c", "sha256sum; ls -l /proc/self/fd/0 >&2"].map(str::to_owned).to_vec();
+        start_request::What::Command(pb::Command { argv, stdin: stdin.to_vec(), stdin_bytes: 0 })
+    };
+    let run = host.start("r-1", what(&stdin)).await.unwrap();
+    let Some(start_request::What::Command(command)) = run.request.unwrap().what else { panic!("a command") };
+    assert_eq!((command.stdin.len(), command.stdin_bytes), (0, stdin.len() as u64));
+    let events = host.events("r-1", 0).await;
+    let digest = proto::bundle::Digest::of(&stdin);
+    assert_eq!(output(&events, 1), format!("{digest}  -\n"));
+    assert!(output(&events, 2).contains("(deleted)"), "{events:?}");
+    assert!(!host.paths.run("r-1").join("stdin").exists());
+    // The same again is the same run; what is too long is refused.
+    assert_eq!(host.start("r-1", what(&stdin)).await.unwrap().state(), RunState::Succeeded);
+    let long = host.start("r-2", what(&vec![0; MAX_STDIN_BYTES + 1])).await.unwrap_err();
+    assert_eq!(long.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn output_beyond_the_limit_fails_the_command_however_it_ended() {
+    let mut host = Host::new().await;
+    let request = |id: &str, script: &str| pb::StartRequest {
+        run_id: id.into(),
+        what: Some(shell(script)),
+        output_limit_bytes: 1_000,
+        ..pb::StartRequest::default()
+    };
+    host.client.start(request("r-1", "head -c 5000 /dev/zero; sleep 0.1; echo more")).await.unwrap();
+    let events = host.events("r-1", 0).await;
+    assert_eq!(states(&events).last(), Some(&RunState::Failed));
+    let (summary, dropped) = (summary(&events), 5_005 - output(&events, 1).len());
+    assert_eq!((summary.exit_code, summary.dropped_bytes), (0, dropped as u64));
+    let failure = format!("the output was cut at its limit of 1000 bytes: {dropped} bytes were dropped");
+    assert_eq!(summary.failure, failure);
+    host.client.start(request("r-2", "echo short; exit 3")).await.unwrap();
+    assert_eq!(self::summary(&host.events("r-2", 0).await).failure, "/bin/sh exited with 3");
+}
+
+/// With no inotify instance left, which is a limit of each user (here of each user namespace).
+#[tokio::test]
+async fn a_run_is_followed_and_cancelled_where_nothing_can_be_watched() {
+    let mut host = Host::new().await;
+    host.queued("r-1", now_unix_ms(), shell("echo $$; exec sleep 1000"));
+    let script = format!(
+        "echo 0 > /proc/sys/user/max_inotify_instances && exec {} run r-1 --root {}",
+        env!("CARGO_BIN_EXE_agent"),
+        host.root.path().display()
+    );
+    let mut supervisor = Command::new("unshare").args(["-r", "sh", "-c", &script]).spawn().unwrap();
+    let seen = host.events_until("r-1", 0, has_output).await;
+    let told = seen.iter().any(|event| {
+        matches!(&event.what, Some(What::Log(log)) if log.message.ends_with("looking every 100 ms instead"))
+    });
+    assert!(told, "{seen:?}");
+    host.client.cancel(pb::CancelRequest { run_id: "r-1".into() }).await.unwrap();
+    assert_eq!(states(&host.events("r-1", seen.last().unwrap().next_offset).await), [RunState::Cancelled]);
+    assert!(tokio::task::spawn_blocking(move || supervisor.wait().unwrap().success()).await.unwrap());
 }
 
 #[tokio::test]
@@ -436,7 +536,12 @@ async fn the_overview_hides_private_runs_from_readers_and_needs_no_spool() {
 #[tokio::test]
 async fn readers_do_not_see_private_runs() {
     let mut host = Host::new().await;
-    let request = pb::StartRequest { run_id: "r-1".into(), what: Some(shell("echo secret")), private: true };
+    let request = pb::StartRequest {
+        run_id: "r-1".into(),
+        what: Some(shell("echo secret")),
+        private: true,
+        ..pb::StartRequest::default()
+    };
     host.client.start(request).await.unwrap();
     host.command("r-2", "true").await.unwrap();
     host.events("r-1", 0).await;

@@ -1,33 +1,45 @@
 //! What was typed: clap types only. What it means is [`crate::context`]'s and the commands' business.
 
+mod help;
 mod record;
+mod run;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window};
-use crate::{pool::ladder::Reuse, provider::Kind};
+pub use self::{
+    help::command,
+    record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window},
+    run::{Run, hint},
+};
+use crate::{config::parse_duration, pool::ladder::Reuse, provider::Kind};
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or bundle invalid (nothing was touched) · \
-3 a host could not be reached or proved · 4 busy · 5 cancelled or interrupted · 10 --noop found pending changes";
+Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or bundle invalid, or the user's role does not \
+allow it (nothing was touched) · 3 a host could not be reached or proved · 4 busy, or somebody else has the host · \
+5 cancelled or interrupted · 10 --noop found pending changes";
+
+const RIGHTS: &str = "\
+Rights: a host that runs is asked; it wants the user role operator, and --force if it is somebody else's. For one that does not answer, the \
+certificate is checked here, and the provider's tags say whose it is. Whoever has the provider's own rights (root on this machine, an \
+AWS account) needs no ctl for it.";
 
 /// One command from a role and a git revision to a running, configured, recorded host.
 #[derive(Debug, Parser)]
 #[command(name = "ctl", version, after_help = EXIT_CODES, max_term_width = 110)]
 pub struct Cli {
-    /// Configuration file, which is trusted [default: magpie.toml here or in a parent directory, unless others could have written it]
-    #[arg(long, global = true, value_name = "FILE", env = "MAGPIE_CONFIG")]
+    /// Configuration file [default: magpie.toml here or in a parent directory]
+    #[arg(long, global = true, value_name = "FILE", env = "MAGPIE_CONFIG", hide_env_values = true, help_heading = help::GLOBAL)]
     pub config: Option<PathBuf>,
     /// Speak as this user of the CA directory [default: the only one]
-    #[arg(long = "as", global = true, value_name = "NAME", env = "MAGPIE_USER")]
+    #[arg(long = "as", global = true, value_name = "NAME", env = "MAGPIE_USER", hide_env_values = true, help_heading = help::GLOBAL)]
     pub speak_as: Option<String>,
     /// Only hosts of this provider; for new ones, instead of the role's
-    #[arg(long, global = true, value_enum, value_name = "PROVIDER")]
+    #[arg(long, global = true, value_enum, value_name = "PROVIDER", help_heading = help::GLOBAL)]
     pub provider: Option<Kind>,
     /// Format of the data on standard output
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, help_heading = help::GLOBAL)]
     pub output: Format,
     /// What to do
     #[command(subcommand)]
@@ -58,12 +70,15 @@ pub enum Command {
     /// From a role to a running, configured host: launch, enrol, push, apply
     Provision(Provision),
     /// Give hosts back to the pool, stopped, for the next provision of their role
+    #[command(after_help = RIGHTS)]
     Release(Release),
     /// List hosts that were left half-made, are there twice, or whose lease is over; with --yes, clear them up
+    #[command(after_help = RIGHTS)]
     Gc(Gc),
     /// Make a machine that is there already a host: its agent is installed over ssh, once
     Adopt(Adopt),
     /// Launch a copy of a host as it is now, under an identity of its own
+    #[command(after_help = RIGHTS)]
     Clone(CloneHost),
     /// List the fleet's hosts
     Hosts(Hosts),
@@ -91,15 +106,17 @@ pub enum Command {
     #[command(subcommand)]
     Record(RecordCommand),
     /// Shut hosts down and keep their disks
-    Stop(Names),
+    #[command(after_help = RIGHTS)]
+    Stop(Stop),
     /// Boot stopped hosts
     Start(Names),
     /// End hosts and remove all that they were; adopted machines go on, without agent and record
+    #[command(after_help = RIGHTS)]
     Destroy(Destroy),
     /// Look at the bundle without sending it
     #[command(subcommand)]
     Bundle(BundleCommand),
-    /// Issue certificates for people and CI
+    /// Issue certificates for people, CI and monitoring
     #[command(subcommand)]
     User(UserCommand),
     /// Print a shell completion script
@@ -173,6 +190,9 @@ pub struct Provision {
     /// Which hosts that nobody has may be used again
     #[arg(long, value_enum, default_value_t)]
     pub reuse: Reuse,
+    /// Leave out the differences between old and new files
+    #[arg(long)]
+    pub no_diff: bool,
     /// Say which hosts would be used again and how many launched, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -212,6 +232,9 @@ pub struct Hosts {
     /// In all regions
     #[arg(long)]
     pub all: bool,
+    /// All columns, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
 }
 
 /// Which Puppet code.
@@ -248,9 +271,26 @@ pub struct Destroy {
     /// Hosts by name or id
     #[arg(value_name = "HOST", required = true)]
     pub hosts: Vec<String>,
+    /// Do it without asking; needed where nobody can be asked
+    #[arg(long)]
+    pub yes: bool,
+    /// Also hosts that somebody else has
+    #[arg(long)]
+    pub force: bool,
     /// Of adopted machines only forget what is known of them, and leave their agent there
     #[arg(long)]
     pub forget: bool,
+}
+
+/// `ctl stop`
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Hosts by name or id
+    #[arg(value_name = "HOST", required = true)]
+    pub hosts: Vec<String>,
+    /// Also hosts that somebody else has
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `ctl clone`
@@ -262,9 +302,12 @@ pub struct CloneHost {
     /// Copy the flight record too
     #[arg(long)]
     pub with_record: bool,
+    /// Also a host that somebody else has
+    #[arg(long)]
+    pub force: bool,
 }
 
-/// Some hosts, by name or by role.
+/// Some hosts, by name or by role; all, if neither is given. Of verbs that only look.
 #[derive(Debug, Args)]
 pub struct Targets {
     /// Hosts by name or id [default: all that run]
@@ -275,44 +318,41 @@ pub struct Targets {
     pub role: Option<String>,
 }
 
+/// Some hosts, and never all unless that was said. Of verbs that change something.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// Hosts by name or id
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<String>,
+    /// All running hosts of a role
+    #[arg(long, conflicts_with = "hosts")]
+    pub role: Option<String>,
+    /// All running hosts
+    #[arg(long, conflicts_with_all = ["hosts", "role"])]
+    pub all: bool,
+}
+
 /// `ctl apply`
 #[derive(Debug, Args)]
 pub struct Apply {
     /// Which hosts
     #[command(flatten)]
-    pub targets: Targets,
+    pub targets: Chosen,
     /// Say what would change, and change nothing
     #[arg(long)]
     pub noop: bool,
     /// Keep the run's log and diffs from users with the role reader
     #[arg(long)]
     pub private: bool,
-    /// Only resources with one of these tags
+    /// Leave out the differences between old and new files
+    #[arg(long)]
+    pub no_diff: bool,
+    /// Only resources with one of these tags; a tag that no resource has is an error
     #[arg(long, value_delimiter = ',')]
     pub tags: Vec<String>,
     /// Which Puppet code
     #[command(flatten)]
     pub source: Source,
-}
-
-/// `ctl run`
-#[derive(Debug, Args)]
-pub struct Run {
-    /// Host by name or id
-    #[arg(value_name = "HOST", required_unless_present = "role", conflicts_with = "role")]
-    pub host: Option<String>,
-    /// All running hosts of a role
-    #[arg(long)]
-    pub role: Option<String>,
-    /// Keep the output from users with the role reader; the flight record still shows that the command ran
-    #[arg(long)]
-    pub private: bool,
-    /// Pass escape sequences in the output on to this terminal; files and pipes always get it as it is
-    #[arg(long)]
-    pub raw: bool,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<String>,
 }
 
 /// `ctl attach`
@@ -324,6 +364,9 @@ pub struct Attach {
     /// Pass escape sequences in a command's output on to this terminal
     #[arg(long)]
     pub raw: bool,
+    /// Leave out the differences between old and new files
+    #[arg(long)]
+    pub no_diff: bool,
 }
 
 /// A run, by its id.
@@ -354,7 +397,7 @@ pub enum BundleCommand {
 /// `ctl user …`
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Issue a certificate of 12 hours; needs the fleet's user CA key
+    /// Issue a certificate, of 12 hours unless --ttl says otherwise; needs the fleet's user CA key
     Issue(UserIssue),
 }
 
@@ -363,9 +406,12 @@ pub enum UserCommand {
 pub struct UserIssue {
     /// Name of the person or job
     pub name: String,
-    /// What they may do
-    #[arg(long, value_enum, default_value_t = UserRole::Operator)]
+    /// What they may do; no role of hosts
+    #[arg(long = "user-role", alias = "role", value_enum, value_name = "USER_ROLE", default_value_t = UserRole::Operator)]
     pub role: UserRole,
+    /// How long it is valid, such as 12h or 7d: up to 30d for the user role reader, 7d for others
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = parse_duration)]
+    pub ttl: Duration,
 }
 
 /// Roles in certificates.

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 #[cfg(feature = "ec2")]
 use crate::provider::ec2::Ec2;
 use crate::{
-    cli::Cli,
+    cli::{Chosen, Cli, Command},
     client::{self, Outcome},
     config::{Config, RoleConfig},
     error::{Error, Kind, Result},
@@ -74,6 +74,10 @@ impl Context {
             Some(user) => fleet.with_user(user),
             None => fleet,
         };
+        // Who issues certificates speaks as nobody, perhaps before there is anybody.
+        if !matches!(cli.command, Command::User(_)) {
+            fleet.check_chosen()?;
+        }
         let ctl = own_binary()?;
         let agent = match &config.local.agent {
             Some(path) => directory.join(path),
@@ -151,8 +155,19 @@ impl Context {
         find(&self.hosts().await?, name).cloned()
     }
 
+    /// Running hosts of a verb that changes something: never all, unless that was said.
+    pub async fn chosen(&self, chosen: &Chosen, verb: &str) -> Result<Vec<Host>> {
+        if chosen.hosts.is_empty() && chosen.role.is_none() && !chosen.all {
+            return Err(Error::invalid(format!("{verb} changes hosts, and none was named"))
+                .hint(format!("`ctl {verb} HOST…`, `ctl {verb} --role ROLE`, or `ctl {verb} --all`")));
+        }
+        self.running(&chosen.hosts, chosen.role.as_deref()).await
+    }
+
     /// Running hosts: those named, or those of the role, or all. An empty choice is an error.
     pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
+        // Said once, not by each host.
+        self.fleet.current_user(SystemTime::now())?;
         let all = self.hosts().await?;
         if !names.is_empty() {
             let hosts = each_once(&all, names)?;
@@ -237,6 +252,7 @@ impl Context {
     /// Enrolment may be broken off from outside, by another controller that was quicker or by a lost connection;
     /// trying again is safe, and finds out which.
     async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<Outcome> {
+        self.fleet.enroller(SystemTime::now())?;
         let mut attempt = 1;
         loop {
             match client::enrol(stream, &self.fleet, &host.tid, &host.id).await {

@@ -7,16 +7,20 @@ use std::fmt;
 pub enum Kind {
     /// A run failed on some host.
     RunFailed,
-    /// Usage, configuration or bundle invalid: nothing was touched.
+    /// Usage, configuration or bundle invalid, or the user's role does not allow it: nothing was touched.
     Invalid,
     /// A host could not be reached or proved.
     Unreachable,
-    /// Something else is under way; the message names the holder.
+    /// Something else is under way, or somebody else has the host; the message names the holder.
     Busy,
     /// Cancelled or interrupted.
     Interrupted,
     /// `--noop` found pending changes.
     Pending,
+    /// The user let go of runs that go on.
+    Detached,
+    /// The command of `ctl run` ended with this exit code, never 0. What there is to say of it was said.
+    Command(u8),
 }
 
 impl Kind {
@@ -27,8 +31,9 @@ impl Kind {
             Self::Invalid => 2,
             Self::Unreachable => 3,
             Self::Busy => 4,
-            Self::Interrupted => 5,
+            Self::Interrupted | Self::Detached => 5,
             Self::Pending => 10,
+            Self::Command(code) => code,
         }
     }
 }
@@ -40,6 +45,7 @@ pub struct Error {
     message: String,
     hints: Vec<String>,
     absent: bool,
+    refusal: bool,
 }
 
 /// Shorthand for this crate.
@@ -48,7 +54,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind`; `message` is a sentence without a full stop, starting in lower case.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), hints: Vec::new(), absent: false }
+        Self { kind, message: message.to_string(), hints: Vec::new(), absent: false, refusal: false }
     }
 
     /// Usage, configuration or bundle invalid.
@@ -69,6 +75,16 @@ impl Error {
     /// Whether it was made by [`Error::absent`].
     pub fn is_absent(&self) -> bool {
         self.absent
+    }
+
+    /// A host that runs does not accept who we say we are.
+    pub fn refused(message: impl fmt::Display) -> Self {
+        Self { refusal: true, ..Self::unreachable(message) }
+    }
+
+    /// Whether it was made by [`Error::refused`].
+    pub fn is_refusal(&self) -> bool {
+        self.refusal
     }
 
     /// Adds a hint: what the user can do about it.

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use controller::{
-    cli::Cli,
+    cli::{self, Cli, Format, command},
     commands,
     error::{Error, Kind},
     provider::local,
@@ -16,19 +16,38 @@ fn main() -> ExitCode {
     if let Some(code) = local::reexecuted(std::env::args_os()) {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(refused) => return refuse(&refused),
+    };
     let output = Output::standard(cli.output);
     match run(cli, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match error.kind() {
-                // Not a failure: what was asked for, in one line.
-                Kind::Pending => output.note(&error.to_string()),
+                // Not a failure: what was asked for.
+                Kind::Pending | Kind::Detached => output.outcome(&error),
+                // Nor is this one of ctl's: the command has said what it had to say.
+                Kind::Command(_) => output.hints(&error),
                 _ => output.error(&error),
             }
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Says what is wrong with the command line, or the help that was asked for; clap decides which and where.
+fn refuse(refused: &clap::Error) -> ExitCode {
+    // Where even stderr fails there is nobody left to tell.
+    let _ = refused.print();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if refused.use_stderr()
+        && let Some(hint) = cli::hint(&words)
+    {
+        Output::standard(Format::Text).hint(&hint);
+    }
+    ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli, output: &Output) -> Result<(), Error> {

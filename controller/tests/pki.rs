@@ -95,16 +95,78 @@ fn one_user_is_chosen_and_of_several_none() {
 fn users_are_issued_as_hosts_accept_them() {
     let (_dir, _, fleet) = fleet();
     let now = SystemTime::now();
-    let week = Duration::from_secs(7 * 24 * 3600);
-    assert!(
-        fleet.issue_user("ada", Role::Admin, week, now).is_err(),
-        "with the time before now it is longer"
-    );
-    let longest = fleet.issue_user("ada", Role::Admin, week - Duration::from_secs(600), now).expect("issued");
-    UserCertificate::read(&longest.chain[0]).and_then(|leaf| leaf.check_fleet(fleet.id())).expect("accepted");
+    let day = Duration::from_secs(24 * 3600);
+    for (role, days) in [(Role::Reader, 30), (Role::Enroller, 7), (Role::Operator, 7), (Role::Admin, 7)] {
+        let refused = fleet.issue_user("eve", role, day * days + HOUR, now).expect_err("too long");
+        let sentence = format!("a certificate of the user role {role} may be valid for {days} days at most");
+        assert_eq!(refused.to_string(), sentence);
+        let longest = fleet.issue_user("ada", role, day * days, now).expect("issued");
+        let left = longest.not_after.duration_since(now).expect("in the future");
+        assert!(day * days - HOUR < left && left < day * days, "{left:?}: it began a little before now");
+        UserCertificate::read(&longest.chain[0])
+            .and_then(|leaf| leaf.check_fleet(fleet.id()))
+            .expect("accepted");
+    }
     for name in ["", "../x", ".hidden", "a b"] {
         assert!(fleet.issue_user(name, Role::Admin, DEFAULT_LIFETIME, now).is_err(), "{name:?}");
     }
+}
+
+#[test]
+fn who_is_refused_a_certificate_leaves_no_key() {
+    let (_dir, path, fleet) = fleet();
+    let now = SystemTime::now();
+    fleet.issue_user("eve", Role::Operator, Duration::from_secs(600), now).expect_err("too short to be used");
+    fleet.issue_user("eve", Role::Operator, Duration::from_secs(8 * 24 * 3600), now).expect_err("too long");
+    fs::remove_file(path.join("user-ca.key")).expect("removed");
+    fleet.issue_user("eve", Role::Operator, HOUR, now).expect_err("nobody to sign it");
+    assert!(!path.join("users").exists());
+}
+
+#[test]
+fn without_a_host_to_ask_the_certificate_itself_must_be_good() {
+    let (_dir, path, fleet) = fleet();
+    let now = SystemTime::now();
+    fleet.issue_user("ben", Role::Reader, HOUR, now).expect("issued");
+    let refused = fleet.user_with(Role::Operator, "destroy", now).expect_err("he may only look");
+    assert_eq!(refused.to_string(), "destroy takes the user role operator; ben has reader");
+    assert_eq!(refused.kind().exit_code(), 2);
+    fleet.enroller(now).expect_err("he may not enrol either");
+    for role in [Role::Operator, Role::Admin] {
+        fleet.issue_user("ben", role, HOUR, now).expect("issued");
+        assert_eq!(fleet.user_with(Role::Operator, "destroy", now).expect("he may").user.role, role);
+        assert_eq!(fleet.enroller(now).is_ok(), role == Role::Admin);
+    }
+
+    // One that he made himself: the fleet and the role are right, the signature is another CA's.
+    let own = Fleet::create(&path.with_file_name("own"), "lab", now).expect("a fleet");
+    for file in ["user-ca.key", "user-ca.crt"] {
+        fs::copy(path.join(file), path.with_file_name(format!("aside-{file}"))).expect("copied");
+        fs::copy(path.with_file_name("own").join(file), path.join(file)).expect("copied");
+    }
+    let forger = Fleet::open(&path).expect("it opens");
+    assert_ne!(own.id(), forger.id());
+    forger.issue_user("ben", Role::Admin, HOUR, now).expect("issued");
+    fs::remove_file(path.join("user-ca.key")).expect("removed");
+    fs::copy(path.with_file_name("aside-user-ca.crt"), path.join("user-ca.crt")).expect("copied back");
+    let refused = Fleet::open(&path).expect("it opens").user_with(Role::Operator, "destroy", now);
+    let refused = refused.expect_err("forged").to_string();
+    assert!(refused.starts_with("the certificate of ben is not one of fleet lab: "), "{refused}");
+}
+
+#[test]
+fn a_user_who_is_not_there_is_named_with_those_who_are() {
+    let (_dir, _, fleet) = fleet();
+    let now = SystemTime::now();
+    let refused = fleet.clone().with_user("nosuch").check_chosen().expect_err("nobody yet");
+    assert_eq!(refused.hints(), ["`ctl user issue nosuch` makes it one, where user-ca.key is"]);
+    for name in ["bob", "ada"] {
+        fleet.issue_user(name, Role::Reader, HOUR, now).expect("issued");
+    }
+    let refused = fleet.clone().with_user("nosuch").check_chosen().expect_err("not there");
+    assert!(refused.to_string().starts_with("there is no user \"nosuch\" in "), "{refused}");
+    assert_eq!(refused.hints(), ["users there: ada, bob"]);
+    fleet.with_user("bob").check_chosen().expect("he is there");
 }
 
 #[test]

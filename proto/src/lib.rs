@@ -19,3 +19,6 @@ pub mod pb {
 
 /// The port of every agent: below 1024, so that no unprivileged process can sit on it first.
 pub const PORT: u16 = 717;
+
+/// The most that a command can be given to read on its standard input, in bytes: it travels with the request.
+pub const MAX_STDIN_BYTES: usize = 4 << 20;

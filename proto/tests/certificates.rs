@@ -126,16 +126,22 @@ fn the_name_must_be_ours_and_alone() {
 }
 
 #[test]
-fn a_user_certificate_lives_seven_days_at_most() {
-    let lasting = |seconds| {
+fn a_user_certificate_lives_seven_days_at_most_and_a_readers_thirty() {
+    let day = 24 * 3600;
+    let lasting = |role: Role, seconds| {
         let start = SystemTime::now();
         read_user(move |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::OrganizationName, role.organisation());
             params.not_before = start.into();
             params.not_after = (start + Duration::from_secs(seconds)).into();
         })
     };
-    assert!(lasting(7 * 24 * 3600).is_ok());
-    assert!(matches!(lasting(7 * 24 * 3600 + 1), Err(CertificateError::Lifetime(_))));
+    for (role, days) in [(Role::Reader, 30), (Role::Enroller, 7), (Role::Operator, 7), (Role::Admin, 7)] {
+        assert!(lasting(role, days * day).is_ok(), "{role}");
+        let seconds = (days * day + 1).cast_signed();
+        assert_eq!(lasting(role, days * day + 1), Err(CertificateError::Lifetime { seconds, role }));
+    }
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn a_machine_is_adopted_used_without_ssh_and_left_as_it_was() {
     ours.exits(2, &["start", "quick-1"]);
 
     ours.ok(&["run", "quick-1", "--", "systemctl", "start", "ssh"]);
-    ours.ok(&["destroy", "quick-1"]);
+    ours.ok(&["destroy", "--yes", "quick-1"]);
     assert_eq!(ours.json(&["hosts"]).len(), 0);
     lab.no_agent_is_left();
     assert_eq!(lab.ssh("cat /etc/magpie-test"), "role quick\n", "the machine itself goes on");
@@ -182,14 +182,14 @@ fn root_comes_by_sudo_and_what_does_not_answer_can_be_forgotten() {
     ours.ok(&lab.adopting("free@machine"));
     ours.ok(&["status", "quick-1"]);
     lab.ssh("systemctl stop magpie-agent");
-    let refused = ours.exits(3, &["destroy", "quick-1"]).stderr;
+    let refused = ours.exits(3, &["destroy", "--yes", "quick-1"]).stderr;
     for part in
         ["quick-1 does not answer on port 717", "the proxy command ended", "Connection refused", "--forget"]
     {
         assert!(refused.contains(part), "{part}: {refused}");
     }
     assert_eq!(ours.json(&["hosts"]).len(), 1);
-    ours.ok(&["destroy", "--forget", "quick-1"]);
+    ours.ok(&["destroy", "--yes", "--forget", "quick-1"]);
     assert_eq!(ours.json(&["hosts"]).len(), 0);
     lab.ssh("test -e /usr/lib/magpie/agent && rm -r /var/lib/magpie/state");
 
@@ -200,7 +200,7 @@ fn root_comes_by_sudo_and_what_does_not_answer_can_be_forgotten() {
     adopt_with_password(&lab);
     ours.ok(&["status", "quick-1"]);
     assert_eq!(lab.ssh("ls -d /tmp/tmp.* 2>/dev/null || true"), "");
-    ours.ok(&["destroy", "quick-1"]);
+    ours.ok(&["destroy", "--yes", "quick-1"]);
     lab.no_agent_is_left();
 }
 

@@ -69,7 +69,7 @@ fn the_record_is_copied_when_it_is_asked_for() {
         let begun = Instant::now();
         // A record without a sample is an error, and a clone's recorder has only just begun.
         loop {
-            let outcome = fleet.ctl(&["cpu-log", name, "--since", "1h", "--top", "200", "--output", "json"]);
+            let outcome = fleet.ctl(&["cpu-log", name, "--since", "1h", "--all", "--output", "json"]);
             if outcome.code == 0 {
                 return outcome.stdout.contains("of-the-original");
             }
@@ -113,6 +113,6 @@ fn a_host_goes_on_when_its_cloning_is_killed() {
     fleet.ok(&["status", "quick-1"]);
     assert!(fs::read_to_string(group.join("cgroup.events")).expect("read").contains("frozen 0"));
     // What there was of the copy can be ended like any host.
-    fleet.ok(&["destroy", "quick-2"]);
+    fleet.ok(&["destroy", "--yes", "quick-2"]);
     assert_eq!(fleet.json(&["hosts"]).len(), 1);
 }

@@ -1,6 +1,14 @@
 //! Hosts are used again, never shared, never lost.
 
-use std::{collections::BTreeSet, process::Child, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use tests::{Fleet, Outcome, repository};
 
@@ -37,7 +45,9 @@ fn a_released_host_is_the_next_one() {
         other.stderr
     );
     assert!(
-        fleet.ok(&["provision", "--role", "quick", "--fresh", "--dry-run"]).contains("quick-2  is launched")
+        fleet
+            .ok(&["provision", "--role", "quick", "--fresh", "--dry-run"])
+            .contains("quick-2  would be launched")
     );
 
     let again = fleet.exits(0, &["provision", "--role", "quick"]);
@@ -54,18 +64,101 @@ fn a_released_host_is_the_next_one() {
 }
 
 #[test]
-fn who_has_a_host_is_asked_before_it_is_given_away() {
+fn who_has_a_host_is_asked_before_it_is_changed() {
     let fleet = fleet();
     fleet.ok(&["provision", "--role", "quick"]);
-    fleet.ok(&["user", "issue", "bob", "--role", "operator"]);
-    let refused = fleet.exits(4, &["--as", "bob", "release", "quick-1"]);
-    assert!(
-        refused.stderr.contains("quick-1 is ") && refused.stderr.contains("not bob's"),
-        "{}",
-        refused.stderr
+    let states = |fleet: &Fleet| -> Vec<String> {
+        fleet.json(&["hosts"]).iter().map(|host| host["state"].as_str().expect("one").to_owned()).collect()
+    };
+    fleet.ok(&["user", "issue", "bob", "--user-role", "operator"]);
+    fleet.ok(&["user", "issue", "eve", "--user-role", "reader", "--ttl", "30d"]);
+    assert!(fleet.ok(&["--as", "eve", "status"]).contains("quick-1"), "hosts take a reader's month");
+
+    // A reader changes nothing, whatever is said, and asks no provider for it.
+    let changing: [&[&str]; 7] = [
+        &["stop", "--force", "quick-1"],
+        &["start", "quick-1"],
+        &["destroy", "--yes", "--force", "quick-1"],
+        &["release", "--force", "quick-1"],
+        &["clone", "--force", "quick-1"],
+        &["gc", "--yes"],
+        &["image", "prune", "--yes", "--keep", "0"],
+    ];
+    for verb in changing {
+        let refused = fleet.exits(2, &[&["--as", "eve"], verb].concat()).stderr;
+        assert!(refused.contains("; eve has reader"), "{verb:?}: {refused}");
+    }
+    // Nor does who issued himself a certificate: the host does not know his CA.
+    let refused = fleet.exits(
+        3,
+        &["--config", &forged(&fleet), "--as", "mallory", "destroy", "--yes", "--force", "quick-1"],
     );
+    assert!(refused.stderr.contains("another fleet"), "{}", refused.stderr);
+    // Another operator must mean it.
+    for verb in [&["stop", "quick-1"][..], &["destroy", "--yes", "quick-1"], &["release", "quick-1"]] {
+        let refused = fleet.exits(4, &[&["--as", "bob"], verb].concat()).stderr;
+        assert!(refused.contains("quick-1 is ") && refused.contains("not bob's\nhint: --force"), "{refused}");
+    }
+    assert_eq!((standings(&fleet), states(&fleet)), (vec!["used".to_owned()], vec!["running".to_owned()]));
+
+    // What was so already is said. A host that is down is asked about at its provider.
+    assert_eq!(fleet.exits(0, &["start", "quick-1"]).stderr, "quick-1 runs already\n");
+    assert_eq!(fleet.exits(0, &["--as", "bob", "stop", "--force", "quick-1"]).stderr, "quick-1 stopped\n");
+    assert_eq!(fleet.exits(0, &["stop", "quick-1"]).stderr, "quick-1 is stopped already\n");
+    fleet.exits(4, &["--as", "bob", "destroy", "--yes", "quick-1"]);
+    fleet.exits(2, &["--as", "eve", "destroy", "--yes", "--force", "quick-1"]);
+    assert_eq!(fleet.exits(0, &["start", "quick-1"]).stderr, "quick-1 started\n");
     fleet.ok(&["--as", "bob", "release", "--force", "quick-1"]);
     assert_eq!(standings(&fleet), ["idle"]);
+    assert_eq!(fleet.exits(0, &["release", "quick-1"]).stderr, "quick-1 is free already\n");
+
+    // In scripts `--yes`, on a terminal a question.
+    let asked = fleet.exits(2, &["destroy", "quick-1"]).stderr;
+    assert!(asked.contains("nobody is there to answer\nhint: --yes"), "{asked}");
+    let (code, screen) = at_a_terminal(&fleet, &["destroy", "quick-1"], "n\n");
+    assert!(code == 5 && screen.contains("destroy quick-1? [y/N]"), "{code} {screen}");
+    assert!(screen.contains("quick-1: the host with its disk, runs and flight record"), "{screen}");
+    let (code, screen) = at_a_terminal(&fleet, &["destroy", "quick-1"], "y\n");
+    assert!(code == 0 && screen.contains("quick-1 destroyed"), "{code} {screen}");
+    assert_eq!(ids(&fleet).len(), 0);
+}
+
+/// A configuration whose CA directory has another user CA in place of the fleet's, and an admin of it.
+fn forged(fleet: &Fleet) -> String {
+    let here = fleet.directory();
+    let copy = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().expect("runs").success());
+    };
+    let other = here.join("other");
+    fs::create_dir(&other).expect("made");
+    let mut init = fleet.command(&["init", "--name", "other"]);
+    assert!(init.current_dir(&other).output().expect("runs").status.success());
+    copy(&here.join(".magpie"), &here.join("forged"));
+    for file in ["user-ca.key", "user-ca.crt"] {
+        copy(&other.join(".magpie").join(file), &here.join("forged").join(file));
+    }
+    let config = fs::read_to_string(here.join("magpie.toml")).expect("read");
+    let path = here.join("forged.toml").display().to_string();
+    fs::write(&path, config.replace("[fleet]", "[fleet]\nca = \"forged\"")).expect("written");
+    fleet.ok(&["--config", &path, "user", "issue", "mallory", "--user-role", "admin"]);
+    path
+}
+
+/// Runs `ctl` on a terminal, types `keys`, and returns the exit code and what was on the screen.
+fn at_a_terminal(fleet: &Fleet, args: &[&str], keys: &str) -> (i32, String) {
+    let command = fleet.command(args);
+    let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+    let line = words.iter().map(|word| word.to_str().expect("UTF-8")).collect::<Vec<_>>().join(" ");
+    let mut session = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .current_dir(fleet.directory())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script(1) starts");
+    session.stdin.take().expect("piped").write_all(keys.as_bytes()).expect("typed");
+    let outcome = Outcome::from(session.wait_with_output().expect("ends"));
+    (outcome.code, outcome.stdout)
 }
 
 #[test]

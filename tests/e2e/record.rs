@@ -16,7 +16,7 @@ fn what_happened_on_a_host_is_read_there_and_elsewhere() {
     let copy = fleet.directory().join("copy");
     let copy = copy.to_str().expect("UTF-8");
     fleet.ok(&["record", "fetch", "quick-1", "--to", copy]);
-    fleet.ok(&["destroy", "quick-1"]);
+    fleet.ok(&["destroy", "--yes", "quick-1"]);
     let log = fleet.ok(&["cpu-log", "--from-dir", copy, "--since", "start", "--command", "the-culprit"]);
     assert!(log.lines().filter(|line| line.ends_with("the-culprit")).count() >= 3, "{log}");
     assert!(log.contains(" run quick-1-"), "the runs are on the same time line: {log}");

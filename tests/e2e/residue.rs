@@ -81,7 +81,7 @@ fn a_host_changes_nothing_on_the_machine_and_leaves_nothing() {
         ),
     );
 
-    fleet.ok(&["destroy", "quick-1", "quick-2"]);
+    fleet.ok(&["destroy", "--yes", "quick-1", "quick-2"]);
     assert_eq!(before, Machine::now());
     let cloud = fleet.cloud();
     assert_eq!(processes_of(&cloud.to_string_lossy()), Vec::<String>::new());

@@ -22,7 +22,7 @@ fn db_and_web_from_nothing_to_answering() {
     assert!(page.contains("200 OK"), "{page}");
 
     // An applied host has nothing left to change, and says so.
-    for run in fleet.json(&["apply"]).iter().filter(|line| line["type"] == "recap") {
+    for run in fleet.json(&["apply", "--all"]).iter().filter(|line| line["type"] == "recap") {
         assert_eq!(run["summary"]["changed"], 0, "{run}");
         assert_eq!(run["state"], "succeeded", "{run}");
     }
@@ -64,6 +64,6 @@ fn roles_that_nobody_here_wrote_converge() {
         // mysql's module compares utf8 with utf8mb3 and flaps for ever: that must be shown, not hidden.
         let state = if role == "mysql" { "changed" } else { "succeeded" };
         assert_eq!(recap["state"], state, "{role}: {recap}");
-        fleet.ok(&["destroy", &format!("{role}-1")]);
+        fleet.ok(&["destroy", "--yes", &format!("{role}-1")]);
     }
 }

@@ -83,6 +83,9 @@ fn a_host_that_dies_stays_on_the_screen_and_goes_on_when_it_is_back() {
     fleet.ok(&["provision", "--role", "quick"]);
     let mut terminal = Terminal::start(fleet.command(&["top", "quick-1"]));
     terminal.wait_for("/usr/bin/dbus-daemon");
+    // Its memory is its own, and what is the machine's is called so.
+    terminal.wait_for("of limit 1.0G");
+    terminal.wait_for("* of the whole machine");
     fleet.ok(&["stop", "quick-1"]);
     terminal.wait_for("no connection, trying again");
     // What was seen last is still there.

@@ -112,7 +112,10 @@ fn gc_clears_up(lab: &Ec2Lab, fleet: &Fleet, point: Point) {
 fn destroy_all(lab: &Ec2Lab, fleet: &Fleet) {
     let names = listed(fleet, "name");
     if !names.is_empty() {
-        fleet.ok(&["destroy"].into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>());
+        fleet.ok(&["destroy", "--yes"]
+            .into_iter()
+            .chain(names.iter().map(String::as_str))
+            .collect::<Vec<_>>());
     }
     assert!(lab.alive().is_empty());
 }

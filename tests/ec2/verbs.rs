@@ -76,7 +76,7 @@ fn from_a_role_to_hosts_and_back_with_the_calls_that_takes() {
     calls(
         &lab,
         &fleet,
-        &["destroy", "quick-1", "quick-2", "quick-3", "quick-4"],
+        &["destroy", "--yes", "quick-1", "quick-2", "quick-3", "quick-4"],
         [("DescribeInstances", 1), ("TerminateInstances", 4)],
     );
     assert!(lab.alive().is_empty());
@@ -106,5 +106,5 @@ fn a_clone_is_a_host_of_its_own() {
     all_are_used(&lab, &fleet, 2, "cloned");
     let kept = fleet.ok(&["run", "quick-2", "--", "cat", "/etc/kept"]);
     assert!(kept.contains("mine"), "{kept}");
-    fleet.ok(&["apply"]);
+    fleet.ok(&["apply", "--all"]);
 }

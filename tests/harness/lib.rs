@@ -156,7 +156,8 @@ impl Drop for Fleet {
             .filter_map(|host| Some(host["name"].as_str()?.to_owned()))
             .collect();
         if !names.is_empty() {
-            let args: Vec<&str> = ["destroy"].into_iter().chain(names.iter().map(String::as_str)).collect();
+            let args: Vec<&str> =
+                ["destroy", "--yes", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
             self.ctl(&args);
         }
     }

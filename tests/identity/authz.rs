@@ -36,6 +36,7 @@ fn what_changes_a_host_takes_an_operator() {
         "/magpie.v1.Host/Claim",
         "/magpie.v1.Host/Extend",
         "/magpie.v1.Host/Release",
+        "/magpie.v1.Host/Renew",
         "/magpie.v1.Runs/Cancel",
         "/magpie.v1.Runs/Start",
     ];

@@ -27,6 +27,7 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use tokio::{
     io::{AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 use tokio_rustls::client::TlsStream;
 
@@ -161,9 +162,12 @@ impl<'a> Controller<'a> {
     }
 
     fn grant(&self) -> EnrolGrant {
+        self.grant_at(SystemTime::now())
+    }
+
+    fn grant_at(&self, now: SystemTime) -> EnrolGrant {
         let fleet = &self.lab.fleet;
-        let chain =
-            fleet.sign_host(&self.hello.csr, &self.agent_key, HOST, SystemTime::now()).expect("signed");
+        let chain = fleet.sign_host(&self.hello.csr, &self.agent_key, HOST, now).expect("signed");
         EnrolGrant {
             nonce: self.hello.nonce.clone(),
             host_id: HOST.to_owned(),
@@ -184,6 +188,13 @@ impl<'a> Controller<'a> {
         raw::send(&mut self.stream, sealed).await;
         raw::receive::<EnrolCommitted>(&mut self.stream).await.is_ok()
     }
+}
+
+/// Enrols a host by a certificate of this time.
+pub(crate) async fn enrolled_at(lab: &Lab, running: &Running, now: SystemTime) {
+    let controller = Controller::dial(lab, running).await;
+    let grant = controller.grant_at(now);
+    assert!(controller.offer(&grant).await, "it is taken");
 }
 
 #[tokio::test]
@@ -270,6 +281,24 @@ async fn the_next_controller_finishes_what_one_began() {
     assert!(running.status(&lab.fleet).await.is_ok());
     running.kill().await;
     assert!(machine.start().await.status(&lab.fleet).await.is_ok(), "also if the agent dies as well");
+}
+
+#[tokio::test]
+async fn one_that_takes_its_time_keeps_no_other_waiting() {
+    let lab = Lab::new();
+    let machine = Machine::with(&lab.document());
+    let running = machine.start().await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(Controller::dial(&lab, &running).await);
+    }
+    let enrolled = timeout(Duration::from_secs(5), running.enrol(&lab.fleet)).await;
+    assert_eq!(enrolled.expect("at once").expect("enrolled"), Outcome::Committed);
+    machine.console.wait_for("done").await;
+    let late = held.pop().expect("one of them");
+    let grant = late.grant();
+    assert!(!late.offer(&grant).await, "who comes late changes nothing");
+    assert!(running.status(&lab.fleet).await.is_ok());
 }
 
 #[tokio::test]

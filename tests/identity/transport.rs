@@ -1,15 +1,21 @@
 //! Limits, versions and protocols of the connection itself.
 
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use agent::serve::shares::Bounds;
+use controller::client;
 use proto::identity::{Role, tls};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
 use crate::{
-    lab::{Lab, Machine, Pair, sign},
+    lab::{HOST, Lab, Machine, Pair, Running, sign},
     raw,
 };
 
@@ -85,8 +91,7 @@ async fn no_ticket_is_given() {
 async fn slow_handshakes_hold_up_nobody_and_end() {
     let lab = Lab::new();
     let mut machine = Machine::new();
-    machine.limits.handshake_timeout = Duration::from_secs(1);
-    machine.limits.handshakes_per_address = 9;
+    machine.limits.handshakes_per_network = 9;
     let (_machine, running) = machine.enrol(&lab).await;
     let mut silent = Vec::new();
     for _ in 0..8 {
@@ -104,7 +109,7 @@ async fn slow_handshakes_hold_up_nobody_and_end() {
 async fn connections_are_limited_and_given_back() {
     let lab = Lab::new();
     let mut machine = Machine::new();
-    machine.limits.connections = 1;
+    machine.limits.connections.all = 1;
     let (_machine, running) = machine.enrol(&lab).await;
     let first = raw::client(running.address, Some(good(&lab)), Some(tls::ALPN_MAIN)).await;
     let mut first = first.expect("accepted");
@@ -123,29 +128,72 @@ async fn connections_are_limited_and_given_back() {
     assert!(timeout(Duration::from_secs(10), again).await.is_ok(), "the place is free again");
 }
 
+/// A connection from this address of the loopback network.
+async fn dial_from(source: [u8; 4], running: &Running) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from((source, 0))).expect("bound");
+    socket.connect(running.address).await.expect("the port is open")
+}
+
 #[tokio::test]
-async fn one_address_may_not_take_all_handshakes() {
+async fn one_network_may_not_take_all_handshakes() {
     let lab = Lab::new();
     let mut machine = Machine::new();
-    machine.limits.handshakes_per_address = 2;
+    machine.limits.handshakes_per_network = 2;
+    machine.limits.hello_timeout = Duration::from_secs(60);
+    machine.limits.handshake_timeout = Duration::from_secs(60);
     let (_machine, running) = machine.enrol(&lab).await;
-    let silent = [running.dial().await, running.dial().await];
-    let closed = timeout(Duration::from_secs(2), running.dial().await.read(&mut [0])).await;
-    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "the third is closed at once: {closed:?}");
-    drop(silent);
-    let again = async {
-        while running.connect(&lab.fleet).await.is_err() {
-            tokio::task::yield_now().await;
+    let mut silent = Vec::new();
+    for host in 1..=3 {
+        silent.push(dial_from([127, 1, 2, host], &running).await);
+    }
+    let closed = timeout(Duration::from_secs(2), silent[0].read(&mut [0])).await;
+    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "the oldest makes room: {closed:?}");
+    let neighbour = dial_from([127, 1, 2, 4], &running).await;
+    assert!(client::connect(neighbour, &lab.fleet, HOST).await.is_ok(), "who means it gets in");
+}
+
+#[tokio::test]
+async fn the_silent_of_many_networks_keep_out_nobody() {
+    let lab = Lab::new();
+    let (_machine, running) = Machine::enrolled(&lab).await;
+    let began = Instant::now();
+    let mut silent = Vec::new();
+    for network in 1..=16 {
+        for _ in 0..40 {
+            silent.push(dial_from([127, 1, network, 1], &running).await);
         }
-    };
-    assert!(timeout(Duration::from_secs(10), again).await.is_ok(), "the places are free again");
+    }
+    let known = running.status(&lab.fleet);
+    assert!(timeout(Duration::from_secs(2), known).await.expect("at once").is_ok());
+    let stranger = dial_from([127, 1, 99, 1], &running).await;
+    let stranger = client::connect(stranger, &lab.fleet, HOST);
+    assert!(timeout(Duration::from_secs(2), stranger).await.expect("at once").is_ok());
+    for socket in &mut silent {
+        let closed = timeout(Duration::from_secs(5), socket.read(&mut [0])).await;
+        assert!(matches!(closed, Ok(Ok(0) | Err(_))), "the silent are closed: {closed:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn readers_leave_room_for_operators() {
+    let lab = Lab::new();
+    let mut machine = Machine::new();
+    machine.limits.connections = Bounds { all: 2, kept: 1, each: 2 };
+    let (_machine, running) = machine.enrol(&lab).await;
+    let reader = lab.speaking_as(Role::Reader);
+    let _first = running.connect(&reader).await.expect("there is one place");
+    let second = running.connect(&reader).await.expect_err("the other is kept");
+    assert!(second.to_string().contains("closed the connection"), "{second}");
+    assert!(running.connect(&lab.speaking_as(Role::Operator)).await.is_ok());
 }
 
 #[tokio::test]
 async fn one_user_may_not_take_all_connections() {
     let lab = Lab::new();
     let mut machine = Machine::new();
-    machine.limits.connections_per_user = 1;
+    machine.limits.connections.each = 1;
     let (_machine, running) = machine.enrol(&lab).await;
     let first = raw::client(running.address, Some(good(&lab)), Some(tls::ALPN_MAIN)).await;
     let mut first = first.expect("accepted");

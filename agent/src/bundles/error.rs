@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// A kept bundle is not what its name says.
     #[error(
-        "bundle {digest} was changed on this host, `{path}` is not what its manifest says: push it again"
+        "bundle {digest} was changed on this host: `{path}` is not what its manifest says; apply it again to send it anew"
     )]
     Damaged {
         /// The bundle.

@@ -181,12 +181,12 @@ impl Store {
         staging.commit(&self.paths.bundle(&offer.digest.to_string()), now)
     }
 
-    /// Hashes every file of a bundle again: for the moment before it is applied.
+    /// Hashes every file of a bundle again; see [`verify`].
     ///
     /// # Errors
     /// The bundle is not here, or differs from its manifest; the message names the first path.
     pub fn verify(&self, digest: &Digest) -> Result<()> {
-        tree::verify(digest, &self.paths.bundle_tree(&digest.to_string()), &self.manifest(digest)?)
+        hash_again(&self.paths, digest)
     }
 
     /// The manifest of a kept bundle.
@@ -225,18 +225,12 @@ impl Store {
         Ok(removals)
     }
 
-    /// Takes a bundle away: first out of sight by a rename, then file by file.
     fn remove(&self, digest: &Digest) -> Result<()> {
-        let grave = Staging::create(&self.staging(), digest)?;
-        let bundle = self.paths.bundle(&digest.to_string());
-        match fs::rename(&bundle, grave.tree()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(Error::io("remove", &bundle)),
-        }
+        remove(&self.paths, digest)
     }
 
     fn staging(&self) -> PathBuf {
-        self.paths.bundles().join(".staging")
+        staging_below(&self.paths)
     }
 
     fn remember(&self, offer: Offer) {
@@ -261,3 +255,39 @@ impl Store {
 
 /// Blobs that kept bundles have: where each lies and in which bundle.
 type Found = HashMap<Digest, kept::Place>;
+
+/// Hashes every file of a bundle again: for the moment before it is applied, in the process that applies it. A bundle
+/// that is not what its manifest says is taken away, and with it all others that are damaged, since bundles share files:
+/// the next offer then asks for what is missing.
+///
+/// # Errors
+/// The bundle is not here, or differs from its manifest; the message names the first path.
+pub fn verify(paths: &Paths, digest: &Digest) -> Result<()> {
+    let verified = hash_again(paths, digest);
+    if matches!(verified, Err(Error::Damaged { .. })) {
+        for kept in kept::list(paths)? {
+            if matches!(hash_again(paths, &kept.digest), Err(Error::Damaged { .. })) {
+                remove(paths, &kept.digest)?;
+            }
+        }
+    }
+    verified
+}
+
+fn hash_again(paths: &Paths, digest: &Digest) -> Result<()> {
+    tree::verify(digest, &paths.bundle_tree(&digest.to_string()), &kept::manifest(paths, digest)?)
+}
+
+/// Takes a bundle away: first out of sight by a rename, then file by file.
+fn remove(paths: &Paths, digest: &Digest) -> Result<()> {
+    let grave = Staging::create(&staging_below(paths), digest)?;
+    let bundle = paths.bundle(&digest.to_string());
+    match fs::rename(&bundle, grave.tree()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::io("remove", &bundle)),
+    }
+}
+
+fn staging_below(paths: &Paths) -> PathBuf {
+    paths.bundles().join(".staging")
+}

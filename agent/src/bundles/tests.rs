@@ -258,3 +258,27 @@ fn old_bundles_go_and_the_one_in_use_stays() {
     Sample::with_site("5").push(&store, at(10));
     assert_eq!(store.retain(&BTreeSet::new()).expect("removed"), [four], "use counts, not arrival");
 }
+
+#[test]
+fn a_damaged_bundle_is_found_before_it_is_applied_and_sent_again_whole() {
+    let (_temp, store) = store(3);
+    let (one, two) = (Sample::with_site("one"), Sample::with_site("two"));
+    one.push(&store, at(1));
+    two.push(&store, at(2));
+    verify(&store.paths, &one.digest()).expect("intact");
+    // Both have it, and it is one file.
+    let script = store.paths.bundle_tree(&one.digest().to_string()).join("d/run.sh");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("opened up");
+    fs::write(&script, "#!/bin/sh\nrm -rf /\n").expect("changed");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o555)).expect("closed again");
+    let damaged = verify(&store.paths, &one.digest()).expect_err("changed").to_string();
+    let (begin, end) = (
+        format!("bundle {} was changed on this host: `d/", one.digest()),
+        "` is not what its manifest says; apply it again to send it anew",
+    );
+    assert!(damaged.starts_with(&begin) && damaged.ends_with(end), "{damaged}");
+    assert_eq!(visible(&store), (Vec::new(), 0));
+    one.push(&store, at(3));
+    verify(&store.paths, &one.digest()).expect("intact again");
+    assert!(matches!(verify(&store.paths, &two.digest()), Err(Error::Absent { .. })));
+}

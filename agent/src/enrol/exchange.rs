@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -39,6 +39,8 @@ pub struct Enrolment {
     machine: Binding,
     document: Document,
     candidate: Candidate,
+    /// Several controllers may try at once: the first grant counts.
+    committed: Mutex<bool>,
 }
 
 impl Enrolment {
@@ -54,7 +56,7 @@ impl Enrolment {
         document: Document,
     ) -> Result<Self, EnrolError> {
         let candidate = Candidate::prepare(paths)?;
-        Ok(Self { paths: paths.clone(), system, machine, document, candidate })
+        Ok(Self { paths: paths.clone(), system, machine, document, candidate, committed: Mutex::default() })
     }
 
     /// The document that was found.
@@ -95,11 +97,21 @@ impl Enrolment {
         send(stream, &sealed).await?;
         let grant = session.open_grant(&receive(stream).await?, &sealed)?;
         let serial = self.check(&grant, &hello, fleet_id)?;
-        Identity::commit(&self.paths, &grant, &self.machine)?;
+        self.commit(&grant)?;
         let told = send(stream, &EnrolCommitted { serial }).await;
         if let Err(error) = told {
             tracing::warn!("enrolled, but the controller could not be told: {error}");
         }
+        Ok(())
+    }
+
+    fn commit(&self, grant: &EnrolGrant) -> Result<(), EnrolError> {
+        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *committed {
+            return Err(EnrolError::Grant("another controller was quicker"));
+        }
+        Identity::commit(&self.paths, grant, &self.machine)?;
+        *committed = true;
         Ok(())
     }
 
@@ -142,7 +154,7 @@ impl Enrolment {
 }
 
 /// Verifies what every controller will: chain and name. The time is the controller's, whose clock the dates come from.
-fn verify(leaf: &[u8], host_ca: &[u8], name: &str, time_unix_ms: i64) -> Result<(), EnrolError> {
+pub(super) fn verify(leaf: &[u8], host_ca: &[u8], name: &str, time_unix_ms: i64) -> Result<(), EnrolError> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(host_ca)).map_err(EnrolError::crypto)?;
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls::provider())

@@ -19,7 +19,8 @@ use super::{
 use crate::paths::Paths;
 
 const ABOUT_FILE: &str = "identity.json";
-const HOST_FILE: &str = "host.der";
+/// Name of the certificate's file in the state directory; DER.
+pub(super) const HOST_FILE: &str = "host.der";
 const HOST_CA_FILE: &str = "host-ca.der";
 const USER_CA_FILE: &str = "user-ca.der";
 

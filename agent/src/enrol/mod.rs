@@ -10,7 +10,8 @@
 //! - [`metadata`]: what an instance of EC2 is told, and which one it is,
 //! - [`candidate`]: the key before it has a certificate,
 //! - [`exchange`]: the messages,
-//! - [`identity`]: what is stored, and the machine that it is bound to.
+//! - [`identity`]: what is stored, and the machine that it is bound to,
+//! - [`renewal`]: a new certificate for it before the present one ends.
 
 pub mod candidate;
 pub mod console;
@@ -19,6 +20,7 @@ pub mod exchange;
 pub mod identity;
 pub mod machine;
 pub mod metadata;
+pub mod renewal;
 
 use std::{io, path::PathBuf};
 

@@ -94,7 +94,7 @@ impl Reader {
             filter,
             segments: segments.into(),
             open: None,
-            tails,
+            tails: tails.into_iter().map(Tail::Samples).collect(),
             last_sequence: None,
             lost: Vec::new(),
             tails_lost: lost,
@@ -111,7 +111,7 @@ impl Reader {
                 blocks.step(&mut |header| headers.push(*header))?;
             }
         }
-        let tails = blocks.tails.iter().map(Builder::header);
+        let tails = blocks.tails.iter().map(Tail::header);
         headers.extend(tails.filter(|header| Some(header.first_sequence) > blocks.last_sequence));
         blocks.lost.append(&mut blocks.tails_lost);
         Ok((headers, blocks.lost))
@@ -139,10 +139,32 @@ fn read_tails(directory: &Path, lost: &mut Vec<String>) -> Result<VecDeque<Build
     Ok(tails)
 }
 
-fn seal(samples: &Builder) -> io::Result<Vec<u8>> {
-    let mut block = Vec::new();
-    samples.seal(&mut Packer::new()?, &mut block)?;
-    Ok(block)
+/// What a tail held when reading began.
+#[derive(Debug)]
+enum Tail {
+    Samples(Builder),
+    /// As a block, with what is known of it without parsing.
+    Block(Header, Vec<u8>),
+}
+
+impl Tail {
+    fn header(&self) -> &Header {
+        match self {
+            Self::Samples(samples) => samples.header(),
+            Self::Block(header, _) => header,
+        }
+    }
+
+    fn sealed(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Samples(samples) => {
+                let mut block = Vec::new();
+                samples.seal(&mut Packer::new()?, &mut block)?;
+                Ok(block)
+            }
+            Self::Block(_, block) => Ok(block),
+        }
+    }
 }
 
 /// Reads one tail; nothing if it is not there or was never written to.
@@ -172,7 +194,7 @@ pub struct Blocks {
     filter: Filter,
     segments: VecDeque<Segment>,
     open: Option<OpenSegment>,
-    tails: VecDeque<Builder>,
+    tails: VecDeque<Tail>,
     last_sequence: Option<u64>,
     lost: Vec<String>,
     tails_lost: Vec<String>,
@@ -219,6 +241,18 @@ impl Iterator for Blocks {
 }
 
 impl Blocks {
+    /// Makes blocks of the tails that are wanted now and forgets the others: for who keeps this for long, since samples
+    /// take ten times the memory of their block.
+    pub fn with_sealed_tails(mut self) -> Result<Self, Error> {
+        let wanted = std::mem::take(&mut self.tails).into_iter();
+        for tail in wanted.filter(|tail| self.filter.wants(tail.header())) {
+            let header = *tail.header();
+            let block = tail.sealed().map_err(while_trying("read", &self.directory))?;
+            self.tails.push_back(Tail::Block(header, block));
+        }
+        Ok(self)
+    }
+
     fn open_next(&mut self) -> Result<bool, Error> {
         while let Some(Segment { path, .. }) = self.segments.pop_front() {
             match File::open(&path) {
@@ -257,12 +291,12 @@ impl Blocks {
 
     /// After the last segment: the tails, unless they have become blocks, and what was lost last.
     fn finish(&mut self) -> Result<Option<StoredBlock>, Error> {
-        while let Some(samples) = self.tails.pop_front() {
-            let header = samples.header();
+        while let Some(tail) = self.tails.pop_front() {
+            let header = tail.header();
             if Some(header.first_sequence) <= self.last_sequence || !self.filter.wants(header) {
                 continue;
             }
-            let data = seal(&samples).map_err(while_trying("read", &self.directory))?;
+            let data = tail.sealed().map_err(while_trying("read", &self.directory))?;
             let Ok(header) = Header::parse(&data) else { continue };
             let index = &data[HEADER_BYTES..][..header.index_bytes as usize];
             if self.filter.wants_processes(&header, index) {

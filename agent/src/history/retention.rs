@@ -44,20 +44,35 @@ pub struct Extent {
     pub last_wall_ms: i64,
 }
 
+/// How many segments go for their age when a new one is begun, at most.
+///
+/// A clock may be wrong by years for a while (a battery that is empty, a guest that is resumed): all at once would go what
+/// is the only word on the outage before. What was left while a host was off goes in turn, and size has the last word.
+const AGED_AT_ONCE: usize = 2;
+
 /// How many of the oldest segments to shed so that `incoming` more bytes fit. The newest is never shed.
 ///
 /// `segments` are in order, oldest first. Only a prefix goes: a clock that was wrong for a while makes no holes.
-pub fn plan(segments: &[Extent], incoming: u64, now_ms: i64, policy: &Policy) -> usize {
-    let max_age = i64::try_from(policy.max_age.as_millis()).unwrap_or(i64::MAX);
-    let oldest_kept = now_ms.saturating_sub(max_age);
+pub fn oversized(segments: &[Extent], incoming: u64, policy: &Policy) -> usize {
     let mut total = segments.iter().map(|segment| segment.bytes).sum::<u64>().saturating_add(incoming);
-    let candidates = &segments[..segments.len().saturating_sub(1)];
     let must_go = |segment: &&Extent| {
-        let goes = total > policy.max_bytes || segment.last_wall_ms < oldest_kept;
+        let goes = total > policy.max_bytes;
         total -= segment.bytes;
         goes
     };
-    candidates.iter().take_while(must_go).count()
+    but_newest(segments).iter().take_while(must_go).count()
+}
+
+/// How many of the oldest segments to shed for their age, now that another is begun.
+pub fn aged(segments: &[Extent], now_ms: i64, policy: &Policy) -> usize {
+    let max_age = i64::try_from(policy.max_age.as_millis()).unwrap_or(i64::MAX);
+    let oldest_kept = now_ms.saturating_sub(max_age);
+    let is_aged = |segment: &&Extent| segment.last_wall_ms < oldest_kept;
+    but_newest(segments).iter().take(AGED_AT_ONCE).take_while(is_aged).count()
+}
+
+fn but_newest(segments: &[Extent]) -> &[Extent] {
+    &segments[..segments.len().saturating_sub(1)]
 }
 
 #[cfg(test)]
@@ -77,22 +92,31 @@ mod tests {
 
     #[test]
     fn nothing_goes_while_there_is_room() {
-        assert_eq!(plan(&extents(&[(40, 5_000), (40, 5_100)]), 20, 5_100, &POLICY), 0);
+        assert_eq!(oversized(&extents(&[(40, 5_000), (40, 5_100)]), 20, &POLICY), 0);
     }
 
     #[test]
     fn the_oldest_go_until_the_rest_fits() {
-        assert_eq!(plan(&extents(&[(40, 5_000), (40, 5_050), (40, 5_100)]), 30, 5_100, &POLICY), 2);
+        assert_eq!(oversized(&extents(&[(40, 5_000), (40, 5_050), (40, 5_100)]), 30, &POLICY), 2);
     }
 
     #[test]
     fn what_is_too_old_goes_whatever_its_size() {
-        assert_eq!(plan(&extents(&[(1, 3_000), (1, 4_099), (1, 4_100), (1, 5_100)]), 0, 5_100, &POLICY), 2);
+        let segments = extents(&[(1, 3_000), (1, 4_099), (1, 4_100), (1, 5_100)]);
+        assert_eq!(aged(&segments, 5_100, &POLICY), 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_years_ahead_for_a_while_costs_little() {
+        let segments = extents(&[(1, 5_000); 40]);
+        assert_eq!(aged(&segments, 5_000 + 31_536_000_000, &POLICY), AGED_AT_ONCE);
+        assert_eq!(aged(&segments, 5_100, &POLICY), 0, "and nothing once it is right again");
     }
 
     #[test]
     fn the_newest_stays_even_if_it_alone_is_too_much() {
-        assert_eq!(plan(&extents(&[(40, 0), (400, 0)]), 10, 5_100, &POLICY), 1);
-        assert_eq!(plan(&[], 1_000, 0, &POLICY), 0);
+        let segments = extents(&[(40, 0), (400, 0)]);
+        assert_eq!((oversized(&segments, 10, &POLICY), aged(&segments, 5_100, &POLICY)), (1, 1));
+        assert_eq!((oversized(&[], 1_000, &POLICY), aged(&[], 0, &POLICY)), (0, 0));
     }
 }

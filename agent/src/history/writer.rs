@@ -64,7 +64,7 @@ impl Writer {
         let next_sequence = writer.repair_newest_segment(&mut lost);
         let next_sequence = writer.recover_tails(next_sequence, now_ms, &mut lost);
         writer.builder = Builder::new(boot_id, next_sequence);
-        writer.shed(0, now_ms);
+        writer.shed_oversized(0);
         Ok((writer, lost))
     }
 
@@ -118,12 +118,13 @@ impl Writer {
             return Ok(());
         }
         let bytes = self.block.len() as u64;
-        self.shed(bytes, now_ms);
+        self.shed_oversized(bytes);
         let room = |segment: &Segment| segment.extent.bytes + bytes <= self.policy.segment_bytes;
         if !self.segments.last().is_some_and(room) {
             self.finish_segment();
             let path = segment::path(&self.directory, builder.first_sequence());
             self.segments.push(Segment { path, extent: Extent { bytes: 0, last_wall_ms: now_ms } });
+            self.shed_oldest(retention::aged(&self.extents(), now_ms, &self.policy));
         }
         self.shedding(|writer| writer.append_block(now_ms))
     }
@@ -168,10 +169,13 @@ impl Writer {
     }
 
     /// Sheds what the policy says, so that `incoming` more bytes and both tails fit.
-    fn shed(&mut self, incoming: u64, now_ms: i64) {
-        let extents: Vec<_> = self.segments.iter().map(|segment| segment.extent).collect();
+    fn shed_oversized(&mut self, incoming: u64) {
         let incoming = incoming + TAILS.len() as u64 * self.policy.tail_bytes();
-        self.shed_oldest(retention::plan(&extents, incoming, now_ms, &self.policy));
+        self.shed_oldest(retention::oversized(&self.extents(), incoming, &self.policy));
+    }
+
+    fn extents(&self) -> Vec<Extent> {
+        self.segments.iter().map(|segment| segment.extent).collect()
     }
 
     fn shed_oldest(&mut self, count: usize) {

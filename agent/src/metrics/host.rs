@@ -1,16 +1,21 @@
 //! The host and the recorder, from one sample.
 
-use proto::history::{HostCounters, Sample};
+use proto::history::{HostCounters, OwnMemory, Sample};
 
 use super::text::Text;
 
-/// Writes everything but processes.
+/// Writes everything but processes. Where the host is a part of a machine, the machine's figures are called so.
 pub(super) fn write(sample: &Sample, text: &mut Text) {
+    let part = sample.is_part_of_machine();
+    text.of_machine(part);
     cpu(&sample.host, text);
     memory(&sample.host, text);
     pressure(&sample.host, text);
     tasks(&sample.host, text);
-    devices(sample, text);
+    disks(sample, text);
+    text.of_machine(false);
+    own_memory(sample, part, text);
+    filesystems(sample, text);
     recorder(sample, text);
 }
 
@@ -55,9 +60,6 @@ fn memory(host: &HostCounters, text: &mut Text) {
         .some(&[("kind", "shared")], bytes(host.shmem_kib))
         .some(&[("kind", "unreclaimable")], bytes(host.slab_unreclaimable_kib))
         .some(&[("kind", "committed")], bytes(host.committed_kib));
-    text.gauge("magpie_cgroup_memory_bytes", "Memory of the control group that the host is")
-        .some(&[("kind", "limit")], bytes(host.cgroup_limit_kib))
-        .some(&[("kind", "used")], bytes(host.cgroup_used_kib));
     text.gauge("magpie_swap_bytes", "Swap space")
         .some(&[("kind", "total")], bytes(host.swap_total_kib))
         .some(&[("kind", "free")], bytes(host.swap_free_kib));
@@ -74,9 +76,29 @@ fn memory(host: &HostCounters, text: &mut Text) {
     text.counter("magpie_scanned_pages", "Pages looked at for reclaim")
         .some(&[("by", "kswapd")], number(host.scanned_kswapd))
         .some(&[("by", "direct")], number(host.scanned_direct));
-    text.counter("magpie_oom_kills", "Processes killed for want of memory")
-        .some(&[("scope", "machine")], number(host.oom_kills))
-        .some(&[("scope", "cgroup")], number(host.cgroup_oom_kills));
+}
+
+/// What is the host's own: where it is a whole machine, its memory was told already.
+fn own_memory(sample: &Sample, part: bool, text: &mut Text) {
+    let host = &sample.host;
+    if let Some(OwnMemory { limit_kib, shares_limit, used_kib, .. }) = sample.own_memory().filter(|_| part) {
+        let limit_kib = (!shares_limit).then_some(limit_kib);
+        let left_kib = limit_kib.map(|limit_kib| limit_kib.saturating_sub(used_kib));
+        text.gauge("magpie_memory_bytes", "Memory of the host, which is a part of a machine")
+            .some(&[("kind", "total")], bytes(limit_kib))
+            .some(&[("kind", "available")], bytes(left_kib))
+            .some(&[("kind", "used")], bytes(Some(used_kib)));
+    }
+    text.gauge("magpie_cgroup_memory_bytes", "Memory of the control group that the host is")
+        .some(&[("kind", "limit")], bytes(host.cgroup_limit_kib))
+        .some(&[("kind", "used")], bytes(host.cgroup_used_kib))
+        .some(&[("kind", "peak")], bytes(host.cgroup_peak_kib))
+        .some(&[("kind", "anonymous")], bytes(host.cgroup_anon_kib))
+        .some(&[("kind", "shared")], bytes(host.cgroup_shmem_kib))
+        .some(&[("kind", "file")], bytes(host.cgroup_file_kib))
+        .some(&[("kind", "kernel")], bytes(host.cgroup_kernel_kib));
+    text.counter("magpie_oom_kills", "Processes of the host killed for want of memory")
+        .some(&[], number(sample.own_kills()));
 }
 
 fn pressure(host: &HostCounters, text: &mut Text) {
@@ -103,7 +125,7 @@ fn tasks(host: &HostCounters, text: &mut Text) {
     text.gauge("magpie_open_files", "Open files").some(&[], number(host.files));
 }
 
-fn devices(sample: &Sample, text: &mut Text) {
+fn disks(sample: &Sample, text: &mut Text) {
     let mut family = text.counter("magpie_disk_bytes", "Bytes moved from and to whole disks");
     for disk in &sample.disks {
         family.value(&[("disk", &disk.name), ("direction", "read")], disk.read_bytes as f64);
@@ -113,6 +135,9 @@ fn devices(sample: &Sample, text: &mut Text) {
     for disk in &sample.disks {
         family.value(&[("disk", &disk.name)], disk.busy_ms as f64 / 1e3);
     }
+}
+
+fn filesystems(sample: &Sample, text: &mut Text) {
     let mut family = text.gauge("magpie_filesystem_bytes", "File systems on local devices");
     for filesystem in &sample.filesystems {
         family.value(&[("mount", &filesystem.mount), ("kind", "total")], filesystem.total_bytes as f64);
@@ -129,8 +154,11 @@ fn recorder(sample: &Sample, text: &mut Text) {
     .value(&[], sample.wall_ms as f64 / 1e3);
     text.gauge("magpie_recorder_late_seconds", "How late the newest sample was")
         .value(&[], sample.late_ns as f64 / 1e9);
-    text.gauge("magpie_recorder_sweep_seconds", "How long the newest sample took")
-        .value(&[], sample.sweep_ns as f64 / 1e9);
+    text.gauge(
+        "magpie_recorder_sweep_seconds",
+        "How long it took to look at all processes for the newest sample",
+    )
+    .value(&[], sample.sweep_ns as f64 / 1e9);
     text.counter("magpie_recorder_cpu_seconds", "CPU time of the recorder")
         .value(&[], sample.own_cpu_us as f64 / 1e6);
     text.counter("magpie_recorder_dropped_samples", "Samples that could not be stored")

@@ -78,7 +78,7 @@ fn add(
 
 #[cfg(test)]
 mod tests {
-    use proto::history::{BootId, Encoder, HostCounters, Identity, Process};
+    use proto::history::{BootId, Encoder, HostCounters, Identity, Process, Sources};
 
     use super::*;
     use crate::history::{Policy, Writer};
@@ -159,6 +159,27 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_part_of_a_machine_tells_its_own_memory_and_calls_the_machine_s_so() {
+        let mut part = sample(100, vec![worker(1, "apache2", 0, 500)]);
+        part.sources = Sources::PART_OF_MACHINE;
+        part.host.memory_total_kib = Some(24_000_000);
+        part.host.memory_available_kib = Some(23_000_000);
+        part.host.cgroup_limit_kib = Some(1_000);
+        let text = rendered(&[part]);
+        for line in [
+            "magpie_memory_bytes{kind=\"total\"} 1024000",
+            "magpie_memory_bytes{kind=\"available\"} 512000",
+            "magpie_memory_bytes{kind=\"used\"} 512000",
+            "magpie_machine_memory_bytes{kind=\"total\"} 24576000000",
+            "# HELP magpie_machine_cpu_seconds CPU time of all CPUs, of the whole machine",
+            "magpie_machine_cpu_seconds_total{mode=\"user\"} 150",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("magpie_cpu_seconds"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! allocated on the sampling thread, nor here while nothing changes.
 
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::history::{Filesystem, Identity};
+use proto::history::{Filesystem, Identity, Process};
 
 use super::{
     directory::Directory,
@@ -36,8 +37,8 @@ const HOST_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 enum Request {
-    /// With the cgroup that is known.
-    Process(Identity, Wants, Option<Arc<str>>),
+    /// With the command line and the cgroup that are known.
+    Process(Identity, Wants, [Option<Arc<str>>; 2]),
     /// What belongs to no process.
     Host,
 }
@@ -100,9 +101,15 @@ impl Details {
         {
             self.host_asked = Some(now);
         }
-        table.ask(|process, wants| {
-            self.ask(Request::Process(process.identity, wants, process.cgroup.clone()))
-        });
+        let mut ask = |process: &Process, wants| {
+            let known = [&process.command, &process.cgroup].map(Clone::clone);
+            self.ask(Request::Process(process.identity, wants, known))
+        };
+        table.ask(&mut ask);
+        // Under pressure only what nobody knows yet.
+        if !patience.is_zero() {
+            table.ask_in_turn(ask);
+        }
         self.collect(table, now + patience);
     }
 
@@ -177,11 +184,13 @@ impl Reader {
     fn answer(&mut self, request: Request) -> Reply {
         match request {
             Request::Host => Reply::Host(filesystems::read(&self.proc), self.users.changed()),
-            Request::Process(identity, wants, known) => {
+            Request::Process(identity, wants, [known_command, known_cgroup]) => {
                 // What has no command line any more, a zombie, keeps the one that is known.
-                let command = self.read(wants.command, identity.pid, "cmdline").and_then(parse_command);
+                let line = self.read(wants.command, identity.pid, "cmdline").and_then(parse_command);
+                let command =
+                    line.filter(|line| Some(line.as_ref()) != known_command.as_deref()).map(Arc::from);
                 let path = self.read(wants.cgroup, identity.pid, "cgroup").and_then(parse_cgroup);
-                let cgroup = path.filter(|path| Some(*path) != known.as_deref()).map(Arc::from);
+                let cgroup = path.filter(|path| Some(*path) != known_cgroup.as_deref()).map(Arc::from);
                 Reply::Process(identity, News { command, cgroup })
             }
         }
@@ -197,10 +206,10 @@ impl Reader {
 }
 
 /// Joins arguments with spaces. Absent if there are none, as for kernel threads.
-fn parse_command(bytes: &mut [u8]) -> Option<Arc<str>> {
+fn parse_command(bytes: &mut [u8]) -> Option<Cow<'_, str>> {
     bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
     let text = String::from_utf8_lossy(bytes.trim_ascii_end());
-    (!text.is_empty()).then(|| Arc::from(text.as_ref()))
+    (!text.is_empty()).then_some(text)
 }
 
 /// The path in `/proc/PID/cgroup`: in the only hierarchy of version 2, or else in systemd's own of version 1.
@@ -219,7 +228,10 @@ fn parse_cgroup(bytes: &mut [u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::{
+        io::{Read, Write},
+        process::{Child, Command, Stdio},
+    };
 
     use proptest::prelude::*;
 
@@ -227,7 +239,7 @@ mod tests {
 
     #[test]
     fn arguments_are_joined_and_padding_is_dropped() {
-        let parse = |bytes: &[u8]| parse_command(&mut bytes.to_vec());
+        let parse = |bytes: &[u8]| parse_command(&mut bytes.to_vec()).map(Cow::into_owned);
         assert_eq!(parse(b"/usr/sbin/apache2\0-k\0start\0").as_deref(), Some("/usr/sbin/apache2 -k start"));
         assert_eq!(parse(b"postgres: writer\0\0\0\0").as_deref(), Some("postgres: writer"));
         assert_eq!(parse(b"\0"), None);
@@ -258,6 +270,34 @@ mod tests {
 
     fn sleeper() -> Child {
         Command::new("sleep").arg("600").spawn().unwrap()
+    }
+
+    #[test]
+    fn a_title_that_a_process_gives_itself_is_read_again_in_turn() {
+        // A shell that begins anew under the same pid would be told by its exec: this one writes over its arguments.
+        let script =
+            "$0 = 'title: one'; $| = 1; print qq(1\n); <STDIN>; $0 = 'title: two'; print qq(2\n); <STDIN>";
+        let mut perl = Command::new("perl");
+        perl.args(["-e", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let Ok(mut child) = perl.spawn() else { return eprintln!("skipped: there is no perl") };
+        let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut titled = || output.read_exact(&mut [0; 2]).unwrap();
+        titled();
+        let mut details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
+        let (mut table, identity) = (Table::new(), Identity { pid: child.id(), started_ns: 1 });
+        let mut look = || {
+            table.begin();
+            table.meet(identity).ran(1);
+            table.finish();
+            details.exchange(&mut table, Duration::from_secs(60));
+            table.find(identity).unwrap().command.clone()
+        };
+        assert_eq!(look().as_deref(), Some("title: one"));
+        input.write_all(b"\n").unwrap();
+        titled();
+        assert_eq!(look().as_deref(), Some("title: two"));
+        drop(input);
+        child.wait().unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The proc file system: which processes there are, and opening and reading their files, without allocating.
 
 use std::{
+    fmt,
     io::{self, Write},
     mem::MaybeUninit,
     os::fd::OwnedFd,
@@ -14,8 +15,8 @@ use rustix::{
 
 use super::number::number;
 
-/// Longest `PID/name`.
-const PATH_BYTES: usize = 32;
+/// Longest `PID/task/TID/name`.
+const PATH_BYTES: usize = 40;
 
 /// The proc file system.
 #[derive(Debug)]
@@ -27,13 +28,33 @@ impl Directory {
         Ok(Self(openat(CWD, proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
 
+    /// Opens the directory of a process's threads, which is laid out as that of all processes.
+    pub(super) fn open_threads(&self, pid: u32) -> io::Result<Self> {
+        self.open_at(format_args!("{pid}/task"), OFlags::DIRECTORY).map(Self)
+    }
+
     /// Opens one file of a process.
     pub(super) fn open_file(&self, pid: u32, name: &str) -> io::Result<OwnedFd> {
+        self.open_at(format_args!("{pid}/{name}"), OFlags::empty())
+    }
+
+    fn open_at(&self, name: fmt::Arguments, more: OFlags) -> io::Result<OwnedFd> {
         let mut path = [0; PATH_BYTES];
         let mut left = path.as_mut_slice();
-        write!(left, "{pid}/{name}")?;
+        left.write_fmt(name)?;
         let length = PATH_BYTES - left.len();
-        Ok(openat(&self.0, &path[..length], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(openat(&self.0, &path[..length], OFlags::RDONLY | OFlags::CLOEXEC | more, Mode::empty())?)
+    }
+
+    /// Reads the beginning of one file of a thread.
+    pub(super) fn read_of_thread<'a>(
+        &self,
+        (pid, thread): (u32, u32),
+        name: &str,
+        buffer: &'a mut [u8],
+    ) -> io::Result<&'a [u8]> {
+        let file = self.open_at(format_args!("{pid}/task/{thread}/{name}"), OFlags::empty())?;
+        read_anew(&file, buffer)
     }
 
     /// Reads the beginning of one file of a process, opening it for that.

@@ -18,6 +18,7 @@ mod number;
 pub mod pressure;
 mod ring;
 mod sampler;
+mod scope;
 mod storage;
 mod table;
 mod users;
@@ -47,6 +48,8 @@ use pressure::Pressure;
 use sampler::{Interval, Sampler};
 use storage::Storage;
 use wake::{Wake, wait};
+
+pub(crate) use host::look;
 
 /// While memory is scarce, samples are taken so many times as often; every so-manieth still takes the full effort.
 const FAST: u32 = 4;

@@ -13,7 +13,7 @@ use super::{
     exits::{ExitBuffer, Exits},
     host::Host,
     kernel_log::{Clocks, KernelLog},
-    limits, nanoseconds, page_kib,
+    limits, nanoseconds, page_kib, scope,
     table::Table,
 };
 
@@ -59,6 +59,10 @@ impl Sampler {
             notes: Vec::new(),
         };
         sampler.note(sentence);
+        if sampler.host.is_part_of_machine() {
+            sampler.grant(Sources::PART_OF_MACHINE);
+            sampler.note(Some(scope::NOTE.to_owned()));
+        }
         sampler.exits = sampler.have(Sources::EXITS, Exits::open(&options.sys, nanoseconds(now.boottime)));
         sampler.kernel_log =
             sampler.have(Sources::KERNEL_LOG, KernelLog::open(&options.kernel_log, newest_ns));
@@ -113,20 +117,22 @@ impl Sampler {
         self.sample.dropped = dropped;
         self.sample.own_cpu_us =
             nanoseconds(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into()) / 1_000;
-        self.look_at_processes(interval.effort).map_err(Error::Sweep)?;
+        self.look_at_processes(begun, interval.effort).map_err(Error::Sweep)?;
         self.sample.host = self.host.read();
         self.host.disks().clone_into(&mut self.sample.disks);
         self.details.filesystems().clone_into(&mut self.sample.filesystems);
         self.listen(now_ns)?;
-        self.sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
         Ok(&self.sample)
     }
 
-    fn look_at_processes(&mut self, effort: Effort) -> io::Result<()> {
+    fn look_at_processes(&mut self, begun: Moment, effort: Effort) -> io::Result<()> {
         self.table.exchange(&mut self.sample.processes);
         let swept = self.collector.sweep(&mut self.table, effort);
+        // Rates take from this when each process was read: without what is read after the processes.
+        self.sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
         let patience = if effort == Effort::Full { PATIENCE } else { Duration::ZERO };
         self.details.exchange(&mut self.table, patience);
+        self.table.inherit_cgroups();
         self.table.exchange(&mut self.sample.processes);
         let swept = swept?;
         self.sample.collector = self.collector.kind();
@@ -138,16 +144,22 @@ impl Sampler {
     /// Takes what came by itself since the last sample: ends of processes, words of the kernel, notes.
     fn listen(&mut self, now_ns: u64) -> Result<(), Error> {
         let monotonic_ns = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
-        let Self { sample, exits, ended, kernel_log, notes, .. } = self;
+        let Self { sample, table, exits, ended, kernel_log, notes, .. } = self;
         if let Some(exits) = exits {
             ended.clear();
             let processes = &sample.processes;
+            // Mostly it is gone already; one that lives may be a zombie, or have the pid of one that is gone.
             let started_of = |pid| {
-                let after = processes.partition_point(|process| process.identity.pid <= pid);
-                let last = processes[..after].last().map(|process| process.identity);
-                last.filter(|identity| identity.pid == pid).map(|identity| identity.started_ns)
+                let lives = processes.partition_point(|process| process.identity.pid <= pid);
+                let lives = processes[..lives].last().map(|process| process.identity);
+                let gone = table.gone_with(pid);
+                [gone, lives.filter(|identity| identity.pid == pid).map(|identity| identity.started_ns)]
+                    .into_iter()
+                    .flatten()
             };
-            exits.drain(now_ns, now_ns.saturating_sub(monotonic_ns), started_of, ended);
+            // What ended during the sweep is told too.
+            let drained_ns = nanoseconds(Moment::now()?.boottime);
+            exits.drain(drained_ns, now_ns.saturating_sub(monotonic_ns), started_of, ended);
             mem::swap(&mut sample.exits, &mut ended.exits);
             mem::swap(&mut sample.exit_groups, &mut ended.groups);
             sample.exits_lost = Some(exits.lost());
@@ -175,7 +187,7 @@ pub(super) struct Interval {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::{process::Command, time::Instant};
 
     use proto::history::{Encoder, Identity};
 
@@ -184,6 +196,37 @@ mod tests {
 
     fn identities(sample: &Sample) -> Vec<Identity> {
         sample.processes.iter().map(|process| process.identity).collect()
+    }
+
+    const SECOND: Interval = Interval { length: Duration::from_secs(1), fast: false, effort: Effort::Full };
+
+    #[test]
+    fn an_end_is_that_of_the_process_that_was_sampled() {
+        let mut sampler = Sampler::open(&Options::new("/nonexistent"), BootId::default(), u64::MAX).unwrap();
+        if sampler.exits.is_none() {
+            return eprintln!("skipped: ends of processes are not told here");
+        }
+        let mut take = || sampler.take(Moment::now().unwrap().boottime, SECOND, 0).unwrap().clone();
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let known = loop {
+            let sample = take();
+            let found = sample.processes.into_iter().find(|process| process.identity.pid == child.id());
+            // Its group is known from the first sample on.
+            if let Some(process) = found.inspect(|process| assert!(process.cgroup.is_some()))
+                && process.command.as_deref() == Some("sleep 600")
+            {
+                break process;
+            }
+        };
+        // The next sample is later than the end, as they mostly are.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let ended_ns = nanoseconds(Moment::now().unwrap().boottime);
+        std::thread::sleep(Duration::from_millis(300));
+        let sample = take();
+        let exit = sample.exits.iter().find(|exit| exit.identity.pid == child.id()).expect("it was told");
+        assert_eq!((exit.identity, exit.status), (known.identity, 9));
+        assert!(exit.at_ns <= ended_ns && ended_ns - exit.at_ns < 50_000_000, "{} ns", ended_ns - exit.at_ns);
     }
 
     #[test]

@@ -16,6 +16,10 @@ const COMM_BYTES: usize = 16;
 /// Newcomers in one walk that there is always memory for.
 const USUAL_NEWCOMERS: usize = 64;
 
+/// Walks in which the command line of every process is read again, and the least of them in one walk.
+const TITLE_TURNS: usize = 60;
+const LEAST_TITLES: usize = 8;
+
 /// All processes.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -24,6 +28,10 @@ pub(super) struct Table {
     marks: Vec<Mark>,
     /// Met for the first time in this walk.
     newcomers: Vec<(Process, Mark)>,
+    /// Those of the walk before the last one that the last one did not meet, in order.
+    gone: Vec<Identity>,
+    /// The process whose command line was read in turn last.
+    turn: Identity,
     /// The rows before this one were met in this walk.
     met: usize,
     /// The next row to be compared; what lies between was not met.
@@ -87,6 +95,8 @@ impl Table {
             processes: Vec::new(),
             marks: Vec::new(),
             newcomers: Vec::new(),
+            gone: Vec::new(),
+            turn: Identity::default(),
             met: 0,
             next: 0,
             users: Users::default(),
@@ -157,6 +167,9 @@ impl Table {
 
     /// Ends a walk: forgets what was not met, and puts newcomers in their places.
     pub(super) fn finish(&mut self) {
+        self.gone.clear();
+        self.gone.extend(self.processes[self.met..].iter().map(|process| process.identity));
+        self.gone.sort_unstable();
         self.processes.truncate(self.met);
         self.marks.truncate(self.met);
         let Some((first, _)) = self.newcomers.first() else { return };
@@ -206,6 +219,40 @@ impl Table {
             }
             mark.wants = Wants::default();
         }
+    }
+
+    /// Asks for the command lines of some that have one, each in its turn: a process may write another title there.
+    pub(super) fn ask_in_turn(&mut self, mut ask: impl FnMut(&Process, Wants) -> bool) {
+        let wants = Wants { command: true, cgroup: false };
+        let count = self.processes.len().div_ceil(TITLE_TURNS).max(LEAST_TITLES);
+        let next = self.processes.partition_point(|process| process.identity <= self.turn);
+        let (before, after) = self.processes.split_at(next);
+        for process in after.iter().chain(before).filter(|process| process.command.is_some()).take(count) {
+            if !ask(process, wants) {
+                return;
+            }
+            self.turn = process.identity;
+        }
+    }
+
+    /// Takes a newcomer to be in the control group of its parent, where children begin, until its own was read.
+    pub(super) fn inherit_cgroups(&mut self) {
+        for index in 0..self.processes.len() {
+            let Process { identity, parent, cgroup: None, .. } = self.processes[index] else { continue };
+            let behind = self.processes.partition_point(|process| process.identity.pid <= parent);
+            let older = |process: &&Process| {
+                process.identity.pid == parent && process.identity.started_ns <= identity.started_ns
+            };
+            let inherited =
+                self.processes[..behind].last().filter(older).and_then(|found| found.cgroup.clone());
+            self.processes[index].cgroup = inherited;
+        }
+    }
+
+    /// When the process began that had this pid and that the last walk did not meet any more, if there is one.
+    pub(super) fn gone_with(&self, pid: u32) -> Option<u64> {
+        let place = self.gone.binary_search_by_key(&pid, |identity| identity.pid).ok()?;
+        Some(self.gone[place].started_ns)
     }
 
     /// The process with this identity, if it is still there.
@@ -355,6 +402,55 @@ mod tests {
         assert_eq!(asked(1, 1), (false, false));
         assert_eq!(asked(2, 1), (true, false));
         assert_eq!(asked(2, 5), (false, true));
+    }
+
+    #[test]
+    fn who_is_gone_is_known_until_the_next_walk() {
+        let mut table = table();
+        walk(&mut table, &[(7, 1), (8, 1), (9, 1)]);
+        walk(&mut table, &[(7, 2), (8, 1)]);
+        assert_eq!([7, 8, 9].map(|pid| table.gone_with(pid)), [Some(10_000_000), None, Some(10_000_000)]);
+        walk(&mut table, &[(7, 2), (8, 1)]);
+        assert_eq!(table.gone_with(9), None);
+    }
+
+    #[test]
+    fn a_newcomer_is_in_its_parents_group_until_its_own_was_read() {
+        let mut table = table();
+        walk(&mut table, &[(1, 1), (5, 1)]);
+        table.find(identity(1, 1)).unwrap().cgroup = Some("/a".into());
+        table.find(identity(5, 1)).unwrap().cgroup = Some("/b".into());
+        table.begin();
+        for (pid, started, parent) in [(1, 1, 0), (5, 1, 1), (6, 2, 5), (7, 2, 6), (8, 0, 7), (9, 2, 44)] {
+            table.meet(identity(pid, started)).process.parent = parent;
+        }
+        table.finish();
+        table.inherit_cgroups();
+        let groups: Vec<_> = table.processes().iter().map(|process| process.cgroup.as_deref()).collect();
+        let (a, b) = (Some("/a"), Some("/b"));
+        assert_eq!(groups, [a, b, b, b, None, None], "a parent is not younger, and may be gone");
+    }
+
+    #[test]
+    fn command_lines_are_read_again_in_turn() {
+        let mut table = table();
+        let all: Vec<_> = (1..=20).map(|pid| (pid, 1)).collect();
+        walk(&mut table, &all);
+        for pid in 1..=19 {
+            table.find(identity(pid, 1)).unwrap().command = Some("old".into());
+        }
+        let mut asked = || {
+            let mut pids = Vec::new();
+            table.ask_in_turn(|process, wants| {
+                assert!(wants.command && !wants.cgroup);
+                pids.push(process.identity.pid);
+                true
+            });
+            pids
+        };
+        assert_eq!(asked(), (1..=8).collect::<Vec<_>>());
+        assert_eq!(asked(), (9..=16).collect::<Vec<_>>());
+        assert_eq!(asked(), [17, 18, 19, 1, 2, 3, 4, 5], "what has none is not asked for one");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! runs/<id>/request.pb   Intent, there from the first moment (the directory appears by one rename)
 //! runs/<id>/lock         flocked by the supervisor for its life; exists once it has started
 //! runs/<id>/events       see `spool`
-//! runs/<id>/cancel       exists once somebody asked for the end
+//! runs/<id>/stdin        what a command is to read; the supervisor removes it when it opens it
+//! runs/<id>/cancel       exists once somebody asked for the end, and says who
 //! runs/<id>/result.pb    pb::Run with its summary, there once the run has ended
 //! runs/<id>/result.new   room kept for the result, so that a run that fills the disk still has one
 //! runs/<id>/puppet/      what is given to Puppet and what it leaves: facts.d, log.jsonl, report.json …
@@ -13,7 +14,7 @@
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
-    io,
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -41,7 +42,7 @@ pub struct Intent {
     /// The run as it began: id, user, start and request.
     #[prost(message, optional, tag = "1")]
     pub run: Option<pb::Run>,
-    /// The kernel's boot id at that time.
+    /// The boot at that time (see `run::boot_id`).
     #[prost(string, tag = "2")]
     pub boot_id: String,
 }
@@ -58,6 +59,14 @@ impl RunDirectory {
     /// # Errors
     /// When the run exists or the disk refuses.
     pub fn create(paths: &Paths, id: &str, intent: &Intent) -> Result<Self, Error> {
+        Self::create_with_input(paths, id, intent, &[])
+    }
+
+    /// The same, with what the run's command will read on its standard input.
+    ///
+    /// # Errors
+    /// As [`RunDirectory::create`].
+    pub fn create_with_input(paths: &Paths, id: &str, intent: &Intent, stdin: &[u8]) -> Result<Self, Error> {
         let (path, staging) = (paths.run(id), paths.runs().join(format!("{NEW}{id}")));
         if let Err(source) = fs::remove_dir_all(&staging)
             && source.kind() != io::ErrorKind::NotFound
@@ -74,6 +83,9 @@ impl RunDirectory {
         durable::write(&staging.join("request.pb"), &request)
             .and_then(|()| durable::reserve(&staging.join("result.pb"), room))
             .map_err(Error::file("cannot write to", &staging))?;
+        if !stdin.is_empty() {
+            fs::write(staging.join("stdin"), stdin).map_err(Error::file("cannot write to", &staging))?;
+        }
         fs::rename(&staging, &path)
             .and_then(|()| durable::sync_parent(&path))
             .map_err(Error::file("cannot make", &path))?;
@@ -182,18 +194,46 @@ impl RunDirectory {
         }
     }
 
-    /// Asks the supervisor to end the run; safe to repeat.
+    /// Opens what the command is to read, if anything was sent, and removes its name: it is nobody else's to read.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn request_cancel(&self) -> Result<(), Error> {
+    pub fn take_stdin(&self) -> Result<Option<File>, Error> {
+        let path = self.path.join("stdin");
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened
+                .and_then(|file| fs::remove_file(&path).map(|()| Some(file)))
+                .map_err(Error::file("cannot open", &path)),
+        }
+    }
+
+    /// Asks the supervisor to end the run, in the name of this user; safe to repeat, and then the first is named.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn request_cancel(&self, user: &str) -> Result<(), Error> {
         let path = self.path.join("cancel");
-        File::create(&path).map(drop).map_err(Error::file("cannot make", &path))
+        // It appears with the name inside: the supervisor reads it at once.
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            file.write_all(user.as_bytes())?;
+            file.persist_noclobber(&path).map(drop).map_err(|refused| refused.error)
+        };
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            written => written.map_err(Error::file("cannot make", &path)),
+        }
     }
 
     /// Has somebody asked for the end?
     pub fn cancel_requested(&self) -> bool {
         self.path.join("cancel").exists()
+    }
+
+    /// Who did, if that is known: a request of an older agent's names nobody.
+    pub fn cancelled_by(&self) -> Option<String> {
+        fs::read_to_string(self.path.join("cancel")).ok().filter(|user| !user.is_empty())
     }
 
     /// Where the run stands.
@@ -333,6 +373,24 @@ mod tests {
         result.set_state(pb::RunState::Changed);
         directory.write_result(&result).unwrap();
         assert_eq!(directory.outline("other boot", 6).unwrap(), result);
+    }
+
+    #[test]
+    fn the_first_who_cancels_is_named_and_input_is_taken_once() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        let directory = RunDirectory::create_with_input(&paths, "r-1", &intent("r-1"), b"in").unwrap();
+        assert!(!directory.cancel_requested() && directory.cancelled_by().is_none());
+        directory.request_cancel("bob").unwrap();
+        directory.request_cancel("carol").unwrap();
+        assert!(directory.cancel_requested());
+        assert_eq!(directory.cancelled_by().as_deref(), Some("bob"));
+        // As an older agent left it.
+        fs::write(directory.path().join("cancel"), "").unwrap();
+        assert!(directory.cancel_requested() && directory.cancelled_by().is_none());
+        let input = directory.take_stdin().unwrap().unwrap();
+        assert_eq!(io::read_to_string(input).unwrap(), "in");
+        assert!(directory.take_stdin().unwrap().is_none());
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use inotify::{Inotify, WatchMask};
+use inotify::{EventStream, Inotify, WatchMask};
 use proto::pb::{self, event::What};
-use tokio::{sync::mpsc::Sender, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::mpsc::Sender,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 use tokio_stream::StreamExt;
 
 use super::{
@@ -19,6 +23,8 @@ use super::{
 
 /// How often the standing of a quiet run is looked at: the death of a supervisor changes no file.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often a run that cannot be watched is looked at.
+const POLL: Duration = Duration::from_millis(200);
 /// How much of a spool is read in one look, in bytes, give or take an event.
 const CHUNK: u64 = 256 << 10;
 
@@ -34,10 +40,7 @@ pub async fn follow(
     boot_id: String,
     to: &Sender<Result<pb::Event, Error>>,
 ) -> Result<(), Error> {
-    let inotify = Inotify::init().map_err(Error::system("cannot watch"))?;
-    let mask = WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE;
-    inotify.watches().add(directory.path(), mask).map_err(Error::file("cannot watch", directory.path()))?;
-    let mut changes = inotify.into_event_stream([0; 4096]).map_err(Error::system("cannot watch"))?;
+    let mut changes = Changes::watch(&directory);
     let mut place = Place { directory, boot_id, offset, reader: None };
     loop {
         let looking = spawn_blocking(move || {
@@ -56,9 +59,43 @@ pub async fn follow(
             Next::More => {}
             Next::Nothing => return Ok(()),
             Next::Later => tokio::select! {
-                _ = timeout(LOOK, changes.next()) => {}
+                () = changes.next() => {}
                 () = to.closed() => return Ok(()),
             },
+        }
+    }
+}
+
+/// What says that a run's directory has changed.
+enum Changes {
+    /// The kernel.
+    Watched(EventStream<Vec<u8>>),
+    /// Nothing: it is looked at again and again.
+    Polled,
+}
+
+impl Changes {
+    /// Polls where the kernel has no watch left (inotify(7), `max_user_instances`).
+    fn watch(directory: &RunDirectory) -> Self {
+        let mask = WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE;
+        let watched = Inotify::init().and_then(|inotify| {
+            inotify.watches().add(directory.path(), mask)?;
+            inotify.into_event_stream(vec![0; 4096])
+        });
+        watched.map_or_else(
+            |error| {
+                tracing::warn!("cannot watch {}: {error}; polling it", directory.path().display());
+                Self::Polled
+            },
+            Self::Watched,
+        )
+    }
+
+    /// Returns when something may have changed.
+    async fn next(&mut self) {
+        match self {
+            Self::Watched(changes) => drop(timeout(LOOK, changes.next()).await),
+            Self::Polled => sleep(POLL).await,
         }
     }
 }

@@ -90,12 +90,16 @@ fn unit(id: &str, puppet: Option<OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> =
         vec!["--no-block".into(), "--collect".into(), "--quiet".into(), name.into()];
     let properties = [
-        // Nothing that Puppet started outlives the run or its supervisor, services excepted: they have their own units.
+        // Should the supervisor be killed, all that it started ends too. What a run that ends in order leaves running
+        // has a scope of its own by then (see `left`).
         "KillMode=control-group",
         "TimeoutStopSec=10",
         // A child that the kernel killed is a result to write down, not a reason to stop the supervisor.
         "OOMPolicy=continue",
-        "LimitCORE=0",
+        // No core dump by itself, but what a run leaves running may want one: the hard limit cannot be raised again.
+        "LimitCORE=0:infinity",
+        // A count of out-of-memory kills of the run's own, where version 1 of control groups keeps it (see `memory`).
+        "MemoryAccounting=yes",
     ];
     for property in properties {
         arguments.extend(["-p".into(), property.into()]);

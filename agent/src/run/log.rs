@@ -91,6 +91,11 @@ impl Interpreter {
         self.last_error.as_ref()
     }
 
+    /// The resource that is being evaluated, such as `Exec[migrate]`.
+    pub fn current(&self) -> Option<&str> {
+        self.current.as_ref().map(|current| current.resource.resource.as_str())
+    }
+
     fn started(&mut self, line: &Line, path: String) -> Option<What> {
         // Classes, stages and defined types are evaluated too, at their start and their end, but they do nothing.
         // Puppet names them without a path.

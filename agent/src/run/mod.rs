@@ -16,7 +16,8 @@
 //! - [`standing`]: the state machine as a pure function,
 //! - [`follow`]: replay, then live,
 //! - [`launch`]: how a supervisor gets its own cgroup, - [`supervisor`]: what it does,
-//! - [`process`]: children, their output and their end,
+//! - [`process`]: children, their output and their end, - [`left`]: those that go on after it,
+//! - [`memory`]: whether a run was short of memory,
 //! - [`puppet`], [`install`], [`log`], [`report`], [`origin`]: all that Magpie knows of Puppet,
 //! - [`retention`]: which finished runs go.
 
@@ -24,7 +25,9 @@ pub mod directory;
 pub mod follow;
 pub mod install;
 pub mod launch;
+pub mod left;
 pub mod log;
+pub mod memory;
 pub mod origin;
 pub mod process;
 pub mod puppet;
@@ -115,19 +118,40 @@ pub fn unix_ms(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The kernel's id of this boot (proc(5), `/proc/sys/kernel/random/boot_id`).
+/// Names this boot of the host: the kernel's id of its own boot (proc_sys_kernel(5), `random/boot_id`) and when the first
+/// process started, in clock ticks. In a container the kernel's id is the machine's, and the same over all its boots.
 ///
 /// # Errors
 /// When `/proc` is not there.
 pub fn boot_id() -> Result<String, Error> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = std::fs::read_to_string(path).map_err(Error::file("cannot read", path))?;
-    Ok(text.trim().to_owned())
+    let read = |path: &str| {
+        let path = Path::new(path);
+        std::fs::read_to_string(path).map_err(Error::file("cannot read", path))
+    };
+    let (kernel, first) = (read("/proc/sys/kernel/random/boot_id")?, read("/proc/1/stat")?);
+    // The twenty-second field (proc_pid_stat(5)); the second, in brackets, may hold anything.
+    let start = first.rsplit_once(')').and_then(|(_, fields)| fields.split_ascii_whitespace().nth(19));
+    Ok(format!("{}/{}", kernel.trim(), start.unwrap_or_default()))
+}
+
+/// Is it the same boot? Older ids have the kernel's part alone.
+fn is_same_boot(one: &str, other: &str) -> bool {
+    let kernel = |id: &str| id.split('/').next().unwrap_or_default().to_owned();
+    one == other || (kernel(one) == kernel(other) && !(one.contains('/') && other.contains('/')))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_boot_is_the_kernels_and_the_first_processs() {
+        let id = boot_id().unwrap();
+        let (kernel, start) = id.split_once('/').unwrap();
+        assert!(kernel.len() == 36 && start.parse::<u64>().is_ok(), "{id}");
+        assert!(is_same_boot("k/1", "k/1") && is_same_boot("k", "k/1") && is_same_boot("k", "k"));
+        assert!(!is_same_boot("k/1", "k/2") && !is_same_boot("k", "l/1") && !is_same_boot("k/1", "l/1"));
+    }
 
     #[test]
     fn a_run_id_is_safe_as_a_path_a_unit_and_an_argument() {

@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use inotify::{Inotify, WatchMask};
@@ -141,12 +141,26 @@ impl Nursery {
         start_thread(watch).map_err(Error::system("cannot watch"))
     }
 
-    /// Starts a child; its output and its end come as signals.
+    /// Wakes the supervisor every `pause`, whatever changes: where nothing can be watched.
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub fn poll(&self, pause: Duration) -> Result<(), Error> {
+        let to = self.sender.clone();
+        let wake = move || {
+            while to.send(Signal::Woken).is_ok() {
+                thread::sleep(pause);
+            }
+        };
+        start_thread(wake).map_err(Error::system("cannot start a thread"))
+    }
+
+    /// Starts a child that reads `input`; its output and its end come as signals.
     ///
     /// # Errors
     /// When it cannot be started, as the system says it.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<Pid> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    pub fn spawn(&self, command: &mut Command, input: Stdio) -> io::Result<Pid> {
+        let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let pid = Pid::from_raw(child.id() as i32);
         // The reaper waits for it: it ends only when this nursery is gone.
         let _ = self.born.send(());
@@ -205,19 +219,49 @@ fn reap(births: &Receiver<()>, to: &SyncSender<Signal>) {
     }
 }
 
+/// A process below this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descendant {
+    /// Its process id.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// What the kernel calls it (`comm` of proc_pid_stat(5)).
+    pub name: String,
+}
+
+/// Says `nginx (1234)`.
+impl fmt::Display for Descendant {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{} ({})", self.name, self.pid)
+    }
+}
+
+/// Every process below this one that has not ended, in order of process id.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn descendants() -> Result<Vec<Descendant>, Error> {
+    let all = procfs::process::all_processes()
+        .map_err(|error| Error::system("cannot list processes")(io::Error::other(error)))?;
+    let stats = all.filter_map(|process| process.ok()?.stat().ok()).filter(|stat| stat.state != 'Z');
+    let processes: BTreeMap<i32, Descendant> = stats
+        .map(|stat| (stat.pid, Descendant { pid: stat.pid, parent: stat.ppid, name: stat.comm }))
+        .collect();
+    let parents = processes.iter().map(|(&pid, process)| (pid, process.parent)).collect();
+    let below = below(&parents, std::process::id() as i32);
+    Ok(below.into_iter().filter_map(|pid| processes.get(&pid).cloned()).collect())
+}
+
 /// Sends a signal, or none, to every process below this one; returns how many there were.
 ///
 /// # Errors
 /// When `/proc` cannot be read.
 pub fn signal_descendants(signal: Option<UnixSignal>) -> Result<usize, Error> {
-    let all = procfs::process::all_processes()
-        .map_err(|error| Error::system("cannot list processes")(io::Error::other(error)))?;
-    let stats = all.filter_map(|process| process.ok()?.stat().ok()).filter(|stat| stat.state != 'Z');
-    let parents: BTreeMap<i32, i32> = stats.map(|stat| (stat.pid, stat.ppid)).collect();
-    let descendants = below(&parents, std::process::id() as i32);
-    for &pid in &descendants {
+    let descendants = descendants()?;
+    for process in &descendants {
         // It may have ended since; its id cannot have been given to another, for only the reaper frees it.
-        let _ = kill(Pid::from_raw(pid), signal);
+        let _ = kill(Pid::from_raw(process.pid), signal);
     }
     Ok(descendants.len())
 }
@@ -236,16 +280,6 @@ fn below(parents: &BTreeMap<i32, i32>, root: i32) -> Vec<i32> {
         false
     };
     parents.keys().copied().filter(|&pid| is_below(pid)).collect()
-}
-
-/// How many processes of this process's cgroup the kernel has killed for want of memory (cgroup v2, `memory.events`).
-///
-/// `None` where there is no such cgroup.
-pub fn oom_kills() -> Option<u64> {
-    let membership = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = membership.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let events = std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(own).join("memory.events")).ok()?;
-    events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
 #[cfg(test)]

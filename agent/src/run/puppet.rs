@@ -159,10 +159,11 @@ pub fn state(exit_code: i32) -> pb::RunState {
     }
 }
 
-/// Why an apply without a report failed, from the last error of its log.
-pub fn failure(end: End, error: Option<&pb::Log>) -> String {
+/// Why an apply without a report failed: the resource it was killed at, or the last error of its log.
+pub fn failure(end: End, at: Option<&str>, error: Option<&pb::Log>) -> String {
     if matches!(end, End::Killed(_)) {
-        return format!("Puppet {end}");
+        let at = at.map(|resource| format!(" while it applied {resource}")).unwrap_or_default();
+        return format!("Puppet {end}{at}");
     }
     let Some(error) = error else { return format!("Puppet {end} and said nothing of it") };
     let place =
@@ -297,9 +298,17 @@ mod tests {
             ..pb::Log::default()
         };
         let sentence =
-            failure(End::Exited(1), Some(&log("Evaluation Error: Unknown variable: '::osfamily'.")));
+            failure(End::Exited(1), None, Some(&log("Evaluation Error: Unknown variable: '::osfamily'.")));
         assert!(sentence.contains("(a.pp:3)") && sentence.contains("$facts['os']['family']"), "{sentence}");
-        assert!(!failure(End::Exited(1), Some(&log("Unknown variable: 'mine'"))).contains("legacy"));
+        assert!(!failure(End::Exited(1), None, Some(&log("Unknown variable: 'mine'"))).contains("legacy"));
+    }
+
+    #[test]
+    fn a_killed_puppet_was_at_a_resource() {
+        let killed = End::Killed(nix::sys::signal::Signal::SIGKILL);
+        let sentence = failure(killed, Some("Exec[flood]"), None);
+        assert_eq!(sentence, "Puppet was killed by signal 9 (SIGKILL) while it applied Exec[flood]");
+        assert_eq!(failure(killed, None, None), "Puppet was killed by signal 9 (SIGKILL)");
     }
 
     #[test]

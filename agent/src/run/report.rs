@@ -28,7 +28,17 @@ struct Status {
     failed_to_restart: bool,
     changed: bool,
     skipped: bool,
+    tags: Vec<String>,
     events: Vec<Event>,
+}
+
+impl Status {
+    /// Was it left out because it has none of these tags? Puppet compares them in lower case, and asks for tags
+    /// before anything else (Puppet::Transaction#skip?, `missing_tags?`).
+    fn is_untagged(&self, tags: &[String]) -> bool {
+        let has = |tag: &String| self.tags.iter().any(|own| own.eq_ignore_ascii_case(tag.trim()));
+        self.skipped && !tags.is_empty() && !tags.iter().any(has)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,16 +57,18 @@ pub struct Report {
     pub summary: pb::Summary,
 }
 
-/// Parses a report.
+/// Parses the report of a run that was limited to resources with one of these tags, or to none if there are none.
 ///
 /// # Errors
 /// When it is not JSON or has no resources.
-pub fn parse(bytes: &[u8], origin: &Origin) -> Result<Report, serde_json::Error> {
+pub fn parse(bytes: &[u8], origin: &Origin, tags: &[String]) -> Result<Report, serde_json::Error> {
     let document: Document = serde_json::from_slice(bytes)?;
     let mut statuses: Vec<_> =
         document.resource_statuses.iter().filter(|(name, _)| !is_built_in(name)).collect();
     statuses.sort_by(|(_, a), (_, b)| a.time.cmp(&b.time));
     let total = statuses.len();
+    statuses.retain(|(_, status)| !status.is_untagged(tags));
+    let untagged = total - statuses.len();
     let resources: Vec<_> =
         statuses.into_iter().filter_map(|(name, status)| resource(name, status, origin)).collect();
     let count = |wanted| resources.iter().filter(|resource| resource.status() == wanted).count() as u32;
@@ -69,6 +81,7 @@ pub fn parse(bytes: &[u8], origin: &Origin) -> Result<Report, serde_json::Error>
         compile_ms: seconds(&document.metrics, "config_retrieval").map_or(0, |s| (s * 1_000.0) as u64),
         failure: first_failure(&resources),
         puppet_version: document.puppet_version,
+        untagged: untagged as u32,
         ..pb::Summary::default()
     };
     Ok(Report { resources, summary })
@@ -124,7 +137,7 @@ mod tests {
     fn report(case: &str) -> Report {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/puppet-7.23");
         let origin = Origin::new([format!("/var/lib/magpie/runs/{case}/environments/production")]);
-        parse(&std::fs::read(fixtures.join(case).join("report.json")).unwrap(), &origin).unwrap()
+        parse(&std::fs::read(fixtures.join(case).join("report.json")).unwrap(), &origin, &[]).unwrap()
     }
 
     fn counts(summary: &pb::Summary) -> [u32; 5] {
@@ -166,14 +179,32 @@ mod tests {
     fn unknown_keys_and_missing_values_are_no_reason_to_fail() {
         let text =
             br#"{"new": 1, "resource_statuses": {"File[/x]": {"changed": true, "novel": [], "file": null}}}"#;
-        let report = parse(text, &Origin::new([])).unwrap();
+        let report = parse(text, &Origin::new([]), &[]).unwrap();
         assert_eq!(counts(&report.summary), [1, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_lacks_the_tags_is_counted_and_not_told() {
+        let text = br#"{"resource_statuses": {
+            "File[/a]": {"skipped": true, "tags": ["file", "class", "web"]},
+            "File[/b]": {"changed": true, "tags": ["file", "class", "db"]},
+            "File[/c]": {"skipped": true, "tags": ["file", "class", "db"]}}}"#;
+        let report = |tags: &[&str]| {
+            let tags: Vec<String> = tags.iter().map(|&tag| tag.to_owned()).collect();
+            parse(text, &Origin::new([]), &tags).unwrap()
+        };
+        let (db, none) = (report(&["DB", "mail"]), report(&["nosuchtag"]));
+        assert_eq!((counts(&db.summary), db.summary.untagged), ([3, 1, 0, 1, 0], 1));
+        let told: Vec<&str> = db.resources.iter().map(|resource| resource.resource.as_str()).collect();
+        assert_eq!(told, ["File[/b]", "File[/c]"]);
+        assert_eq!((none.summary.skipped, none.summary.untagged), (0, 2));
+        assert_eq!(report(&[]).summary.untagged, 0);
     }
 
     proptest! {
         #[test]
         fn foreign_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = parse(&bytes, &Origin::new([]));
+            let _ = parse(&bytes, &Origin::new([]), &["web".to_owned()]);
         }
     }
 }

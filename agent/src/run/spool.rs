@@ -67,6 +67,11 @@ impl Writer {
         self.dropped
     }
 
+    /// The limit, in words.
+    pub fn limit(&self) -> String {
+        in_words(self.limit)
+    }
+
     /// Makes all that was appended survive a power cut.
     ///
     /// # Errors
@@ -84,8 +89,7 @@ impl Writer {
         let first = self.dropped == 0;
         self.dropped += size as u64;
         if first {
-            let limit = self.limit >> 20;
-            let sentence = format!("the run has written more than {limit} MiB; what follows is dropped");
+            let sentence = format!("the run has written more than {}; what follows is dropped", self.limit());
             self.write(time_unix_ms, warning(sentence))?;
         }
         Ok(())
@@ -127,6 +131,11 @@ impl Writer {
         self.written += frame.len() as u64;
         Ok(())
     }
+}
+
+/// A size in words: `64 MiB`, or `1000 bytes` where it is not so many whole ones.
+pub(super) fn in_words(bytes: u64) -> String {
+    if bytes >> 20 > 0 { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }
 
 /// A word of Magpie's own among the events.

@@ -2,7 +2,7 @@
 
 use proto::pb;
 
-use super::directory::Intent;
+use super::{directory::Intent, is_same_boot};
 
 /// A run whose supervisor has not shown up for this long will not be taken up any more, in milliseconds.
 ///
@@ -47,7 +47,7 @@ pub fn derive(
     if supervisor == Supervisor::Alive {
         return Standing::Active;
     }
-    if intent.boot_id != boot_id {
+    if !is_same_boot(&intent.boot_id, boot_id) {
         return Standing::Interrupted("the host rebooted before the run had ended");
     }
     if supervisor == Supervisor::Gone {

@@ -11,9 +11,9 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File, TryLockError},
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -28,16 +28,17 @@ use nix::{
 use proto::pb::{self, event::What};
 
 use super::{
-    Error, RunDirectory, boot_id, install,
+    Error, RunDirectory, boot_id, install, left,
     log::{Interpreter, Tail},
-    process::{End, Nursery, Signal, oom_kills, signal_descendants},
+    memory::{self, Evidence},
+    process::{End, Nursery, Signal, signal_descendants},
     puppet::{self, Layout, OwnAgent},
     report,
     spool::{self, Writer},
     standing::Standing,
     unix_ms,
 };
-use crate::{limits::Memory, paths::Paths};
+use crate::{bundles, limits::Memory, paths::Paths};
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -45,6 +46,10 @@ const GRACE: Duration = Duration::from_secs(10);
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// How long output of an ended child is waited for: only a process that it left behind can hold the pipe open.
 const DRAIN: Duration = Duration::from_millis(250);
+/// How long processes that a run leaves behind may take to end by themselves before they count as left.
+const LINGER: Duration = Duration::from_millis(200);
+/// How often the run's directory is looked at where it cannot be watched.
+const POLL: Duration = Duration::from_millis(100);
 /// How often a lock that others hold is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 /// How long another Puppet agent on the host is waited for.
@@ -89,11 +94,12 @@ pub fn supervise(paths: &Paths, id: &str) -> Result<(), Error> {
     let run = directory.intent()?.run.unwrap_or_default();
     let _held = directory.hold()?;
     // Whatever fails from here on, the run has a result.
-    let mut supervisor = match Supervisor::new(paths, directory.clone()) {
+    let mut supervisor = match Supervisor::new(paths, directory.clone(), &run) {
         Ok(supervisor) => supervisor,
         Err(error) => return directory.write_result(&ended(run, failed(0, error.to_string()))),
     };
-    let outcome = supervisor.carry_out(&run).unwrap_or_else(|error| {
+    let outcome = supervisor.carry_out(&run).and_then(|outcome| supervisor.let_go(&run.run_id, outcome));
+    let outcome = outcome.unwrap_or_else(|error| {
         let left = supervisor.end_all().err().map(|error| format!("; {error}")).unwrap_or_default();
         failed(0, format!("{error}{left}"))
     });
@@ -119,16 +125,38 @@ struct Follow {
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(paths: &'a Paths, directory: RunDirectory) -> Result<Self, Error> {
+    fn new(paths: &'a Paths, directory: RunDirectory, run: &pb::Run) -> Result<Self, Error> {
         let (events, own) = (directory.events(), directory.puppet());
-        let spool =
-            Writer::create(&events, spool::DEFAULT_LIMIT).map_err(Error::file("cannot make", &events))?;
+        let limit = match run.request.as_ref().map_or(0, |request| request.output_limit_bytes) {
+            0 => spool::DEFAULT_LIMIT,
+            limit => limit,
+        };
+        let spool = Writer::create(&events, limit).map_err(Error::file("cannot make", &events))?;
         fs::create_dir_all(&own).map_err(Error::file("cannot make", &own))?;
         let nursery = Nursery::new()?;
-        nursery
-            .watch(&[(directory.path(), WatchMask::CREATE), (&own, WatchMask::CREATE | WatchMask::MODIFY)])?;
-        let (began, oom_kills_before) = (Instant::now(), oom_kills());
-        Ok(Self { paths, directory, spool, nursery, began, oom_kills_before, follow: None, apply_lock: None })
+        let (began, oom_kills_before) = (Instant::now(), memory::oom_kills(Path::new("/")));
+        let mut supervisor = Self {
+            paths,
+            directory,
+            spool,
+            nursery,
+            began,
+            oom_kills_before,
+            follow: None,
+            apply_lock: None,
+        };
+        supervisor.watch(&own)?;
+        Ok(supervisor)
+    }
+
+    /// Hears of `cancel` and of Puppet's log, by looking again and again where the kernel has no watch left
+    /// (inotify(7), `max_user_instances`).
+    fn watch(&mut self, own: &Path) -> Result<(), Error> {
+        let appearing = WatchMask::CREATE | WatchMask::MOVED_TO;
+        let directories = [(self.directory.path(), appearing), (own, WatchMask::CREATE | WatchMask::MODIFY)];
+        let Err(error) = self.nursery.watch(&directories) else { return Ok(()) };
+        self.nursery.poll(POLL)?;
+        self.warn(format!("{error}; looking every {} ms instead", POLL.as_millis()))
     }
 
     fn carry_out(&mut self, run: &pb::Run) -> Result<Outcome, Error> {
@@ -138,7 +166,7 @@ impl<'a> Supervisor<'a> {
                 if self.take_apply_lock(&run.run_id)? {
                     self.apply(apply)
                 } else {
-                    Ok(cancelled())
+                    Ok(self.cancelled())
                 }
             }
             Some(pb::start_request::What::Command(command)) => self.command(&command.argv),
@@ -178,6 +206,9 @@ impl<'a> Supervisor<'a> {
         if let Some(outcome) = self.wait_for_own_agent()? {
             return Ok(outcome);
         }
+        if let Some(damage) = self.damage(&apply.bundle) {
+            return Ok(failed(0, damage));
+        }
         let puppet = match self.find_puppet()? {
             Ok(puppet) => puppet,
             Err(outcome) => return Ok(outcome),
@@ -187,10 +218,18 @@ impl<'a> Supervisor<'a> {
         self.state(pb::RunState::Running)?;
         let interpreter = Interpreter::new(layout.origin(apply), apply.noop);
         self.follow = Some(Follow { path: layout.log(), tail: Tail::default(), interpreter });
-        let ending = self.child(&mut puppet::command(&puppet, &layout, apply))?;
+        let ending = self.child(&mut puppet::command(&puppet, &layout, apply), Stdio::null())?;
         self.read_log()?;
         let interpreter = self.follow.take().map(|follow| follow.interpreter);
         self.judge(ending, &layout, apply, interpreter)
+    }
+
+    /// Why the bundle cannot be applied, if it is not what was sent: somebody on the host may have changed its tree since.
+    fn damage(&self, bundle: &str) -> Option<String> {
+        match bundle.parse() {
+            Ok(digest) => bundles::verify(self.paths, &digest).err().map(|error| error.to_string()),
+            Err(error) => Some(format!("{bundle} does not name a bundle: {error}")),
+        }
     }
 
     /// Waits, within reason, for a Puppet agent of the host's own. `Some` when the run ends here.
@@ -211,7 +250,7 @@ impl<'a> Supervisor<'a> {
                 }
             };
             if self.directory.cancel_requested() {
-                return Ok(Some(cancelled()));
+                return Ok(Some(self.cancelled()));
             }
             if since.elapsed() > OWN_AGENT_LIMIT {
                 return Ok(Some(failed(0, sentence)));
@@ -234,8 +273,8 @@ impl<'a> Supervisor<'a> {
             self.warn(format!("Puppet is not installed; running {}", step.argv.join(" ")))?;
             let mut command = program(&step.argv);
             command.env("DEBIAN_FRONTEND", "noninteractive");
-            if self.child(&mut command)? == Ending::Cancelled {
-                return Ok(Err(cancelled()));
+            if self.child(&mut command, Stdio::null())? == Ending::Cancelled {
+                return Ok(Err(self.cancelled()));
             }
             if let Some(puppet) = find() {
                 return Ok(Ok(puppet));
@@ -256,8 +295,10 @@ impl<'a> Supervisor<'a> {
             Ending::Unstartable(why) => return Ok(failed(127, why)),
             Ending::Cancelled => End::Killed(UnixSignal::SIGTERM),
         };
+        let killed = end == End::Killed(UnixSignal::SIGKILL);
+        let evidence = self.evidence();
         let report = fs::read(layout.report()).ok();
-        let report = report.and_then(|bytes| report::parse(&bytes, &layout.origin(apply)).ok());
+        let report = report.and_then(|bytes| report::parse(&bytes, &layout.origin(apply), &apply.tags).ok());
         let mut summary = report.as_ref().map_or_else(pb::Summary::default, |report| report.summary.clone());
         for resource in report.into_iter().flat_map(|report| report.resources) {
             if !interpreter.as_ref().is_some_and(|interpreter| interpreter.has_told(&resource)) {
@@ -266,42 +307,73 @@ impl<'a> Supervisor<'a> {
         }
         summary.exit_code = end.code();
         if ending == Ending::Cancelled {
-            summary.failure = "the run was cancelled".into();
+            summary.failure = self.cancelled_sentence();
             return Ok((pb::RunState::Cancelled, summary));
         }
         let state = puppet::state(end.code());
-        if state == pb::RunState::Failed && summary.failure.is_empty() {
-            let error = interpreter.as_ref().and_then(Interpreter::last_error);
-            summary.failure = self.with_oom(puppet::failure(end, error));
+        let lack = evidence.sentence("Puppet", killed);
+        if state != pb::RunState::Failed {
+            if let Some(lack) = lack {
+                self.warn(lack)?;
+            }
+            return Ok((state, summary));
         }
+        if summary.failure.is_empty() {
+            let (at, error) = interpreter
+                .as_ref()
+                .map_or((None, None), |interpreter| (interpreter.current(), interpreter.last_error()));
+            summary.failure = puppet::failure(end, at, error);
+        }
+        summary.failure = with(summary.failure, lack);
         Ok((state, summary))
+    }
+
+    fn evidence(&self) -> Evidence {
+        let limit = Memory::read(self.paths, Path::new("/")).ok().map(|memory| memory.total);
+        Evidence::gather(self.oom_kills_before, limit)
     }
 
     fn command(&mut self, argv: &[String]) -> Result<Outcome, Error> {
         if argv.is_empty() {
             return Ok(failed(127, "the command is empty"));
         }
+        let stdin = self.directory.take_stdin()?.map_or_else(Stdio::null, Stdio::from);
         self.state(pb::RunState::Running)?;
-        let end = match self.child(&mut program(argv))? {
-            Ending::Cancelled => return Ok(cancelled()),
+        let end = match self.child(&mut program(argv), stdin)? {
+            Ending::Cancelled => return Ok(self.cancelled()),
             Ending::Unstartable(why) => return Ok(failed(127, why)),
-            Ending::Ended(End::Exited(0)) => return Ok((pb::RunState::Succeeded, pb::Summary::default())),
             Ending::Ended(end) => end,
         };
-        Ok(failed(end.code(), self.with_oom(format!("{} {end}", argv[0]))))
+        let cut = (self.spool.dropped() > 0).then(|| self.cut());
+        if end == End::Exited(0) {
+            // Half of an answer must not pass for the whole one.
+            return Ok(
+                cut.map_or_else(|| (pb::RunState::Succeeded, pb::Summary::default()), |cut| failed(0, cut))
+            );
+        }
+        let lack = self.evidence().sentence(&argv[0], end == End::Killed(UnixSignal::SIGKILL));
+        Ok(failed(end.code(), with(with(format!("{} {end}", argv[0]), lack), cut)))
+    }
+
+    fn cut(&self) -> String {
+        let (limit, dropped) = (self.spool.limit(), spool::in_words(self.spool.dropped()));
+        format!("the output was cut at its limit of {limit}: {dropped} were dropped")
     }
 
     /// Runs one child to its end, telling what it says.
-    fn child(&mut self, command: &mut Command) -> Result<Ending, Error> {
+    fn child(&mut self, command: &mut Command, stdin: Stdio) -> Result<Ending, Error> {
         if self.directory.cancel_requested() {
             return Ok(Ending::Cancelled);
         }
         clean(command);
-        let child = match self.nursery.spawn(command) {
+        let child = match self.nursery.spawn(command, stdin) {
             Ok(child) => child,
             Err(error) => {
                 let program = command.get_program().display();
-                return Ok(Ending::Unstartable(format!("cannot start {program}: {error}")));
+                return Ok(Ending::Unstartable(match error.kind() {
+                    io::ErrorKind::NotFound => format!("cannot start {program}: there is no such program"),
+                    _ => format!("cannot start {program}: {error}"),
+                }));
             }
         };
         let mut open_streams = 2;
@@ -381,8 +453,23 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
+    /// Lets what the run has started go on after it, and says what that is. Of a cancelled run nothing is left.
+    fn let_go(&mut self, id: &str, (state, mut summary): Outcome) -> Result<Outcome, Error> {
+        if state != pb::RunState::Cancelled
+            && signal_descendants(None)? > 0
+            && !self.await_childless(LINGER)?
+        {
+            match left::keep(id) {
+                Ok(left) => (summary.left_running, summary.left) = (left.count, left.names),
+                Err(sentence) => self.warn(sentence)?,
+            }
+        }
+        Ok((state, summary))
+    }
+
     fn finish(mut self, run: pb::Run, (state, mut summary): Outcome) -> Result<(), Error> {
         summary.duration_ms = self.began.elapsed().as_millis() as u64;
+        summary.dropped_bytes = self.spool.dropped();
         let told = self.tell_end(state);
         let run = ended(run, (state, summary));
         self.directory.write_result(&run)?;
@@ -393,18 +480,21 @@ impl<'a> Supervisor<'a> {
 
     fn tell_end(&mut self, state: pb::RunState) -> Result<(), Error> {
         if self.spool.dropped() > 0 {
-            self.warn(format!("{} bytes of output and log were dropped", self.spool.dropped()))?;
+            self.warn(format!("{} of output and log were dropped", spool::in_words(self.spool.dropped())))?;
         }
         self.state(state)?;
         self.spool.sync().map_err(Error::file("cannot sync", &self.directory.events()))
     }
 
-    /// Adds to a sentence that the kernel's memory killer was at work, if it was.
-    fn with_oom(&self, sentence: String) -> String {
-        if self.oom_kills_before.is_some() && oom_kills() > self.oom_kills_before {
-            return format!("{sentence}; the kernel killed a process of this run for want of memory");
-        }
-        sentence
+    fn cancelled(&self) -> Outcome {
+        let exit_code = End::Killed(UnixSignal::SIGTERM).code();
+        let summary = pb::Summary { exit_code, failure: self.cancelled_sentence(), ..pb::Summary::default() };
+        (pb::RunState::Cancelled, summary)
+    }
+
+    fn cancelled_sentence(&self) -> String {
+        let by = self.directory.cancelled_by().map(|user| format!(" by {user}"));
+        format!("the run was cancelled{}", by.unwrap_or_default())
     }
 
     fn pause(&self, limit: Duration) {
@@ -450,11 +540,9 @@ fn ended(mut run: pb::Run, (state, mut summary): Outcome) -> pb::Run {
     run
 }
 
-fn cancelled() -> Outcome {
-    let exit_code = End::Killed(UnixSignal::SIGTERM).code();
-    let summary =
-        pb::Summary { exit_code, failure: "the run was cancelled".into(), ..pb::Summary::default() };
-    (pb::RunState::Cancelled, summary)
+/// A sentence with more to it, if there is more.
+fn with(sentence: String, more: Option<String>) -> String {
+    more.map_or_else(|| sentence.clone(), |more| format!("{sentence}; {more}"))
 }
 
 fn failed(exit_code: i32, failure: impl Into<String>) -> Outcome {

@@ -8,7 +8,7 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use proto::identity::{Role, User};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::metrics;
@@ -19,6 +19,8 @@ const TABLE: &[(&str, Role)] = &[
     ("/magpie.v1.Host/Claim", Role::Operator),
     ("/magpie.v1.Host/Release", Role::Operator),
     ("/magpie.v1.Host/Extend", Role::Operator),
+    // Of operators those can do it who have the CA's key: the certificate proves that.
+    ("/magpie.v1.Host/Renew", Role::Operator),
     ("/magpie.v1.Bundles/Offer", Role::Operator),
     ("/magpie.v1.Bundles/Upload", Role::Operator),
     ("/magpie.v1.Runs/Start", Role::Operator),
@@ -95,10 +97,14 @@ where
     }
 }
 
-/// The answer to who may not: a status of gRPC, or of HTTP for who does not speak it.
-fn refusal(path: &str, status: Status) -> Response<Body> {
+/// The answer to who may not, or not now: a status of gRPC, or of HTTP for who does not speak it.
+pub(super) fn refusal(path: &str, status: Status) -> Response<Body> {
+    let code = match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated => StatusCode::FORBIDDEN,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
     match path {
-        metrics::PATH => metrics::plain(StatusCode::FORBIDDEN, format!("{}\n", status.message())),
+        metrics::PATH => metrics::plain(code, format!("{}\n", status.message())),
         _ => status.into_http(),
     }
 }

@@ -1,10 +1,10 @@
 //! The `Bundles` service: translation between messages and the [`Store`], nothing else.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     io::{self, Read},
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use proto::{
@@ -14,10 +14,18 @@ use proto::{
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::{
+    runs::caller,
+    shares::{Bounds, Places},
+};
 use crate::bundles::{Answer, Error, Store};
 
-/// Longest pause between two pieces of an upload.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long an upload may keep the agent waiting, and how long again for each so many bytes that have come: 8 KiB/s at least.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LEAST_RATE: u32 = 8 << 10;
+
+/// Uploads at once: each takes a thread.
+const UPLOADS: Bounds = Bounds { all: 8, kept: 0, each: 4 };
 
 /// Pieces between the network and the disk: 2 MiB.
 const PIECES_AHEAD: usize = 8;
@@ -29,13 +37,13 @@ type InUse = dyn Fn() -> BTreeSet<Digest> + Send + Sync;
 pub struct Service {
     store: Arc<Store>,
     in_use: Arc<InUse>,
-    uploads: Uploads,
+    uploads: Places,
 }
 
 impl Service {
     /// A service for `store`; `in_use` is asked, on a blocking thread, before old bundles are removed.
     pub fn new(store: Arc<Store>, in_use: impl Fn() -> BTreeSet<Digest> + Send + Sync + 'static) -> Self {
-        Self { store, in_use: Arc::new(in_use), uploads: Uploads::default() }
+        Self { store, in_use: Arc::new(in_use), uploads: Places::new(UPLOADS) }
     }
 
     /// The tonic service with its message limit: a manifest is larger than any other message.
@@ -71,16 +79,17 @@ impl pb::bundles_server::Bundles for Service {
         &self,
         request: Request<Streaming<pb::UploadRequest>>,
     ) -> Result<Response<pb::UploadReply>, Status> {
-        let mut stream = request.into_inner();
-        let Some(Part::Header(header)) = next_part(&mut stream).await? else {
+        let place = self.uploads.take(&caller(&request)?);
+        let place = place.map_err(|_| Status::resource_exhausted("too many uploads to this host at once"))?;
+        let mut stream = Incoming { stream: request.into_inner(), patience: Patience::default() };
+        let Some(Part::Header(header)) = stream.next_part().await? else {
             return Err(Status::invalid_argument("an upload begins with its header"));
         };
         let digest = parse(&header.digest)?;
-        // A second upload of the same bundle waits, and then finds it complete.
-        let _turn = self.uploads.turn(digest).await;
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
         let (store, in_use) = (Arc::clone(&self.store), Arc::clone(&self.in_use));
         let received = spawn_blocking(move || {
+            let _place = place;
             store.receive(digest, Pieces { receiver, piece: Vec::new(), at: 0 }, SystemTime::now())?;
             let mut in_use = in_use();
             in_use.insert(digest);
@@ -96,12 +105,9 @@ impl pb::bundles_server::Bundles for Service {
 }
 
 /// Passes pieces on until the stream ends or the store has seen enough.
-async fn feed(
-    stream: &mut Streaming<pb::UploadRequest>,
-    sender: mpsc::Sender<io::Result<Vec<u8>>>,
-) -> Result<(), Status> {
+async fn feed(stream: &mut Incoming, sender: mpsc::Sender<io::Result<Vec<u8>>>) -> Result<(), Status> {
     loop {
-        let piece = match next_part(stream).await {
+        let piece = match stream.next_part().await {
             Ok(None) => return Ok(()),
             Ok(Some(Part::Data(piece))) if piece.len() <= CHUNK_BYTES => piece,
             Ok(Some(_)) => {
@@ -127,16 +133,48 @@ async fn stop(sender: &mpsc::Sender<io::Result<Vec<u8>>>) {
     let _ = sender.send(Err(io::ErrorKind::ConnectionAborted.into())).await;
 }
 
-async fn next_part(stream: &mut Streaming<pb::UploadRequest>) -> Result<Option<Part>, Status> {
-    match timeout(IDLE, stream.message()).await {
-        Err(_) => {
-            Err(Status::deadline_exceeded(format!("the upload paused for more than {} s", IDLE.as_secs())))
-        }
-        Ok(Err(status)) => Err(status),
-        Ok(Ok(None)) => Ok(None),
-        Ok(Ok(Some(request))) => {
-            request.part.map(Some).ok_or_else(|| Status::invalid_argument("an upload has no empty messages"))
-        }
+/// An upload as it comes, and how long one still waits for it.
+struct Incoming {
+    stream: Streaming<pb::UploadRequest>,
+    patience: Patience,
+}
+
+impl Incoming {
+    async fn next_part(&mut self) -> Result<Option<Part>, Status> {
+        let began = Instant::now();
+        let received = timeout(self.patience.left, self.stream.message()).await;
+        let Ok(received) = received else {
+            return Err(Status::deadline_exceeded(format!(
+                "the upload is too slow: less than {} KiB/s for {} s",
+                LEAST_RATE >> 10,
+                PATIENCE.as_secs()
+            )));
+        };
+        let Some(request) = received? else { return Ok(None) };
+        let part = request.part.ok_or_else(|| Status::invalid_argument("an upload has no empty messages"))?;
+        let bytes = if let Part::Data(piece) = &part { piece.len() } else { 0 };
+        self.patience.account(began.elapsed(), bytes);
+        Ok(Some(part))
+    }
+}
+
+/// How long one still waits for a sender. Time in which the disk is waited for does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Patience {
+    left: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { left: PATIENCE }
+    }
+}
+
+impl Patience {
+    /// Waiting so long has brought so many bytes.
+    fn account(&mut self, waited: Duration, bytes: usize) {
+        let earned = Duration::from_secs_f64(bytes as f64 / f64::from(LEAST_RATE));
+        self.left = (self.left.saturating_sub(waited) + earned).min(PATIENCE);
     }
 }
 
@@ -159,21 +197,6 @@ impl Read for Pieces {
         buffer[..length].copy_from_slice(&self.piece[self.at..self.at + length]);
         self.at += length;
         Ok(length)
-    }
-}
-
-/// One upload of a digest at a time.
-#[derive(Default)]
-struct Uploads(Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>);
-
-impl Uploads {
-    async fn turn(&self, digest: Digest) -> tokio::sync::OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock().expect("no holder of this lock panics");
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(digest).or_default())
-        };
-        lock.lock_owned().await
     }
 }
 

@@ -2,39 +2,42 @@
 //! recorder runs is none of its business.
 
 use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     pin::Pin,
 };
 
-use inotify::{EventStream, Inotify, WatchMask};
 use proto::{
     history::{Block, Contents, glance},
     pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server},
 };
-use tokio::{sync::mpsc::Sender, task::spawn_blocking};
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio::sync::{
+    mpsc::{Sender, channel},
+    watch,
+};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
+use super::{changes::Changes, disk::Disk};
 use crate::{
     history::{self, Filter, Follower, Policy, Reader, StoredBlock},
     paths::Paths,
 };
 
-/// Blocks that wait for a slow caller: bounds memory.
-const BACKLOG: usize = 4;
+/// Blocks that wait for a slow caller: the next is read while one is sent.
+const BACKLOG: usize = 1;
 
 /// Serves the record below `paths`.
 #[derive(Clone, Debug)]
 pub struct Service {
     directory: PathBuf,
+    disk: Disk,
+    changes: Changes,
 }
 
 impl Service {
     /// For the record of this agent, which need not exist yet.
-    pub fn new(paths: &Paths) -> Self {
-        Self { directory: paths.history() }
+    pub fn new(paths: &Paths, disk: Disk) -> Self {
+        Self { directory: paths.history(), disk, changes: Changes::new(paths.history()) }
     }
 }
 
@@ -52,107 +55,90 @@ impl history_server::History for Service {
         let contents = u8::try_from(contents).map(Contents);
         let contents = contents.map_err(|_| Status::invalid_argument("contents are bits of one byte"))?;
         let filter = Filter { from_ms: from_unix_ms, until_ms, pids: pids.into_iter().collect(), contents };
-        let (sender, blocks) = tokio::sync::mpsc::channel(BACKLOG);
-        let reader = Reader::new(&self.directory);
-        spawn_blocking(move || {
-            send_stored(&reader, filter, &sender);
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(blocks))))
+        let service = self.clone();
+        Ok(streamed(|to| async move { service.send_stored(filter, &to).await.map(drop) }))
     }
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Blocks>, Status> {
         let from_ms = request.into_inner().from_unix_ms;
-        let events =
-            self.watch().map_err(|error| Status::internal(format!("cannot watch the record: {error}")))?;
-        let (sender, blocks) = tokio::sync::mpsc::channel(BACKLOG);
-        tokio::spawn(send_new(self.directory.clone(), from_ms, events, sender));
-        Ok(Response::new(Box::pin(ReceiverStream::new(blocks))))
+        let changes = self.changes.follow();
+        let changes =
+            changes.map_err(|error| Status::internal(format!("cannot watch the record: {error}")))?;
+        let service = self.clone();
+        Ok(streamed(|to| async move { service.send_new(from_ms, changes, &to).await }))
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoReply>, Status> {
         let directory = self.directory.clone();
-        let info = spawn_blocking(move || info(&directory)).await;
-        let info = info.map_err(|error| Status::internal(error.to_string()))?;
-        info.map(Response::new).map_err(|error| failed(&error))
+        let info = self.disk.look(move || info(&directory)).await?;
+        info.map(Response::new).map_err(failed)
     }
+}
+
+/// An answer whose blocks `send` sends, until it is done or fails or the caller goes away.
+fn streamed<F>(send: impl FnOnce(Sender<Reply>) -> F) -> Response<Blocks>
+where
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    let (sender, blocks) = channel(BACKLOG);
+    let sending = send(sender.clone());
+    tokio::spawn(async move {
+        if let Err(status) = sending.await {
+            let _ = sender.send(Err(status)).await;
+        }
+    });
+    Response::new(Box::pin(ReceiverStream::new(blocks)))
 }
 
 impl Service {
-    /// Everything that happens in the record's directory from now on.
-    fn watch(&self) -> std::io::Result<EventStream<[u8; 1024]>> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let inotify = Inotify::init()?;
-        inotify.watches().add(&self.directory, WatchMask::MODIFY | WatchMask::MOVED_TO)?;
-        inotify.into_event_stream([0; 1024])
+    /// Sends stored blocks until the caller goes away; returns the number of the last sample sent.
+    async fn send_stored(&self, filter: Filter, to: &Sender<Reply>) -> Result<Option<u64>, Status> {
+        let reader = Reader::new(&self.directory);
+        let stored = self.disk.look(move || reader.filtered(filter)?.with_sealed_tails()).await?;
+        let mut stored = stored.map_err(failed)?;
+        let mut last = None;
+        // A place first: nothing is read, and no thread waits, for a caller who does not read.
+        while let Ok(place) = to.reserve().await {
+            let next = move || {
+                let block = stored.next().transpose()?;
+                let number = block.as_ref().and_then(|block| Block::parse(&block.data).ok());
+                Ok((number.map(|block| block.header.last_sequence()), block, stored))
+            };
+            let (number, block);
+            (number, block, stored) = self.disk.look(next).await?.map_err(failed)?;
+            let Some(block) = block else { break };
+            last = number.or(last);
+            place.send(Ok(message(block)));
+        }
+        Ok(last)
     }
-}
 
-/// Sends stored blocks until the caller goes away; returns the number of the last sample sent.
-fn send_stored(reader: &Reader, filter: Filter, sender: &Sender<Reply>) -> Option<u64> {
-    let blocks = match reader.filtered(filter) {
-        Ok(blocks) => blocks,
-        Err(error) => {
-            let _ = sender.blocking_send(Err(failed(&error)));
-            return None;
-        }
-    };
-    let mut last = None;
-    for block in blocks {
-        if let Ok(block) = block.as_ref().map(|block| block.data.as_slice())
-            && let Ok(block) = Block::parse(block)
-        {
-            last = Some(block.header.last_sequence());
-        }
-        if sender.blocking_send(block.map(message).map_err(|error| failed(&error))).is_err() {
-            break;
-        }
-    }
-    last
-}
-
-/// First what is stored since `from_ms` (0: nothing), then what is appended, until the caller goes away.
-async fn send_new(
-    directory: PathBuf,
-    from_ms: i64,
-    mut events: EventStream<[u8; 1024]>,
-    sender: Sender<Reply>,
-) {
-    let history = sender.clone();
-    let start = move || {
-        let reader = Reader::new(&directory);
-        let stored = || send_stored(&reader, Filter::between(from_ms, i64::MAX), &history);
-        let last = if from_ms == 0 { None } else { stored() };
-        Follower::new(&directory, last)
-    };
-    let mut follower = match spawn_blocking(start).await {
-        Ok(Ok(follower)) => follower,
-        Ok(Err(error)) => {
-            let _ = sender.send(Err(failed(&error))).await;
-            return;
-        }
-        Err(_) => return,
-    };
-    loop {
-        let looked = spawn_blocking(move || {
-            let blocks = follower.poll();
-            (follower, blocks)
-        });
-        let Ok((next, blocks)) = looked.await else { return };
-        follower = next;
-        let replies = match blocks {
-            Ok(blocks) => blocks.into_iter().map(message).map(Ok).collect(),
-            Err(error) => vec![Err(failed(&error))],
-        };
-        for reply in replies {
-            let ends = reply.is_err();
-            if sender.send(reply).await.is_err() || ends {
-                return;
+    /// First what is stored since `from_ms` (0: nothing), then what is appended, until the caller goes away.
+    async fn send_new(
+        &self,
+        from_ms: i64,
+        mut changes: watch::Receiver<()>,
+        to: &Sender<Reply>,
+    ) -> Result<(), Status> {
+        let stored = Filter::between(from_ms, i64::MAX);
+        let last = if from_ms == 0 { None } else { self.send_stored(stored, to).await? };
+        let directory = self.directory.clone();
+        let follower = self.disk.look(move || Follower::new(&directory, last)).await?;
+        let mut follower = follower.map_err(failed)?;
+        loop {
+            let poll = move || follower.poll().map(|blocks| (follower, blocks));
+            let blocks;
+            (follower, blocks) = self.disk.look(poll).await?.map_err(failed)?;
+            for block in blocks {
+                if to.send(Ok(message(block))).await.is_err() {
+                    return Ok(());
+                }
             }
-        }
-        // Events that came meanwhile are waiting here, so that none is missed.
-        tokio::select! {
-            event = events.next() => if event.is_none_or(|event| event.is_err()) { return },
-            () = sender.closed() => return,
+            // What changed meanwhile is told here, so that nothing is missed.
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                () = to.closed() => return Ok(()),
+            }
         }
     }
 }
@@ -161,7 +147,7 @@ fn message(block: StoredBlock) -> pb::Block {
     pb::Block { data: block.data, lost: block.lost }
 }
 
-fn failed(error: &history::Error) -> Status {
+fn failed(error: history::Error) -> Status {
     Status::internal(error.to_string())
 }
 
@@ -193,6 +179,7 @@ fn recorder(status: &history::Status) -> pb::Recorder {
 #[cfg(test)]
 mod tests {
     use proto::history::{BootId, Encoder, Limits, Sample};
+    use tokio_stream::StreamExt;
 
     use super::{history_server::History, *};
     use crate::history::Writer;
@@ -240,7 +227,8 @@ mod tests {
         let paths = Paths::new(root.path());
         append(&mut recorder_of(&paths), 1..11);
         let request = ReadRequest { from_unix_ms: 6_000, ..ReadRequest::default() };
-        let mut blocks = Service::new(&paths).read(Request::new(request)).await.unwrap().into_inner();
+        let mut blocks =
+            Service::new(&paths, Disk::default()).read(Request::new(request)).await.unwrap().into_inner();
         assert_eq!(receive(&mut blocks, usize::MAX).await, [5, 6, 7, 8, 9, 10]);
     }
 
@@ -248,7 +236,7 @@ mod tests {
     async fn new_samples_are_followed_from_now_or_from_then() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
-        let service = Service::new(&paths);
+        let service = Service::new(&paths, Disk::default());
         let mut writer = recorder_of(&paths);
         append(&mut writer, 1..7);
         for (from_unix_ms, expected) in [(0, vec![]), (6_000, vec![5, 6])] {

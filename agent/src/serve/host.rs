@@ -1,9 +1,10 @@
-//! What a host says about itself. Taking it and giving it back is `claims`' part.
+//! What a host says about itself, and its certificate. Taking it and giving it back is `claims`' part.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use nix::{
@@ -13,8 +14,8 @@ use nix::{
 use proto::{
     identity::User,
     pb::{
-        Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, Run, RunState,
-        StatusReply, StatusRequest, host_server::Host, start_request::What,
+        Apply, Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, RenewReply,
+        RenewRequest, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What,
     },
 };
 use tonic::{Request, Response, Status};
@@ -25,10 +26,14 @@ use super::{
 };
 use crate::{
     claim,
-    enrol::{identity::Identity, machine},
+    enrol::{EnrolError, identity::Identity, machine, renewal::Shown},
     limits::Memory,
     paths::Paths,
+    run::unix_ms,
 };
+
+/// With less left the status warns: `ctl` would have renewed the certificate long before.
+const CERTIFICATE_SHORT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The service `magpie.v1.Host`.
 pub struct Service {
@@ -42,6 +47,7 @@ struct Inner {
     system: PathBuf,
     runs: runs::Service,
     claims: Arc<claim::Store>,
+    shown: Arc<Shown>,
 }
 
 impl Service {
@@ -52,6 +58,7 @@ impl Service {
         system: &Path,
         runs: runs::Service,
         claims: Arc<claim::Store>,
+        shown: Arc<Shown>,
     ) -> Self {
         let inner = Inner {
             host_id: identity.host_id.clone(),
@@ -60,6 +67,7 @@ impl Service {
             system: system.to_owned(),
             runs,
             claims,
+            shown,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -90,8 +98,12 @@ impl Inner {
             degraded.push("the recorder does not run".to_owned());
         }
         degraded.extend(self.runs.degraded().map(str::to_owned));
+        let applied = runs.last_apply.as_ref().and_then(apply);
+        let until = self.shown.until();
+        degraded.extend(certificate_short(until, SystemTime::now()));
         StatusReply {
-            bundle: runs.last_apply.as_ref().and_then(bundle).unwrap_or_default(),
+            bundle: applied.map(|apply| apply.bundle.clone()).unwrap_or_default(),
+            commit: applied.map(|apply| apply.commit.clone()).unwrap_or_default(),
             last_apply: runs.last_apply.as_ref().map(last_apply),
             active_run: runs.active.map(|run| run.run_id),
             recorder,
@@ -106,6 +118,7 @@ impl Inner {
             memory_total_bytes: memory.total,
             memory_available_bytes: memory.available,
             claim,
+            certificate_until_unix_ms: unix_ms(until),
         }
     }
 }
@@ -131,11 +144,41 @@ impl Host for Service {
     async fn extend(&self, request: Request<ExtendRequest>) -> Result<Response<Claim>, Status> {
         claims::extend(Arc::clone(&self.inner.claims), request.into_inner()).await.map(Response::new)
     }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
+        let user = runs::caller(&request)?;
+        let shown = Arc::clone(&self.inner.shown);
+        let certificate = request.into_inner().certificate;
+        let renewed = runs::blocking(move || shown.renew(&certificate, SystemTime::now())).await?;
+        let until_unix_ms = unix_ms(renewed.map_err(not_renewed)?);
+        tracing::info!(user = user.name, until_unix_ms, "the certificate was renewed");
+        Ok(Response::new(RenewReply { until_unix_ms }))
+    }
 }
 
-fn bundle(run: &Run) -> Option<String> {
+/// The warning that a certificate ends soon.
+fn certificate_short(until: SystemTime, now: SystemTime) -> Option<String> {
+    let left = until.duration_since(now).unwrap_or_default();
+    (left < CERTIFICATE_SHORT).then(|| {
+        format!(
+            "this host's certificate ends in {} days: an operator's ctl whose CA directory has host-ca.key renews it",
+            left.as_secs() / (24 * 60 * 60)
+        )
+    })
+}
+
+/// Whose fault it is decides who can do something about it.
+fn not_renewed(error: EnrolError) -> Status {
+    let sentence = error.to_string();
+    match error {
+        EnrolError::File { .. } | EnrolError::Crypto(_) => Status::internal(sentence),
+        _ => Status::invalid_argument(sentence),
+    }
+}
+
+fn apply(run: &Run) -> Option<&Apply> {
     match run.request.as_ref()?.what.as_ref()? {
-        What::Apply(apply) => Some(apply.bundle.clone()),
+        What::Apply(apply) => Some(apply),
         What::Command(_) => None,
     }
 }
@@ -167,4 +210,18 @@ fn uptime(system: &Path) -> Option<u64> {
 fn disk_free(path: &Path) -> nix::Result<u64> {
     let stat = statvfs(path)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_before_its_end_the_certificate_is_a_warning() {
+        let (now, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(certificate_short(now + 30 * day, now), None);
+        let warning = certificate_short(now + 12 * day + day / 2, now).expect("a warning");
+        assert!(warning.starts_with("this host's certificate ends in 12 days: "), "{warning}");
+        assert!(certificate_short(now, now + day).is_some_and(|warning| warning.contains("in 0 days")));
+    }
 }

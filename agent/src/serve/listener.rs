@@ -7,59 +7,75 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
-use proto::identity::{User, certificate::UserCertificate};
-use rustls::ServerConfig;
+use proto::identity::certificate::UserCertificate;
+use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     task::JoinSet,
-    time::{Sleep, sleep, timeout},
+    time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
-use super::shares::{Share, Shares};
+use super::{
+    admission::{Caller, Unread},
+    handshakes::{Handshakes, Proved, network},
+    shares::{Bounds, Full, Place, Places},
+};
 
 /// How much the network may ask of the agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// For the first message of a TLS handshake, which takes a client no time to think.
+    pub hello_timeout: Duration,
     /// For a whole TLS handshake.
     pub handshake_timeout: Duration,
-    /// Handshakes under way at once; more wait in the kernel's queue.
+    /// Handshakes under way at once; of more the oldest ends.
     pub handshakes: usize,
-    /// Of these from one address; more are closed, so that one peer cannot keep out the others.
-    pub handshakes_per_address: usize,
+    /// Of these from one network, a /24 or a /64: one party can have many addresses of it.
+    pub handshakes_per_network: usize,
+    /// Beside these, handshakes from addresses that proved a user within the last hour.
+    pub handshakes_known: usize,
     /// Connections at once; more are closed.
-    pub connections: usize,
-    /// Of these by one user; more are closed.
-    pub connections_per_user: usize,
+    pub connections: Bounds,
+    /// Calls under way at once, on all connections; more are refused.
+    pub calls: Bounds,
+    /// How long a caller may leave an answer unread; then the connection ends.
+    pub unread: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            hello_timeout: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(5),
             handshakes: 64,
-            handshakes_per_address: 8,
-            connections: 256,
-            connections_per_user: 32,
+            handshakes_per_network: 16,
+            handshakes_known: 32,
+            connections: Bounds { all: 256, kept: 64, each: 32 },
+            calls: Bounds { all: 160, kept: 64, each: 32 },
+            // Somebody may be reading the first page of it.
+            unread: Duration::from_secs(600),
         }
     }
 }
 
 /// A connection whose other end is a user of this fleet. It ends, like any that breaks, when the user's
-/// certificate expires.
+/// certificate expires, or when an answer is not read for too long.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     certificate: UserCertificate,
     expiry: Pin<Box<Sleep>>,
-    _slot: OwnedSemaphorePermit,
-    _share: Share<String>,
+    unread: Unread,
+    patience: Duration,
+    look: Interval,
+    _place: Place,
 }
 
 impl Connection {
@@ -72,6 +88,20 @@ impl Connection {
     pub fn stream(&mut self) -> &mut TlsStream<TcpStream> {
         &mut self.stream
     }
+
+    /// # Errors
+    /// It must not go on.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.expiry.as_mut().poll(cx).is_ready() {
+            return Err(io::Error::other("the user's certificate has expired"));
+        }
+        while self.look.poll_tick(cx).is_ready() {
+            self.unread.check(self.patience).inspect_err(|error| {
+                tracing::warn!(user = self.certificate.user.name, "closed: {error}");
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// Accepts connections and hands over those that prove a user, until it is dropped; what is under way
@@ -82,29 +112,33 @@ pub async fn accept(
     limits: Limits,
     ready: mpsc::Sender<Connection>,
 ) -> std::convert::Infallible {
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
     let gate = Gate {
-        acceptor: TlsAcceptor::from(config),
-        patience: limits.handshake_timeout,
-        addresses: Shares::new(limits.handshakes_per_address),
-        connections: Arc::new(Semaphore::new(limits.connections)),
-        users: Shares::new(limits.connections_per_user),
+        config,
+        limits,
+        proved: Proved::default(),
+        connections: Places::new(limits.connections),
         ready,
     };
+    let each = limits.handshakes_per_network;
+    let mut strangers = Handshakes::new(limits.handshakes, each);
+    let mut known = Handshakes::new(limits.handshakes_known, each);
     let mut under_way = JoinSet::new();
     let mut failures = 0;
     loop {
-        let turn = Arc::clone(&handshakes).acquire_owned().await;
         match listener.accept().await {
             Ok((socket, peer)) => {
                 failures = 0;
-                let gate = gate.clone();
-                under_way.spawn(async move {
-                    if let Err(error) = gate.admit(socket, peer.ip()).await {
+                let (gate, address) = (gate.clone(), peer.ip().to_canonical());
+                let is_known = gate.proved.knows(address, Instant::now());
+                let handshake = under_way.spawn(async move {
+                    if let Err(error) = gate.admit(socket, address).await {
                         tracing::warn!(%peer, "refused: {error}");
                     }
-                    drop(turn);
                 });
+                match is_known {
+                    true => known.add(address, handshake),
+                    false => strangers.add(network(address), handshake),
+                }
             }
             Err(error) => {
                 tracing::warn!("accept: {error}");
@@ -125,24 +159,18 @@ fn back_off(failures: u32) -> Duration {
 /// What every new socket must pass.
 #[derive(Clone)]
 struct Gate {
-    acceptor: TlsAcceptor,
-    patience: Duration,
-    /// Of whom a handshake is under way.
-    addresses: Shares<IpAddr>,
-    connections: Arc<Semaphore>,
-    /// Who is connected.
-    users: Shares<String>,
+    config: Arc<ServerConfig>,
+    limits: Limits,
+    proved: Proved,
+    connections: Places,
     ready: mpsc::Sender<Connection>,
 }
 
 impl Gate {
     async fn admit(&self, socket: TcpStream, peer: IpAddr) -> io::Result<()> {
-        let under_way = self.addresses.take(peer.to_canonical());
-        let under_way = under_way.ok_or_else(|| io::Error::other("too many handshakes from this address"))?;
         notice_silence(&socket)?;
-        let handshake = timeout(self.patience, self.acceptor.accept(socket));
+        let handshake = timeout(self.limits.handshake_timeout, self.handshake(socket));
         let stream = handshake.await.map_err(|_| io::Error::other("the handshake took too long"))??;
-        drop(under_way);
         let connection = stream.get_ref().1;
         if connection.alpn_protocol().is_none() {
             return Err(io::Error::other("the client does not say which protocol it speaks"));
@@ -150,14 +178,43 @@ impl Gate {
         let leaf = connection.peer_certificates().and_then(<[_]>::first);
         let leaf = leaf.ok_or_else(|| io::Error::other("the client showed no certificate"))?;
         let certificate = UserCertificate::read(leaf).map_err(io::Error::other)?;
-        let slot = Arc::clone(&self.connections).try_acquire_owned();
-        let slot = slot.map_err(|_| io::Error::other("there are too many connections"))?;
-        let share = self.users.take(certificate.user.name.clone());
-        let share = share.ok_or_else(|| io::Error::other("this user has too many connections"))?;
-        let left = certificate.not_after.duration_since(SystemTime::now()).unwrap_or_default();
-        let expiry = Box::pin(sleep(left));
-        let admitted = Connection { stream, certificate, expiry, _slot: slot, _share: share };
+        self.proved.note(peer, Instant::now());
+        let place = self.connections.take(&certificate.user).map_err(|full| {
+            io::Error::other(match full {
+                Full::User => format!("{} has too many connections", certificate.user.name),
+                Full::All => "there are too many connections".to_owned(),
+            })
+        })?;
+        let admitted = self.connection(stream, certificate, place);
         self.ready.send(admitted).await.map_err(|_| io::Error::other("the agent is stopping"))
+    }
+
+    async fn handshake(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket);
+        let hello = timeout(self.limits.hello_timeout, hello).await;
+        let hello = hello.map_err(|_| io::Error::other("the client says nothing"))??;
+        hello.into_stream(Arc::clone(&self.config)).await
+    }
+
+    fn connection(
+        &self,
+        stream: TlsStream<TcpStream>,
+        certificate: UserCertificate,
+        place: Place,
+    ) -> Connection {
+        let left = certificate.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+        let patience = self.limits.unread;
+        let mut look = interval(patience / 8);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Connection {
+            stream,
+            certificate,
+            expiry: Box::pin(sleep(left)),
+            unread: Unread::default(),
+            patience,
+            look,
+            _place: place,
+        }
     }
 }
 
@@ -174,10 +231,10 @@ fn notice_silence(socket: &TcpStream) -> io::Result<()> {
 
 /// tonic puts this into every request's extensions.
 impl Connected for Connection {
-    type ConnectInfo = User;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> User {
-        self.certificate.user.clone()
+    fn connect_info(&self) -> Caller {
+        Caller { user: self.certificate.user.clone(), unread: self.unread.clone() }
     }
 }
 
@@ -187,15 +244,14 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.expiry.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::other("the user's certificate has expired")));
-        }
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -204,6 +260,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -8,10 +8,10 @@ use std::{
 };
 
 use http::{Method, Request, Response, StatusCode, header};
-use tokio::task::spawn_blocking;
 use tonic::body::Body;
 use tower::Service;
 
+use super::disk::Disk;
 use crate::{metrics, paths::Paths};
 
 /// Where it is.
@@ -21,21 +21,23 @@ pub const PATH: &str = "/metrics";
 #[derive(Clone, Debug)]
 pub struct Metrics {
     directory: PathBuf,
+    disk: Disk,
 }
 
 impl Metrics {
     /// For the record of this agent, which need not exist yet.
-    pub fn new(paths: &Paths) -> Self {
-        Self { directory: paths.history() }
+    pub fn new(paths: &Paths, disk: Disk) -> Self {
+        Self { directory: paths.history(), disk }
     }
 
     async fn answer(self, method: Method) -> Response<Body> {
         if method != Method::GET {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         }
-        let rendered = spawn_blocking(move || metrics::render(&self.directory)).await;
+        let Self { directory, disk } = self;
+        let rendered = disk.look(move || metrics::render(&directory)).await;
         match rendered
-            .map_err(|error| error.to_string())
+            .map_err(|status| status.message().to_owned())
             .and_then(|page| page.map_err(|error| error.to_string()))
         {
             Ok(page) => of_type(metrics::CONTENT_TYPE, StatusCode::OK, page),

@@ -1,21 +1,27 @@
 //! `agent serve`: the composition root. Binds, is enrolled if need be, and then serves gRPC on the same socket.
 //!
-//! - [`listener`]: from a socket to connections whose user is proved,
+//! - [`listener`] with `handshakes`: from a socket to connections whose user is proved,
 //! - [`tls`]: whom to trust before and after enrolment,
+//! - [`admission`]: how many may call at once, and how long they may keep the agent waiting,
 //! - [`authz`]: who may call what,
 //! - [`host`] with `claims`, [`bundles`], [`runs`], [`history`]: one gRPC service each; [`metrics`] for who scrapes,
+//! - [`disk`], `changes`: the record is read by few threads and watched once, however many ask,
 //! - [`poweroff`]: a host that nobody needs any more stops itself.
 
+pub mod admission;
 pub mod authz;
 pub mod bundles;
+mod changes;
 mod claims;
+pub mod disk;
+mod handshakes;
 pub mod history;
 pub mod host;
 pub mod listener;
 pub mod metrics;
 pub mod poweroff;
 pub mod runs;
-mod shares;
+pub mod shares;
 pub mod tls;
 
 use std::{
@@ -31,6 +37,7 @@ use std::{
 };
 
 use proto::{
+    MAX_STDIN_BYTES,
     bundle::Digest,
     identity::document::{Document, DocumentError},
     pb::{
@@ -40,14 +47,18 @@ use proto::{
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{service::Routes, transport};
 
 use self::{
+    admission::Admission,
+    disk::Disk,
     listener::{Connection, Limits},
     poweroff::{Pace, Watch},
+    shares::{Bounds, Places},
 };
 use crate::{
     bundles::Store,
@@ -60,6 +71,7 @@ use crate::{
         identity::{Found, Identity},
         machine::Binding,
         metadata::Metadata,
+        renewal::Shown,
     },
     paths::Paths,
     run::{self, Launcher},
@@ -73,6 +85,9 @@ const KEPT_BUNDLES: usize = 5;
 
 /// How long a controller may take for its part of an enrolment.
 const EXCHANGE: Duration = Duration::from_secs(15);
+
+/// Controllers that may try at once: one that takes its time keeps no other waiting.
+const EXCHANGES: Bounds = Bounds { all: 32, kept: 0, each: 8 };
 
 /// How long connections may go on after the agent was told to stop.
 const GRACE: Duration = Duration::from_secs(3);
@@ -130,7 +145,7 @@ pub struct Server {
 }
 
 enum Phase {
-    Enrolling(Box<Enrolment>),
+    Enrolling(Arc<Enrolment>),
     Enrolled(Box<Identity>),
 }
 
@@ -170,7 +185,7 @@ impl Server {
     async fn prepare(config: &Config, machine: Binding) -> Result<Phase, EnrolError> {
         let document = document::wait(&config.paths, config.metadata.as_ref(), &config.console).await?;
         let enrolment = Enrolment::prepare(&config.paths, config.system.clone(), machine, document)?;
-        Ok(Phase::Enrolling(Box::new(enrolment)))
+        Ok(Phase::Enrolling(Arc::new(enrolment)))
     }
 
     /// Where it listens.
@@ -200,28 +215,20 @@ impl Server {
     }
 }
 
-/// Lets controllers try, one after another, until one has enrolled this host or the document expires.
+/// Lets controllers try until one has enrolled this host or the document expires.
 async fn enrol(
     config: &Config,
     listener: &TcpListener,
-    enrolment: &Enrolment,
+    enrolment: &Arc<Enrolment>,
 ) -> Result<Identity, EnrolError> {
     let document = enrolment.document();
     let tls = Arc::new(tls::enrolling(enrolment.candidate(), document.user_ca_pin)?);
-    let (ready, mut connections) = mpsc::channel(1);
+    let (ready, connections) = mpsc::channel(1);
     let announcement = enrolment.announcement();
-    let exchanges = async {
-        while let Some(connection) = connections.recv().await {
-            match exchange(enrolment, connection).await {
-                Ok(()) => break,
-                Err(error) => config.console.say(&format!("MAGPIE-ENROL v1 error: {error}")),
-            }
-        }
-    };
     tokio::select! {
         // The identity is there before anything else is looked at.
         biased;
-        () = exchanges => (),
+        () = exchanges(&config.console, enrolment, connections) => (),
         never = listener::accept(listener, tls, config.limits, ready) => match never {},
         never = config.console.repeat(&announcement) => match never {},
         error = expiry(document) => return Err(error.into()),
@@ -233,6 +240,38 @@ async fn enrol(
             Ok(identity)
         }
         Found::Nothing | Found::Clone => Err(EnrolError::Grant("the identity just stored is not there")),
+    }
+}
+
+/// Goes on until one of those who try has enrolled this host; the others' connections end then.
+async fn exchanges(
+    console: &Console,
+    enrolment: &Arc<Enrolment>,
+    mut connections: mpsc::Receiver<Connection>,
+) {
+    let places = Places::new(EXCHANGES);
+    let mut under_way = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(connection) = connections.recv() => {
+                let enrolment = Arc::clone(enrolment);
+                match places.take(&connection.certificate().user) {
+                    Ok(place) => {
+                        under_way.spawn(async move {
+                            let _place = place;
+                            exchange(&enrolment, connection).await
+                        });
+                    }
+                    Err(_) => tracing::warn!("refused: too many controllers enrol this host at once"),
+                }
+            }
+            Some(ended) = under_way.join_next() => match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => console.say(&format!("MAGPIE-ENROL v1 error: {error}")),
+                Err(panic) => console.say(&format!("MAGPIE-ENROL v1 error: {panic}")),
+            },
+            else => return,
+        }
     }
 }
 
@@ -260,7 +299,8 @@ async fn serve(
     identity: &Identity,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let tls = Arc::new(tls::enrolled(identity)?);
+    let shown = Arc::new(Shown::new(identity, &config.paths)?);
+    let tls = Arc::new(tls::enrolled(identity, Arc::clone(&shown))?);
     let (ready, connections) = mpsc::channel(1);
     let stopping = Notify::new();
     let signal = async {
@@ -276,8 +316,9 @@ async fn serve(
         command: config.poweroff.clone(),
         pace: Pace::default(),
     };
-    let host = host::Service::new(identity, paths, &config.system, runs.clone(), claims);
+    let host = host::Service::new(identity, paths, &config.system, runs.clone(), claims, shown);
     let serving = http2()
+        .layer(Admission::new(config.limits.calls))
         .layer(authz::Authorise)
         .add_routes(routes(paths, host, runs)?)
         .serve_with_incoming_shutdown(ReceiverStream::new(connections).map(Ok::<_, Infallible>), signal);
@@ -294,12 +335,14 @@ async fn serve(
 fn routes(paths: &Paths, host: host::Service, runs: runs::Service) -> Result<Routes, ServeError> {
     let (store, applies) = (Arc::new(Store::open(paths.clone(), KEPT_BUNDLES)?), runs.clone());
     let bundles = bundles::Service::new(store, move || bundle_in_use(&applies));
+    let disk = Disk::default();
+    let history = history::Service::new(paths, disk.clone());
     let mut routes = Routes::new(HostServer::new(host).max_decoding_message_size(MAX_REQUEST))
         .add_service(bundles.into_server())
-        .add_service(RunsServer::new(runs).max_decoding_message_size(MAX_REQUEST))
-        .add_service(HistoryServer::new(history::Service::new(paths)).max_decoding_message_size(MAX_REQUEST));
+        .add_service(RunsServer::new(runs).max_decoding_message_size(MAX_REQUEST + MAX_STDIN_BYTES))
+        .add_service(HistoryServer::new(history).max_decoding_message_size(MAX_REQUEST));
     let router = routes.axum_router_mut();
-    *router = std::mem::take(router).route_service(metrics::PATH, metrics::Metrics::new(paths));
+    *router = std::mem::take(router).route_service(metrics::PATH, metrics::Metrics::new(paths, disk));
     Ok(routes)
 }
 

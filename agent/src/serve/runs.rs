@@ -5,6 +5,7 @@ use std::{cmp::Reverse, pin::Pin, sync::Arc, time::SystemTime};
 
 use prost::Message;
 use proto::{
+    MAX_STDIN_BYTES,
     identity::{Role, User},
     pb::{self, RunState, runs_server::Runs, start_request::What},
 };
@@ -17,8 +18,8 @@ use crate::{
     run::{self, Launcher, RunDirectory, directory::Intent, retention, standing::Standing, unix_ms},
 };
 
-/// Events that may wait for a slow caller; the rest wait on disk.
-const EVENTS_AHEAD: usize = 64;
+/// Events that may wait for a slow caller, beside those of one look; the rest wait on disk.
+const EVENTS_AHEAD: usize = 4;
 /// How many runs `List` returns when nothing is asked.
 const LIST_DEFAULT: u32 = 20;
 /// How many it returns at most.
@@ -138,8 +139,9 @@ impl Inner {
     }
 
     /// Makes a queued run and launches its supervisor. Blocks on disk and on the launcher.
-    fn start(&self, user: &User, request: pb::StartRequest) -> Result<pb::Run, Status> {
+    fn start(&self, user: &User, mut request: pb::StartRequest) -> Result<pb::Run, Status> {
         check(&request)?;
+        let stdin = take_stdin(&mut request);
         if let Some(existing) = RunDirectory::open(&self.paths, &request.run_id) {
             return self.existing(&existing, &request);
         }
@@ -155,7 +157,8 @@ impl Inner {
             ..pb::Run::default()
         };
         let intent = Intent { run: Some(run.clone()), boot_id: self.boot_id.clone() };
-        let directory = RunDirectory::create(&self.paths, &run.run_id, &intent).map_err(internal)?;
+        let directory = RunDirectory::create_with_input(&self.paths, &run.run_id, &intent, &stdin);
+        let directory = directory.map_err(internal)?;
         self.launcher.launch(&self.paths, &run.run_id).map_err(|error| {
             // A run that nobody will take up is over at once, rather than when its time in the queue is.
             let ended = not_launched(run.clone(), error.to_string());
@@ -243,12 +246,13 @@ impl Runs for Service {
     }
 
     async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::Run>, Status> {
+        let user = caller(&request)?;
         let inner = Arc::clone(&self.inner);
         let run = blocking(move || {
             let directory = inner.find(&request.get_ref().run_id)?;
             let standing = directory.standing(&inner.boot_id, unix_ms(SystemTime::now()));
             if let Standing::Queued | Standing::Active = standing.map_err(internal)? {
-                directory.request_cancel().map_err(internal)?;
+                directory.request_cancel(&user.name).map_err(internal)?;
             }
             inner.view(&directory).map_err(internal)
         });
@@ -300,11 +304,17 @@ fn check(request: &pb::StartRequest) -> Result<(), Status> {
         Some(What::Command(command)) if command.argv.first().is_none_or(String::is_empty) => {
             invalid("the command is empty")
         }
+        Some(What::Command(command)) if command.stdin.len() > MAX_STDIN_BYTES => {
+            invalid("the command's standard input is too long")
+        }
         Some(What::Apply(apply)) if !is_digest(&apply.bundle) => {
             invalid("a bundle is named by 64 lower-case hex digits")
         }
         Some(What::Apply(apply)) if !is_word(&apply.environment) => {
             invalid("an environment's name is made of letters, digits and _")
+        }
+        Some(What::Apply(apply)) if !is_commit(&apply.commit) => {
+            invalid("a commit is named by up to 64 lower-case hex digits, perhaps with a + behind them")
         }
         Some(What::Apply(apply)) if apply.tags.iter().any(|tag| tag.is_empty() || tag.contains(',')) => {
             invalid("a tag is neither empty nor does it hold a comma")
@@ -313,8 +323,20 @@ fn check(request: &pb::StartRequest) -> Result<(), Status> {
     }
 }
 
+/// Takes out of a request what the command will read, and leaves its length: requests are shown and compared.
+fn take_stdin(request: &mut pb::StartRequest) -> Vec<u8> {
+    let Some(What::Command(command)) = &mut request.what else { return Vec::new() };
+    command.stdin_bytes = command.stdin.len() as u64;
+    std::mem::take(&mut command.stdin)
+}
+
 fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_commit(text: &str) -> bool {
+    let digits = text.strip_suffix('+').unwrap_or(text);
+    digits.len() <= 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_word(text: &str) -> bool {
@@ -361,8 +383,9 @@ mod tests {
             let (free, taken) = std::sync::mpsc::channel::<()>();
             let blocker = tokio::task::spawn_blocking(move || taken.recv());
             let argv = vec!["/bin/true".to_owned()];
-            let what = Some(What::Command(pb::Command { argv }));
-            let mut request = Request::new(pb::StartRequest { run_id: "r-1".into(), what, private: false });
+            let what = Some(What::Command(pb::Command { argv, ..pb::Command::default() }));
+            let request = pb::StartRequest { run_id: "r-1".into(), what, ..pb::StartRequest::default() };
+            let mut request = Request::new(request);
             request.extensions_mut().insert(User { name: "alice".into(), role: Role::Operator });
             let mut start = service.start(request);
             assert!(poll_fn(|context| Poll::Ready(start.as_mut().poll(context))).await.is_pending());

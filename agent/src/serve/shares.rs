@@ -6,6 +6,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use proto::identity::{Role, User};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 /// Counts what each party has; clones count together.
 #[derive(Clone, Debug)]
 pub(super) struct Shares<K> {
@@ -50,9 +53,83 @@ impl<K: Eq + Hash> Drop for Share<K> {
     }
 }
 
+/// How many places there are, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In all.
+    pub all: usize,
+    /// Of these kept for operators and admins, so that nobody who may only look keeps them out.
+    pub kept: usize,
+    /// At most for one user.
+    pub each: usize,
+}
+
+/// Places for users.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+    users: Shares<String>,
+}
+
+/// A user's place, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _all: OwnedSemaphorePermit,
+    _open: Option<OwnedSemaphorePermit>,
+    _share: Share<String>,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// This user has all that one may have.
+    User,
+    /// All are taken that this user may take.
+    All,
+}
+
+impl Places {
+    /// So many.
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(bounds.all)),
+            open: Arc::new(Semaphore::new(bounds.all.saturating_sub(bounds.kept))),
+            users: Shares::new(bounds.each),
+        }
+    }
+
+    /// One more place for `user`.
+    pub(super) fn take(&self, user: &User) -> Result<Place, Full> {
+        let share = self.users.take(user.name.clone()).ok_or(Full::User)?;
+        let one_of = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().map_err(|_| Full::All);
+        let open = if user.role >= Role::Operator { None } else { Some(one_of(&self.open)?) };
+        Ok(Place { _all: one_of(&self.all)?, _open: open, _share: share })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_places_are_kept_for_who_acts() {
+        let places = Places::new(Bounds { all: 5, kept: 2, each: 2 });
+        let take = |name: &str, role| places.take(&User { name: name.to_owned(), role });
+        let ada = [take("ada", Role::Reader), take("ada", Role::Reader)];
+        assert!(ada.iter().all(Result::is_ok));
+        assert_eq!(take("ada", Role::Reader).err(), Some(Full::User));
+        let bob = take("bob", Role::Reader);
+        assert!(bob.is_ok());
+        assert_eq!(take("bob", Role::Reader).err(), Some(Full::All));
+        let eve = [take("eve", Role::Operator), take("eve", Role::Operator)];
+        assert!(eve.iter().all(Result::is_ok), "readers took three of five");
+        assert_eq!(take("root", Role::Admin).err(), Some(Full::All));
+        drop(bob);
+        assert!(take("root", Role::Admin).is_ok());
+        drop((ada, eve));
+        assert!(take("ada", Role::Reader).is_ok());
+    }
 
     #[test]
     fn each_party_has_its_own_and_gives_it_back() {

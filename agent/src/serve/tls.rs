@@ -11,25 +11,26 @@ use rustls::{
     ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
+    pki_types::{CertificateDer, UnixTime},
     server::{
-        NoServerSessionStorage, WebPkiClientVerifier,
+        NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use crate::enrol::{EnrolError, candidate::Candidate, identity::Identity};
+use crate::enrol::{EnrolError, candidate::Candidate, identity::Identity, renewal::Shown};
 
-/// The configuration of an enrolled host: HTTP/2 with users of its fleet.
+/// The configuration of an enrolled host, which shows this certificate: HTTP/2 with users of its fleet.
 ///
 /// # Errors
-/// Key or certificates cannot be used.
-pub fn enrolled(identity: &Identity) -> Result<ServerConfig, EnrolError> {
+/// The users' CA cannot be used.
+pub fn enrolled(identity: &Identity, shown: Arc<Shown>) -> Result<ServerConfig, EnrolError> {
     let trust = Trust::Fleet {
         id: identity.fleet_id.clone(),
         verifier: anchored_at(&identity.user_ca).map_err(EnrolError::crypto)?,
     };
-    config(trust, identity.chain.clone(), identity.key.clone_key(), tls::ALPN_MAIN)
+    config(trust, shown, tls::ALPN_MAIN)
 }
 
 /// The configuration of a host that waits to be enrolled: `enrol/1` with users of the pinned CA that may enrol.
@@ -38,23 +39,19 @@ pub fn enrolled(identity: &Identity) -> Result<ServerConfig, EnrolError> {
 /// Key or certificate cannot be used.
 pub fn enrolling(candidate: &Candidate, user_ca_pin: KeyDigest) -> Result<ServerConfig, EnrolError> {
     let chain = vec![candidate.certificate()?];
-    config(Trust::Pin(user_ca_pin), chain, candidate.private_key(), tls::ALPN_ENROL)
+    let certified = CertifiedKey::from_der(chain, candidate.private_key(), &tls::provider());
+    let shown = SingleCertAndKey::from(certified.map_err(EnrolError::crypto)?);
+    config(Trust::Pin(user_ca_pin), Arc::new(shown), tls::ALPN_ENROL)
 }
 
-fn config(
-    trust: Trust,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    alpn: &[u8],
-) -> Result<ServerConfig, EnrolError> {
+fn config(trust: Trust, shown: Arc<dyn ResolvesServerCert>, alpn: &[u8]) -> Result<ServerConfig, EnrolError> {
     let provider = tls::provider();
     let verifier = Arc::new(UserVerifier { trust, provider: Arc::clone(&provider) });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(tls::VERSIONS)
         .map_err(EnrolError::crypto)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(EnrolError::crypto)?;
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![alpn.to_vec()];
     // A resumed session would bring an old certificate past its expiry: rustls does not verify it again.
     config.send_tls13_tickets = 0;

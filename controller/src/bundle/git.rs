@@ -288,7 +288,7 @@ mod tests {
             unmerged: false,
         };
         let file = tracked("a b\tc", Mode::File { executable: false });
-        let parse = |line: &str| parse_index(format!("{line}").replace('@', object).as_bytes());
+        let parse = |line: &str| parse_index(line.replace('@', object).as_bytes());
         assert_eq!(parse("H 100644 @ 0\ta b\tc"), Some(file.clone()));
         assert_eq!(parse("S 100644 @ 0\ta b\tc"), Some(Tracked { unwatched: true, ..file.clone() }));
         assert_eq!(parse("h 100644 @ 0\ta b\tc"), Some(Tracked { unwatched: true, ..file.clone() }));

@@ -18,7 +18,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Channel};
 
 use super::Bundle;
-use crate::error::{Error, Kind, Result};
+use crate::{
+    client::status::{LONG_ANSWER, within},
+    error::{Error, Kind, Result},
+};
 
 /// Pieces between compression and the network: 2 MiB.
 const PIECES_AHEAD: usize = 8;
@@ -28,7 +31,9 @@ const PIECES_AHEAD: usize = 8;
 pub struct Pushed {
     /// Bytes sent for blobs and manifest, compressed.
     pub sent_bytes: u64,
-    /// Bytes in all files of the bundle.
+    /// Bytes in the files that were sent, before compression.
+    pub content_bytes: u64,
+    /// Bytes in all files of the bundle, each content once.
     pub total_bytes: u64,
     /// Blobs that the host lacked.
     pub blobs_sent: usize,
@@ -42,7 +47,11 @@ pub struct Pushed {
 
 impl fmt::Display for Pushed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sent {} of {}", Bytes(self.sent_bytes), Bytes(self.total_bytes))
+        write!(f, "sent {} of {}", Bytes(self.content_bytes), Bytes(self.total_bytes))?;
+        match self.sent_bytes {
+            0 => Ok(()),
+            bytes => write!(f, " ({} on the wire)", Bytes(bytes)),
+        }
     }
 }
 
@@ -97,7 +106,7 @@ async fn attempt(
     bundle: &Bundle,
 ) -> std::result::Result<Pushed, Failure> {
     let mut pushed = Pushed {
-        total_bytes: bundle.total_bytes(),
+        total_bytes: bundle.manifest().blobs().iter().map(|blob| blob.size).sum(),
         files: bundle.manifest().files().count(),
         ..Pushed::default()
     };
@@ -106,11 +115,11 @@ async fn attempt(
         manifest: Vec::new(),
         provenance: Some(bundle.provenance().clone().into()),
     };
-    let mut answer = client.offer(offer.clone()).await?.into_inner();
+    let mut answer = within(LONG_ANSWER, client.offer(offer.clone())).await?;
     if answer.manifest_wanted {
         offer.manifest = bundle.manifest().encode();
         pushed.sent_bytes += offer.manifest.len() as u64;
-        answer = client.offer(offer).await?.into_inner();
+        answer = within(LONG_ANSWER, client.offer(offer)).await?;
     }
     if answer.present {
         pushed.already_there = true;
@@ -118,6 +127,7 @@ async fn attempt(
     }
     let wanted = wanted(bundle, &answer.missing).map_err(Failure::Own)?;
     pushed.blobs_sent = wanted.len();
+    pushed.content_bytes = wanted.iter().map(|(blob, _)| blob.size).sum();
     upload(client, bundle, wanted, pushed).await
 }
 

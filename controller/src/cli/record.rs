@@ -22,7 +22,8 @@ pub struct Place {
 #[derive(Debug, Args)]
 pub struct Window {
     /// Begin this long ago or at this time: 5m, 2h, "2026-07-13 00:12", RFC 3339, or "start" for all that there is
-    /// [default: 1m for cpu-log, 1h for exits, start for oom and fetch]. With --from-dir, time ends with the newest sample
+    /// [default: 1m for cpu-log, 1h for exits, start for oom and fetch]. The host's clock counts; with --from-dir, time ends
+    /// with the newest sample
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// End this long ago or at this time [default: now]
@@ -42,9 +43,16 @@ pub struct CpuLog {
     /// Go on with new samples as they are taken
     #[arg(long, conflicts_with_all = ["until", "from_dir", "summary"])]
     pub follow: bool,
-    /// At most this many processes a sample, or in the summary; 0: all
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub top: usize,
+    /// At most this many processes a sample, or in the summary; 0: no limit [default: 10; with --all: no limit]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// All processes. Otherwise those that did nothing in the interval are left out, unless memory decides the order or
+    /// processes are selected by --pid, --user, --command or --unit
+    #[arg(long)]
+    pub all: bool,
+    /// Name the columns and their units in the first lines, as on a terminal
+    #[arg(long)]
+    pub header: bool,
     /// What comes first
     #[arg(long, value_enum, default_value_t = Sort::Cpu)]
     pub sort: Sort,
@@ -80,6 +88,9 @@ pub struct Exits {
     /// Only those that ended by a signal or with another exit code than 0
     #[arg(long)]
     pub failed: bool,
+    /// Name the columns and their units in the first line, as on a terminal
+    #[arg(long)]
+    pub header: bool,
     /// Only processes whose command line or name matches
     #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub command: Option<String>,

@@ -14,7 +14,10 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::handshake::{self, PATIENCE, Purpose, within};
+use super::{
+    handshake::{self, PATIENCE, Purpose, within},
+    renewal,
+};
 use crate::{
     error::{Error, Result},
     pki::Fleet,
@@ -24,7 +27,7 @@ use crate::{
 pub const MAX_MESSAGE: usize = 32 << 20;
 
 /// Connects to the agent of `host_id` over `stream`. On return both sides have proved themselves: the host's
-/// certificate is for this very host, and the host has accepted ours.
+/// certificate is for this very host, and the host has accepted ours. A host's certificate that ends soon is renewed.
 ///
 /// # Errors
 /// No valid user certificate, or the host cannot be proved, refuses us, or does not answer.
@@ -38,17 +41,16 @@ where
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls::provider())
         .build()
         .map_err(|error| Error::invalid(format!("host-ca.crt cannot be used: {error}")))?;
-    let config = handshake::finish(
-        handshake::builder()?.with_webpki_verifier(verifier),
-        fleet.current_user(SystemTime::now())?,
-        Purpose::Main,
-    )?;
+    let user = fleet.current_user(SystemTime::now())?;
+    let role = user.user.role;
+    let config =
+        handshake::finish(handshake::builder()?.with_webpki_verifier(verifier), user, Purpose::Main)?;
     let explain = |error| handshake::explain(&error, Purpose::Main);
     let name = handshake::server_name(fleet, host_id)?;
     let stream = handshake::handshake(stream, config, name).await.map_err(explain)?;
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let leaf = leaf.ok_or_else(|| Error::unreachable("the host showed no certificate"))?;
-    HostCertificate::read(leaf, host_id, fleet.id()).map_err(Error::unreachable)?;
+    let shown = HostCertificate::read(leaf, host_id, fleet.id()).map_err(Error::unreachable)?;
 
     // In TLS 1.3 a client is done before the server has looked at its certificate. The server's HTTP/2
     // settings (RFC 9113 §3.4: its first frame, sent unasked) are the proof that it accepted us.
@@ -56,7 +58,9 @@ where
     if within(PATIENCE, stream.fill_buf()).await.map_err(explain)?.is_empty() {
         return Err(Error::unreachable("the host closed the connection").hint("it may have too many of them"));
     }
-    channel(stream).await
+    let channel = channel(stream).await?;
+    renewal::in_passing(channel.clone(), fleet, role, host_id, &shown).await;
+    Ok(channel)
 }
 
 /// A channel over the one stream there is; when that ends, so does the channel.

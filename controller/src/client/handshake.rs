@@ -21,6 +21,9 @@ use crate::{
 /// How long a host may take for the handshake, and then for its first word.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// One of both sides does not know the other's CA.
+const FOREIGN: &str = "this host belongs to another fleet or its address now leads to another host";
+
 /// Which conversation the connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -135,16 +138,16 @@ pub(super) fn refused(alert: AlertDescription, purpose: Purpose) -> Error {
             Error::unreachable("the host is already enrolled")
         }
         (AlertDescription::CertificateExpired, _) => {
-            Error::unreachable("the host says that your certificate has expired or is not valid yet")
+            Error::refused("the host says that your certificate has expired or is not valid yet")
                 .hint("compare the clocks of both machines; otherwise have another certificate issued")
         }
-        (AlertDescription::UnknownCA | AlertDescription::DecryptError, _) => foreign(),
+        (AlertDescription::UnknownCA | AlertDescription::DecryptError, _) => Error::refused(FOREIGN),
         (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Enrol) => {
-            Error::unreachable("the host refuses your certificate")
+            Error::refused("the host refuses your certificate")
                 .hint("enrolling takes the role admin or enroller; the host's console and journal say why")
         }
         (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Main) => {
-            Error::unreachable("the host refuses your certificate")
+            Error::refused("the host refuses your certificate")
                 .hint("the journal of the host's agent says why")
         }
         (alert, _) => Error::unreachable(format!("the host refused the connection (TLS alert {alert:?})")),
@@ -165,12 +168,8 @@ fn distrusted(error: &CertificateError) -> Error {
             Error::unreachable(format!("the host's certificate is of no use yet: {error}"))
                 .hint("this machine's clock is probably slow")
         }
-        _ => foreign(),
+        _ => Error::unreachable(FOREIGN),
     }
-}
-
-fn foreign() -> Error {
-    Error::unreachable("this host belongs to another fleet or its address now leads to another host")
 }
 
 fn no_agent(why: impl std::fmt::Display) -> Error {

@@ -3,7 +3,7 @@
 use proto::pb::{Block, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_client::HistoryClient};
 use tonic::{Code, Status, Streaming, transport::Channel};
 
-use super::status;
+use super::status::{self, ANSWER, within};
 use crate::{
     error::{Error, Result},
     recording::Filter,
@@ -23,8 +23,8 @@ pub async fn read(channel: Channel, host_name: &str, filter: &Filter) -> Result<
         pids: filter.pids.clone(),
         contents: u32::from(filter.contents.0),
     };
-    let reply = client(channel).read(request).await;
-    reply.map(tonic::Response::into_inner).map_err(|refused| failed(host_name, &refused))
+    let reply = within(ANSWER, client(channel).read(request)).await;
+    reply.map_err(|refused| failed(host_name, &refused))
 }
 
 /// The record from a wall time on, ms since the Unix epoch, without end; 0 is now.
@@ -32,8 +32,8 @@ pub async fn read(channel: Channel, host_name: &str, filter: &Filter) -> Result<
 /// # Errors
 /// What the host says.
 pub async fn follow(channel: Channel, host_name: &str, from_unix_ms: i64) -> Result<Streaming<Block>> {
-    let reply = client(channel).follow(FollowRequest { from_unix_ms }).await;
-    reply.map(tonic::Response::into_inner).map_err(|refused| failed(host_name, &refused))
+    let reply = within(ANSWER, client(channel).follow(FollowRequest { from_unix_ms })).await;
+    reply.map_err(|refused| failed(host_name, &refused))
 }
 
 /// What the record holds, without reading all of it.
@@ -41,8 +41,8 @@ pub async fn follow(channel: Channel, host_name: &str, from_unix_ms: i64) -> Res
 /// # Errors
 /// What the host says.
 pub async fn info(channel: Channel, host_name: &str) -> Result<InfoReply> {
-    let reply = client(channel).info(InfoRequest {}).await;
-    reply.map(tonic::Response::into_inner).map_err(|refused| failed(host_name, &refused))
+    let reply = within(ANSWER, client(channel).info(InfoRequest {})).await;
+    reply.map_err(|refused| failed(host_name, &refused))
 }
 
 /// The error for a record that cannot be read, or not to its end.

@@ -7,6 +7,7 @@ mod connect;
 mod enrol;
 mod handshake;
 pub mod history;
+mod renewal;
 pub mod runs;
 pub mod status;
 

@@ -5,8 +5,14 @@ use prost::Message;
 use proto::pb::{self, RunState, event::What, runs_client::RunsClient};
 use tonic::{Code, Status, transport::Channel};
 
-use super::{MAX_MESSAGE, status};
+use super::{
+    MAX_MESSAGE,
+    status::{self, ANSWER, LONG_ANSWER, within},
+};
 use crate::error::{Error, Kind, Result};
+
+/// The longest event to accept: an agent's spool holds none beyond 4 MiB.
+const MAX_EVENT: usize = 5 << 20;
 
 /// How following a run came to an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +31,8 @@ pub enum Followed {
 /// # Errors
 /// [`Kind::Busy`], naming the holder, if another apply is under way; otherwise what the host says.
 pub async fn start(channel: Channel, host_name: &str, request: pb::StartRequest) -> Result<pb::Run> {
-    let started = client(channel).start(request).await;
-    started.map(tonic::Response::into_inner).map_err(|refused| match busy_detail(&refused) {
+    let started = within(LONG_ANSWER, client(channel).start(request)).await;
+    started.map_err(|refused| match busy_detail(&refused) {
         Some(busy) => busy_error(host_name, &busy, &TimeZone::system()),
         None => status::error(host_name, &refused),
     })
@@ -43,10 +49,10 @@ pub async fn follow(
     mut offset: u64,
     mut on_event: impl FnMut(pb::Event),
 ) -> Result<Followed> {
-    let mut client = client(channel);
+    let mut client = client(channel).max_decoding_message_size(MAX_EVENT);
     let request = pb::AttachRequest { run_id: run_id.to_owned(), offset };
-    let mut events = match client.attach(request).await {
-        Ok(response) => response.into_inner(),
+    let mut events = match within(ANSWER, client.attach(request)).await {
+        Ok(events) => events,
         Err(failure) => return disconnected(host_name, &failure, offset),
     };
     loop {
@@ -63,8 +69,8 @@ pub async fn follow(
             Err(failure) => return disconnected(host_name, &failure, offset),
         }
     }
-    match client.get(pb::GetRequest { run_id: run_id.to_owned() }).await {
-        Ok(run) if is_over(run.get_ref().state()) => Ok(Followed::Ended(Box::new(run.into_inner()))),
+    match within(ANSWER, client.get(pb::GetRequest { run_id: run_id.to_owned() })).await {
+        Ok(run) if is_over(run.state()) => Ok(Followed::Ended(Box::new(run))),
         // The stream ended early, such as when the agent was stopped.
         Ok(_) => Ok(Followed::Disconnected { offset }),
         Err(failure) => disconnected(host_name, &failure, offset),
@@ -76,8 +82,9 @@ pub async fn follow(
 /// # Errors
 /// What the host says.
 pub async fn cancel(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::Run> {
-    let cancelled = client(channel).cancel(pb::CancelRequest { run_id: run_id.to_owned() }).await;
-    cancelled.map(tonic::Response::into_inner).map_err(|refused| status::error(host_name, &refused))
+    let request = pb::CancelRequest { run_id: run_id.to_owned() };
+    let cancelled = within(ANSWER, client(channel).cancel(request)).await;
+    cancelled.map_err(|refused| status::error(host_name, &refused))
 }
 
 /// One run of a host.
@@ -85,8 +92,8 @@ pub async fn cancel(channel: Channel, host_name: &str, run_id: &str) -> Result<p
 /// # Errors
 /// What the host says.
 pub async fn get(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::Run> {
-    let got = client(channel).get(pb::GetRequest { run_id: run_id.to_owned() }).await;
-    got.map(tonic::Response::into_inner).map_err(|refused| status::error(host_name, &refused))
+    let got = within(ANSWER, client(channel).get(pb::GetRequest { run_id: run_id.to_owned() })).await;
+    got.map_err(|refused| status::error(host_name, &refused))
 }
 
 /// The newest runs of a host, newest first.
@@ -94,8 +101,8 @@ pub async fn get(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::
 /// # Errors
 /// What the host says.
 pub async fn list(channel: Channel, host_name: &str, limit: u32) -> Result<Vec<pb::Run>> {
-    let listed = client(channel).list(pb::ListRequest { limit }).await;
-    listed.map(|reply| reply.into_inner().runs).map_err(|refused| status::error(host_name, &refused))
+    let listed = within(ANSWER, client(channel).list(pb::ListRequest { limit })).await;
+    listed.map(|reply| reply.runs).map_err(|refused| status::error(host_name, &refused))
 }
 
 /// Has a run in this state ended?

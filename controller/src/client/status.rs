@@ -1,20 +1,41 @@
 //! How a host is; and what a refused or failed call means to the user.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use proto::pb::{StatusReply, StatusRequest, host_client::HostClient};
-use tonic::{Code, Status, transport::Channel};
+use tokio::time::timeout;
+use tonic::{Code, Response, Status, transport::Channel};
 
 use super::handshake::{self, Purpose};
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    pki,
+};
+
+/// How long a host may take to answer a call, or to begin a stream. A host that hangs or was taken over must not
+/// keep `ctl`.
+pub const ANSWER: Duration = Duration::from_secs(20);
+/// The same where the request may be long and the line slow.
+pub const LONG_ANSWER: Duration = Duration::from_secs(120);
 
 /// Asks a host how it is.
 ///
 /// # Errors
 /// The host cannot be asked, or refuses us.
 pub async fn ask(channel: Channel, host_name: &str) -> crate::error::Result<StatusReply> {
-    let reply = HostClient::new(channel).status(StatusRequest {}).await;
-    reply.map(tonic::Response::into_inner).map_err(|status| error(host_name, &status))
+    let reply = within(ANSWER, HostClient::new(channel).status(StatusRequest {})).await;
+    reply.map_err(|status| error(host_name, &status))
+}
+
+/// What a call answers, if it does within `limit`; the whole answer counts, not only its beginning.
+pub async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
+    match timeout(limit, call).await {
+        Ok(answer) => answer.map(Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs()))),
+    }
 }
 
 /// The error for a call to `host_name` that ended with `status`.
@@ -32,8 +53,7 @@ fn describe(status: &Status) -> Error {
         Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::OutOfRange => {
             Error::invalid(message)
         }
-        Code::PermissionDenied => Error::invalid(message)
-            .hint("a certificate with that role can be issued by whoever has user-ca.key"),
+        Code::PermissionDenied => Error::invalid(message).hint(pki::OTHER_ROLE),
         Code::Unimplemented => Error::invalid(message)
             .hint("agent and ctl are probably of different versions: `ctl status` shows the agent's"),
         Code::FailedPrecondition => Error::new(Kind::Busy, message),
@@ -76,6 +96,17 @@ mod tests {
             assert!(error.to_string().starts_with("db-1: "), "{error}");
             assert!(error.to_string().ends_with('m'), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_never_answers_is_given_up() {
+        let never = std::future::pending::<Result<Response<()>, Status>>();
+        let status = within(Duration::ZERO, never).await.unwrap_err();
+        let error = error("db-1", &status);
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (Kind::Unreachable, "db-1: no answer within 0 s".into())
+        );
     }
 
     #[test]

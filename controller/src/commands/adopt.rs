@@ -8,6 +8,7 @@ use std::{
 use jiff::Timestamp;
 use proto::pb::{self, start_request::What};
 use tokio::time::sleep;
+use tonic::transport::Channel;
 
 use super::{follow, obtain, usage};
 use crate::{
@@ -32,6 +33,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Installs the agent over ssh, and enrols it over its own port. Puppet is not applied.
 pub(super) async fn adopt(context: Arc<Context>, args: &Adopt, output: &Output) -> Result<()> {
     context.config.role(&args.role)?;
+    context.fleet.enroller(SystemTime::now())?;
     let target =
         Target { destination: args.destination.clone(), port: args.port, options: args.ssh_options.clone() };
     let address = match &args.address {
@@ -93,20 +95,24 @@ fn adoption(
 
 /// Takes the agent off an adopted machine, with all that it keeps there. Returns when it does not answer any more;
 /// the machine goes on.
-pub(super) async fn leave(context: &Context, host: &Host) -> Result<()> {
+/// `channel` is the connection to it, or why there is none.
+pub(super) async fn leave(context: &Context, host: &Host, channel: Result<Channel>) -> Result<()> {
     let name = &host.name;
-    let channel = context.connect(host).await.map_err(|error| {
+    let channel = match channel {
+        Err(_) if !host.enrolled() => context.connect(host).await.map(|connected| connected.channel),
+        channel => channel,
+    };
+    let channel = channel.map_err(|error| {
         error.context_once(name).hint(format!("`ctl destroy --forget {name}` leaves its agent where it is"))
     })?;
-    let channel = channel.channel;
     if let Some(run) = client::status::ask(channel.clone(), name).await?.active_run {
         return Err(Error::new(Kind::Busy, format!("{name}: run {run} is under way"))
             .hint(format!("`ctl cancel {run}` ends it")));
     }
     let request = pb::StartRequest {
         run_id: follow::new_run_id(name)?,
-        what: Some(What::Command(pb::Command { argv: removal() })),
-        private: false,
+        what: Some(What::Command(pb::Command { argv: removal(), ..pb::Command::default() })),
+        ..pb::StartRequest::default()
     };
     client::runs::start(channel, name, request).await?;
     let deadline = Instant::now() + LEAVING;

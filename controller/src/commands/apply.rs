@@ -9,7 +9,7 @@ use proto::pb::{self, RunState, start_request::What};
 use tokio::signal;
 use tonic::transport::Channel;
 
-use super::{follow, usage};
+use super::{follow, syntax, usage};
 use crate::{
     bundle::{Bundle, check, push, source},
     cli::{Apply, Source},
@@ -40,13 +40,17 @@ pub(super) struct Started(Arc<Mutex<Vec<String>>>);
 
 /// `ctl apply`
 pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) -> Result<()> {
-    let hosts = context.running(&args.targets.hosts, args.targets.role.as_deref()).await?;
+    let hosts = context.chosen(&args.targets, "apply").await?;
     let bundle = Arc::new(load(&context, &args.source, output)?);
     for host in &hosts {
         check::check(&bundle, &context.config.bundle.environment, &host.role)?;
     }
+    let images = context.local.images()?;
+    let image = hosts.iter().map(|host| &host.image).find(|image| images.contains(image));
+    syntax::check(&context, &bundle, image).await?;
     let job = Job { bundle, noop: args.noop, private: args.private, tags: args.tags.clone() };
     let (live, started) = (screen(output, &hosts), Started::default());
+    live.show_diffs(!args.no_diff);
     let work = fanout::each(hosts, |mut host| {
         let (context, job, live, started) =
             (Arc::clone(&context), job.clone(), live.clone(), started.clone());
@@ -98,8 +102,10 @@ pub(super) async fn apply_on(
             environment: context.config.bundle.environment.clone(),
             noop: job.noop,
             tags: job.tags.clone(),
+            commit: usage::commit(&job.bundle),
         })),
         private: job.private,
+        ..pb::StartRequest::default()
     };
     let run = started.start(channel.clone(), host, request, live).await?;
     let run = follow::to_the_end(context, host, channel, &run.run_id, live).await?;
@@ -137,9 +143,12 @@ pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<
     };
     let failed = of(&[RunState::Failed]);
     if !failed.is_empty() {
-        let failures = format!("the run failed on {}", failed.join(", "));
-        return Err(Error::new(Kind::RunFailed, failures)
-            .hint("the host keeps running; mend the cause, then `ctl apply HOST`"));
+        let error = Error::new(Kind::RunFailed, format!("the run failed on {}", failed.join(", ")));
+        let again = endings.iter().find_map(|ending| applied(&ending.run)).map(|apply| {
+            let noop = if apply.noop { " --noop" } else { "" };
+            format!("fix the cause, then run `ctl apply {}{noop}` again", failed.join(" "))
+        });
+        return Err(again.into_iter().fold(error, Error::hint));
     }
     let ended = of(&[RunState::Cancelled, RunState::Interrupted]);
     if !ended.is_empty() {
@@ -148,6 +157,7 @@ pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<
             format!("the run did not get to its end on {}", ended.join(", ")),
         ));
     }
+    untagged(&endings)?;
     let pending: u32 = endings.iter().filter(|ending| is_noop(&ending.run)).map(pending).sum();
     if pending > 0 {
         let resources = if pending == 1 { "1 resource".to_owned() } else { format!("{pending} resources") };
@@ -156,10 +166,32 @@ pub(super) fn conclude(output: &Output, live: &Live, results: Vec<(Host, Result<
     Ok(())
 }
 
+/// A tag that no resource has on any host is a typo; on some of many hosts, it may be meant.
+fn untagged(endings: &[Ending]) -> Result<()> {
+    let lacks = |ending: &Ending| {
+        ending
+            .run
+            .summary
+            .as_ref()
+            .is_some_and(|summary| summary.total > 0 && summary.untagged == summary.total)
+    };
+    let tags = endings.first().and_then(|ending| applied(&ending.run)).map(|apply| apply.tags.join(" or "));
+    let Some(tags) = tags.filter(|_| endings.iter().all(lacks)) else { return Ok(()) };
+    let hosts: Vec<&str> = endings.iter().map(|ending| ending.host.as_str()).collect();
+    Err(Error::invalid(format!("no resource on {} has the tag {tags}: nothing was done", hosts.join(", ")))
+        .hint("a resource has as tags its type, its title, and each class and module that it is in"))
+}
+
+fn applied(run: &pb::Run) -> Option<&pb::Apply> {
+    match run.request.as_ref().and_then(|request| request.what.as_ref()) {
+        Some(What::Apply(apply)) => Some(apply),
+        _ => None,
+    }
+}
+
 /// A real apply may have resources that its code marks `noop`; only a plan ends with "pending".
 fn is_noop(run: &pb::Run) -> bool {
-    let what = run.request.as_ref().and_then(|request| request.what.as_ref());
-    matches!(what, Some(What::Apply(apply)) if apply.noop)
+    applied(run).is_some_and(|apply| apply.noop)
 }
 
 fn pending(ending: &Ending) -> u32 {
@@ -194,11 +226,11 @@ impl Started {
         let runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut error = match runs.as_slice() {
             [] => Error::new(Kind::Interrupted, "interrupted before anything was started"),
-            [_] => Error::new(Kind::Interrupted, "detached; the run goes on"),
-            _ => Error::new(Kind::Interrupted, format!("detached; {} runs go on", runs.len())),
+            [run] => Error::new(Kind::Detached, format!("detached: run {run} goes on")),
+            _ => Error::new(Kind::Detached, format!("detached: {} runs go on", runs.len())),
         };
         for run in runs.iter() {
-            error = error.hint(format!("`ctl attach {run}` follows it, `ctl cancel {run}` ends it"));
+            error = error.hint(format!("`ctl attach {run}` shows it, `ctl cancel {run}` ends it"));
         }
         error
     }

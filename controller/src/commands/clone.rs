@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{obtain, usage};
+use super::{consent, obtain, usage};
 use crate::{
     cli::CloneHost,
     config::RoleConfig,
@@ -17,6 +17,8 @@ use crate::{
 /// Copies the disk, boots the copy, and enrols it. Puppet is not applied: the copy is what the original is.
 pub(super) async fn clone(context: Arc<Context>, args: &CloneHost, output: &Output) -> Result<()> {
     let original = context.one(&args.host).await?;
+    context.fleet.enroller(SystemTime::now())?;
+    consent::all(&context, vec![original.clone()], "clone", args.force).await?;
     let claimant = Claimant::of_this_process()?;
     let names = obtain::names(&original.role, &context.hosts().await?, 1);
     let launch = launch_of(&context, &original, &claimant, names.concat())?;
@@ -58,6 +60,7 @@ fn launch_of(context: &Context, original: &Host, claimant: &Claimant, name: Stri
             owner: context.user_name()?,
             holder: claimant.holder.clone(),
             claim: claimant.id.clone(),
+            commit: original.usage.commit.clone(),
             bundle: original.usage.bundle.clone(),
             ..Usage::default()
         },

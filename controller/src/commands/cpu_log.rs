@@ -6,7 +6,7 @@ use proto::history::Columns;
 use super::record::{self, Span};
 use crate::{
     cli::{Cli, CpuLog as Args, Format},
-    cpu_log::{Break, Entry, Log, Marks, Query, SUMMARY_COLUMNS, Selection, Summary, parse_command},
+    cpu_log::{Break, Entry, Log, Marks, Query, SUMMARY_COLUMNS, Selection, Sort, Summary, parse_command},
     error::Result,
     recording::{Detail, Filter, OpenedAhead, Piece, Source},
     render::{
@@ -17,19 +17,15 @@ use crate::{
 
 /// What is read before the window: rates take two samples.
 const LEAD_MS: i64 = 60_000;
+/// Processes of a sample, unless another number is asked for.
+const TOP: usize = 10;
 
 /// `ctl cpu-log`
 pub(super) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let selection = selection(args)?;
     let source = record::source(cli, &args.place).await?;
-    let span = record::span(&args.window, "1m", &source)?;
-    let query = Query {
-        from: span.from,
-        until: span.until,
-        sort: args.sort,
-        top: (args.top > 0).then_some(args.top),
-        selection,
-    };
+    let span = record::span(&args.window, "1m", &source).await?;
+    let query = Query { selection, ..query(args, span) };
     let zone = TimeZone::system();
     let form = form(args, output.format(), &zone);
     if args.summary {
@@ -38,13 +34,45 @@ pub(super) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<(
     // The marks of runs are an extra: a record without them is still worth reading.
     let runs = source.runs().await.unwrap_or_default();
     let blocks = blocks(&source, args, span, query.needs().with(form.needs())).await?;
+    let busy_only = query.busy_only;
+    let selection = query.selection.clone();
     let mut log = Log::new(query, Marks::of(&runs));
+    if args.follow {
+        log.follow();
+    }
     tokio::select! {
-        shown = show(blocks, !args.pid.is_empty(), &mut log, &form, output) => shown?,
+        shown = show(blocks, args, &mut log, &form, output) => shown?,
         // The way to end --follow; nothing was left half-done.
         _ = tokio::signal::ctrl_c() => return Ok(()),
     }
-    if log.has_seen() { Ok(()) } else { Err(record::nothing_there(&source, &zone).await) }
+    if !log.has_matched() {
+        return Err(record::nobody_there(&source, span, &selection, &zone).await);
+    }
+    let missing = log.missing_pids().iter().map(u32::to_string).collect::<Vec<_>>();
+    if !missing.is_empty() {
+        output.note(&format!("no sample in that time has process id {}", missing.join(", ")));
+    }
+    if busy_only && log.shown() == 0 {
+        output.note("no process did anything in that time; --all shows them all");
+    }
+    Ok(())
+}
+
+/// What to show, but for the selection.
+fn query(args: &Args, span: Span) -> Query {
+    let top = args.top.unwrap_or(if args.all { 0 } else { TOP });
+    let is_selective =
+        !args.pid.is_empty() || args.user.is_some() || args.command.is_some() || args.unit.is_some();
+    // Who holds memory does so without doing anything.
+    let by_work = matches!(args.sort, Sort::Cpu | Sort::Io);
+    Query {
+        from: span.from,
+        until: span.until,
+        sort: args.sort,
+        top: (top > 0).then_some(top),
+        busy_only: by_work && !is_selective && !args.all,
+        ..Query::default()
+    }
 }
 
 fn selection(args: &Args) -> Result<Selection> {
@@ -81,20 +109,20 @@ async fn blocks(source: &Source, args: &Args, span: Span, columns: Columns) -> R
 
 async fn show(
     mut blocks: OpenedAhead,
-    has_pids: bool,
+    args: &Args,
     log: &mut Log,
     form: &Form,
     output: &Output,
 ) -> Result<()> {
     let mut page = Vec::new();
-    if matches!(form, Form::Csv(_)) || output.is_terminal() {
+    if matches!(form, Form::Csv(_)) || args.header || output.is_terminal() {
         cpu_log::write_header(form, &mut page).map_err(record::unwritable)?;
     }
     let mut next_sequence = 0;
     while let Some(block) = blocks.next().await? {
         if let Some(header) = &block.header {
             // Blocks without these processes do not come.
-            if has_pids && header.first_sequence > next_sequence {
+            if !args.pid.is_empty() && header.first_sequence > next_sequence {
                 log.skip();
             }
             next_sequence = header.last_sequence() + 1;
@@ -126,6 +154,7 @@ fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) ->
 /// With `--summary`: one line a process.
 async fn summarize(source: &Source, args: &Args, span: Span, query: Query, output: &Output) -> Result<()> {
     let zone = TimeZone::system();
+    let selection = query.selection.clone();
     let mut blocks = blocks(source, args, span, SUMMARY_COLUMNS).await?;
     let mut summary = Summary::new(query);
     while let Some(block) = blocks.next().await? {
@@ -140,10 +169,14 @@ async fn summarize(source: &Source, args: &Args, span: Span, query: Query, outpu
         output.page(&page)?;
     }
     if !summary.has_seen() {
-        return Err(record::nothing_there(source, &zone).await);
+        return Err(record::nobody_there(source, span, &selection, &zone).await);
     }
     let unseen = summary.unseen_exits();
-    render::summary::summary(output, &summary.finish(), &zone)?;
+    let tracks = summary.finish();
+    if tracks.is_empty() {
+        return Err(record::nobody_there(source, span, &selection, &zone).await);
+    }
+    render::summary::summary(output, &tracks, &zone)?;
     if unseen > 0 && args.pid.is_empty() {
         output.note(&format!(
             "ended between two samples, and not in this list: {unseen}; `ctl exits` tells of them"

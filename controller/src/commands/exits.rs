@@ -1,7 +1,7 @@
 //! `ctl exits`: who ended, when and how.
 
 use jiff::tz::TimeZone;
-use proto::history::{Contents, Header};
+use proto::history::{Contents, Header, Sample, Sources};
 
 use super::record;
 use crate::{
@@ -10,14 +10,14 @@ use crate::{
     error::Result,
     exits::{COLUMNS, Ended, Exits},
     recording::{Detail, Filter, Piece},
-    render::{Output, exits},
+    render::{Output, exits, record::Unrecorded},
 };
 
 /// `ctl exits`
 pub(super) async fn exits(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let command = args.command.as_deref().map(parse_command).transpose()?;
     let source = record::source(cli, &args.place).await?;
-    let span = record::span(&args.window, "1h", &source)?;
+    let span = record::span(&args.window, "1h", &source).await?;
     let selection = Selection { command, ..Selection::default() };
     let query = Query { from: span.from, until: span.until, selection, ..Query::default() };
     let zone = TimeZone::system();
@@ -31,7 +31,7 @@ pub(super) async fn exits(cli: &Cli, args: &Args, output: &Output) -> Result<()>
     let mut ends = Exits::new(query, args.failed);
     let mut blocks = source.read(&filter).await?;
     let mut page = Vec::new();
-    if output.format() == Format::Csv || output.is_terminal() {
+    if output.format() == Format::Csv || args.header || output.is_terminal() {
         exits::write_header(output.format(), &mut page).map_err(record::unwritable)?;
     }
     while let Some(block) = blocks.next().await? {
@@ -46,10 +46,26 @@ pub(super) async fn exits(cli: &Cli, args: &Args, output: &Output) -> Result<()>
         page.clear();
     }
     output.page(&page)?;
-    if ends.has_seen() {
-        return Ok(());
+    if ends.has_gaps() {
+        output.note("for a part of that time the host could not record process exits");
     }
-    record::nothing_found(&source, span, "no ends of processes are recorded", output, &zone).await
+    match ends.shown() {
+        0 if ends.has_seen() => output.note("no process exit in that time fits"),
+        0 => {
+            return record::nothing_found(&source, span, "process exits are recorded", cannot, output).await;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Why exits could not be recorded when a sample was taken.
+fn cannot(sample: &Sample) -> Option<Unrecorded> {
+    (!sample.sources.has(Sources::EXITS)).then_some(Unrecorded {
+        what: "process exits",
+        why: "the kernel reports them (taskstats) only to the whole machine with CAP_NET_ADMIN, not to a container",
+        hint: "`ctl cpu-log --summary --all` shows when each process was last seen",
+    })
 }
 
 fn write(ends: &[Ended], output: &Output, zone: &TimeZone, page: &mut Vec<u8>) -> Result<()> {

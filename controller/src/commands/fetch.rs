@@ -17,7 +17,7 @@ pub(super) async fn fetch(cli: &Cli, args: &Args, output: &Output) -> Result<()>
     let Source::Host { name, .. } = &source else {
         return Err(Error::invalid("only a host's record can be fetched"));
     };
-    let span = record::span(&args.window, "start", &source)?;
+    let span = record::span(&args.window, "start", &source).await?;
     let mut copy = Copy::new(&args.to, name)?;
     let filter = Filter { from_ms: span.earliest_ms(0), until_ms: span.latest_ms(), ..Filter::default() };
     let mut blocks = source.read(&filter).await?;

@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{machines, release};
+use super::{
+    consent::{self, Word},
+    machines, release,
+};
 use crate::{
     cli::Gc,
     client,
@@ -21,6 +24,9 @@ use crate::{
 
 /// Says what there is to clear up, and why; with `--yes`, does it.
 pub(super) async fn gc(context: Arc<Context>, args: &Gc, output: &Output) -> Result<()> {
+    if args.yes {
+        consent::operator(&context, "gc --yes")?;
+    }
     let hosts = context.list(args.all).await?;
     let plan = plan(&hosts);
     pool::cleaning(output, &plan)?;
@@ -33,9 +39,12 @@ pub(super) async fn gc(context: Arc<Context>, args: &Gc, output: &Output) -> Res
     let hosts = plan.into_iter().map(|step| step.host).collect();
     let results = fanout::each(hosts, |host| {
         let (context, steps) = (Arc::clone(&context), Arc::clone(&steps));
-        async move { act(&context, &steps[&host.id], all).await }
+        async move {
+            let step = &steps[&host.id];
+            act(&context, step, all).await.map(|()| step.action.words().1)
+        }
     });
-    machines::said(results.await, "cleared up", output)
+    machines::said(results.await, output)
 }
 
 fn plan(hosts: &[Host]) -> Vec<Step> {
@@ -53,19 +62,29 @@ async fn act(context: &Context, step: &Step, all: bool) -> Result<()> {
         return Err(Error::new(Kind::Busy, format!("{} is not as it was listed: it is left", host.name)));
     }
     match step.action {
+        Action::Release => release::give_back(context, host, false, false).await,
         Action::Stop => {
-            if let Some(run) = active_run(context, host).await {
-                return Err(Error::new(Kind::Busy, format!("{} is left: run {run} is under way", host.name)));
-            }
+            unused(context, host).await?;
             provider.stop(host).await
         }
-        Action::Release => release::give_back(context, host, false, false).await,
-        Action::Destroy => provider.destroy(host).await,
+        Action::Destroy => {
+            unused(context, host).await?;
+            provider.destroy(host).await
+        }
     }
 }
 
-/// What the host is doing, as far as it can be asked.
-async fn active_run(context: &Context, host: &Host) -> Option<String> {
-    let channel = context.connect(host).await.ok()?.channel;
-    client::status::ask(channel, &host.name).await.ok()?.active_run
+/// Asks a host, if it answers, whether it is as unused as its tags say: nobody has it any more, and it does nothing.
+async fn unused(context: &Context, host: &Host) -> Result<()> {
+    let Word::Said(channel, claim) = consent::word_of(context, host).await? else { return Ok(()) };
+    let left = |why| Err(Error::new(Kind::Busy, format!("{} is left: {why}", host.name)));
+    let now_unix_ms = Timestamp::now().as_millisecond();
+    if let Some(claim) = claim.filter(|claim| claim.until_unix_ms > now_unix_ms) {
+        let until = Timestamp::from_millisecond(claim.until_unix_ms).unwrap_or_default();
+        return left(format!("it says that {} has it until {until:.0}", claim.user));
+    }
+    match client::status::ask(channel, &host.name).await.ok().and_then(|status| status.active_run) {
+        Some(run) => left(format!("run {run} is under way")),
+        None => Ok(()),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::consent;
 use crate::{
     cli::{Bake, ImageCommand, ImagePrune},
     config::{ImageChoice, RoleConfig},
@@ -23,6 +24,7 @@ pub(super) async fn bake(context: &Context, args: &Bake, output: &Output) -> Res
         Some(role) => context.config.role(role)?.clone(),
         None => RoleConfig::default(),
     };
+    consent::operator(context, "bake")?;
     let (provider, notes) = (context.provider(context.kind_for(&role))?, output.notes());
     let baked = provider.bake(&|line| notes.note(line)).await?;
     let images = provider.images().await?;
@@ -36,6 +38,9 @@ pub(super) async fn bake(context: &Context, args: &Bake, output: &Output) -> Res
 
 /// `ctl image …`
 pub(super) async fn image(context: &Context, command: &ImageCommand, output: &Output) -> Result<()> {
+    if matches!(command, ImageCommand::Prune(ImagePrune { yes: true, .. })) {
+        consent::operator(context, "image prune --yes")?;
+    }
     let uses = uses(context, &context.hosts().await?);
     let mut images = Vec::new();
     for provider in context.providers() {

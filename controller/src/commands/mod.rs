@@ -4,6 +4,7 @@ mod adopt;
 mod apply;
 mod bundle;
 mod clone;
+mod consent;
 mod cpu_log;
 mod exits;
 mod fetch;
@@ -21,6 +22,7 @@ mod provision;
 mod record;
 mod release;
 mod runs;
+mod stdin;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -71,7 +73,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         Command::Provision(args) => provision::provision(context, &args, output).await,
         Command::Release(args) => release::release(context, &args, output).await,
         Command::Gc(args) => gc::gc(context, &args, output).await,
-        Command::Hosts(args) => machines::hosts(&context, args.all, output).await,
+        Command::Hosts(args) => machines::hosts(&context, &args, output).await,
         Command::Adopt(args) => adopt::adopt(context, &args, output).await,
         Command::Clone(args) => clone::clone(context, &args, output).await,
         Command::Status(args) => inspect::status(context, &args, output).await,
@@ -81,11 +83,13 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
             runs::run(context, args, &output).await
         }
         Command::Runs(args) => inspect::runs(context, &args, output).await,
-        Command::Attach(args) => runs::attach(context, &args.run.run, &output.raw(args.raw)).await,
+        Command::Attach(args) => {
+            runs::attach(context, &args.run.run, !args.no_diff, &output.raw(args.raw)).await
+        }
         Command::Cancel(args) => runs::cancel(&context, &args.run, output).await,
-        Command::Stop(args) => machines::stop(context, &args.hosts, output).await,
+        Command::Stop(args) => machines::stop(context, &args, output).await,
         Command::Start(args) => machines::start(context, &args.hosts, output).await,
-        Command::Destroy(args) => machines::destroy(context, &args.hosts, args.forget, output).await,
+        Command::Destroy(args) => machines::destroy(context, &args, output).await,
         Command::Bundle(args) => bundle::bundle(context, &args, output).await,
         Command::User(args) => user::user(&context, &args, output),
     }

@@ -115,7 +115,11 @@ async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candi
     if let Err(held) = claim::take(&connected.channel, &host, &claimant).await? {
         return Ok(Err(held));
     }
-    host.usage = usage(order, &claimant, Standing::Claimed, std::mem::take(&mut host.usage.bundle));
+    host.usage = Usage {
+        commit: std::mem::take(&mut host.usage.commit),
+        bundle: std::mem::take(&mut host.usage.bundle),
+        ..usage(order, &claimant, Standing::Claimed)
+    };
     context.provider(host.provider)?.mark(&host).await?;
     Ok(Ok(Obtained { host, connected: Some(connected), rung: Some(rung), took: started.elapsed(), claimant }))
 }
@@ -146,6 +150,8 @@ async fn up(context: &Context, order: &Order, host: &Host) -> Result<Host> {
 
 async fn launch(context: &Context, order: &Order, name: String) -> Result<Obtained> {
     let started = Instant::now();
+    // Before there is a machine that waits to be enrolled.
+    context.fleet.enroller(SystemTime::now())?;
     let launch = new(context, order, name)?;
     let claimant = Claimant { id: launch.usage.claim.clone(), holder: order.holder.clone() };
     let host = order.provider.launch(&launch).await?;
@@ -164,20 +170,20 @@ pub(super) fn new(context: &Context, order: &Order, name: String) -> Result<Laun
         tid,
         image: order.image.clone(),
         settings: order.settings.clone(),
-        usage: usage(order, &claimant, Standing::Launched, String::new()),
+        usage: usage(order, &claimant, Standing::Launched),
         fingerprint: order.fingerprint.clone(),
         clone_of: None,
     })
 }
 
-fn usage(order: &Order, claimant: &Claimant, standing: Standing, bundle: String) -> Usage {
+fn usage(order: &Order, claimant: &Claimant, standing: Standing) -> Usage {
     Usage {
         standing,
         owner: order.owner.clone(),
         holder: claimant.holder.clone(),
         claim: claimant.id.clone(),
         lease_until: lease::unsettled(Timestamp::now().as_second()),
-        bundle,
+        ..Usage::default()
     }
 }
 

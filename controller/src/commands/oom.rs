@@ -1,7 +1,7 @@
 //! `ctl oom`: whom the kernel killed for want of memory, who asked for it, and who held it.
 
 use jiff::tz::TimeZone;
-use proto::history::{Columns, Contents, Header, oom::SETTLE_NS};
+use proto::history::{Columns, Contents, Header, Sample, Sources, oom::SETTLE_NS};
 
 use super::record;
 use crate::{
@@ -10,13 +10,13 @@ use crate::{
     error::Result,
     oom::{Kills, Report},
     recording::{Detail, Filter, Piece},
-    render::{self, Output},
+    render::{self, Output, record::Unrecorded},
 };
 
 /// `ctl oom`
 pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
     let source = record::source(cli, &args.place).await?;
-    let span = record::span(&args.window, "start", &source)?;
+    let span = record::span(&args.window, "start", &source).await?;
     let zone = TimeZone::system();
     let filter = Filter {
         from_ms: span.earliest_ms(0),
@@ -54,10 +54,17 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
         found += reports.len();
     }
     match found {
-        0 => {
-            record::nothing_found(&source, span, "no kills for want of memory are recorded", output, &zone)
-                .await
-        }
+        0 => record::nothing_found(&source, span, "out-of-memory kills are recorded", cannot, output).await,
         _ => Ok(()),
     }
+}
+
+/// Why kills could not be recorded when a sample was taken.
+fn cannot(sample: &Sample) -> Option<Unrecorded> {
+    let could = sample.sources.has(Sources::KERNEL_LOG) || sample.own_kills().is_some();
+    (!could).then_some(Unrecorded {
+        what: "out-of-memory kills",
+        why: "it has neither the kernel's log nor a counter of its own kills (the machine's counts kills elsewhere too)",
+        hint: "`ctl cpu-log --summary --sort footprint` shows who held memory, and when each was last seen",
+    })
 }

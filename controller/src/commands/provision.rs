@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 
 use super::{
     apply::{self, Job, Started},
-    follow,
+    consent, follow,
     obtain::{self, Obtained, Order},
     syntax, usage,
 };
@@ -33,8 +33,11 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 /// Checks everything that can be checked first, so that a typo never costs a machine; then gets hosts, old ones or
 /// new, and configures them all at once.
 pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &Output) -> Result<()> {
-    let bundle = Arc::new(apply::load(&context, &args.source, output)?);
     context.config.role(&args.role)?;
+    if !args.dry_run {
+        consent::operator(&context, "provision")?;
+    }
+    let bundle = Arc::new(apply::load(&context, &args.source, output)?);
     check::check(&bundle, &context.config.bundle.environment, &args.role)?;
     let order = order(&context, args, output).await?;
     let local = order.provider.kind() == Kind::Local;
@@ -63,7 +66,7 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     for Obtained { host, rung, .. } in &obtained {
         output.note(&format!("{} {}", host.name, how(*rung)));
     }
-    let configured = configure(&context, obtained, bundle, output).await;
+    let configured = configure(&context, obtained, bundle, output, !args.no_diff).await;
     match (failures.into_iter().next(), configured) {
         (None, configured) => configured,
         (Some(error), Ok(())) => Err(error),
@@ -94,6 +97,7 @@ async fn configure(
     obtained: Vec<Obtained>,
     bundle: Arc<Bundle>,
     output: &Output,
+    diffs: bool,
 ) -> Result<()> {
     if obtained.is_empty() {
         return Ok(());
@@ -103,6 +107,7 @@ async fn configure(
     let hosts: Vec<Host> = claims.iter().map(|(host, _)| host.clone()).collect();
     let job = Job { bundle, noop: false, private: false, tags: Vec::new() };
     let (live, started) = (apply::screen(output, &hosts), Started::default());
+    live.show_diffs(diffs);
     let mut obtained: HashMap<String, Obtained> =
         obtained.into_iter().map(|one| (one.host.id.clone(), one)).collect();
     let work = fanout::each(hosts, |host| {

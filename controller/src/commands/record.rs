@@ -3,17 +3,21 @@
 use std::{io, slice};
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use proto::history::{Columns, Header, Sample};
+use proto::{
+    history::{Columns, Header, Sample},
+    pb::InfoReply,
+};
 
 use crate::{
     cli::{Cli, Format, Place, Window},
     context::Context,
-    cpu_log::{Break, Entry, parse_time, timestamp},
+    cpu_log::{Break, Edge, Entry, Selection, parse_time, timestamp},
     error::{Error, Result},
     recording::{Detail, Filter, Piece, Source},
     render::{
-        Output,
+        self, Output,
         cpu_log::{self, Form},
+        record::Unrecorded,
     },
 };
 
@@ -36,24 +40,39 @@ pub(super) struct Span {
     pub(super) until: Option<Timestamp>,
 }
 
-/// The window that was meant. On the disk of a dead host, time ends with its newest sample.
-pub(super) fn span(window: &Window, otherwise: &str, source: &Source) -> Result<Span> {
-    let now = match source {
-        Source::Host { .. } => Zoned::now(),
-        Source::Directory(directory) => {
-            let newest = directory.range()?.map_or_else(Timestamp::now, |(_, newest)| timestamp(newest));
-            newest.to_zoned(TimeZone::system())
-        }
-    };
+/// The window that was meant, by the clock of the host whose record it is.
+pub(super) async fn span(window: &Window, otherwise: &str, source: &Source) -> Result<Span> {
+    let now = now(source).await?;
     let from = match window.since.as_deref().unwrap_or(otherwise) {
         "start" => None,
-        text => Some(parse_time(text, &now)?),
+        text => Some(parse_time(text, &now, Edge::Begin)?),
     };
-    let until = window.until.as_deref().map(|text| parse_time(text, &now)).transpose()?;
+    let until = window.until.as_deref().map(|text| parse_time(text, &now, Edge::End)).transpose()?;
     if until.zip(from).is_some_and(|(until, from)| until <= from) {
         return Err(Error::invalid("the window is empty: --until is not after --since"));
     }
     Ok(Span { from, until })
+}
+
+/// What time it is where the record is. On the disk of a dead host, time ends with its newest sample.
+async fn now(source: &Source) -> Result<Zoned> {
+    let now = match source {
+        Source::Host { .. } => host_time(&source.info().await?, Timestamp::now()),
+        Source::Directory(directory) => {
+            directory.range()?.map_or_else(Timestamp::now, |(_, newest)| timestamp(newest))
+        }
+    };
+    Ok(now.to_zoned(TimeZone::system()))
+}
+
+/// What time it is on a host, by the sample that its recorder has just taken: its clock may be another than ours. Where none is
+/// taken, ours has to do.
+pub(super) fn host_time(info: &InfoReply, ours: Timestamp) -> Timestamp {
+    let recorder = info.recorder.as_ref().filter(|recorder| recorder.running);
+    recorder.map_or(ours, |recorder| match recorder.last_sample_unix_ms {
+        0 => ours,
+        newest => timestamp(newest),
+    })
 }
 
 impl Span {
@@ -65,6 +84,11 @@ impl Span {
     /// The latest wall time that is wanted.
     pub(super) fn latest_ms(&self) -> i64 {
         self.until.map_or(i64::MAX, Timestamp::as_millisecond)
+    }
+
+    /// Whether a record of this range has anything inside of the window.
+    fn meets(&self, range: Option<(i64, i64)>) -> bool {
+        range.is_some_and(|(oldest, newest)| oldest <= self.latest_ms() && newest >= self.earliest_ms(0))
     }
 }
 
@@ -131,15 +155,16 @@ async fn each_sample(
     Ok(())
 }
 
+/// From when until when the record reaches, in words; `None` of an empty one.
+fn range_sentence(range: Option<(i64, i64)>, zone: &TimeZone) -> Option<String> {
+    let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+    range.map(|(oldest, newest)| format!("the record reaches from {} to {}", local(oldest), local(newest)))
+}
+
 /// Why nothing is shown, if the window holds no sample.
 pub(super) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
-    let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-    match source.range().await {
-        Ok(Some((oldest, newest))) => Error::invalid("there are no samples in that time").hint(format!(
-            "the record reaches from {} to {}",
-            local(oldest),
-            local(newest)
-        )),
+    match source.range().await.map(|range| range_sentence(range, zone)) {
+        Ok(Some(range)) => Error::invalid("there are no samples in that time").hint(range),
         Ok(None) => {
             Error::invalid("the record is empty").hint("`ctl status` shows whether the host's recorder runs")
         }
@@ -147,20 +172,61 @@ pub(super) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
     }
 }
 
-/// What to say where nothing was found: there may be samples and nothing of interest in them.
+/// Why no process is shown: the window holds no sample, or none of the processes that were selected.
+pub(super) async fn nobody_there(
+    source: &Source,
+    span: Span,
+    selection: &Selection,
+    zone: &TimeZone,
+) -> Error {
+    match source.range().await {
+        Ok(range) if span.meets(range) && !selection.is_everything() => {
+            let error = Error::invalid(format!("no process in that time fits {}", selection.as_typed()));
+            match range_sentence(range, zone) {
+                Some(range) => error.hint(format!("{range}; `--since start` looks at all of it")),
+                None => error,
+            }
+        }
+        Ok(_) => nothing_there(source, zone).await,
+        Err(error) => error,
+    }
+}
+
+/// What to say where nothing was found: the window holds no sample, or the host could not have recorded it (`cannot`
+/// says why, of the last sample in the window), or it did not happen.
 pub(super) async fn nothing_found(
     source: &Source,
     span: Span,
     what: &str,
+    cannot: impl FnOnce(&Sample) -> Option<Unrecorded>,
     output: &Output,
-    zone: &TimeZone,
 ) -> Result<()> {
     let range = source.range().await?;
-    if range.is_some_and(|(oldest, newest)| oldest <= span.latest_ms() && newest >= span.earliest_ms(0)) {
-        output.note(&format!("{what} in that time"));
-        return Ok(());
+    if !span.meets(range) {
+        return Err(nothing_there(source, &TimeZone::system()).await);
     }
-    Err(nothing_there(source, zone).await)
+    let newest_ms = range.map_or(i64::MAX, |(_, newest)| newest.min(span.latest_ms()));
+    let last = last_before(source, newest_ms).await?;
+    match last.as_ref().and_then(cannot) {
+        Some(unrecorded) => render::record::unrecorded(output, &source.name(), &unrecorded),
+        None => {
+            output.note(&format!("no {what} in that time"));
+            Ok(())
+        }
+    }
+}
+
+/// The last sample up to a wall time, without its processes.
+async fn last_before(source: &Source, until_ms: i64) -> Result<Option<Sample>> {
+    let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
+    let mut last = None;
+    each_sample(source, &filter, Columns::NONE, |sample| {
+        if sample.wall_ms <= until_ms {
+            last = Some(Sample { processes: Vec::new(), ..sample.clone() });
+        }
+    })
+    .await?;
+    Ok(last)
 }
 
 /// Writes a sentence about what is lost where it belongs, or beside rows.
@@ -179,4 +245,24 @@ pub(super) fn write_lost(sentence: &str, output: &Output, page: &mut Vec<u8>) ->
 
 pub(super) fn unwritable(error: io::Error) -> Error {
     Error::invalid(format!("cannot write: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::pb::Recorder;
+
+    use super::*;
+
+    #[test]
+    fn spans_count_back_from_the_time_of_the_host() {
+        let ours = timestamp(1_000_000);
+        let info = |running, last_sample_unix_ms| InfoReply {
+            recorder: Some(Recorder { running, last_sample_unix_ms, ..Recorder::default() }),
+            ..InfoReply::default()
+        };
+        assert_eq!(host_time(&info(true, 400_000), ours), timestamp(400_000), "ten minutes slow");
+        assert_eq!(host_time(&info(false, 400_000), ours), ours, "the record has ended");
+        assert_eq!(host_time(&info(true, 0), ours), ours, "nothing is recorded yet");
+        assert_eq!(host_time(&InfoReply::default(), ours), ours);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::machines;
+use super::{consent, machines};
 use crate::{
     cli::Release,
     client::claims,
@@ -17,22 +17,23 @@ use crate::{
 /// `ctl release HOST…`
 pub(super) async fn release(context: Arc<Context>, args: &Release, output: &Output) -> Result<()> {
     let hosts = context.named(&args.hosts).await?;
-    let user = context.user_name()?;
-    if let Some(host) = hosts.iter().find(|host| !args.force && !may_release(host, &user)) {
-        let owner = &host.usage.owner;
-        return Err(Error::new(Kind::Busy, format!("{} is {owner}'s, not {user}'s", host.name))
-            .hint("--force gives it back all the same"));
-    }
+    let hosts = consent::all(&context, hosts, "release", args.force).await?;
     let (keep_running, force) = (args.keep_running, args.force);
-    let results = fanout::each(hosts, |host| {
+    let results = fanout::each(hosts.into_iter().map(|(host, _)| host).collect(), |host| {
         let context = Arc::clone(&context);
-        async move { give_back(&context, &host, keep_running, force).await }
+        async move {
+            let was = (host.usage.standing == Standing::Idle, host.state);
+            give_back(&context, &host, keep_running, force).await?;
+            Ok(match was {
+                (true, HostState::Running) if !keep_running && host.provider != ProviderKind::Ssh => {
+                    "was free already, and is stopped now"
+                }
+                (true, _) => "is free already",
+                (false, _) => "released",
+            })
+        }
     });
-    machines::said(results.await, "released", output)
-}
-
-fn may_release(host: &Host, user: &str) -> bool {
-    host.usage.standing == Standing::Idle || host.usage.owner.is_empty() || host.usage.owner == user
+    machines::said(results.await, output)
 }
 
 /// Gives a host back if its claim is still the one in the tags, or whatever it is with `force`. It is free for others only when

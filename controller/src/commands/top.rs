@@ -18,7 +18,7 @@ use tokio::{
 use super::record;
 use crate::{
     cli::{Cli, Top as Args},
-    cpu_log::{Marks, RunMark, parse_time, timestamp},
+    cpu_log::{Edge, Marks, RunMark, parse_time, timestamp},
     error::{Error, Kind, Result},
     recording::{Detail, Filter, Piece, Source},
     render::top::{Look, Screen},
@@ -37,7 +37,10 @@ pub(super) async fn top(cli: &Cli, args: &Args) -> Result<()> {
     let zone = TimeZone::system();
     let (mut state, newest) = begin(args, &source).await?;
     let action = match &args.at {
-        Some(text) => state.around(parse_time(text, &newest.to_zoned(zone.clone()))?.as_millisecond()),
+        Some(text) => {
+            let at = parse_time(text, &newest.to_zoned(zone.clone()), Edge::Begin)?;
+            state.around(at.as_millisecond())
+        }
         None => state.newest(),
     };
     let (news, coming) = mpsc::channel(QUEUE);
@@ -56,7 +59,7 @@ async fn begin(args: &Args, source: &Source) -> Result<(State, Timestamp)> {
     let (info, now) = (source.info().await?, Timestamp::now());
     let recorded = (info.samples > 0).then(|| timestamp(info.newest_unix_ms));
     let (link, newest) = match source {
-        Source::Host { .. } => (Link::Connecting, now),
+        Source::Host { .. } => (Link::Connecting, record::host_time(&info, now)),
         Source::Directory(_) => (Link::Disk, recorded.unwrap_or(now)),
     };
     let mut state = State::new(&title(args), link, recorded.unwrap_or(now).as_millisecond());

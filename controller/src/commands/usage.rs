@@ -38,7 +38,8 @@ pub(super) async fn settle(
     host.usage.holder.clear();
     host.usage.lease_until = lease::end(&role, Timestamp::now().as_second());
     if let Some(bundle) = bundle {
-        host.usage.bundle = label(bundle);
+        host.usage.commit = commit(bundle);
+        host.usage.bundle = bundle.digest().to_string();
     }
     context.provider(host.provider)?.mark(host).await
 }
@@ -70,8 +71,10 @@ pub(super) async fn used(
             extended => extended?,
         }
     }
-    let label = bundle.map(label).filter(|label| *label != host.usage.bundle);
-    if until.is_none() && label.is_none() {
+    let applied = bundle.map(|bundle| (commit(bundle), bundle.digest().to_string()));
+    let applied =
+        applied.filter(|applied| (&applied.0, &applied.1) != (&host.usage.commit, &host.usage.bundle));
+    if until.is_none() && applied.is_none() {
         return Ok(());
     }
     // It may have been given back, or have become somebody else's, while it was used.
@@ -80,7 +83,9 @@ pub(super) async fn used(
     let Some(present) = hosts.into_iter().find(|present| present.id == host.id) else { return Ok(()) };
     host.usage = present.usage;
     host.usage.lease_until = until.unwrap_or(host.usage.lease_until);
-    host.usage.bundle = label.unwrap_or_else(|| host.usage.bundle.clone());
+    if let Some((commit, bundle)) = applied {
+        (host.usage.commit, host.usage.bundle) = (commit, bundle);
+    }
     provider.mark(host).await
 }
 
@@ -93,12 +98,9 @@ fn settings(context: &Context, host: &Host) -> RoleConfig {
     }
 }
 
-/// What a bundle is called in tables: its commit, with a `+` if the tree was not as committed; else its digest.
-fn label(bundle: &Bundle) -> String {
+/// The commit that a bundle was made of, with a `+` if the tree was not as committed; empty if it is not in git.
+pub(super) fn commit(bundle: &Bundle) -> String {
     let provenance = bundle.provenance();
     let dirty = if provenance.dirty.is_empty() { "" } else { "+" };
-    match provenance.commit.get(..12) {
-        Some(commit) => format!("{commit}{dirty}"),
-        None => bundle.digest().to_string().chars().take(12).collect(),
-    }
+    provenance.commit.get(..12).map(|commit| format!("{commit}{dirty}")).unwrap_or_default()
 }

@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use proto::identity::Role;
+use jiff::{Timestamp, tz::TimeZone};
+use proto::identity::{Role, User};
 
 use crate::{
     cli::{UserCommand, UserRole},
     context::Context,
-    error::Result,
-    pki::DEFAULT_LIFETIME,
+    error::{Error, Result},
     render::Output,
 };
 
@@ -21,9 +21,14 @@ pub(super) fn user(context: &Context, command: &UserCommand, output: &Output) ->
         UserRole::Reader => Role::Reader,
         UserRole::Enroller => Role::Enroller,
     };
-    let issued = context.fleet.issue_user(&args.name, role, DEFAULT_LIFETIME, SystemTime::now())?;
+    let issued = context.fleet.issue_user(&args.name, role, args.ttl, SystemTime::now())?;
+    let end = Timestamp::try_from(issued.not_after).map_err(Error::invalid)?.to_zoned(TimeZone::system());
     let directory = context.directory.join(&context.config.fleet.ca);
-    output.note(&format!("{} may act as {} for 12 hours: `ctl --as {0} …`", issued.user.name, args.name));
+    let User { name, role } = &issued.user;
+    output.note(&format!(
+        "{name} may act as {role} until {}: `ctl --as {name} …`",
+        end.strftime("%Y-%m-%d %H:%M %Z")
+    ));
     output.note(&format!(
         "to use it elsewhere, copy fleet.json, host-ca.crt, user-ca.crt and users/{}.* of {}",
         args.name,

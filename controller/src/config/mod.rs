@@ -123,9 +123,14 @@ impl Config {
         self.roles.get(name).ok_or_else(|| {
             let known: Vec<_> = self.roles.keys().map(String::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let way = if is_role(name) {
+                format!("add a section [roles.{name}] to use it")
+            } else {
+                ROLE_NAMES.to_owned()
+            };
             Error::invalid(format!("role {name:?} is not in {FILE}"))
                 .hint(format!("roles there: {known}"))
-                .hint(format!("add a section [roles.{name}] to use it"))
+                .hint(way)
         })
     }
 }
@@ -139,15 +144,19 @@ fn parse_file(text: &str, file: &str) -> Result<Config> {
     let config: Config =
         toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()).context(file))?;
     if let Some(role) = config.roles.keys().find(|role| !is_role(role)) {
-        return Err(Error::invalid(format!("{file}: [roles.{role}]: {role:?} cannot be a role")).hint(
-            "a role is also a Puppet class: lower-case letters, digits and _, a letter first, at most 50",
-        ));
+        return Err(
+            Error::invalid(format!("{file}: [roles.{role}]: {role:?} cannot be a role")).hint(ROLE_NAMES)
+        );
     }
     let roles = role::resolve(&config.roles).map_err(|error| error.context(file))?;
     let config = Config { roles, ..config };
     ec2::check(&config, text, file)?;
     Ok(config)
 }
+
+/// What [`is_role`] wants.
+const ROLE_NAMES: &str =
+    "a role is also a Puppet class: lower-case letters, digits and _, a letter first, at most 50";
 
 /// Is this the last part of a Puppet class name, and short enough for a host name?
 fn is_role(name: &str) -> bool {
@@ -259,7 +268,9 @@ mod tests {
     fn an_unknown_role_names_the_known_ones() {
         let config = parse(&template("shop", "puppet")).expect("valid");
         let error = config.role("bd").expect_err("unknown");
-        assert_eq!(error.hints()[0], "roles there: db, web");
+        assert_eq!(error.hints(), ["roles there: db, web", "add a section [roles.bd] to use it"]);
+        let error = config.role("web-edge").expect_err("no name of a role");
+        assert_eq!(error.hints()[1], ROLE_NAMES, "nobody is told to write what is then refused");
     }
 
     #[test]

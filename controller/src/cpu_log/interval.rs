@@ -2,6 +2,11 @@
 
 use proto::history::{BootId, Identity, Process, Sample};
 
+use super::inherited::{Bytes, Ended, Inherited};
+
+/// The most by which CPU time in /proc is too small: user and system time in whole ticks (proc_pid_stat(5)), µs.
+const TICKS_US: u64 = 20_000;
+
 /// What a process did, for each second of the interval. Absent if it was not seen before but is older, or where the
 /// host cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,9 +17,9 @@ pub struct Rates {
     pub wait_percent: Option<f64>,
     /// Page faults that needed the disk.
     pub major_faults: Option<f64>,
-    /// Bytes read from storage.
+    /// Bytes read from storage, without those of children that have ended.
     pub read_bytes: Option<f64>,
-    /// Bytes written to storage.
+    /// Bytes written to storage, without those of children that have ended.
     pub written_bytes: Option<f64>,
 }
 
@@ -42,6 +47,9 @@ pub struct Before {
     pub dropped: u64,
     /// Kills for want of memory on the host since boot.
     pub own_kills: Option<u64>,
+    /// How long the sweep took, ns.
+    sweep_ns: u64,
+    inherited: Inherited,
     counters: Vec<Counters>,
 }
 
@@ -49,7 +57,9 @@ pub struct Before {
 #[derive(Clone, Copy, Debug)]
 struct Counters {
     identity: Identity,
+    parent: u32,
     at_ns: u64,
+    threads: u32,
     cpu_us: u64,
     wait_us: Option<u64>,
     major_faults: u64,
@@ -65,6 +75,8 @@ impl Before {
 
     /// As [`Before::keep`], but only of the processes at these places.
     pub fn keep_of(&mut self, sample: &Sample, places: impl IntoIterator<Item = usize>) {
+        self.inherited = self.settled(sample);
+        self.sweep_ns = sample.sweep_ns;
         self.boot_id = sample.boot_id;
         self.wall_ms = sample.wall_ms;
         self.boottime_ns = sample.boottime_ns;
@@ -77,7 +89,9 @@ impl Before {
             let process = &sample.processes[place];
             Counters {
                 identity: process.identity,
+                parent: process.parent,
                 at_ns: read_at(sample, place),
+                threads: process.threads,
                 cpu_us: process.cpu_us(),
                 wait_us: process.wait_us,
                 major_faults: process.major_faults,
@@ -99,6 +113,8 @@ impl Before {
         places: impl IntoIterator<Item = usize>,
     ) -> impl Iterator<Item = Rates> {
         let mut rest = self.counters.as_slice();
+        let inherited = self.inherited.after(self.gone(sample), sample);
+        let bounds = CpuBounds::of(sample, self.sweep_ns);
         places.into_iter().map(move |place| {
             let process = &sample.processes[place];
             let gone = rest.iter().take_while(|before| before.identity < process.identity).count();
@@ -111,9 +127,42 @@ impl Before {
             };
             before
                 .or_else(born)
-                .map(|before| between(&before, process, read_at(sample, place)))
+                .map(|before| between(&before, process, read_at(sample, place), bounds, &inherited))
                 .unwrap_or_default()
         })
+    }
+
+    /// Processes that were kept and are not in this sample.
+    fn gone<'a>(&'a self, sample: &'a Sample) -> impl Iterator<Item = Ended> + 'a {
+        let mut rest = sample.processes.as_slice();
+        let is_gone = move |counters: &&Counters| {
+            let passed = rest.iter().take_while(|process| process.identity < counters.identity).count();
+            rest = &rest[passed..];
+            rest.first().is_none_or(|process| process.identity != counters.identity)
+        };
+        self.counters.iter().filter(is_gone).map(|counters| Ended {
+            identity: counters.identity,
+            parent: counters.parent,
+            bytes: counters.bytes().unwrap_or_default(),
+        })
+    }
+
+    /// What parents have inherited and do not show yet after this sample. What ended before the first one is in the
+    /// counters that it has.
+    fn settled(&self, sample: &Sample) -> Inherited {
+        if self.boot_id != sample.boot_id || self.counters.is_empty() {
+            return Inherited::default();
+        }
+        let mut inherited = self.inherited.after(self.gone(sample), sample);
+        inherited.settle(|pid| {
+            let behind = self.counters.partition_point(|counters| counters.identity.pid <= pid);
+            let before = self.counters[..behind].last().filter(|counters| counters.identity.pid == pid)?;
+            let place =
+                sample.processes.binary_search_by_key(&before.identity, |process| process.identity).ok()?;
+            let Process { read_bytes, written_bytes, .. } = sample.processes[place];
+            Some(Bytes { read: read_bytes?, written: written_bytes? }.without(before.bytes()?))
+        });
+        inherited
     }
 }
 
@@ -122,7 +171,9 @@ impl Counters {
     fn none(identity: Identity, at_ns: u64) -> Self {
         Self {
             identity,
+            parent: 0,
             at_ns,
+            threads: 0,
             cpu_us: 0,
             wait_us: Some(0),
             major_faults: 0,
@@ -130,9 +181,45 @@ impl Counters {
             written_bytes: Some(0),
         }
     }
+
+    fn bytes(&self) -> Option<Bytes> {
+        Some(Bytes { read: self.read_bytes?, written: self.written_bytes? })
+    }
 }
 
-fn between(before: &Counters, process: &Process, now_ns: u64) -> Rates {
+/// How much CPU time a process can have had in an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CpuBounds {
+    cpus: Option<u64>,
+    /// By how much both times may be off, µs: when a process was read is known to within the sweep.
+    slack_us: u64,
+}
+
+impl CpuBounds {
+    /// Between this sample and the one before, whose sweep took so long.
+    pub(super) fn of(sample: &Sample, sweep_before_ns: u64) -> Self {
+        let sweeps_us = sample.sweep_ns.saturating_add(sweep_before_ns) / 1_000;
+        Self { cpus: sample.host.cpus, slack_us: TICKS_US.saturating_add(sweeps_us) }
+    }
+
+    /// The CPU share of a process with so many threads (0 if that is not known), 100 for one CPU. A thread has one CPU
+    /// at a time: what little is more comes from how it was measured. Much more was done by threads that nobody saw.
+    pub(super) fn percent(self, cpu_us: u64, elapsed_ns: u64, threads: u32) -> Option<f64> {
+        let threads = u64::from(threads);
+        let believable_us = (elapsed_ns / 1_000).saturating_mul(threads).saturating_add(self.slack_us);
+        let at_once = if threads > 0 && cpu_us <= believable_us { threads } else { u64::MAX };
+        let most = 100.0 * at_once.min(self.cpus.filter(|cpus| *cpus > 0).unwrap_or(u64::MAX)) as f64;
+        (elapsed_ns > 0).then(|| (cpu_us as f64 * 100_000.0 / elapsed_ns as f64).min(most))
+    }
+}
+
+fn between(
+    before: &Counters,
+    process: &Process,
+    now_ns: u64,
+    bounds: CpuBounds,
+    inherited: &Inherited,
+) -> Rates {
     let Some(elapsed_ns) = now_ns.checked_sub(before.at_ns).filter(|elapsed| *elapsed > 0) else {
         return Rates::default();
     };
@@ -142,12 +229,18 @@ fn between(before: &Counters, process: &Process, now_ns: u64) -> Rates {
     let optional = |before: Option<u64>, now: Option<u64>| Some(rate(before?, now?));
     // A millionth of a CPU is 10⁻⁴ percent.
     let percent = |us_per_s: f64| us_per_s / 1e4;
+    let cpu_us = process.cpu_us().saturating_sub(before.cpu_us);
+    let grown = |before: Option<u64>, now: Option<u64>| Some(now?.saturating_sub(before?));
+    let read = grown(before.read_bytes, process.read_bytes);
+    let written = grown(before.written_bytes, process.written_bytes);
+    let moved = Bytes { read: read.unwrap_or(0), written: written.unwrap_or(0) };
+    let own = inherited.own(process.identity.pid, moved);
     Rates {
-        cpu_percent: Some(percent(rate(before.cpu_us, process.cpu_us()))),
+        cpu_percent: bounds.percent(cpu_us, elapsed_ns, process.threads.max(before.threads)),
         wait_percent: optional(before.wait_us, process.wait_us).map(percent),
         major_faults: Some(rate(before.major_faults, process.major_faults)),
-        read_bytes: optional(before.read_bytes, process.read_bytes),
-        written_bytes: optional(before.written_bytes, process.written_bytes),
+        read_bytes: read.map(|_| own.read as f64 / seconds),
+        written_bytes: written.map(|_| own.written as f64 / seconds),
     }
 }
 
@@ -155,4 +248,109 @@ fn between(before: &Counters, process: &Process, now_ns: u64) -> Rates {
 fn read_at(sample: &Sample, index: usize) -> u64 {
     let share = index as f64 / sample.processes.len().max(1) as f64;
     sample.boottime_ns.saturating_add((sample.sweep_ns as f64 * share) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::history::{Exit, HostCounters};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn process(pid: u32, parent: u32, cpu_us: u64, read_bytes: u64) -> Process {
+        Process {
+            parent,
+            threads: 1,
+            user_us: cpu_us,
+            read_bytes: Some(read_bytes),
+            written_bytes: Some(0),
+            ..Process::bare(Identity { pid, started_ns: u64::from(pid) })
+        }
+    }
+
+    fn sample(at_ms: u64, processes: Vec<Process>) -> Sample {
+        let host = HostCounters { cpus: Some(2), ..HostCounters::default() };
+        Sample { boottime_ns: 100 * SECOND + at_ms * 1_000_000, host, processes, ..Sample::default() }
+    }
+
+    fn exit(pid: u32, parent: u32, read_bytes: u64) -> Exit {
+        Exit {
+            identity: Identity { pid, started_ns: pid.into() },
+            parent,
+            uid: 0,
+            comm: "dd".into(),
+            at_ns: 0,
+            lived_us: 0,
+            user_us: 0,
+            system_us: 0,
+            peak_kib: 0,
+            status: 0,
+            major_faults: 0,
+            read_bytes,
+            written_bytes: 0,
+        }
+    }
+
+    /// The rates of all processes of each sample but the first.
+    fn rates(samples: &[Sample]) -> Vec<Vec<Rates>> {
+        let mut before = Before::default();
+        let mut all = Vec::new();
+        for sample in samples {
+            all.push(before.rates(sample).collect());
+            before.keep(sample);
+        }
+        all.split_off(1)
+    }
+
+    #[test]
+    fn a_thread_has_one_cpu_and_a_process_no_more_than_there_are() {
+        let share = |threads, cpu_us| {
+            let now = Process { threads, ..process(1, 0, cpu_us, 0) };
+            let rates = rates(&[sample(0, vec![process(1, 0, 0, 0)]), sample(250, vec![now])]);
+            rates[0][0].cpu_percent.map(f64::round)
+        };
+        assert_eq!(share(1, 240_000), Some(96.0));
+        assert_eq!(share(1, 265_000), Some(100.0), "two ticks of /proc more than there was time");
+        assert_eq!(share(2, 490_000), Some(196.0));
+        assert_eq!(share(2, 560_000), Some(200.0));
+        assert_eq!(share(1, 400_000), Some(160.0), "threads that came and went between two samples");
+        assert_eq!(share(9, 700_000), Some(200.0), "there are two CPUs");
+    }
+
+    fn read_rates(samples: &[Sample]) -> Vec<Vec<Option<f64>>> {
+        rates(samples).iter().map(|rates| rates.iter().map(|rates| rates.read_bytes).collect()).collect()
+    }
+
+    #[test]
+    fn what_a_child_read_is_not_read_again_by_its_parent() {
+        // Two were seen, of which one has read more since; one was not, and had a child of its own.
+        let mut after = sample(1_000, vec![process(1, 0, 0, 10_000 + 4_000 + 700 + 50 + 2)]);
+        after.exits = vec![exit(9, 8, 2), exit(8, 1, 50), exit(7, 1, 700), exit(6, 5, 4_000)];
+        let before =
+            [process(1, 0, 0, 10_000), process(5, 1, 0, 0), process(6, 5, 0, 3_000), process(7, 1, 0, 500)];
+        assert_eq!(read_rates(&[sample(0, before.to_vec()), after]), [[Some(0.0)]]);
+    }
+
+    #[test]
+    fn where_ends_are_not_told_the_last_counters_of_who_is_gone_count() {
+        let before = sample(0, vec![process(1, 0, 0, 100), process(7, 1, 0, 500)]);
+        // Read too early to show it, then late.
+        let early = sample(1_000, vec![process(1, 0, 0, 100)]);
+        let late = sample(2_000, vec![process(1, 0, 0, 100 + 500 + 30)]);
+        let after = sample(3_000, vec![process(1, 0, 0, 100 + 500 + 30 + 40)]);
+        let expected = [[Some(0.0)], [Some(30.0)], [Some(40.0)]];
+        assert_eq!(read_rates(&[before, early, late, after]), expected);
+    }
+
+    #[test]
+    fn a_zombie_has_left_nothing_yet() {
+        let mut dying = sample(1_000, vec![process(1, 0, 0, 100), process(7, 1, 0, 500)]);
+        dying.exits = vec![exit(7, 1, 500)];
+        let own = sample(2_000, vec![process(1, 0, 0, 160), process(7, 1, 0, 500)]);
+        let waited = sample(3_000, vec![process(1, 0, 0, 160 + 500)]);
+        let before = sample(0, vec![process(1, 0, 0, 100), process(7, 1, 0, 0)]);
+        let rates = read_rates(&[before, dying, own, waited]);
+        assert_eq!(rates.iter().map(|rates| rates[0]).collect::<Vec<_>>(), [0.0, 60.0, 0.0].map(Some));
+    }
 }

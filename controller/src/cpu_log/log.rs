@@ -21,6 +21,8 @@ pub struct Query {
     pub top: Option<usize>,
     /// Which processes.
     pub selection: Selection,
+    /// Leave out what did nothing in the interval.
+    pub busy_only: bool,
 }
 
 impl Query {
@@ -28,13 +30,36 @@ impl Query {
     pub fn needs(&self) -> Columns {
         // Of one process there is no order. A user is told by the name or by the id.
         let order = if self.selection.pids.len() == 1 { Columns::NONE } else { self.sort.needs() };
-        order.with(Columns::UID)
+        let busy = if self.busy_only { BUSY_COLUMNS } else { Columns::NONE };
+        order.with(busy).with(Columns::UID)
     }
 
     /// Whether a time is inside of the window.
     pub fn spans(&self, at: Timestamp) -> bool {
         self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at <= until)
     }
+}
+
+/// What [`is_idle`] looks at.
+const BUSY_COLUMNS: Columns = Columns::CPU
+    .with(Columns::STATE)
+    .with(Columns::WAIT)
+    .with(Columns::MAJOR_FAULTS)
+    .with(Columns::READ)
+    .with(Columns::WRITTEN);
+/// A share that is shown as 0.0 %.
+const NO_PERCENT: f64 = 0.05;
+
+/// Whether a process did nothing in the interval and wanted nothing: no CPU, no wait for one, no I/O, and it neither
+/// waited for a disk nor is new. What is not known is not nothing.
+fn is_idle(process: &Process, rates: &Rates, since_ns: u64) -> bool {
+    let none = |rate: Option<f64>, least: f64| rate.is_none_or(|rate| rate < least);
+    rates.cpu_percent.is_some_and(|percent| percent < NO_PERCENT)
+        && none(rates.wait_percent, NO_PERCENT)
+        && none(rates.major_faults, f64::MIN_POSITIVE)
+        && rates.io_bytes() <= 0.0
+        && process.state != b'D'
+        && process.identity.started_ns < since_ns
 }
 
 /// One line of the log.
@@ -84,6 +109,14 @@ pub struct Log {
     before: Option<Before>,
     marks: Marks,
     seen: bool,
+    /// Samples come as they are taken.
+    following: bool,
+    /// Whether any process in the window was one of those selected.
+    matched: bool,
+    /// Which of the selected process ids occurred in the window.
+    found: Vec<u32>,
+    /// Lines of processes.
+    shown: u64,
     /// Places of the processes that are looked at, kept for their memory.
     places: Vec<usize>,
 }
@@ -91,12 +124,49 @@ pub struct Log {
 impl Log {
     /// An empty log, with the runs whose beginnings and ends belong into it.
     pub fn new(query: Query, marks: Marks) -> Self {
-        Self { query, before: None, marks, seen: false, places: Vec::new() }
+        Self {
+            query,
+            before: None,
+            marks,
+            seen: false,
+            following: false,
+            matched: false,
+            found: Vec::new(),
+            shown: 0,
+            places: Vec::new(),
+        }
     }
 
     /// Whether any sample was inside of the window.
     pub fn has_seen(&self) -> bool {
         self.seen
+    }
+
+    /// From the first sample of the window on, all are shown that come, also if the clock is set back to before it.
+    pub fn follow(&mut self) {
+        self.following = true;
+    }
+
+    fn wants(&self, at: Timestamp) -> bool {
+        let goes_on = self.following && self.seen && self.query.until.is_none_or(|until| at <= until);
+        goes_on || self.query.spans(at)
+    }
+
+    /// Whether any process in the window was one of those selected.
+    pub fn has_matched(&self) -> bool {
+        self.matched
+    }
+
+    /// Selected process ids that no sample of the window has, and no exit.
+    pub fn missing_pids(&self) -> Vec<u32> {
+        let is_missing = |pid: &&u32| !self.found.contains(pid);
+        self.query.selection.pids.iter().filter(is_missing).copied().collect()
+    }
+
+    /// Lines of processes so far.
+    pub fn shown(&self) -> u64 {
+        self.shown
+    }
     }
 
     /// The entries of one more sample. The very first sample, and the first after a restart, have no processes:
@@ -105,14 +175,31 @@ impl Log {
         let at = timestamp(sample.wall_ms);
         let mut entries = Vec::new();
         self.query.selection.places(&sample.processes, &mut self.places);
-        if self.query.spans(at) {
+        if self.wants(at) {
             self.seen = true;
+            self.look_for(sample);
             self.describe(sample, at, &mut entries);
         } else {
             self.marks.skip_until(at);
         }
         self.before.get_or_insert_default().keep_of(sample, self.places.iter().copied());
         entries
+    }
+
+    /// Notes which of those selected occur in a sample.
+    fn look_for(&mut self, sample: &Sample) {
+        let selection = &self.query.selection;
+        let exits = || sample.exits.iter().filter(|exit| selection.admits_exit(exit, sample));
+        if !selection.pids.is_empty() {
+            let pids = self.places.iter().map(|place| sample.processes[*place].identity.pid);
+            let pids: Vec<_> = pids.chain(exits().map(|exit| exit.identity.pid)).collect();
+            let new = pids.into_iter().filter(|pid| !self.found.contains(pid)).collect::<Vec<_>>();
+            self.found.extend(new);
+        }
+        if !self.matched {
+            let mut processes = self.places.iter().map(|place| &sample.processes[*place]);
+            self.matched = processes.any(|process| selection.admits(process)) || exits().next().is_some();
+        }
     }
 
     /// Says that samples were left out here because nothing of interest is in them: no gap, and nothing to compare with.
@@ -137,7 +224,9 @@ impl Log {
         self.events(sample, at, entries);
         self.exits(sample, at, entries);
         if let Some(before) = self.before.as_ref().filter(|before| before.boot_id == sample.boot_id) {
+            let others = entries.len();
             self.processes(before, sample, at, entries);
+            self.shown += (entries.len() - others) as u64;
         }
     }
 
@@ -196,8 +285,11 @@ impl Log {
         let everything = selection.is_everything();
         let rates = before.rates_of(sample, self.places.iter().copied());
         let looked_at = self.places.iter().map(|place| &sample.processes[*place]).zip(rates);
-        let wanted: Vec<_> =
-            looked_at.filter(|(process, _)| everything || selection.admits(process)).collect();
+        let busy_only = self.query.busy_only;
+        let wanted: Vec<_> = looked_at
+            .filter(|(process, _)| everything || selection.admits(process))
+            .filter(|(process, rates)| !busy_only || !is_idle(process, rates, before.boottime_ns))
+            .collect();
         let limit = sample.host.memory_limit_kib().filter(|limit| *limit > 0);
         entries.extend(self.largest(&wanted).into_iter().map(|index| {
             let (process, rates) = wanted[index];

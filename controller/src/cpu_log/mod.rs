@@ -4,6 +4,7 @@
 //! is idle now shows 0. 100 % is one CPU.
 
 mod breaks;
+mod inherited;
 mod interval;
 mod log;
 mod marks;
@@ -19,7 +20,7 @@ pub use self::{
     marks::{Marks, RunMark},
     selection::{Selection, Sort, parse_command},
     summary::{SUMMARY_COLUMNS, Summary, Track},
-    time::parse_time,
+    time::{Edge, parse_time},
     unit::unit,
 };
 

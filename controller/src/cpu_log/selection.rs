@@ -41,7 +41,7 @@ impl Sort {
     /// The columns that the keys are made of.
     pub fn needs(self) -> Columns {
         let needs = Columns::FOOTPRINT.with(Columns::CPU);
-        if self == Self::Io { needs.with(Columns::READ).with(Columns::WRITTEN) } else { needs }
+        if self == Self::Io { needs.with(Columns::IO) } else { needs }
     }
 
     /// Compares two processes, the larger first.
@@ -78,6 +78,19 @@ impl Selection {
     /// Whether anything is said.
     pub fn is_everything(&self) -> bool {
         self.pids.is_empty() && self.user.is_none() && self.command.is_none() && self.unit.is_none()
+    }
+
+    /// As it was typed: `--pid 7 --user www-data`.
+    pub fn as_typed(&self) -> String {
+        let pids = self.pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let parts = [
+            ("--pid", (!pids.is_empty()).then_some(pids)),
+            ("--user", self.user.clone()),
+            ("--command", self.command.as_ref().map(|regex| format!("'{regex}'"))),
+            ("--unit", self.unit.clone()),
+        ];
+        let typed = parts.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", value?)));
+        typed.collect::<Vec<_>>().join(" ")
     }
 
     /// Whether a process is shown.

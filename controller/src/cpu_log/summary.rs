@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use proto::history::{BootId, Columns, Exit, Process, Sample};
 
-use super::{Query, Sort, timestamp};
+use super::{
+    Query, Sort,
+    inherited::{self, Bytes, Ended},
+    interval::CpuBounds,
+    timestamp,
+};
 
 /// The columns that a summary needs.
 pub const SUMMARY_COLUMNS: Columns =
-    Columns::UID.with(Columns::CPU).with(Columns::FOOTPRINT).with(Columns::READ).with(Columns::WRITTEN);
+    Columns::UID.with(Columns::CPU).with(Columns::FOOTPRINT).with(Columns::IO);
 
 /// What a process did in a window.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +39,11 @@ pub struct Track {
     pub peak_cpu_percent: Option<f64>,
     /// Wait status, if its end is known.
     pub status: Option<u32>,
+    /// What it can have had of CPUs.
+    bounds: CpuBounds,
+    /// Of children that have ended meanwhile.
+    inherited: Bytes,
+    threads: u32,
     at_ns: u64,
     cpu_us: u64,
     base: Base,
@@ -56,20 +66,35 @@ impl Track {
 
     /// Average CPU share, 100 for one CPU; absent if it was seen only once.
     pub fn mean_cpu_percent(&self) -> Option<f64> {
-        percent(self.cpu_us(), self.at_ns.saturating_sub(self.base.at_ns))
+        self.bounds.percent(self.cpu_us(), self.at_ns.saturating_sub(self.base.at_ns), self.threads)
     }
 
-    /// Bytes read in the window.
+    /// Bytes read in the window, without those of children that have ended.
     pub fn read_bytes(&self) -> Option<u64> {
-        self.process.read_bytes.map(|bytes| bytes.saturating_sub(self.base.read_bytes))
+        let base = self.base.read_bytes.saturating_add(self.inherited.read);
+        self.process.read_bytes.map(|bytes| bytes.saturating_sub(base))
     }
 
-    /// Bytes written in the window.
+    /// Bytes written in the window, without those of children that have ended.
     pub fn written_bytes(&self) -> Option<u64> {
-        self.process.written_bytes.map(|bytes| bytes.saturating_sub(self.base.written_bytes))
+        let base = self.base.written_bytes.saturating_add(self.inherited.written);
+        self.process.written_bytes.map(|bytes| bytes.saturating_sub(base))
     }
 
-    fn new(sample: &Sample, process: &Process, at_ns: u64, born_after_ns: Option<u64>) -> Self {
+    /// What its counters said last, with what it has inherited.
+    fn ended(&self) -> Ended {
+        let Process { identity, parent, read_bytes, written_bytes, .. } = self.process;
+        let bytes = Bytes { read: read_bytes.unwrap_or(0), written: written_bytes.unwrap_or(0) };
+        Ended { identity, parent, bytes }
+    }
+
+    fn new(
+        sample: &Sample,
+        process: &Process,
+        at_ns: u64,
+        born_after_ns: Option<u64>,
+        bounds: CpuBounds,
+    ) -> Self {
         // One that started since the last sample has done everything since then.
         let born = born_after_ns.is_some_and(|before| process.identity.started_ns >= before);
         let base = if born {
@@ -93,6 +118,9 @@ impl Track {
             peak_swap_kib: 0,
             peak_cpu_percent: None,
             status: None,
+            bounds,
+            inherited: Bytes::default(),
+            threads: process.threads,
             at_ns: base.at_ns,
             cpu_us: base.cpu_us,
             base,
@@ -100,10 +128,13 @@ impl Track {
     }
 
     #[inline]
-    fn see(&mut self, process: &Process, wall_ms: i64, at_ns: u64) {
+    fn see(&mut self, process: &Process, wall_ms: i64, at_ns: u64, bounds: CpuBounds) {
         let cpu_us = process.cpu_us();
+        self.threads = self.threads.max(process.threads);
         if cpu_us != self.cpu_us || self.peak_cpu_percent.is_none() {
-            let share = percent(cpu_us.saturating_sub(self.cpu_us), at_ns.saturating_sub(self.at_ns));
+            let (grown_us, elapsed_ns) =
+                (cpu_us.saturating_sub(self.cpu_us), at_ns.saturating_sub(self.at_ns));
+            let share = bounds.percent(grown_us, elapsed_ns, self.threads);
             self.peak_cpu_percent = match (self.peak_cpu_percent, share) {
                 (Some(peak), Some(share)) => Some(peak.max(share)),
                 (peak, share) => peak.or(share),
@@ -151,10 +182,6 @@ impl Track {
     }
 }
 
-fn percent(us: u64, ns: u64) -> Option<f64> {
-    (ns > 0).then(|| us as f64 * 100_000.0 / ns as f64)
-}
-
 /// The same text: nearly always the same bytes in memory.
 #[inline]
 fn is_same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
@@ -178,6 +205,10 @@ pub struct Summary {
     places: Vec<usize>,
     /// Time since boot of the last sample of this boot.
     last_ns: Option<u64>,
+    /// How long its sweep took.
+    sweep_ns: u64,
+    /// Of `ended`, those from here on ended with the sample that is taken in.
+    settled: usize,
     seen: bool,
     unseen_exits: u64,
 }
@@ -192,6 +223,8 @@ impl Summary {
             ended: Vec::new(),
             places: Vec::new(),
             last_ns: None,
+            sweep_ns: 0,
+            settled: 0,
             seen: false,
             unseen_exits: 0,
         }
@@ -218,6 +251,7 @@ impl Summary {
             self.last_ns = None;
             self.ended.append(&mut self.live);
         }
+        self.settled = self.ended.len();
         self.query.selection.places(&sample.processes, &mut self.places);
         // Mostly the processes are those of the sample before. What was seen of this one is seen again.
         if !self.see(sample) {
@@ -225,11 +259,14 @@ impl Summary {
             self.see(sample);
         }
         self.exits(sample);
+        self.pass_on(sample);
+        self.sweep_ns = sample.sweep_ns;
         self.last_ns = Some(sample.boottime_ns);
     }
 
     /// Takes in the processes, as long as they are those of the sample before; says whether all were.
     fn see(&mut self, sample: &Sample) -> bool {
+        let bounds = CpuBounds::of(sample, self.sweep_ns);
         let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
         for (place, track) in self.places.iter().zip(&mut self.live) {
             let process = &sample.processes[*place];
@@ -237,13 +274,14 @@ impl Summary {
                 return false;
             }
             let at_ns = sample.boottime_ns.saturating_add((step_ns * *place as f64) as u64);
-            track.see(process, sample.wall_ms, at_ns);
+            track.see(process, sample.wall_ms, at_ns, bounds);
         }
         self.places.len() == self.live.len()
     }
 
     /// Puts the tracks into the order of the sample: those that are gone out, new ones in.
     fn regroup(&mut self, sample: &Sample) {
+        let bounds = CpuBounds::of(sample, self.sweep_ns);
         let mut old = std::mem::take(&mut self.live).into_iter().peekable();
         let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
         for place in &self.places {
@@ -253,7 +291,7 @@ impl Summary {
             }
             let known = old.next_if(|track| track.process.identity == process.identity);
             let at_ns = sample.boottime_ns.saturating_add((step_ns * *place as f64) as u64);
-            let new = || Box::new(Track::new(sample, process, at_ns, self.last_ns));
+            let new = || Box::new(Track::new(sample, process, at_ns, self.last_ns, bounds));
             self.live.push(known.unwrap_or_else(new));
         }
         self.ended.extend(old);
@@ -276,6 +314,26 @@ impl Summary {
             match track {
                 Some(track) => track.end(exit, sample.wall_ms),
                 None => self.unseen_exits = self.unseen_exits.saturating_add(1),
+            }
+        }
+    }
+
+    /// Gives to living parents what those that have ended leave them. Children of who ended are before him.
+    fn pass_on(&mut self, sample: &Sample) {
+        let (live, ended) = (&mut self.live, &self.ended[self.settled..]);
+        let unseen = sample.exits.iter().filter(|exit| {
+            let is_live = live.binary_search_by_key(&exit.identity, |track| track.process.identity).is_ok();
+            !is_live && !ended.iter().any(|track| track.process.identity == exit.identity)
+        });
+        let unseen =
+            unseen.map(|exit| Ended { identity: exit.identity, parent: exit.parent, bytes: Bytes::of(exit) });
+        let left = inherited::by_parent(ended.iter().map(|track| track.ended()).chain(unseen).collect());
+        for (parent, bytes) in left {
+            let behind = live.partition_point(|track| track.process.identity.pid <= parent);
+            if let Some(track) =
+                live[..behind].last_mut().filter(|track| track.process.identity.pid == parent)
+            {
+                track.inherited = track.inherited.plus(bytes);
             }
         }
     }

@@ -114,6 +114,46 @@ fn the_window_the_order_and_the_count_are_kept() {
     }
 }
 
+#[test]
+fn what_did_nothing_is_left_out_and_what_is_stuck_new_or_unknown_is_not() {
+    let mut log = Log::new(Query { busy_only: true, ..Query::default() }, Marks::default());
+    let all = |second: u64| {
+        let mut waiting = process(4, 0, 0);
+        waiting.wait_us = Some(second * 600_000);
+        let mut writing = process(5, 0, 0);
+        writing.written_bytes = Some(second * 4_096);
+        let stuck = Process { state: b'D', ..process(6, 0, 0) };
+        // 0.4 ms of CPU in a second is shown as 0.0 %.
+        let mut hardly = process(2, 0, 0);
+        hardly.user_us = second * 400;
+        vec![process(1, 0, 0), hardly, process(3, 0, second * 10), waiting, writing, stuck]
+    };
+    log.push(&sample(100, all(100)));
+    let mut now = all(101);
+    now.extend([process(7, 101, 0), process(8, 50, 60_000)]);
+    let mut pids: Vec<_> = shares(&log.push(&sample(101, now))).iter().map(|(pid, _)| *pid).collect();
+    pids.sort_unstable();
+    assert_eq!(pids, [3, 4, 5, 6, 7, 8]);
+    assert_eq!(log.shown(), 6);
+}
+
+#[test]
+fn a_selection_that_nothing_fits_is_noticed() {
+    let matched = |selection: Selection| {
+        let mut log = Log::new(Query { selection, ..Query::default() }, Marks::default());
+        log.push(&Sample { exits: vec![exit(9, "cc", 1)], ..sample(100, vec![process(7, 0, 0)]) });
+        (log.has_matched(), log.missing_pids())
+    };
+    let pids = |pids: &[u32]| Selection { pids: pids.to_vec(), ..Selection::default() };
+    assert_eq!(matched(Selection::default()), (true, vec![]));
+    assert_eq!(matched(pids(&[7, 8, 9])), (true, vec![8]), "one that has only exited is found too");
+    assert_eq!(matched(pids(&[999_999])), (false, vec![999_999]));
+    let user = Some("nosuch".to_owned());
+    let both = Selection { user, command: Some(parse_command("x y").unwrap()), ..pids(&[7]) };
+    assert_eq!(both.as_typed(), "--pid 7 --user nosuch --command 'x y'");
+    assert_eq!(matched(both), (false, vec![]));
+}
+
 fn shown(selection: Selection, processes: Vec<Process>) -> Vec<u32> {
     let mut log = Log::new(Query { selection, ..Query::default() }, Marks::default());
     log.push(&sample(100, processes.clone()));
@@ -193,6 +233,22 @@ fn a_step_of_the_clock_is_told_and_is_no_gap() {
         assert!(matches!(breaks.as_slice(), [Break::Step { by_ms: by, .. }] if *by == by_ms), "{breaks:?}");
     }
     assert_eq!(breaks(sample(100, vec![]), stepped(400)), []);
+}
+
+#[test]
+fn following_goes_on_when_the_clock_is_set_back_to_before_the_window() {
+    let [before, after] = [101, 102].map(|second| sample(second, vec![process(1, 0, second * 10)]));
+    let set_back = Sample { wall_ms: after.wall_ms - 3_600_000, ..after };
+    for (following, expected) in [(true, vec![(1, Some(1))]), (false, vec![])] {
+        let query = Query { from: Some(timestamp(before.wall_ms)), ..Query::default() };
+        let mut log = Log::new(query, Marks::default());
+        if following {
+            log.follow();
+        }
+        assert_eq!(log.push(&set_back), [], "a window begins where it begins");
+        log.push(&before);
+        assert_eq!(shares(&log.push(&set_back)), expected, "following: {following}");
+    }
 }
 
 fn exit(pid: u32, comm: &str, cpu_us: u64) -> Exit {

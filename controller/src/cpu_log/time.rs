@@ -3,15 +3,34 @@
 use jiff::{
     Span, Timestamp, Zoned,
     civil::{DateTime, Time},
+    tz::{Disambiguation, TimeZone},
 };
 
 use crate::error::{Error, Result};
+
+/// Which end of a window a time is. An hour that comes twice, when summer time ends, is inside of the window at both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// The window begins here.
+    Begin,
+    /// The window ends here.
+    End,
+}
+
+impl Edge {
+    fn choice(self) -> Disambiguation {
+        match self {
+            Self::Begin => Disambiguation::Earlier,
+            Self::End => Disambiguation::Later,
+        }
+    }
+}
 
 /// Reads `5m`, `3m ago`, `1h30m`, `now`, `00:12`, `2011-07-13`, `2011-07-13 00:12[:22]` or RFC 3339.
 ///
 /// Spans count back from `now`; what names no zone is in the zone of `now`; a time of day is the latest such time that
 /// is not in the future.
-pub fn parse_time(text: &str, now: &Zoned) -> Result<Timestamp> {
+pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
     let text = text.trim();
     let zone = now.time_zone();
     let found = if text == "now" {
@@ -19,10 +38,13 @@ pub fn parse_time(text: &str, now: &Zoned) -> Result<Timestamp> {
     } else if let Ok(timestamp) = text.parse::<Timestamp>() {
         Some(timestamp)
     } else if let Ok(time) = text.parse::<Time>() {
-        latest(time, now)
+        latest(time, now, edge)
     } else if let Ok(local) = text.parse::<DateTime>() {
         // A date alone is its midnight.
-        local.to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp())
+        local_time(local, zone, edge.choice())
+    } else if text.starts_with('+') {
+        // Elsewhere that is the future.
+        None
     } else {
         text.parse::<Span>().ok().and_then(|span| Some(now.checked_sub(span.abs()).ok()?.timestamp()))
     };
@@ -32,15 +54,24 @@ pub fn parse_time(text: &str, now: &Zoned) -> Result<Timestamp> {
     })
 }
 
-fn latest(time: Time, now: &Zoned) -> Option<Timestamp> {
-    let today = now.with().time(time).build().ok()?;
-    let chosen = if today > *now { today.yesterday().ok()? } else { today };
-    Some(chosen.timestamp())
+fn latest(time: Time, now: &Zoned, edge: Edge) -> Option<Timestamp> {
+    let today = now.date();
+    let days = [Some(today), today.yesterday().ok()].into_iter().flatten();
+    // Now may be between the two.
+    let times = days.flat_map(|day| {
+        let local = day.to_datetime(time);
+        [edge.choice(), Disambiguation::Earlier].map(|choice| local_time(local, now.time_zone(), choice))
+    });
+    times.flatten().find(|time| *time <= now.timestamp())
+}
+
+fn local_time(local: DateTime, zone: &TimeZone, choice: Disambiguation) -> Option<Timestamp> {
+    Some(zone.to_ambiguous_zoned(local).disambiguate(choice).ok()?.timestamp())
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::{self, TimeZone};
+    use jiff::tz;
     use proptest::prelude::*;
 
     use super::*;
@@ -67,14 +98,34 @@ mod tests {
             ("2011-07-13T00:12:22+00:00", "2011-07-13T00:12:22Z"),
             ("2011-07-13T00:12:22Z", "2011-07-13T00:12:22Z"),
         ] {
-            assert_eq!(parse_time(text, &now()).unwrap().to_string(), expected, "{text}");
+            assert_eq!(parse_time(text, &now(), Edge::Begin).unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_is_inside_of_the_window() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        for (now, text, begin, end) in [
+            ("2026-10-25T06:00:00Z", "02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
+            ("2026-10-25T06:00:00Z", "2026-10-25 02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
+            // At 02:40 for the second time: 02:50 was once so far.
+            ("2026-10-25T01:40:00Z", "02:50", "2026-10-25T00:50:00Z", "2026-10-25T00:50:00Z"),
+            // At 02:40 for the first time.
+            ("2026-10-25T00:40:00Z", "02:30", "2026-10-25T00:30:00Z", "2026-10-25T00:30:00Z"),
+            // Never, in spring: nothing between the two is left out either.
+            ("2026-03-29T06:00:00Z", "02:30", "2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"),
+            ("2026-10-26T06:00:00Z", "02:30", "2026-10-26T01:30:00Z", "2026-10-26T01:30:00Z"),
+        ] {
+            let now = now.parse::<Timestamp>().unwrap().to_zoned(zone.clone());
+            let read = |edge| parse_time(text, &now, edge).unwrap().to_string();
+            assert_eq!((read(Edge::Begin), read(Edge::End)), (begin.to_owned(), end.to_owned()), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_time_is_refused_with_a_hint() {
-        for text in ["", "yesterday evening", "25:00", "2011-13-01", "5 parsecs"] {
-            let error = parse_time(text, &now()).unwrap_err();
+        for text in ["", "yesterday evening", "25:00", "2011-13-01", "5 parsecs", "+5m"] {
+            let error = parse_time(text, &now(), Edge::Begin).unwrap_err();
             assert_eq!(error.kind().exit_code(), 2, "{text}");
             assert_eq!(error.hints().len(), 1);
         }
@@ -83,7 +134,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "\\PC{0,24}|[0-9]{0,22}[smhdwy]") {
-            let _ = parse_time(&text, &now());
+            let _ = parse_time(&text, &now(), Edge::End);
         }
     }
 }

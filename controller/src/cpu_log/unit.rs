@@ -4,6 +4,8 @@
 /// The unit, unescaped: the innermost service, scope, mount, socket or swap of the system; for a user's processes, the
 /// innermost such of the user's own manager.
 pub fn unit(cgroup: &str) -> Option<&str> {
+    // A zombie may outlive its group (cgroups(7)).
+    let cgroup = cgroup.strip_suffix(" (deleted)").unwrap_or(cgroup);
     cgroup.rsplit('/').map(unescaped).find(|part| is_unit(part))
 }
 
@@ -34,6 +36,7 @@ mod tests {
             // A container that manages groups below its own unit.
             ("/system.slice/docker.service/workers/3", Some("docker.service")),
             ("/system.slice/_foo.bar.service", Some("foo.bar.service")),
+            ("/system.slice/backup.service (deleted)", Some("backup.service")),
             ("/init.scope", Some("init.scope")),
             ("/system.slice", None),
             ("/", None),

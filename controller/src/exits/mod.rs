@@ -7,7 +7,7 @@ mod tests;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use proto::history::{BootId, Columns, Exit, ExitGroup, Identity, Process, Sample};
+use proto::history::{BootId, Columns, Exit, ExitGroup, Identity, Process, Sample, Sources};
 
 pub use self::ending::Ending;
 use crate::cpu_log::{Query, timestamp, timestamp_at, user_name};
@@ -49,6 +49,9 @@ pub struct Exits {
     lost: Option<u64>,
     last_ns: Option<u64>,
     seen: bool,
+    /// Whether some sample of the window was taken where exits could not be recorded.
+    gaps: bool,
+    shown: u64,
 }
 
 /// What is kept of a process.
@@ -71,12 +74,24 @@ impl Exits {
             lost: None,
             last_ns: None,
             seen: false,
+            gaps: false,
+            shown: 0,
         }
     }
 
     /// Whether any sample was inside of the window.
     pub fn has_seen(&self) -> bool {
         self.seen
+    }
+
+    /// Whether exits were recorded only for a part of the samples that were seen.
+    pub fn has_gaps(&self) -> bool {
+        self.gaps
+    }
+
+    /// Exits, groups and losses so far.
+    pub fn shown(&self) -> u64 {
+        self.shown
     }
 
     /// Time since boot of the newest sample at hand, ns.
@@ -105,7 +120,9 @@ impl Exits {
         }
         if self.query.spans(at) {
             self.seen = true;
+            self.gaps |= !sample.sources.has(Sources::EXITS);
             self.describe(sample, at, &mut ended);
+            self.shown += ended.len() as u64;
         }
         self.lead(sample);
         ended
@@ -127,13 +144,17 @@ impl Exits {
     fn one(&self, exit: &Exit, sample: &Sample) -> EndedProcess {
         let known = self.known.binary_search_by_key(&exit.identity, |known| known.identity);
         let known = known.ok().map(|index| &self.known[index]);
-        let by_uid = self.known.iter().find(|known| known.uid == Some(exit.uid));
-        let user = known.or(by_uid).and_then(|known| known.user.clone());
+        // It may have ended after this sample had seen it.
+        let now = sample.processes.binary_search_by_key(&exit.identity, |process| process.identity);
+        let now = now.ok().map(|index| &sample.processes[index]);
+        let by_uid = || self.known.iter().find(|known| known.uid == Some(exit.uid));
+        let user = known.or_else(by_uid).and_then(|known| known.user.clone()).or_else(|| now.map(user_name));
+        let command = known.and_then(|known| known.command.clone()).or_else(|| now?.command.clone());
         EndedProcess {
             at: timestamp_at(sample, exit.at_ns),
             exit: exit.clone(),
             user: user.unwrap_or_else(|| exit.uid.to_string().into()),
-            command: known.and_then(|known| known.command.clone()),
+            command,
         }
     }
 

@@ -88,3 +88,22 @@ fn failures_and_commands_can_be_asked_for() {
     let selection = Selection { command, ..Selection::default() };
     assert_eq!(pids(&ends(Query { selection, ..Query::default() }, false)), [8, 7]);
 }
+
+#[test]
+fn one_that_ended_after_the_sample_had_seen_it_has_its_command_line() {
+    let mut exits = Exits::new(Query::default(), false);
+    exits.push(&sample(100, vec![], vec![]));
+    let ended = exits.push(&sample(101, vec![worker(7)], vec![exit(7, "apache2", 0)]));
+    let [Ended::One(one)] = ended.as_slice() else { panic!("{ended:?}") };
+    assert_eq!((&*one.user, one.command.as_deref()), ("www-data", Some("/usr/sbin/apache2 -k start")));
+}
+
+#[test]
+fn time_in_which_exits_could_not_be_recorded_is_noticed() {
+    let mut exits = Exits::new(Query::default(), false);
+    let can = Sample { sources: Sources::EXITS, ..sample(100, vec![], vec![exit(7, "sh", 0)]) };
+    exits.push(&can);
+    assert_eq!((exits.shown(), exits.has_gaps()), (1, false));
+    exits.push(&sample(101, vec![], vec![]));
+    assert!(exits.has_gaps());
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::history::{Event, HostCounters, Identity};
+use proto::history::{Event, Exit, HostCounters, Identity, Process};
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn a_kill_that_the_kernel_told_of_keeps_victim_trigger_and_holder_apart() {
     let now =
         Sample { events: vec![event, note], sources: Sources::KERNEL_LOG, ..sample(101, 1, Vec::new()) };
     let reports = kills.push(&now);
-    let [Report { at, kind: Kind::Told { kill, victims }, biggest, by_name, memory_kib }] =
+    let [Report { at, kind: Kind::Told { kill, victims }, biggest, by_name, memory_kib, .. }] =
         reports.as_slice()
     else {
         panic!("{reports:?}");
@@ -63,14 +63,126 @@ fn a_kill_that_the_kernel_told_of_keeps_victim_trigger_and_holder_apart() {
     assert_eq!(at.as_millisecond(), 100_500);
     assert_eq!(kill.trigger.as_ref().map(|trigger| trigger.comm.as_str()), Some("mysqld"));
     assert_eq!((victims[0].pid, victims[0].command.as_deref()), (2_002, Some("/usr/sbin/apache2")));
-    assert_eq!(
-        biggest.as_ref().map(|biggest| (biggest.pid, biggest.footprint_kib)),
-        Some((1_200, Some(200_000)))
-    );
+    assert_eq!(victims[0].held, Some(Held::told(36_000 + 64_000)), "resident and swapped out");
+    let biggest = biggest.as_ref().map(|biggest| (biggest.pid, biggest.held));
+    assert_eq!(biggest, Some((1_200, Some(Held::told(200_000)))));
     // Many small ones together held more than the biggest.
-    let held = Holder { comm: Arc::from("apache2"), processes: 3, footprint_kib: 73_000 * 4 };
+    let held = Holder {
+        comm: Arc::from("apache2"),
+        processes: 3,
+        held: Held::told(73_000 * 4),
+        swap_kib: 46_000 * 4,
+        counts_shared: true,
+    };
     assert_eq!(by_name.as_ref(), Some(&held));
     assert_eq!(*memory_kib, Some(627_712));
+}
+
+/// What the kernel says of a kill when it leaves its table out.
+fn told_at(at_ns: u64) -> Event {
+    let text =
+        "mysqld invoked oom-killer: order=0\nOOM victim 7 (tail) is already exiting. Skip killing the task";
+    Event { at_ns, kind: EventKind::Kernel, text: text.into() }
+}
+
+#[test]
+fn a_size_from_before_the_kill_says_its_age_and_how_fast_it_grew() {
+    let mut kills = Kills::new(Query::default());
+    let steady = || process(1, "mysqld", 90_000);
+    let young = |kib| Process {
+        identity: Identity { pid: 7, started_ns: 100_900_000_000 },
+        ..process(7, "tail", kib)
+    };
+    kills.push(&sample(100, 0, vec![steady()]));
+    kills.push(&sample(101, 0, vec![steady(), young(50_000)]));
+    // The kernel's line may come with the sample after the kill, or with the one after that.
+    kills.push(&sample(102, 1, vec![steady()]));
+    let told = Sample { events: vec![told_at(101_800_000_000)], ..sample(103, 1, vec![steady()]) };
+    let reports = kills.push(&Sample { sources: Sources::KERNEL_LOG, ..told });
+    let [Report { kind: Kind::Told { victims, .. }, biggest, by_name, .. }] = reports.as_slice() else {
+        panic!("{reports:?}");
+    };
+    let seen = |kib, growth_kib| Held { kib, origin: Origin::Sample { age_ms: 800, growth_kib } };
+    assert_eq!(
+        victims[0].held,
+        Some(seen(50_000, Some(500_000.0))),
+        "it had started 0.1 s before the sample"
+    );
+    assert_eq!(biggest.as_ref().and_then(|biggest| biggest.held), Some(seen(90_000, Some(0.0))));
+    assert_eq!(by_name.as_ref().map(|holder| holder.held), Some(seen(90_000, Some(0.0))));
+}
+
+#[test]
+fn a_sample_from_after_the_kill_gives_no_sizes() {
+    let mut kills = Kills::new(Query::default());
+    let told = Sample { events: vec![told_at(99_000_000_000)], ..sample(100, 1, vec![process(1, "sh", 5)]) };
+    let reports = kills.push(&Sample { sources: Sources::KERNEL_LOG, ..told });
+    let [Report { biggest: None, by_name: None, memory: None, .. }] = reports.as_slice() else {
+        panic!("{reports:?}");
+    };
+}
+
+#[test]
+fn an_inferred_kill_has_the_peak_that_the_exit_tells() {
+    let mut kills = Kills::new(Query::default());
+    kills.push(&sample(100, 0, vec![process(1, "sh", 5), process(7, "tail", 43_000)]));
+    let exit = Exit {
+        identity: Identity { pid: 7, started_ns: 0 },
+        parent: 1,
+        uid: 0,
+        comm: "tail".into(),
+        at_ns: 100_900_000_000,
+        lived_us: 1,
+        user_us: 0,
+        system_us: 0,
+        peak_kib: 600_000,
+        status: 9,
+        major_faults: 0,
+        read_bytes: 0,
+        written_bytes: 0,
+    };
+    kills.push(&Sample { exits: vec![exit], ..sample(101, 1, vec![process(1, "sh", 5)]) });
+    let reports = kills.finish();
+    let [Report { kind: Kind::Inferred { candidates, .. }, .. }] = reports.as_slice() else {
+        panic!("{reports:?}");
+    };
+    assert_eq!((candidates[0].pid, candidates[0].peak_kib), (7, Some(600_000)));
+    let seen = Origin::Sample { age_ms: 1_000, growth_kib: None };
+    assert_eq!(candidates[0].held, Some(Held { kib: 43_000, origin: seen }), "an upper bound of its age");
+}
+
+#[test]
+fn what_memory_was_used_for_is_the_hosts_own() {
+    let memory = |sources, host: HostCounters| {
+        let mut kills = Kills::new(Query::default());
+        let at = |second, kills| {
+            let host = HostCounters { cgroup_oom_kills: Some(kills), ..host };
+            Sample { sources, host, ..sample(second, kills, vec![process(1, "mysqld", 90_000)]) }
+        };
+        kills.push(&at(100, 0));
+        kills.push(&at(101, 1));
+        kills.finish()[0].memory.unwrap().parts
+    };
+    let machine = HostCounters {
+        memory_total_kib: Some(24_000_000),
+        anon_kib: Some(9_000_000),
+        shmem_kib: Some(250_000),
+        ..HostCounters::default()
+    };
+    assert_eq!(memory(Sources::default(), machine).shmem_kib, Some(250_000));
+    // The machine's shared memory is not that of a host which is a part of it.
+    let held = oom::MemoryUse { anon_kib: Some(90_000), ..oom::MemoryUse::default() };
+    assert_eq!(memory(Sources::PART_OF_MACHINE, machine), held);
+    let group = HostCounters {
+        cgroup_used_kib: Some(600_000),
+        cgroup_anon_kib: Some(95_000),
+        cgroup_shmem_kib: Some(450_000),
+        cgroup_file_kib: Some(470_000),
+        cgroup_kernel_kib: Some(30_000),
+        ..machine
+    };
+    let own = memory(Sources::PART_OF_MACHINE, group);
+    assert_eq!((own.shmem_kib, own.file_kib, own.other_kib()), (Some(450_000), Some(20_000), Some(5_000)));
 }
 
 #[test]

@@ -3,18 +3,19 @@
 use std::time::{Duration, SystemTime};
 
 use proto::identity::{
-    Role,
-    certificate::{KeyDigest, MAX_USER_LIFETIME},
+    Role, User,
+    certificate::{HostCertificate, KeyDigest, longest_validity},
     names,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::{Fleet, random};
+use super::{Fleet, random, users::MARGIN};
 use crate::error::{Error, Result};
 
 /// How long a host's certificate is valid.
@@ -56,36 +57,71 @@ impl Fleet {
         if KeyDigest::of(&request.public_key.subject_public_key_info()) != *tls_key {
             return Err(Error::unreachable("the host asks for a certificate for another key than its own"));
         }
+        self.host_chain(&request.public_key, host_id, now)
+    }
+
+    /// Another certificate for a host that has proved its present one, which is about to end: for the same key and name.
+    ///
+    /// # Errors
+    /// This directory cannot sign hosts.
+    pub fn renew_host(
+        &self,
+        present: &HostCertificate,
+        host_id: &str,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>> {
+        let key = SubjectPublicKeyInfo::from_der(&present.public_key).map_err(not_issued)?;
+        let chain = self.host_chain(&key, host_id, now)?;
+        Ok(chain.certificates[0].clone())
+    }
+
+    fn host_chain(&self, key: &impl PublicKeyData, host_id: &str, now: SystemTime) -> Result<HostChain> {
         let serial = serial()?;
         let mut params = leaf(host_id, &serial, now, HOST_LIFETIME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let name = names::host(host_id, self.id()).try_into().map_err(not_issued)?;
         params.subject_alt_names = vec![SanType::DnsName(name)];
         let issuer = self.issuer("host-ca", self.host_ca())?;
-        let certificate = params.signed_by(&request.public_key, &issuer).map_err(not_issued)?;
+        let certificate = params.signed_by(key, &issuer).map_err(not_issued)?;
         Ok(HostChain { certificates: vec![certificate.der().clone(), self.host_ca().clone()], serial })
     }
 
-    /// Signs a user's key; PEM.
+    /// The CA that signs users, if it may sign one of this role for so long.
+    pub(super) fn user_issuer(&self, role: Role, lifetime: Duration) -> Result<Issuer<'static, KeyPair>> {
+        let longest = longest_validity(role);
+        if lifetime > longest {
+            let days = longest.as_secs() / 86_400;
+            return Err(Error::invalid(format!(
+                "a certificate of the user role {role} may be valid for {days} days at most"
+            ))
+            .hint("hosts refuse longer ones; it is renewed without asking where user-ca.key is"));
+        }
+        if lifetime <= MARGIN {
+            return Err(Error::invalid(format!(
+                "a certificate must be valid for more than {} minutes: `ctl` uses none that is about to expire",
+                MARGIN.as_secs() / 60
+            )));
+        }
+        self.issuer("user-ca", self.user_ca())
+    }
+
+    /// Signs a user's key; PEM. The longest lifetime that the role may have begins when the certificate does.
     pub(super) fn sign_user(
         &self,
+        issuer: &Issuer<'static, KeyPair>,
         key: &KeyPair,
-        name: &str,
-        role: Role,
+        user: &User,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<String> {
-        if lifetime + BACKDATE > MAX_USER_LIFETIME {
-            return Err(Error::invalid("a user's certificate may be valid for a week at most")
-                .hint("hosts refuse longer ones; it is renewed without asking where user-ca.key is"));
-        }
+        let User { name, role } = user;
+        let lifetime = lifetime.min(longest_validity(*role) - BACKDATE);
         let mut params = leaf(name, &serial()?, now, lifetime);
         params.distinguished_name.push(DnType::OrganizationName, role.organisation());
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let uri = names::user(self.id(), name).try_into().map_err(not_issued)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
-        let issuer = self.issuer("user-ca", self.user_ca())?;
-        Ok(params.signed_by(key, &issuer).map_err(not_issued)?.pem())
+        Ok(params.signed_by(key, issuer).map_err(not_issued)?.pem())
     }
 }
 

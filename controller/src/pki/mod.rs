@@ -40,6 +40,9 @@ pub use self::{
 };
 use crate::error::{Error, Result};
 
+/// What helps those whose role does not allow what they want.
+pub(crate) const OTHER_ROLE: &str = "a certificate with that role can be issued by whoever has user-ca.key";
+
 /// An open CA directory.
 #[derive(Clone, Debug)]
 pub struct Fleet {
@@ -160,6 +163,11 @@ impl Fleet {
         let expires = now + document::LIFETIME;
         let document = Document { tid: tid.to_owned(), token: self.token(tid)?, user_ca_pin, expires };
         document.to_json().map_err(Error::invalid)
+    }
+
+    /// Whether certificates of hosts can be issued here.
+    pub fn signs_hosts(&self) -> bool {
+        self.dir.join("host-ca.key").exists()
     }
 
     /// One of the two CAs, ready to sign.

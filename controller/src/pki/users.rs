@@ -3,13 +3,18 @@
 use std::{
     fs,
     path::PathBuf,
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use jiff::Timestamp;
-use proto::identity::{Role, User, certificate::UserCertificate, names};
+use proto::identity::{Role, User, certificate::UserCertificate, names, tls};
 use rcgen::KeyPair;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
 
 use super::{Fleet, certificate, files, issue};
 use crate::error::{Error, Result};
@@ -18,7 +23,7 @@ use crate::error::{Error, Result};
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// A certificate this close to its end is not used any more.
-const MARGIN: Duration = Duration::from_secs(10 * 60);
+pub(super) const MARGIN: Duration = Duration::from_secs(10 * 60);
 
 /// What `ctl` shows to hosts.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub struct Credentials {
 }
 
 impl Fleet {
-    /// Issues a certificate to a user. The key is made at the first time and kept.
+    /// Issues a certificate to a user. The key is made at the first time and kept; whoever is refused leaves none.
     ///
     /// # Errors
     /// The name or lifetime is not allowed, or this directory cannot sign users.
@@ -49,6 +54,7 @@ impl Fleet {
             return Err(Error::invalid(format!("{name:?} cannot be a user's name"))
                 .hint("up to 64 letters, digits and . _ @ -, beginning with none of . and -"));
         }
+        let issuer = self.user_issuer(role, lifetime)?;
         files::directory(&self.dir.join("users"))?;
         let path = self.user_file(name, "key");
         if !path.exists() {
@@ -57,7 +63,8 @@ impl Fleet {
         let text = files::read_private(&path)?;
         let key = KeyPair::from_pem(&String::from_utf8_lossy(&text))
             .map_err(|error| Error::invalid(format!("{} cannot be used: {error}", path.display())))?;
-        let certificate = self.sign_user(&key, name, role, lifetime, now)?;
+        let user = User { name: name.to_owned(), role };
+        let certificate = self.sign_user(&issuer, &key, &user, lifetime, now)?;
         files::replace(&self.user_file(name, "crt"), certificate.as_bytes())?;
         self.read_user(name)
     }
@@ -84,6 +91,85 @@ impl Fleet {
             self.name(),
             self.id()
         )))
+    }
+
+    /// [`Fleet::current_user`], if the fleet's user CA has given them at least the role `least`; `verb` is what they are
+    /// about to do. Hosts look for themselves; this is for where none can.
+    ///
+    /// # Errors
+    /// As [`Fleet::current_user`], or the certificate is not good here and now, or its role is too small.
+    pub fn user_with(&self, least: Role, verb: &str, now: SystemTime) -> Result<Credentials> {
+        let credentials = self.signed_user(now)?;
+        let User { name, role } = &credentials.user;
+        if *role >= least {
+            return Ok(credentials);
+        }
+        Err(Error::invalid(format!("{verb} takes the user role {least}; {name} has {role}"))
+            .hint(super::OTHER_ROLE))
+    }
+
+    /// [`Fleet::current_user`], if they may enrol hosts.
+    ///
+    /// # Errors
+    /// As [`Fleet::user_with`].
+    pub fn enroller(&self, now: SystemTime) -> Result<Credentials> {
+        let credentials = self.signed_user(now)?;
+        let User { name, role } = &credentials.user;
+        if role.may_enrol() {
+            return Ok(credentials);
+        }
+        Err(Error::invalid(format!(
+            "enrolling hosts takes the user role {} or {}; {name} has {role}",
+            Role::Admin,
+            Role::Enroller
+        ))
+        .hint(super::OTHER_ROLE))
+    }
+
+    /// [`Fleet::current_user`], with the chain and its dates verified as a host does.
+    fn signed_user(&self, now: SystemTime) -> Result<Credentials> {
+        let credentials = self.current_user(now)?;
+        let unusable = |error: &dyn std::fmt::Display| {
+            let name = &credentials.user.name;
+            Error::invalid(format!("the certificate of {name} is not one of fleet {}: {error}", self.name()))
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(self.user_ca().clone()).map_err(|error| unusable(&error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), tls::provider())
+            .build()
+            .map_err(|error| unusable(&error))?;
+        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let leaf = &credentials.chain[0];
+        verifier
+            .verify_client_cert(leaf, &[], UnixTime::since_unix_epoch(since_1970))
+            .map_err(|error| unusable(&error))?;
+        Ok(credentials)
+    }
+
+    /// Refuses a user that was chosen and is not there.
+    ///
+    /// # Errors
+    /// This directory has no certificate of them.
+    pub fn check_chosen(&self) -> Result<()> {
+        match &self.user {
+            Some(name) => self.check_known(name),
+            None => Ok(()),
+        }
+    }
+
+    fn check_known(&self, name: &str) -> Result<()> {
+        let mut names = self.user_names();
+        if names.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        names.sort();
+        let error =
+            Error::invalid(format!("there is no user {name:?} in {}", self.dir.join("users").display()));
+        Err(if names.is_empty() {
+            error.hint(format!("`ctl user issue {name}` makes it one, where user-ca.key is"))
+        } else {
+            error.hint(format!("users there: {}", names.join(", ")))
+        })
     }
 
     fn user_name(&self) -> Result<String> {
@@ -113,6 +199,7 @@ impl Fleet {
     }
 
     fn read_user(&self, name: &str) -> Result<Credentials> {
+        self.check_known(name)?;
         let (certificate_path, key_path) = (self.user_file(name, "crt"), self.user_file(name, "key"));
         let leaf = certificate(&certificate_path)?;
         let unusable =

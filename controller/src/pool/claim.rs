@@ -94,6 +94,11 @@ pub async fn settle(channel: &Channel, host: &Host, claimant: &Claimant, role: &
     }
 }
 
+/// Whether a claim keeps others off: one that is not settled does so until its end, and while its holder may live.
+pub fn stands(claim: &pb::Claim, now_unix_ms: i64, life: impl Fn(&str) -> Life) -> bool {
+    claim.settled || (claim.until_unix_ms >= now_unix_ms && life(&claim.holder) != Life::Dead)
+}
+
 /// What a host is told for the end of a lease in seconds since the Unix epoch.
 pub fn until_unix_ms(until: i64) -> i64 {
     if until == 0 { NEVER_MS } else { until.saturating_mul(1_000) }
@@ -104,4 +109,24 @@ pub fn taken(host: &Host, held: &pb::Claim) -> Error {
     let since = Timestamp::from_millisecond(held.taken_unix_ms).unwrap_or_default();
     Error::new(Kind::Busy, format!("{} is {}'s since {since:.0}", host.name, held.user))
         .hint(format!("`ctl release --force {}` gives it back, whoever has it", host.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_stands_until_it_lapses_or_its_holder_dies() {
+        let life = |holder: &str| if holder == "dead" { Life::Dead } else { Life::Elsewhere };
+        let claim = |settled, holder: &str| pb::Claim {
+            settled,
+            holder: holder.into(),
+            until_unix_ms: 1_000,
+            ..pb::Claim::default()
+        };
+        assert!(stands(&claim(false, "elsewhere"), 1_000, life));
+        assert!(!stands(&claim(false, "elsewhere"), 1_001, life));
+        assert!(!stands(&claim(false, "dead"), 1_000, life));
+        assert!(stands(&claim(true, "dead"), 9_000, life), "in use until it is given back");
+    }
 }

@@ -19,7 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
+use proto::bundle::Digest;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::async_trait;
 
@@ -159,9 +160,25 @@ pub struct Usage {
     /// End of the lease in seconds since the Unix epoch; 0 for none.
     #[serde(default)]
     pub lease_until: i64,
-    /// Commit, else digest, of the bundle applied last; empty before the first.
+    /// Commit of the bundle applied last, 12 digits, with a `+` if the tree was not as committed; empty before the first, and for
+    /// a tree that is not in git.
     #[serde(default)]
+    pub commit: String,
+    /// Digest of the bundle applied last; empty before the first.
+    #[serde(default, deserialize_with = "digest")]
     pub bundle: String,
+}
+
+/// What was once kept under this name, a commit or the first digits of a digest, is as if it had never been set.
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    String::deserialize(deserializer).map(Usage::whole_digest)
+}
+
+impl Usage {
+    /// `text` if it is a digest, else nothing.
+    pub fn whole_digest(text: String) -> String {
+        if text.parse::<Digest>().is_ok() { text } else { String::new() }
+    }
 }
 
 /// What a host was made as and cannot be changed in place: settings by name, in order of name.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::tail::NAMES;
+use proto::history::{glance, tail::NAMES};
 
 use super::{Filter, KnownRun, blocks::Blocks, runs::Known, tail};
 use crate::error::{Error, Result};
@@ -62,9 +62,7 @@ impl Directory {
     /// The directory cannot be listed.
     pub fn range(&self) -> Result<Option<(i64, i64)>> {
         let (headers, _) = self.headers()?;
-        let oldest = headers.iter().map(|header| header.earliest_wall_ms).min();
-        let newest = headers.iter().map(|header| header.latest_wall_ms).max();
-        Ok(oldest.zip(newest))
+        Ok(glance::range(&headers))
     }
 
     /// The runs that were fetched with the record.

@@ -95,6 +95,18 @@ fn segments_and_tails_follow_each_other_and_nothing_comes_twice() {
 }
 
 #[test]
+fn the_newest_sample_is_the_last_one_though_the_clock_was_ahead_before() {
+    let samples = |seconds: std::ops::Range<u64>| seconds.map(sample).collect::<Vec<_>>();
+    let ahead = encode(&samples(90_000..90_010), 110).unwrap();
+    let right = encode(&samples(130..140), 120).unwrap();
+    let disk = Disk::new().segment(100, &[block(100..110), ahead, right]);
+    assert_eq!(disk.open().range().unwrap(), Some((100_000, 139_000)));
+    let window = |from_ms, until_ms| disk.read(Filter { from_ms, until_ms, ..Filter::default() }).0;
+    assert_eq!(window(130_000, 139_000), seconds(130..140));
+    assert_eq!(window(90_000_000, 90_009_000), seconds(90_000..90_010));
+}
+
+#[test]
 fn a_tail_that_reaches_further_than_its_block_is_read_from_there() {
     let disk = Disk::new().segment(100, &[block(100..105)]).with("tail.a", &tail_of(100..112));
     assert_eq!(disk.read(Filter::default()), (seconds(100..112), vec![]));

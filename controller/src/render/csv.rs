@@ -2,10 +2,17 @@
 
 use super::text::printable;
 
-/// One row. What a host says cannot command a terminal that it is shown on.
+/// One row. What a host says commands neither a terminal that it is shown on nor a spreadsheet that it is opened in.
 pub(super) fn row<'a>(cells: impl IntoIterator<Item = std::borrow::Cow<'a, str>>) -> String {
-    let cells: Vec<_> = cells.into_iter().map(|cell| quoted(&printable(&cell))).collect();
+    let cells: Vec<_> = cells.into_iter().map(|cell| quoted(&inert(&cell))).collect();
     cells.join(",") + "\n"
+}
+
+/// A cell that a spreadsheet would take for a formula is made text by a `'` (OWASP, CSV Injection). Numbers stay numbers.
+fn inert(cell: &str) -> String {
+    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
+    let mark = if is_formula { "'" } else { "" };
+    format!("{mark}{}", printable(cell))
 }
 
 /// One row of what an object has under these keys.
@@ -29,5 +36,15 @@ mod tests {
     fn cells_are_quoted_where_they_must_be() {
         let cells = ["a", "b c", "d,e", "f\"g", "h\ni", ""].map(Into::into);
         assert_eq!(row(cells), "a,b c,\"d,e\",\"f\"\"g\",h\\ni,\n");
+    }
+
+    #[test]
+    fn a_name_is_no_formula_and_a_number_stays_one() {
+        let cells =
+            ["=HYPERLINK(\"x\")", "@SUM(1)", "-k start", "+x", "\t=1", "\r=1", "-", "-3.5", "+4", "1e9"];
+        assert_eq!(
+            row(cells.map(Into::into)),
+            "\"'=HYPERLINK(\"\"x\"\")\",'@SUM(1),'-k start,'+x,'\\t=1,'\\r=1,'-,-3.5,+4,1e9\n"
+        );
     }
 }

@@ -1,28 +1,48 @@
 //! What is happening, as it happens, on one host or many.
 //!
 //! On a terminal each host has a line `db-1 [37/112] Package[postgresql]` that stays where it is. Elsewhere nothing is
-//! redrawn: each resource that changed, failed, is skipped or pending gets a line, so do warnings and errors of the log,
-//! and progress gets one at every tenth of the way. With `--output json` every event is one object.
+//! redrawn, and progress is not shown. Each resource that changed, failed, is skipped or pending gets a line, with the
+//! diff of a file below it; so do warnings and errors of the log, unless they are the failure of a resource, which the
+//! recap explains; what the code says by `notice()`; and what a command with `logoutput` wrote. With `--output json` every event is one object.
+//!
+//! A host may be hostile: what is kept of its events is bounded.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::pb::{self, ResourceStatus, RunState, event::What};
 use serde_json::{Value, json};
 
 use super::{
     Colour, Output,
+    cause::cause,
+    diff,
     printable::unfinished,
     text::{place, printable, short_digests, state, status},
 };
 use crate::error::Result;
 
-/// How many lines of log are kept for the recap of a failure.
+/// How many messages of the log are kept for the recap of a failure.
 const STORY: usize = 20;
+/// How much of one message is kept or shown on a line, in bytes.
+const MESSAGE: usize = 16 << 10;
+/// The longest line of output that is waited for, in bytes; of a longer one, the parts are lines.
+const LINE: usize = 64 << 10;
+/// The longest diff that is shown, in bytes.
+const DIFF: usize = 1 << 20;
+/// Of how many resources it is remembered what was told.
+const TOLD: usize = 100_000;
+/// How many lines of a command that changed something are shown.
+const SAID: usize = 100;
 
 /// Shows the events of runs; clones show on the same screen.
 #[derive(Clone)]
@@ -32,6 +52,7 @@ pub struct Live {
 
 struct Inner {
     output: Output,
+    diffs: bool,
     many: bool,
     width: usize,
     hosts: BTreeMap<String, Host>,
@@ -41,12 +62,27 @@ struct Inner {
 struct Host {
     bar: Option<ProgressBar>,
     state: RunState,
-    tenth: u32,
-    told: HashMap<String, ResourceStatus>,
+    told: Told,
     /// What each [`Stream`] has not finished.
     pending: [Vec<u8>; 3],
     recent: Vec<String>,
+    /// Errors that may be the failure of the resource that is evaluated, or of the whole run.
+    held: Vec<pb::Log>,
+    diff: Option<String>,
+    said: Said,
     story: Story,
+}
+
+/// What was told of each resource, by a hash of its name: names may be long, and many.
+#[derive(Default)]
+struct Told(HashMap<u64, ResourceStatus, RandomState>);
+
+/// What the command of the resource that is being evaluated wrote.
+#[derive(Default)]
+struct Said {
+    lines: VecDeque<String>,
+    /// Lines before these.
+    left_out: usize,
 }
 
 /// Where bytes come from.
@@ -77,11 +113,17 @@ impl Live {
         };
         let inner = Inner {
             output: output.clone(),
+            diffs: true,
             many: hosts.len() > 1,
             width: hosts.iter().map(String::len).max().unwrap_or_default(),
             hosts: hosts.iter().map(bar).collect(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Shows the diffs of files, or leaves them out.
+    pub fn show_diffs(&self, shown: bool) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).diffs = shown;
     }
 
     /// Shows one event of a host.
@@ -131,7 +173,7 @@ impl Live {
 
 fn bar(name: &str) -> ProgressBar {
     let bar = ProgressBar::new(0).with_prefix(printable(name));
-    if let Ok(style) = ProgressStyle::with_template("{prefix} [{pos}/{len}] {wide_msg} {elapsed}") {
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_msg} {elapsed}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_secs(1));
@@ -154,58 +196,99 @@ impl Inner {
 
     fn show(&self, name: &str, host: &mut Host, what: &What) -> Result<()> {
         match what {
-            What::State(_) => Ok(()),
+            What::State(_) => {}
             What::Progress(progress) => {
-                self.progress(name, host, progress);
-                Ok(())
-            }
-            What::Resource(resource) => self.resource(name, host, resource),
-            What::Log(log) => {
-                if is_notable(&log.level) && !is_repeated(log) {
-                    let place = bracketed(&place(&log.file, log.line));
-                    self.output.note(&format!(
-                        "{name:<0$}  {1}: {2}{place}",
-                        self.width,
-                        printable(&log.level),
-                        printable(&log.message)
-                    ));
+                self.release(name, std::mem::take(&mut host.held));
+                host.diff = None;
+                if let Some(bar) = &host.bar {
+                    let pb::Progress { index, total, resource } = progress;
+                    bar.set_message(format!("[{index}/{total}] {}", printable(&clipped(resource, MESSAGE))));
                 }
-                Ok(())
             }
-            What::Output(output) => self.bytes(name, host, output),
-            What::Summary(_) => self.flush(name, host),
+            What::Resource(resource) => return self.resource(name, host, resource),
+            What::Log(log) => self.log(name, host, log),
+            What::Output(output) => return self.bytes(name, host, output),
+            What::Summary(summary) => {
+                let mut held = std::mem::take(&mut host.held);
+                held.retain(|log| !summary.failure.contains(first_line(&log.message)));
+                self.release(name, held);
+                return self.flush(name, host);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is logged of a resource is shown with the resource. Other errors wait: the failure of the resource that
+    /// is evaluated, or of the whole run, says the same.
+    fn log(&self, name: &str, host: &mut Host, log: &pb::Log) {
+        if diff::is_diff(log) {
+            host.diff = self.diffs.then(|| clipped(&log.message, DIFF));
+        } else if is_notable(&log.level) && !is_repeated(log) {
+            if log.level != "warning" && host.held.len() < STORY {
+                host.held.push(pb::Log { message: clipped(&log.message, MESSAGE), ..log.clone() });
+            } else {
+                self.release(name, vec![log.clone()]);
+            }
+        } else if is_notice_of_code(log) {
+            self.release(name, vec![log.clone()]);
         }
     }
 
-    fn progress(&self, name: &str, host: &mut Host, progress: &pb::Progress) {
-        if let Some(bar) = &host.bar {
-            bar.set_length(progress.total.into());
-            bar.set_position(progress.index.into());
-            bar.set_message(printable(&progress.resource));
-            return;
-        }
-        let tenth = (progress.index.saturating_mul(10)).checked_div(progress.total).unwrap_or_default();
-        if tenth > host.tenth {
-            host.tenth = tenth;
-            let pb::Progress { index, total, resource } = progress;
-            let resource = printable(resource);
-            self.output.note(&format!("{name:<0$}  [{index}/{total}] {resource}", self.width));
+    /// Shows what was logged.
+    fn release(&self, name: &str, logs: Vec<pb::Log>) {
+        for log in logs {
+            let place = bracketed(&place(&log.file, log.line));
+            let message = printable(&clipped(&log.message, MESSAGE));
+            self.output.note(&format!(
+                "{name:<0$}  {1}: {message}{place}",
+                self.width,
+                printable(&log.level)
+            ));
         }
     }
 
-    /// The report repeats what was told live; only what is new or has become another thing is shown again.
+    /// The report repeats what was told live; only what is new or has become another thing is shown again. Why the
+    /// first of them failed is said in the recap.
     fn resource(&self, name: &str, host: &mut Host, resource: &pb::Resource) -> Result<()> {
         let status_now = resource.status();
-        if host.told.insert(resource.resource.clone(), status_now) == Some(status_now) {
+        if !host.told.is_new(&resource.resource, status_now) {
             return Ok(());
         }
-        let (word, colour) = status(status_now);
-        let message = printable(&short_digests(resource.message.lines().next().unwrap_or_default()));
+        let explained = status_now == ResourceStatus::Failed && {
+            host.held.clear();
+            host.story.failure.as_deref() == Some(clipped(&resource.resource, MESSAGE).as_str())
+        };
+        let message = if explained { "" } else { &cause(&resource.message) };
+        let message = printable(&short_digests(&clipped(first_line(message), MESSAGE)));
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         let place = bracketed(&place(&resource.file, resource.line));
+        let (word, colour) = status(status_now);
         let before = format!("{name:<0$}  ", self.width);
-        let after = format!(" {}{place}{message}", printable(&resource.resource));
-        self.output.parts(&[(Colour::None, &before), (colour, word), (Colour::None, &after)])
+        let after = format!(" {}{place}{message}", printable(&clipped(&resource.resource, MESSAGE)));
+        self.output.parts(&[(Colour::None, &before), (colour, word), (Colour::None, &after)])?;
+        self.diff(&host.diff.take().unwrap_or_default())?;
+        let said = std::mem::take(&mut host.said);
+        if status_now == ResourceStatus::Changed { self.said(&before, resource, said) } else { Ok(()) }
+    }
+
+    fn diff(&self, diff: &str) -> Result<()> {
+        let before = format!("{:<1$}", "", self.width + 4);
+        diff::lines(diff)
+            .try_for_each(|(colour, line)| self.output.parts(&[(Colour::None, &before), (colour, &line)]))
+    }
+
+    fn said(&self, before: &str, resource: &pb::Resource, said: Said) -> Result<()> {
+        if said.left_out > 0 {
+            self.output.line(format_args!(
+                "{before}| … {} lines before these; `--output json` has them all",
+                said.left_out
+            ))?;
+        }
+        // That it was executed is said already.
+        for line in said.lines.iter().filter(|line| **line != resource.message) {
+            self.output.line(format_args!("{before}| {}", printable(line)))?;
+        }
+        Ok(())
     }
 
     /// A command's output is data; what is written while Puppet is being installed is talk. With many hosts each
@@ -219,9 +302,7 @@ impl Inner {
         let pending = &mut host.pending[stream as usize];
         pending.extend_from_slice(&output.data);
         let end = match stream {
-            _ if self.is_by_line(stream) => {
-                pending.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
-            }
+            _ if self.is_by_line(stream) => end_of_lines(pending),
             _ if self.output.is_raw(output.fd) => pending.len(),
             _ => pending.len() - unfinished(pending),
         };
@@ -266,20 +347,73 @@ impl Host {
     fn remember(&mut self, what: &What) {
         match what {
             What::State(state) => self.state = RunState::try_from(*state).unwrap_or_default(),
-            What::Progress(_) => self.recent.clear(),
-            What::Log(log) if log.level != "info" && log.level != "debug" => {
-                self.recent.push(log.message.clone());
+            What::Progress(_) => {
+                self.recent.clear();
+                self.said = Said::default();
+            }
+            What::Log(log) if log.level != "info" && log.level != "debug" && !diff::is_diff(log) => {
+                self.recent.push(clipped(&log.message, MESSAGE));
                 let surplus = self.recent.len().saturating_sub(STORY);
                 self.recent.drain(..surplus);
+                if is_output(log) {
+                    self.said.push(clipped(&log.message, MESSAGE));
+                }
             }
             What::Resource(resource)
                 if resource.status() == ResourceStatus::Failed && self.story.failure.is_none() =>
             {
-                self.story.failure = Some(resource.resource.clone());
+                self.story.failure = Some(clipped(&resource.resource, MESSAGE));
                 self.story.log = std::mem::take(&mut self.recent);
             }
             _ => {}
         }
+    }
+}
+
+impl Told {
+    /// Is this another thing than what was told of the resource before? Remembers it, within bounds.
+    fn is_new(&mut self, resource: &str, status: ResourceStatus) -> bool {
+        let key = self.0.hasher().hash_one(resource);
+        let known = self.0.get(&key) == Some(&status);
+        if self.0.len() < TOLD || self.0.contains_key(&key) {
+            self.0.insert(key, status);
+        }
+        !known
+    }
+}
+
+impl Said {
+    fn push(&mut self, line: String) {
+        if self.lines.len() == SAID {
+            self.lines.pop_front();
+            self.left_out += 1;
+        }
+        self.lines.push_back(line);
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// Not more than so many bytes of it, and how much was left out.
+fn clipped(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+    format!("{}… ({} more bytes)", &text[..end], text.len() - end)
+}
+
+/// Where the last whole line ends. A line that is too long is ended.
+fn end_of_lines(pending: &mut Vec<u8>) -> usize {
+    match pending.iter().rposition(|&byte| byte == b'\n') {
+        Some(end) => end + 1,
+        None if pending.len() > LINE => {
+            pending.push(b'\n');
+            pending.len()
+        }
+        None => 0,
     }
 }
 
@@ -305,7 +439,17 @@ fn is_repeated(log: &pb::Log) -> bool {
     log.source.starts_with("/Stage[")
 }
 
-/// One event for programs. Bytes that are not UTF-8 become replacement characters.
+/// `notice()` and its like in the code, of which no resource tells.
+fn is_notice_of_code(log: &pb::Log) -> bool {
+    log.level == "notice" && log.source.starts_with("Scope(")
+}
+
+/// What a command wrote, if the resource has `logoutput` (the type `exec` of Puppet).
+fn is_output(log: &pb::Log) -> bool {
+    log.level == "notice" && log.source.ends_with("]/returns")
+}
+
+/// One event for programs.
 fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
     let (kind, body) = match what {
         What::State(number) => ("state", json!(state(RunState::try_from(*number).unwrap_or_default()).0)),
@@ -325,7 +469,7 @@ fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
                 "level": l.level, "message": l.message, "source": l.source, "file": l.file, "line": l.line,
             }),
         ),
-        What::Output(o) => ("output", json!({ "fd": o.fd, "data": String::from_utf8_lossy(&o.data) })),
+        What::Output(o) => ("output", json_output(o)),
         What::Summary(s) => ("summary", json_summary(s)),
     };
     json!({
@@ -333,127 +477,21 @@ fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
     })
 }
 
+/// Bytes that a command wrote, unchanged: as text where they are UTF-8, else in base64 (RFC 4648, section 4).
+fn json_output(output: &pb::Output) -> Value {
+    match std::str::from_utf8(&output.data) {
+        Ok(text) => json!({ "fd": output.fd, "encoding": "utf-8", "data": text }),
+        Err(_) => json!({ "fd": output.fd, "encoding": "base64", "data": BASE64.encode(&output.data) }),
+    }
+}
+
 /// A summary for programs.
 pub(super) fn json_summary(s: &pb::Summary) -> Value {
     json!({
         "exit_code": s.exit_code, "total": s.total, "changed": s.changed, "failed": s.failed,
-        "skipped": s.skipped, "pending": s.pending, "duration_ms": s.duration_ms, "compile_ms": s.compile_ms,
-        "failure": s.failure, "puppet_version": s.puppet_version,
+        "skipped": s.skipped, "pending": s.pending, "untagged": s.untagged, "duration_ms": s.duration_ms, "compile_ms": s.compile_ms,
+        "failure": s.failure, "puppet_version": s.puppet_version, "left_running": s.left_running,
+        "left": s.left, "dropped_bytes": s.dropped_bytes,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{cli::Format, render::tests::pages};
-
-    fn event(what: What) -> pb::Event {
-        pb::Event { next_offset: 8, time_unix_ms: 1_000, what: Some(what) }
-    }
-
-    fn resource(name: &str, status: ResourceStatus, message: &str) -> What {
-        What::Resource(pb::Resource {
-            resource: name.into(),
-            status: status.into(),
-            file: "modules/profile/manifests/db.pp".into(),
-            line: 6,
-            message: message.into(),
-        })
-    }
-
-    fn log(level: &str, source: &str, message: &str) -> What {
-        What::Log(pb::Log {
-            level: level.into(),
-            source: source.into(),
-            message: message.into(),
-            ..pb::Log::default()
-        })
-    }
-
-    fn failing_apply() -> Vec<What> {
-        let exec = "/Stage[main]/Profile::Db/Exec[migrate]";
-        let progress = |index, resource: &str| {
-            What::Progress(pb::Progress { index, total: 20, resource: resource.into() })
-        };
-        vec![
-            What::State(RunState::Running.into()),
-            log("notice", "Puppet", "Compiled catalog"),
-            log("warning", "Puppet", "unknown module"),
-            progress(1, "File[/etc/motd]"),
-            resource("File[/etc/motd]", ResourceStatus::Changed, "defined content"),
-            progress(2, "Exec[migrate]"),
-            log("notice", exec, "applying 3 migrations"),
-            log("err", exec, "returned 3"),
-            resource("Exec[migrate]", ResourceStatus::Failed, "returned 3\nbacktrace"),
-            resource("File[/etc/motd]", ResourceStatus::Changed, "defined content"),
-            resource("Notify[x]", ResourceStatus::Skipped, ""),
-            What::Summary(pb::Summary { exit_code: 6, ..pb::Summary::default() }),
-        ]
-    }
-
-    #[test]
-    fn without_a_terminal_there_is_a_line_for_what_matters() {
-        let (output, data, talk) = pages(Format::Text);
-        let live = Live::new(&output, &["db-1".into(), "web-12".into()]);
-        for what in failing_apply() {
-            live.event("db-1", &event(what)).unwrap();
-        }
-        insta::assert_snapshot!(data.text(), @r"
-        db-1    changed File[/etc/motd] (modules/profile/manifests/db.pp:6): defined content
-        db-1    failed Exec[migrate] (modules/profile/manifests/db.pp:6): returned 3
-        db-1    skipped Notify[x] (modules/profile/manifests/db.pp:6)
-        ");
-        insta::assert_snapshot!(talk.text(), @r"
-        db-1    warning: unknown module
-        db-1    [2/20] Exec[migrate]
-        ");
-    }
-
-    #[test]
-    fn the_story_of_a_failure_is_what_was_logged_around_it() {
-        let (output, _, _) = pages(Format::Text);
-        let live = Live::new(&output, &["db-1".into()]);
-        for what in failing_apply() {
-            live.event("db-1", &event(what)).unwrap();
-        }
-        let story = &live.finish()["db-1"];
-        assert_eq!(story.failure.as_deref(), Some("Exec[migrate]"));
-        assert_eq!(story.log, ["applying 3 migrations", "returned 3"]);
-    }
-
-    #[test]
-    fn json_has_every_event() {
-        let (output, data, talk) = pages(Format::Json);
-        let live = Live::new(&output, &["db-1".into()]);
-        let events = failing_apply();
-        for what in &events {
-            live.event("db-1", &event(what.clone())).unwrap();
-        }
-        assert_eq!((data.text().lines().count(), talk.text().as_str()), (events.len(), ""));
-        let failed: Value = serde_json::from_str(data.text().lines().nth(8).unwrap()).unwrap();
-        assert_eq!(failed["v"], 1);
-        assert_eq!((&failed["type"], &failed["host"]), (&json!("event"), &json!("db-1")));
-        assert_eq!(failed["resource"]["status"], "failed");
-    }
-
-    #[test]
-    fn a_commands_bytes_pass_through_and_many_hosts_are_told_apart() {
-        let out = |data: &[u8]| event(What::Output(pb::Output { fd: 1, data: data.to_vec() }));
-        let (output, data, _) = pages(Format::Text);
-        let one = Live::new(&output, &["db-1".into()]);
-        one.event("db-1", &out(b"a\nb")).unwrap();
-        assert_eq!(data.text(), "a\nb");
-        let (output, data, _) = pages(Format::Text);
-        let two = Live::new(&output, &["db-1".into(), "web-12".into()]);
-        for (host, bytes) in [("db-1", &b"a\nb"[..]), ("web-12", b"c\n"), ("db-1", b"c\nrest")] {
-            two.event(host, &out(bytes)).unwrap();
-        }
-        two.event("db-1", &event(What::Summary(pb::Summary::default()))).unwrap();
-        insta::assert_snapshot!(data.text(), @r"
-        db-1   | a
-        web-12 | c
-        db-1   | bc
-        db-1   | rest
-        ");
-    }
-}

@@ -7,17 +7,21 @@
 //! gone away (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
 pub mod bundle;
+mod cause;
 pub mod cpu_log;
 mod csv;
+mod diff;
 pub mod exits;
 #[cfg(test)]
 mod hostile;
+pub mod hosts;
 pub mod image;
 pub mod live;
 pub mod oom;
 pub mod pool;
 pub(crate) mod printable;
 pub mod provision;
+pub mod question;
 pub mod recap;
 pub mod record;
 pub mod summary;
@@ -34,7 +38,10 @@ use std::{
 use serde_json::{Value, json};
 
 use self::printable::{printable_bytes, printable_json, printable_lines};
-use crate::{cli::Format, error::Error, error::Result};
+use crate::{
+    cli::Format,
+    error::{Error, Kind, Result},
+};
 
 /// Version of the JSON objects; raised when a key changes its meaning or goes away.
 pub const JSON_VERSION: u32 = 1;
@@ -46,6 +53,8 @@ type Sink = Arc<Mutex<dyn Write + Send>>;
 pub struct Output {
     format: Format,
     data: Sink,
+    /// Columns of the terminal that the data goes to.
+    width: Option<usize>,
     notes: Notes,
     /// Is a command's own output passed on as it is? To stdout, and to stderr.
     raw: [bool; 2],
@@ -67,6 +76,8 @@ impl Output {
         let terminal = terminals == [true; 2];
         let mut output = Self::new(format, io::stdout(), io::stderr());
         output.raw = terminals.map(|terminal| !terminal);
+        let size = terminals[0].then(ratatui::crossterm::terminal::size);
+        output.width = size.and_then(std::result::Result::ok).map(|(columns, _)| usize::from(columns));
         output.notes.terminal = terminal;
         output.notes.colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         output
@@ -76,7 +87,7 @@ impl Output {
     pub fn new(format: Format, data: impl Write + Send + 'static, talk: impl Write + Send + 'static) -> Self {
         let bars = indicatif::MultiProgress::new();
         let notes = Notes { talk: Arc::new(Mutex::new(talk)), colour: false, terminal: false, bars };
-        Self { format, data: Arc::new(Mutex::new(data)), notes, raw: [true; 2] }
+        Self { format, data: Arc::new(Mutex::new(data)), width: None, notes, raw: [true; 2] }
     }
 
     /// The same, but a command's own output is passed on as it is to a terminal, too, if `asked`.
@@ -112,6 +123,7 @@ impl Output {
 
     /// The error that ends the program, with its hints; for programs also as an object of data.
     pub fn error(&self, error: &Error) {
+        self.clear_bars();
         if self.is_json() {
             let about = json!({
                 "exit_code": error.kind().exit_code(), "message": error.to_string(), "hints": error.hints(),
@@ -120,9 +132,44 @@ impl Output {
             let _ = self.record("error", about);
         }
         self.notes.parts(&[(Colour::Red, "error:"), (Colour::None, &continued(&error.to_string()))]);
-        for hint in error.hints() {
-            self.notes.parts(&[(Colour::Cyan, "hint:"), (Colour::None, &continued(hint))]);
+        self.hints(error);
+    }
+
+    /// The hints of an error alone.
+    pub fn hints(&self, error: &Error) {
+        error.hints().iter().for_each(|hint| self.hint(hint));
+    }
+
+    /// What a person can do about what was said.
+    pub fn hint(&self, hint: &str) {
+        self.notes.parts(&[(Colour::Cyan, "hint:"), (Colour::None, &continued(hint))]);
+    }
+
+    /// The same, but for people all of it goes to stderr: where stdout is a command's own.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        if self.is_json() {
+            self.clone()
+        } else {
+            Self { data: Arc::clone(&self.notes.talk), ..self.clone() }
         }
+    }
+
+    /// How a command ended that did not fail: what there is to know, and to do.
+    pub fn outcome(&self, outcome: &Error) {
+        self.clear_bars();
+        if self.is_json() && outcome.kind() == Kind::Detached {
+            let _ =
+                self.record("detached", json!({ "message": outcome.to_string(), "hints": outcome.hints() }));
+        }
+        self.notes.note(&outcome.to_string());
+        outcome.hints().iter().for_each(|hint| self.notes.note(hint));
+    }
+
+    /// Takes away what is redrawn on the terminal, for good: it would stay as it was.
+    fn clear_bars(&self) {
+        let _ = self.notes.bars.clear();
+        self.notes.bars.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
 
     /// One line of data for a person.
@@ -273,7 +320,6 @@ fn write(sink: &Sink, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::error::Kind;
 
     /// A writer that others can look into.
     #[derive(Clone, Default)]
@@ -325,6 +371,18 @@ pub(crate) mod tests {
         insta::assert_snapshot!(talk.text(), @r"
         error: db-1 is busy
         hint: wait
+        ");
+    }
+
+    #[test]
+    fn letting_go_of_a_run_is_no_error() {
+        let (output, data, talk) = pages(Format::Json);
+        let detached = Error::new(Kind::Detached, "detached: run db-1-x7k2m9 goes on");
+        output.outcome(&detached.hint("`ctl attach db-1-x7k2m9` shows it"));
+        insta::assert_snapshot!(data.text(), @r#"{"hints":["`ctl attach db-1-x7k2m9` shows it"],"message":"detached: run db-1-x7k2m9 goes on","type":"detached","v":1}"#);
+        insta::assert_snapshot!(talk.text(), @r"
+        detached: run db-1-x7k2m9 goes on
+        `ctl attach db-1-x7k2m9` shows it
         ");
     }
 

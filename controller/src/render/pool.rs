@@ -40,7 +40,11 @@ fn row(output: &Output, host: &str, rung: Option<Rung>) -> Result<()> {
         };
         return output.record("plan", json!({ "host": host, "how": how }));
     }
-    output.line(format_args!("{host}  {}", how(rung)))
+    let how = match rung {
+        None => "would be launched".to_owned(),
+        Some(_) => how(rung).replacen("is ", "would be ", 1),
+    };
+    output.line(format_args!("{host}  {how}"))
 }
 
 /// How a host is had, in words.

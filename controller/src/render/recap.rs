@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     Colour, Output,
+    cause::explain,
     live::{Story, json_summary},
     text::{duration, printable, state},
 };
@@ -63,15 +64,32 @@ fn text(output: &Output, ending: &Ending, width: usize) -> Result<()> {
     let after = format!(" {}", parts.join(" · "));
     output.parts(&[(Colour::None, &before), (colour, &word), (Colour::None, &after)])?;
     let indent = width + 2;
+    let (headline, lines) = explain(&summary.failure, &ending.story.log);
     if !matches!(ending.run.state(), RunState::Succeeded | RunState::Changed) && !summary.failure.is_empty() {
-        for line in summary.failure.lines().map(printable) {
-            output.line(format_args!("{:indent$}{line}", ""))?;
-        }
+        output.line(format_args!("{:indent$}{}", "", printable(&headline)))?;
     }
-    for line in ending.story.log.iter().flat_map(|message| message.lines()).map(printable) {
+    if let Some(left) = left(&summary) {
+        output.line(format_args!("{:indent$}{left}", ""))?;
+    }
+    for line in lines.iter().map(|line| printable(line)) {
         output.line(format_args!("{:indent$}| {line}", ""))?;
     }
     Ok(())
+}
+
+/// What a run has left running, as a sentence, if anything.
+pub fn left(summary: &pb::Summary) -> Option<String> {
+    let more = if usize::try_from(summary.left_running).is_ok_and(|all| all > summary.left.len()) {
+        ", …"
+    } else {
+        ""
+    };
+    let names = summary.left.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+    match summary.left_running {
+        0 => None,
+        1 => Some(format!("still running: 1 process that the run started: {names}")),
+        count => Some(format!("still running: {count} processes that the run started: {names}{more}")),
+    }
 }
 
 fn result(ending: &Ending, summary: &pb::Summary) -> String {
@@ -82,9 +100,16 @@ fn result(ending: &Ending, summary: &pb::Summary) -> String {
     if is_command {
         return format!("exit code {}", summary.exit_code);
     }
-    let pb::Summary { changed, failed, skipped, pending, total, .. } = summary;
+    let pb::Summary { changed, failed, skipped, pending, total, untagged, .. } = summary;
+    if *untagged > 0 && untagged == total {
+        return format!("no resource of {total} has one of the tags: nothing was done");
+    }
+    let of = match untagged {
+        0 => total.to_string(),
+        _ => format!("{} with the tags ({total} in all)", total.saturating_sub(*untagged)),
+    };
     let pending = if *pending > 0 { format!(", {pending} pending") } else { String::new() };
-    format!("{changed} changed, {failed} failed, {skipped} skipped{pending} of {total}")
+    format!("{changed} changed, {failed} failed, {skipped} skipped{pending} of {of}")
 }
 
 fn time(summary: &pb::Summary) -> String {
@@ -123,7 +148,10 @@ mod tests {
             changed: 1,
             failed: 1,
             skipped: 2,
-            ..summary(3_000, "Exec[migrate] (modules/db.pp:6): returned 3")
+            ..summary(
+                3_000,
+                "Exec[migrate] (modules/db.pp:6): change from 'notrun' to ['0'] failed: returned 3",
+            )
         };
         let compile = pb::Summary {
             failure: "Could not find class ::profile::nothere (manifests/site.pp:4)".into(),
@@ -134,7 +162,11 @@ mod tests {
         let gone = |failure: &str| pb::Summary { failure: failure.into(), ..pb::Summary::default() };
         let story = Story {
             failure: Some("Exec[migrate]".into()),
-            log: vec!["applying 3 migrations".into(), "returned 3".into()],
+            log: vec![
+                "applying 3 migrations".into(),
+                "returned 3".into(),
+                "change from 'notrun' to ['0'] failed: returned 3".into(),
+            ],
         };
         let push = Some("sent 14 KiB of 38 MiB".to_owned());
         vec![
@@ -143,6 +175,12 @@ mod tests {
             ending("db-3", RunState::Failed, compile),
             ending("web-12", RunState::Succeeded, noop),
             ending("web-13", RunState::Cancelled, gone("the run was cancelled")),
+            ending(
+                "tags-1",
+                RunState::Changed,
+                pb::Summary { changed: 1, untagged: 9, ..summary(1_000, "") },
+            ),
+            ending("tags-2", RunState::Succeeded, pb::Summary { untagged: 12, ..summary(1_000, "") }),
             ending("web-14", RunState::Interrupted, gone("the host rebooted before the run had ended")),
         ]
     }
@@ -156,15 +194,30 @@ mod tests {
         db-2    failed      1 changed, 1 failed, 2 skipped of 12 · 3.0 s (compiled in 137 ms)
                 Exec[migrate] (modules/db.pp:6): returned 3
                 | applying 3 migrations
-                | returned 3
         db-3    failed      0 changed, 0 failed, 0 skipped of 0 · 900 ms
                 Could not find class ::profile::nothere (manifests/site.pp:4)
         web-12  succeeded   0 changed, 0 failed, 0 skipped, 3 pending of 12 · 1.0 s (compiled in 137 ms)
         web-13  cancelled   0 changed, 0 failed, 0 skipped of 0
                 the run was cancelled
+        tags-1  changed     1 changed, 0 failed, 0 skipped of 3 with the tags (12 in all) · 1.0 s (compiled in 137 ms)
+        tags-2  succeeded   no resource of 12 has one of the tags: nothing was done · 1.0 s (compiled in 137 ms)
         web-14  interrupted 0 changed, 0 failed, 0 skipped of 0
                 the host rebooted before the run had ended
         ");
+    }
+
+    #[test]
+    fn what_is_left_is_counted_and_named() {
+        let summary = |left_running, names: &[&str]| pb::Summary {
+            left_running,
+            left: names.iter().map(|&name| name.to_owned()).collect(),
+            ..pb::Summary::default()
+        };
+        assert_eq!(left(&summary(0, &[])), None);
+        let one = "still running: 1 process that the run started: nginx (12)";
+        assert_eq!(left(&summary(1, &["nginx (12)"])).as_deref(), Some(one));
+        let many = "still running: 3 processes that the run started: a (1), b (2), …";
+        assert_eq!(left(&summary(3, &["a (1)", "b (2)"])).as_deref(), Some(many));
     }
 
     #[test]

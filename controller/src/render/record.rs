@@ -16,6 +16,33 @@ use crate::{cpu_log::timestamp, error::Result, recording::Fetched};
 /// Gaps that are told, the longest.
 const GAPS: usize = 5;
 
+/// Something that a host cannot record, so that nothing recorded does not mean that nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// What, in the plural.
+    pub what: &'static str,
+    /// Why not.
+    pub why: &'static str,
+    /// What to do instead.
+    pub hint: &'static str,
+}
+
+/// Says that a host cannot record something; to programs too.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn unrecorded(output: &Output, name: &str, unrecorded: &Unrecorded) -> Result<()> {
+    let Unrecorded { what, why, hint } = *unrecorded;
+    let message = format!("{name} cannot record {what}: {why}");
+    output.note(&printable(&message));
+    output.note(&format!("hint: {hint}"));
+    if output.is_json() {
+        return output
+            .record("unrecorded", json!({ "of": name, "what": what, "message": message, "hint": hint }));
+    }
+    Ok(())
+}
+
 /// What a record holds. Times are shown in `zone`.
 ///
 /// # Errors
@@ -36,9 +63,12 @@ pub fn info(output: &Output, name: &str, info: &InfoReply, zone: &TimeZone) -> R
     line("gaps", gaps(info, zone))?;
     line("restarts", info.restarts.to_string())?;
     if let Some(recorder) = &info.recorder {
+        if !recorder.running {
+            line("recorder", "not running: these are the last samples".to_owned())?;
+        }
         line("collector", collector(recorder))?;
         line("own cost", cost(recorder))?;
-        line("not stored", format!("{} samples since the recorder was started", recorder.dropped))?;
+        line("dropped", format!("{} samples since the recorder was started", recorder.dropped))?;
     }
     match info.lost.as_slice() {
         [] => line("lost", "nothing".to_owned()),
@@ -197,7 +227,7 @@ mod tests {
         restarts   1
         collector  bpf, without: kernel log, pressure trigger
         own cost   0.21 % of one CPU, 1.1 ms a sweep
-        not stored 3 samples since the recorder was started
+        dropped    3 samples since the recorder was started
         lost       50 bytes of history cannot be read: cut short
         range      2011-07-13 00:12:22 to 2011-07-14 00:12:22 (1 d 0 h)
         samples    86231 in 288 blocks
@@ -209,6 +239,40 @@ mod tests {
         let (output, data, _) = pages(Format::Json);
         info(&output, "db-1", &reply(), &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r#"{"blocks":288,"bytes":45088768,"gaps":[{"from":"2011-07-13T01:20:00Z","length_ms":4200,"until":"2011-07-13T01:20:04.2Z"},{"from":"2011-07-13T04:06:40Z","length_ms":43000,"until":"2011-07-13T04:07:23Z"}],"lost":["50 bytes of history cannot be read: cut short"],"max_age_s":604800,"max_bytes":1073741824,"newest":"2011-07-14T00:12:22Z","of":"db-1","oldest":"2011-07-13T00:12:22Z","recorder":{"bytes":0,"collector":"bpf","cpu_ppm":2130,"dropped":3,"last_sample_unix_ms":0,"missing":["kernel log","pressure trigger"],"running":true,"sweep_us":1140},"restarts":1,"samples":86231,"type":"record","v":1}"#);
+    }
+
+    #[test]
+    fn nothing_that_a_host_says_commands_the_terminal() {
+        let (output, data, talk) = pages(Format::Text);
+        let evil = || "\u{1b}]0;x\u{7}\u{9b}2J\r\u{202e}".to_owned();
+        let recorder = Recorder { collector: evil(), missing: vec![evil()], ..Recorder::default() };
+        let reply = InfoReply { lost: vec![evil()], recorder: Some(recorder), ..reply() };
+        info(&output, "db-1", &reply, &TimeZone::UTC).unwrap();
+        let exits = Unrecorded { what: "process exits", why: "it is in a container", hint: "look elsewhere" };
+        unrecorded(&output, &evil(), &exits).unwrap();
+        let said = data.text() + &talk.text();
+        assert!(!said.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{said:?}");
+    }
+
+    #[test]
+    fn what_a_host_cannot_record_is_not_called_nothing() {
+        let exits = Unrecorded { what: "process exits", why: "it is in a container", hint: "look elsewhere" };
+        for (format, expected) in [
+            (Format::Text, ""),
+            (Format::Csv, ""),
+            (
+                Format::Json,
+                "{\"hint\":\"look elsewhere\",\"message\":\"db-1 cannot record process exits: it is in a container\",\"of\":\"db-1\",\"type\":\"unrecorded\",\"v\":1,\"what\":\"process exits\"}\n",
+            ),
+        ] {
+            let (output, data, talk) = pages(format);
+            unrecorded(&output, "db-1", &exits).unwrap();
+            assert_eq!(data.text(), expected);
+            assert_eq!(
+                talk.text(),
+                "db-1 cannot record process exits: it is in a container\nhint: look elsewhere\n"
+            );
+        }
     }
 
     #[test]

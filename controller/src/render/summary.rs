@@ -200,6 +200,24 @@ mod tests {
     }
 
     #[test]
+    fn a_name_commands_neither_a_terminal_nor_a_spreadsheet() {
+        for format in [Format::Text, Format::Csv] {
+            let mut tracks = tracks();
+            tracks[0].process.command = Some("=HYPERLINK(1)\u{1b}]0;x\u{7}".into());
+            tracks[0].process.user = Some("\u{9b}2J\u{202e}".into());
+            tracks[0].process.cgroup = Some("/\u{1b}[2J.service".into());
+            let (output, data, _) = pages(format);
+            summary(&output, &tracks, &TimeZone::UTC).unwrap();
+            let said = data.text();
+            assert!(!said.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{said:?}");
+            assert!(
+                format == Format::Text || !said.contains(",=") && said.contains(",'=HYPERLINK"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
     fn programs_get_objects_or_rows() {
         for format in [Format::Json, Format::Csv] {
             let (output, data, _) = pages(format);

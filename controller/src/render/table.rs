@@ -1,4 +1,4 @@
-//! Tables: hosts, what they say of themselves, their runs.
+//! Tables: what hosts say of themselves, and their runs.
 
 use jiff::{Timestamp, tz::TimeZone};
 use proto::pb;
@@ -11,81 +11,12 @@ use super::{
     record,
     text::{age, duration, printable, size, state},
 };
-use crate::{
-    error::Result,
-    provider::{Host, HostState, Standing},
-};
-
-/// The fleet's hosts, as the provider knows them.
-///
-/// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
-pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp) -> Result<()> {
-    if output.is_json() {
-        return hosts.iter().try_for_each(|host| {
-            let mut about = json!(host);
-            about["enrolled"] = json!(host.enrolled());
-            output.record("host", about)
-        });
-    }
-    let seconds = now.as_second();
-    let rows = hosts.iter().map(|host| {
-        let usage = &host.usage;
-        let age = since(host.launched_at.saturating_mul(1_000), now);
-        let cells = [
-            host.name.clone(),
-            standing(host).to_owned(),
-            host.role.clone(),
-            usage.owner.clone(),
-            age,
-            lease(usage.lease_until, seconds),
-            host.image.0.chars().take(21).collect(),
-            usage.bundle.clone(),
-            class(host),
-            host.address.clone(),
-            host.id.clone(),
-        ];
-        cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell })
-    });
-    let head =
-        ["NAME", "STATE", "ROLE", "OWNER", "AGE", "LEASE", "IMAGE", "BUNDLE", "CLASS", "ADDRESS", "ID"];
-    print(output, head, rows.collect())
-}
-
-/// Liveness and standing in one word or two.
-fn standing(host: &Host) -> &'static str {
-    match (host.state, host.usage.standing) {
-        (HostState::Stopping, _) => "stopping",
-        (HostState::Stopped, Standing::Idle) => "stopped, idle",
-        (HostState::Stopped, _) => "stopped",
-        (HostState::Running, Standing::Launched) => "not enrolled",
-        (HostState::Running, Standing::Claimed) => "unfinished",
-        (HostState::Running, Standing::Used) => "running",
-        (HostState::Running, Standing::Idle) => "idle",
-    }
-}
-
-fn lease(until: i64, now: i64) -> String {
-    let left = u64::try_from(until.saturating_sub(now)).unwrap_or_default();
-    match until {
-        0 => "none".to_owned(),
-        _ if left == 0 => "over".to_owned(),
-        _ => age(left.saturating_mul(1_000)),
-    }
-}
-
-/// What it costs by, how big it is, where it is, and what it is a copy of.
-fn class(host: &Host) -> String {
-    let memory = host.memory.map(size).unwrap_or_default();
-    let clone = host.clone_of.as_ref().map(|original| format!("clone of {original}")).unwrap_or_default();
-    let parts = [host.class.as_str(), &memory, &host.region, &clone];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-}
+use crate::{error::Result, provider::Host};
 
 /// A host that there was not before: its name.
 ///
 /// # Errors
-/// As [`hosts`].
+/// When stdout cannot be written, other than because nobody reads it.
 pub fn made(output: &Output, host: &Host) -> Result<()> {
     if output.is_json() { output.record("host", json!(host)) } else { output.line(&host.name) }
 }
@@ -93,7 +24,7 @@ pub fn made(output: &Output, host: &Host) -> Result<()> {
 /// What hosts say of themselves.
 ///
 /// # Errors
-/// As [`hosts`].
+/// When stdout cannot be written, other than because nobody reads it.
 pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Timestamp) -> Result<()> {
     if output.is_json() {
         return replies.iter().try_for_each(|(host, reply)| json_status(output, host, reply));
@@ -111,11 +42,11 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
             }
             _ => "stopped".to_owned(),
         };
-        let bundle = reply.bundle.get(..12).unwrap_or(&reply.bundle).to_owned();
         let up = age(reply.uptime_s.saturating_mul(1_000));
-        [host.clone(), up, apply, bundle, memory, recorder, reply.agent_version.clone()]
+        let (commit, bundle) = (or_dash(reply.commit.clone()), or_dash(short(&reply.bundle)));
+        [host.clone(), up, apply, commit, bundle, memory, recorder, reply.agent_version.clone()]
     });
-    let head = ["NAME", "UP", "LAST APPLY", "BUNDLE", "MEMORY", "RECORD", "AGENT"];
+    let head = ["NAME", "UP", "LAST APPLY", "COMMIT", "BUNDLE", "MEMORY", "RECORD", "AGENT"];
     print(output, head, rows.collect())?;
     for (host, reply) in replies {
         if let Some(run) = &reply.active_run {
@@ -141,7 +72,7 @@ fn recorder_notes(output: &Output, host: &str, recorder: &pb::Recorder) {
 /// Recent runs, in the order given. Times are shown in `zone`.
 ///
 /// # Errors
-/// As [`hosts`].
+/// When stdout cannot be written, other than because nobody reads it.
 pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Result<()> {
     if output.is_json() {
         return runs.iter().try_for_each(|(host, run)| json_run(output, host, run));
@@ -158,18 +89,36 @@ pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Res
             run.user.clone(),
             local(started, zone),
             took,
+            or_dash(apply(run).map(|apply| apply.commit.clone()).unwrap_or_default()),
+            or_dash(apply(run).map(|apply| short(&apply.bundle)).unwrap_or_default()),
             what(run),
         ]
     });
-    print(output, ["RUN", "STATE", "USER", "STARTED", "TOOK", "WHAT"], rows.collect())
+    let head = ["RUN", "STATE", "USER", "STARTED", "TOOK", "COMMIT", "BUNDLE", "WHAT"];
+    print(output, head, rows.collect())
+}
+
+fn apply(run: &pb::Run) -> Option<&pb::Apply> {
+    match run.request.as_ref()?.what.as_ref()? {
+        pb::start_request::What::Apply(apply) => Some(apply),
+        pb::start_request::What::Command(_) => None,
+    }
+}
+
+/// The first digits of a digest, enough for people.
+pub(super) fn short(digest: &str) -> String {
+    digest.get(..12).unwrap_or(digest).to_owned()
+}
+
+pub(super) fn or_dash(cell: String) -> String {
+    if cell.is_empty() { "-".to_owned() } else { cell }
 }
 
 fn what(run: &pb::Run) -> String {
     use pb::start_request::What;
     match run.request.as_ref().and_then(|request| request.what.as_ref()) {
         Some(What::Apply(apply)) => {
-            let bundle = apply.bundle.get(..12).unwrap_or(&apply.bundle);
-            format!("{} {bundle} as {}", if apply.noop { "plan" } else { "apply" }, apply.role)
+            format!("{} as {}", if apply.noop { "plan" } else { "apply" }, apply.role)
         }
         Some(What::Command(command)) => command.argv.join(" ").replace(['\n', '\t'], " "),
         None => String::new(),
@@ -182,6 +131,7 @@ fn json_run(output: &Output, host: &str, run: &pb::Run) -> Result<()> {
         json!({
             "host": host, "run_id": run.run_id, "state": state(run.state()).0, "user": run.user,
             "started_unix_ms": run.started_unix_ms, "finished_unix_ms": run.finished_unix_ms,
+            "commit": apply(run).map(|apply| &apply.commit), "bundle": apply(run).map(|apply| &apply.bundle),
             "what": what(run), "resource": run.resource, "summary": run.summary.as_ref().map(json_summary),
         }),
     )
@@ -197,7 +147,7 @@ fn json_status(output: &Output, host: &str, reply: &pb::StatusReply) -> Result<(
         json!({
             "host": host, "host_id": reply.host_id, "fleet_id": reply.fleet_id, "hostname": reply.hostname,
             "agent_version": reply.agent_version, "boot_id": reply.boot_id, "uptime_s": reply.uptime_s,
-            "bundle": reply.bundle, "active_run": reply.active_run, "last_apply": last, "recorder": recorder,
+            "commit": reply.commit, "bundle": reply.bundle, "active_run": reply.active_run, "last_apply": last, "recorder": recorder,
             "disk_free_bytes": reply.disk_free_bytes, "memory_total_bytes": reply.memory_total_bytes,
             "memory_available_bytes": reply.memory_available_bytes, "degraded": reply.degraded,
         }),
@@ -227,57 +177,10 @@ pub(super) fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        cli::Format,
-        provider::{Fingerprint, ImageId, Kind, Usage},
-        render::tests::pages,
-    };
+    use crate::{cli::Format, render::tests::pages};
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
-    }
-
-    fn host(name: &str, state: HostState, enrolled: bool) -> Host {
-        let standing = if enrolled { Standing::Used } else { Standing::Launched };
-        Host {
-            provider: Kind::Local,
-            id: format!("h-{name}"),
-            name: name.into(),
-            fleet: "f".into(),
-            role: "db".into(),
-            tid: "t".into(),
-            state,
-            address: "10.0.0.2".into(),
-            image: ImageId("i".into()),
-            memory: Some(512 << 20),
-            class: "local".into(),
-            region: String::new(),
-            launched_at: 1_799_992_500,
-            fingerprint: Fingerprint::default(),
-            clone_of: None,
-            usage: Usage { standing, ..Usage::default() },
-        }
-    }
-
-    #[test]
-    fn hosts_line_up() {
-        let (output, data, _) = pages(Format::Text);
-        let mut used = host("db-1", HostState::Running, true);
-        used.usage.owner = "ada".into();
-        used.usage.lease_until = now().as_second() + 7200;
-        used.usage.bundle = "0123456789ab+".into();
-        let all = [
-            used,
-            Host { clone_of: Some("db-1".into()), ..host("db-2", HostState::Running, false) },
-            Host { memory: None, ..host("db-10", HostState::Stopped, true) },
-        ];
-        hosts(&output, &all, now()).unwrap();
-        insta::assert_snapshot!(data.text(), @r"
-        NAME   STATE         ROLE  OWNER  AGE  LEASE  IMAGE  BUNDLE         CLASS                        ADDRESS   ID
-        db-1   running       db    ada    2 h  2 h    i      0123456789ab+  local 512 MiB                10.0.0.2  h-db-1
-        db-2   not enrolled  db    -      2 h  none   i      -              local 512 MiB clone of db-1  10.0.0.2  h-db-2
-        db-10  stopped       db    -      2 h  none   i      -              local                        10.0.0.2  h-db-10
-        ");
     }
 
     #[test]
@@ -286,6 +189,7 @@ mod tests {
         let reply = pb::StatusReply {
             agent_version: "0.1.0".into(),
             uptime_s: 190,
+            commit: "fedcba987654+".into(),
             bundle: "0123456789abcdef".into(),
             active_run: Some("r-2".into()),
             last_apply: Some(pb::LastApply {
@@ -309,8 +213,8 @@ mod tests {
         };
         status(&output, &[("db-1".into(), reply.clone())], now()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        NAME  UP     LAST APPLY         BUNDLE        MEMORY              RECORD             AGENT
-        db-1  3 min  changed 1 min ago  0123456789ab  112 MiB of 512 MiB  bpf 0.21 % 43 MiB  0.1.0
+        NAME  UP     LAST APPLY         COMMIT         BUNDLE        MEMORY              RECORD             AGENT
+        db-1  3 min  changed 1 min ago  fedcba987654+  0123456789ab  112 MiB of 512 MiB  bpf 0.21 % 43 MiB  0.1.0
         ");
         insta::assert_snapshot!(talk.text(), @r"
         db-1: run r-2 is under way
@@ -336,9 +240,14 @@ mod tests {
             request: Some(pb::StartRequest { what: Some(what), ..pb::StartRequest::default() }),
             ..pb::Run::default()
         };
-        let apply =
-            pb::Apply { bundle: "0123456789abcdef".into(), role: "db".into(), ..pb::Apply::default() };
-        let command = pb::Command { argv: vec!["echo".into(), "a\nb".into()] };
+        let apply = pb::Apply {
+            bundle: "0123456789abcdef".into(),
+            commit: "fedcba987654".into(),
+            role: "db".into(),
+            ..pb::Apply::default()
+        };
+        let argv = vec!["echo".into(), "a\nb".into()];
+        let command = pb::Command { argv, ..pb::Command::default() };
         let all = [
             ("db-1".to_owned(), run("db-1-abcdef", What::Apply(apply), 0)),
             ("db-1".to_owned(), run("db-1-ghjkmn", What::Command(command), 1_800_000_002_100)),
@@ -346,9 +255,9 @@ mod tests {
         let (output, data, _) = pages(Format::Text);
         runs(&output, &all, &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        RUN          STATE    USER   STARTED              TOOK   WHAT
-        db-1-abcdef  running  alice  2027-01-15 08:00:00         apply 0123456789ab as db
-        db-1-ghjkmn  running  alice  2027-01-15 08:00:00  2.1 s  echo a b
+        RUN          STATE    USER   STARTED              TOOK   COMMIT        BUNDLE        WHAT
+        db-1-abcdef  running  alice  2027-01-15 08:00:00         fedcba987654  0123456789ab  apply as db
+        db-1-ghjkmn  running  alice  2027-01-15 08:00:00  2.1 s  -             -             echo a b
         ");
     }
 }

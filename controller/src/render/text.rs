@@ -28,6 +28,19 @@ pub(super) fn age(ms: u64) -> String {
     }
 }
 
+/// What is left of a time: two units, so that a week is not six days a minute later: `7 d`, `6 d 23 h`, `1 h 59 min`, `47 s`.
+pub(super) fn left(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds % 86_400 / 3_600, seconds % 3_600 / 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, 0) => format!("{hours} h"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, 0, _) => format!("{days} d"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
 /// Puppet's `{sha256}` with 64 digits, shortened to eight: nobody compares the rest by eye.
 pub(super) fn short_digests(message: &str) -> String {
     const MARK: &str = "{sha256}";
@@ -107,6 +120,10 @@ mod tests {
         );
         let ages = [0, 47_900, 60_000, 7_200_000, 100_000_000, 200_000_000].map(age);
         assert_eq!(ages, ["0 s", "47 s", "1 min", "2 h", "27 h", "2 d"]);
+        let lefts = [59, 60, 3_599, 3_600, 7_199, 86_399, 86_400, 604_740, 604_800].map(left);
+        let expected =
+            ["59 s", "1 min", "59 min", "1 h", "1 h 59 min", "23 h 59 min", "1 d", "6 d 23 h", "7 d"];
+        assert_eq!(lefts, expected);
         let sizes = [0, 1_023, 1_024, 38 << 20, 3 << 29].map(size);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "38 MiB", "1.5 GiB"]);
         assert_eq!([place("", 3), place("a.pp", 0), place("a.pp", 3)], ["", "a.pp", "a.pp:3"]);

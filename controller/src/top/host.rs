@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use proto::history::{Disk, HostCounters, Sample};
+use proto::history::{Disk, HostCounters, OwnMemory, Sample};
 
 /// What the host did in one interval, and how full it was at its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostRates {
+    /// The host is only a part of a machine: CPUs, disks, and of swap and pressure what is not marked as its own, are the
+    /// whole machine's.
+    pub is_part: bool,
     /// Where the CPUs' time went.
     pub cpu: Option<CpuShares>,
-    /// Memory.
-    pub memory: Option<Memory>,
+    /// The host's own memory.
+    pub memory: Option<OwnMemory>,
+    /// Processes and threads.
+    pub tasks: Tasks,
     /// Swap.
     pub swap: Option<Swap>,
     /// How much waiting there was.
@@ -41,22 +46,22 @@ impl CpuShares {
     }
 }
 
-/// Memory, KiB.
+/// Processes and threads of the host; of a part of a machine as far as the sample shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// What processes can have: the container's limit if there is one.
-    pub limit_kib: u64,
-    /// What cannot be had without taking it from a process; a container's includes its cache.
-    pub used_kib: u64,
-    /// What the kernel would give back; not known of a container.
-    pub cache_kib: u64,
-    /// The limit is that of a control group.
-    pub container: bool,
+pub struct Tasks {
+    /// All.
+    pub all: Option<u64>,
+    /// Runnable.
+    pub running: Option<u64>,
+    /// Blocked on I/O.
+    pub blocked: Option<u64>,
 }
 
 /// Swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Swap {
+    /// It is the host's own, also where the host is a part of a machine. What goes in and out is the machine's there.
+    pub is_own: bool,
     /// Its size, KiB.
     pub total_kib: u64,
     /// How much of it is in use, KiB.
@@ -77,6 +82,8 @@ pub struct Pressure {
     pub memory_some: Option<f64>,
     /// All tasks waited for memory.
     pub memory_full: Option<f64>,
+    /// Of memory it is the host's own waiting, also where the host is a part of a machine.
+    pub memory_is_own: bool,
     /// Some task waited for I/O.
     pub io_some: Option<f64>,
     /// All tasks waited for I/O.
@@ -88,22 +95,24 @@ type Counter = fn(&HostCounters) -> Option<u64>;
 impl HostRates {
     /// Of one sample; without a sample before it there are sizes, but no rates.
     pub fn of(previous: Option<&Sample>, sample: &Sample) -> Self {
-        let Some(previous) = previous else {
-            return Self { memory: memory(&sample.host), swap: swap(None, &sample.host), ..Self::default() };
+        let sizes = Self {
+            is_part: sample.is_part_of_machine(),
+            memory: sample.own_memory(),
+            tasks: tasks(sample),
+            swap: swap(None, sample),
+            ..Self::default()
         };
+        let Some(previous) = previous else { return sizes };
         let elapsed_us = sample.boottime_ns.saturating_sub(previous.boottime_ns) as f64 / 1e3;
         let grown = |counter: Counter| grown(counter, &previous.host, &sample.host);
         let own = sample.own_cpu_us.checked_sub(previous.own_cpu_us);
         Self {
             cpu: cpu(&previous.host, &sample.host),
-            memory: memory(&sample.host),
-            swap: swap(Some(&|counter| Some(grown(counter)? * 1e6 / elapsed_us)), &sample.host),
-            pressure: pressure(
-                &|counter| Some((100.0 * grown(counter)? / elapsed_us).min(100.0)),
-                &sample.host,
-            ),
+            swap: swap(Some(&|counter| Some(grown(counter)? * 1e6 / elapsed_us)), sample),
+            pressure: pressure(&|counter| Some((100.0 * grown(counter)? / elapsed_us).min(100.0)), sample),
             disks: disks(&previous.disks, &sample.disks, elapsed_us),
             own_percent: own.map(|own| 100.0 * own as f64 / elapsed_us),
+            ..sizes
         }
     }
 }
@@ -130,33 +139,35 @@ fn cpu(before: &HostCounters, now: &HostCounters) -> Option<CpuShares> {
     })
 }
 
-fn memory(host: &HostCounters) -> Option<Memory> {
-    let limit_kib = host.memory_limit_kib().filter(|limit| *limit > 0)?;
-    if is_container(host) {
-        let used_kib = host.cgroup_used_kib?;
-        return Some(Memory { limit_kib, used_kib, cache_kib: 0, container: true });
+/// The kernel's counters of tasks are the machine's; of a part its control group counts them, or else its processes do.
+fn tasks(sample: &Sample) -> Tasks {
+    let host = &sample.host;
+    if !sample.is_part_of_machine() {
+        return Tasks { all: host.tasks, running: host.running, blocked: host.blocked };
     }
-    let available = host.memory_available_kib.or(host.memory_free_kib)?;
-    let cache_kib = available.saturating_sub(host.memory_free_kib.unwrap_or(available));
-    Some(Memory { limit_kib, used_kib: limit_kib.saturating_sub(available), cache_kib, container: false })
+    let count = |state| sample.processes.iter().filter(|process| process.state == state).count() as u64;
+    let threads = || sample.processes.iter().map(|process| u64::from(process.threads)).sum();
+    Tasks {
+        all: host.cgroup_tasks.or_else(|| Some(threads())),
+        running: Some(count(b'R')),
+        blocked: Some(count(b'D')),
+    }
 }
 
-/// Whether the limit of the recorder's control group is the one that counts.
-fn is_container(host: &HostCounters) -> bool {
-    let total = host.memory_total_kib.unwrap_or(u64::MAX);
-    host.cgroup_limit_kib.is_some_and(|limit| limit < total) && host.cgroup_used_kib.is_some()
-}
-
-fn swap(rate: Option<&dyn Fn(Counter) -> Option<f64>>, host: &HostCounters) -> Option<Swap> {
+fn swap(rate: Option<&dyn Fn(Counter) -> Option<f64>>, sample: &Sample) -> Option<Swap> {
+    let host = &sample.host;
     let (mut total_kib, mut used_kib) = (host.swap_total_kib?, 0);
+    let mut is_own = !sample.is_part_of_machine();
     if let Some(free) = host.swap_free_kib {
         used_kib = total_kib.saturating_sub(free);
     }
-    if let (true, Some(used)) = (is_container(host), host.cgroup_swap_used_kib) {
+    if let (false, Some(used)) = (is_own, host.cgroup_swap_used_kib) {
         used_kib = used;
         total_kib = total_kib.min(host.cgroup_swap_limit_kib.unwrap_or(u64::MAX));
+        is_own = true;
     }
     Some(Swap {
+        is_own,
         total_kib,
         used_kib,
         in_rate: rate.and_then(|rate| rate(|host| host.swap_in_kib)),
@@ -164,16 +175,15 @@ fn swap(rate: Option<&dyn Fn(Counter) -> Option<f64>>, host: &HostCounters) -> O
     })
 }
 
-fn pressure(share: &dyn Fn(Counter) -> Option<f64>, host: &HostCounters) -> Pressure {
-    let own = is_container(host);
-    let memory = |of_group: Counter, of_host: Counter| {
-        let group = if own { share(of_group) } else { None };
-        group.or_else(|| share(of_host))
-    };
+fn pressure(share: &dyn Fn(Counter) -> Option<f64>, sample: &Sample) -> Pressure {
+    let part = sample.is_part_of_machine();
+    let own = part && sample.host.cgroup_pressure_memory_some_us.is_some();
+    let memory = |of_group: Counter, of_host: Counter| share(if own { of_group } else { of_host });
     Pressure {
         cpu_some: share(|host| host.pressure_cpu_some_us),
         memory_some: memory(|h| h.cgroup_pressure_memory_some_us, |h| h.pressure_memory_some_us),
         memory_full: memory(|h| h.cgroup_pressure_memory_full_us, |h| h.pressure_memory_full_us),
+        memory_is_own: own || !part,
         io_some: share(|host| host.pressure_io_some_us),
         io_full: share(|host| host.pressure_io_full_us),
     }

@@ -125,7 +125,7 @@ impl State {
 
     fn back(&mut self) -> Action {
         let Some(first) = self.timeline.get(0) else { return Action::Show };
-        let (place, until_ms) = (Place::of(first), first.wall_ms);
+        let (place, at_ms) = (Place::of(first), first.wall_ms);
         match self.timeline.cursor() {
             0 if self.timeline.has_oldest() => {
                 self.at_oldest();
@@ -133,7 +133,8 @@ impl State {
             }
             0 => {
                 self.timeline.look_at(0);
-                self.ask_once(until_ms.saturating_sub(2 * self.reach_ms()), until_ms, Purpose::Before(place))
+                // It ends at the place: before it, the clock may have been ahead.
+                self.ask_once(at_ms.saturating_sub(2 * self.reach_ms()), i64::MAX, Purpose::Before(place))
             }
             cursor => self.look_at(cursor - 1),
         }
@@ -164,7 +165,10 @@ impl State {
         let from_ms = match self.pending.map(|pending| pending.purpose) {
             // Pressed again before the samples are there.
             Some(Purpose::Around(wall_ms)) => wall_ms,
-            _ => current.wall_ms,
+            _ => match self.timeline.place_away(by_ms) {
+                Some(index) => return self.look_at(index),
+                None => current.wall_ms,
+            },
         };
         let target = from_ms.saturating_add(by_ms);
         let is_before = self.timeline.get(0).is_some_and(|first| target < first.wall_ms);

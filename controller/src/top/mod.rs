@@ -17,7 +17,7 @@ pub(crate) mod tests;
 mod timeline;
 mod view;
 
-pub use host::{CpuShares, HostRates, Memory, Pressure, Swap};
+pub use host::{CpuShares, HostRates, Pressure, Swap, Tasks};
 pub use marks::{Mark, MarkKind};
 pub use request::{Answer, Place, Purpose, Request, Search};
 pub use rows::{Row, rows};

@@ -100,13 +100,15 @@ pub struct Search {
     watch: Watch,
     mark: Option<i64>,
     lost: Vec<String>,
+    /// The sample after which others are looked for was passed.
+    passed: bool,
 }
 
 impl Search {
     /// Nothing found yet.
     pub fn new(request: Request) -> Self {
         let (samples, watch) = (VecDeque::new(), Watch::default());
-        Self { request, samples, processes: 0, watch, mark: None, lost: Vec::new() }
+        Self { request, samples, processes: 0, watch, mark: None, lost: Vec::new(), passed: false }
     }
 
     /// Takes the next sample of the record. Returns whether more are of use.
@@ -114,10 +116,12 @@ impl Search {
         let early = sample.wall_ms < self.request.from_ms;
         match self.request.purpose {
             Purpose::Before(place) if place.is_not_after(sample) => false,
-            Purpose::After(place) if place.is_after(sample) || place == Place::of(sample) => true,
+            Purpose::After(place) if place.is_after(sample) || place == Place::of(sample) => self.pass(),
             Purpose::Around(_) | Purpose::Newest if early => true,
             Purpose::Before(_) | Purpose::Newest => self.keep_last(sample),
-            Purpose::After(_) | Purpose::Around(_) | Purpose::Oldest => self.keep_first(sample),
+            Purpose::After(_) if !self.passed && self.is_full() => true,
+            Purpose::After(_) => self.keep_first(sample) || !self.passed,
+            Purpose::Around(_) | Purpose::Oldest => self.keep_first(sample),
             Purpose::NextMark(after_ms) => {
                 self.mark = (self.has_mark(sample) && sample.wall_ms > after_ms).then_some(sample.wall_ms);
                 self.mark.is_none()
@@ -129,6 +133,14 @@ impl Search {
                 true
             }
         }
+    }
+
+    /// What came so far is from before, though the clock may have been ahead then.
+    fn pass(&mut self) -> bool {
+        self.samples.clear();
+        self.processes = 0;
+        self.passed = true;
+        true
     }
 
     fn keep_first(&mut self, sample: &Sample) -> bool {

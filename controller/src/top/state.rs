@@ -191,7 +191,10 @@ impl State {
 
     /// Nothing was found so near: looks four times as far.
     fn widen(&mut self, request: Request) -> Action {
-        let end_ms = request.until_ms.min(self.newest_ms);
+        let end_ms = match (request.purpose, self.timeline.get(0)) {
+            (Purpose::Before(_), Some(first)) => first.wall_ms,
+            _ => request.until_ms.min(self.newest_ms),
+        };
         let from_ms =
             end_ms.saturating_sub(end_ms.saturating_sub(request.from_ms).max(1_000).saturating_mul(4));
         self.ask(if from_ms > 0 { from_ms } else { i64::MIN }, request.until_ms, request.purpose)

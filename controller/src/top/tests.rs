@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use proto::history::{
-    BootId, Collector, Disk, Event, EventKind, Exit, HostCounters, Identity, Process, Sample, Sources,
+    Basis, BootId, Collector, Disk, Event, EventKind, Exit, HostCounters, Identity, Process, Sample, Sources,
 };
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -268,6 +268,50 @@ fn a_night_without_samples_is_one_step() {
     assert_eq!(second(&state), 49);
 }
 
+/// A boot, then one with a clock that is five minutes slow and is set an hour ahead, twice wrong.
+fn record_of_a_bad_clock() -> Vec<Sample> {
+    let mut record = record(0..500);
+    let slow = (500..900).map(|second| (second, -300)).chain((900..1_600).map(|second| (second, 3_600)));
+    record.extend(slow.map(|(second, by)| {
+        let mut sample = sample(second);
+        sample.boot_id = BootId([2; 16]);
+        sample.boottime_ns = (second as u64 - 499) * SECOND_NS;
+        sample.wall_ms += by * 1_000;
+        sample
+    }));
+    record
+}
+
+#[test]
+fn no_sample_is_left_out_where_the_clock_was_set_or_was_ahead_before_a_restart() {
+    let record = record_of_a_bad_clock();
+    let place = |state: &State| Place::of(state.timeline.current().unwrap());
+    let mut state = live(&record);
+    for expected in record.iter().rev().skip(1) {
+        press(&mut state, &record, KeyCode::Left);
+        assert_eq!(place(&state), Place::of(expected), "back to {}", expected.wall_ms);
+    }
+    for expected in &record[1..] {
+        press(&mut state, &record, KeyCode::Right);
+        assert_eq!(place(&state), Place::of(expected), "forth to {}", expected.wall_ms);
+    }
+}
+
+#[test]
+fn a_minute_is_one_where_the_clock_was_set() {
+    let record = record_of_a_bad_clock();
+    let mut state = live(&record);
+    let action = state.around(record[930].wall_ms);
+    serve(&mut state, &record, action);
+    for _ in 890..930 {
+        press(&mut state, &record, KeyCode::Left);
+    }
+    for (code, expected) in [(KeyCode::Char(']'), 950), (KeyCode::Char('['), 890), (KeyCode::Right, 891)] {
+        press(&mut state, &record, code);
+        assert_eq!(Place::of(state.timeline.current().unwrap()), Place::of(&record[expected]), "{code:?}");
+    }
+}
+
 #[test]
 fn live_follows_pause_stays_and_end_returns() {
     let mut record = record(0..100);
@@ -482,14 +526,16 @@ fn a_container_has_its_own_limit_and_pressure() {
     };
     let rates = HostRates::of(Some(&inside(1)), &inside(2));
     let memory = rates.memory.unwrap();
-    assert_eq!((memory.limit_kib, memory.used_kib, memory.container), (300_000, 290_000, true));
+    assert_eq!((memory.limit_kib, memory.used_kib, memory.basis), (300_000, 290_000, Basis::ControlGroup));
+    assert_eq!((rates.is_part, rates.pressure.memory_is_own), (true, true));
+    assert_eq!(rates.tasks, Tasks { all: Some(10), running: Some(0), blocked: Some(1) });
     assert_eq!(rates.pressure.memory_some.map(f64::round), Some(90.0));
     let rates = HostRates::of(Some(&sample(1)), &sample(2));
     assert_eq!(
         rates.cpu.map(|cpu| [cpu.user, cpu.system, cpu.iowait, cpu.steal].map(f64::round)),
         Some([25.0, 10.0, 15.0, 5.0])
     );
-    assert_eq!(rates.memory.map(|memory| (memory.used_kib, memory.cache_kib)), Some((537_712, 70_000)));
+    assert_eq!(rates.memory.map(|memory| (memory.used_kib, memory.cache_kib)), Some((537_712, Some(70_000))));
     assert_eq!(rates.disks[0].1.round(), 97.0);
     // Without a sample before it there are sizes, but no rates.
     let alone = HostRates::of(None, &sample(2));

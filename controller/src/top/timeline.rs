@@ -198,6 +198,19 @@ impl Timeline {
             .then_some(index)
     }
 
+    /// Place of the sample that was taken so long after the one that is looked at, or before it, by the clock that does not
+    /// step; `None` if that is not in the window, or the host was started anew in between.
+    pub fn place_away(&self, by_ms: i64) -> Option<usize> {
+        let current = self.current()?;
+        let target_ns = current.boottime_ns.checked_add_signed(by_ms.saturating_mul(1_000_000))?;
+        // Samples are not quite as far from each other as was planned.
+        let target_ns = target_ns.saturating_add(u64::from(current.interval_ms) * 500_000);
+        let same_boot = |sample: &Arc<Sample>| sample.boot_id == current.boot_id;
+        let at = |sample: &Arc<Sample>| same_boot(sample) && sample.boottime_ns <= target_ns;
+        let index = self.window.iter().rposition(at)?;
+        self.window.get(index + 1).is_some_and(same_boot).then_some(index)
+    }
+
     /// Place of the first sample that was taken at or after a wall time.
     pub fn place_from(&self, wall_ms: i64) -> Option<usize> {
         self.window.iter().position(|sample| sample.wall_ms >= wall_ms)

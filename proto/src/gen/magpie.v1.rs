@@ -516,6 +516,12 @@ pub struct StatusReply {
     /// Absent where nobody has the host. One that has lapsed is still shown.
     #[prost(message, optional, tag = "15")]
     pub claim: ::core::option::Option<Claim>,
+    /// Commit of that bundle, as its apply said.
+    #[prost(string, tag = "20")]
+    pub commit: ::prost::alloc::string::String,
+    /// When the host's own certificate ends.
+    #[prost(int64, tag = "18")]
+    pub certificate_until_unix_ms: i64,
 }
 /// Who has a host, and until when. One that is not settled lapses at the end of its lease: then anybody may take the host.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -573,6 +579,18 @@ pub struct ReleaseReply {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExtendRequest {
+    #[prost(int64, tag = "1")]
+    pub until_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewRequest {
+    /// DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub certificate: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewReply {
+    /// When the certificate ends that the host shows from now on.
     #[prost(int64, tag = "1")]
     pub until_unix_ms: i64,
 }
@@ -773,6 +791,26 @@ pub mod host_client {
             req.extensions_mut().insert(GrpcMethod::new("magpie.v1.Host", "Extend"));
             self.inner.unary(req, path, codec).await
         }
+        /// Puts a certificate in the place of the host's present one: for the same key and name, by the same CA. One that does
+        /// not last longer changes nothing. Durable before the reply; connections that are open go on. Least role: operator.
+        pub async fn renew(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewRequest>,
+        ) -> std::result::Result<tonic::Response<super::RenewReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/magpie.v1.Host/Renew");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("magpie.v1.Host", "Renew"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -811,6 +849,12 @@ pub mod host_server {
             &self,
             request: tonic::Request<super::ExtendRequest>,
         ) -> std::result::Result<tonic::Response<super::Claim>, tonic::Status>;
+        /// Puts a certificate in the place of the host's present one: for the same key and name, by the same CA. One that does
+        /// not last longer changes nothing. Durable before the reply; connections that are open go on. Least role: operator.
+        async fn renew(
+            &self,
+            request: tonic::Request<super::RenewRequest>,
+        ) -> std::result::Result<tonic::Response<super::RenewReply>, tonic::Status>;
     }
     /// What a host says about itself, and who has it.
     #[derive(Debug)]
@@ -1046,6 +1090,49 @@ pub mod host_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExtendSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/magpie.v1.Host/Renew" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewSvc<T: Host>(pub Arc<T>);
+                    impl<T: Host> tonic::server::UnaryService<super::RenewRequest>
+                    for RenewSvc<T> {
+                        type Response = super::RenewReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Host>::renew(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1620,6 +1707,10 @@ pub struct StartRequest {
     /// Only operators may read the events of a private run.
     #[prost(bool, tag = "4")]
     pub private: bool,
+    /// Output and log beyond so many bytes are dropped, and a command whose output was cut has failed.
+    /// 0 means 64 MiB.
+    #[prost(uint64, tag = "5")]
+    pub output_limit_bytes: u64,
     #[prost(oneof = "start_request::What", tags = "2, 3")]
     pub what: ::core::option::Option<start_request::What>,
 }
@@ -1648,11 +1739,21 @@ pub struct Apply {
     pub noop: bool,
     #[prost(string, repeated, tag = "5")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Commit that the bundle was made of, 12 digits, with a + if the tree was not as committed; empty if it is not in git.
+    /// For people: the same bundle can be made of several commits.
+    #[prost(string, tag = "6")]
+    pub commit: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Command {
     #[prost(string, repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the command reads on its standard input. Never in an answer.
+    #[prost(bytes = "vec", tag = "2")]
+    pub stdin: ::prost::alloc::vec::Vec<u8>,
+    /// How long that is. Set by the agent: one that does not know `stdin` answers 0.
+    #[prost(uint64, tag = "3")]
+    pub stdin_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Run {
@@ -1717,6 +1818,18 @@ pub struct Summary {
     /// Version of Puppet, empty for commands.
     #[prost(string, tag = "10")]
     pub puppet_version: ::prost::alloc::string::String,
+    /// Resources of `total` that were left out because they have none of the tags asked for; not among `skipped`.
+    #[prost(uint32, tag = "14")]
+    pub untagged: u32,
+    /// How many processes that the run started were alive when it had ended. They go on, unless it was cancelled.
+    #[prost(uint32, tag = "11")]
+    pub left_running: u32,
+    /// The first of them, such as `nginx (1234)`.
+    #[prost(string, repeated, tag = "12")]
+    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bytes of output and log that were dropped because of the limit.
+    #[prost(uint64, tag = "13")]
+    pub dropped_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {

@@ -166,8 +166,11 @@ impl Columns {
     /// No column of numbers; texts are always there.
     pub const NONE: Self = Self(0);
 
-    /// What [`Process::cpu_us`] is made of.
-    pub const CPU: Self = Self::USER.with(Self::SYSTEM);
+    /// What a CPU share is made of: [`Process::cpu_us`], and the threads that can have it at once.
+    pub const CPU: Self = Self::USER.with(Self::SYSTEM).with(Self::THREADS);
+
+    /// What was moved from and to storage, and by whose children.
+    pub const IO: Self = Self::READ.with(Self::WRITTEN).with(Self::PARENT);
 
     /// What [`Process::footprint_kib`] is made of.
     pub const FOOTPRINT: Self = Self::RESIDENT.with(Self::ANON).with(Self::SWAP);

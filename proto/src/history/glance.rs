@@ -14,15 +14,24 @@ pub fn info(headers: &[Header]) -> InfoReply {
     found.sort_by_key(|gap| Reverse(gap.length_ms));
     found.truncate(GAPS);
     found.sort_by_key(|gap| gap.from_ms);
+    let range = range(headers);
     InfoReply {
-        oldest_unix_ms: headers.iter().map(|header| header.earliest_wall_ms).min().unwrap_or(0),
-        newest_unix_ms: headers.iter().map(|header| header.latest_wall_ms).max().unwrap_or(0),
+        oldest_unix_ms: range.map_or(0, |(oldest, _)| oldest),
+        newest_unix_ms: range.map_or(0, |(_, newest)| newest),
         samples: headers.iter().map(|header| u64::from(header.records)).sum(),
         blocks: headers.len() as u64,
         gaps: found.into_iter().map(message).collect(),
         restarts: headers.windows(2).filter(|pair| pair[0].boot_id != pair[1].boot_id).count() as u64,
         ..InfoReply::default()
     }
+}
+
+/// The earliest wall time in a record, and that of its newest block, ms since the Unix epoch; `None` if there is none.
+///
+/// The newest is what comes last: a clock that was ahead for a while before does not count.
+pub fn range(headers: &[Header]) -> Option<(i64, i64)> {
+    let earliest = headers.iter().map(|header| header.earliest_wall_ms).min()?;
+    Some((earliest, headers.last()?.latest_wall_ms))
 }
 
 fn message(gap: Gap) -> pb::Gap {

@@ -47,7 +47,7 @@ impl HostCounters {
     /// hold, KiB. `None` where nothing is known.
     pub fn own_memory(&self, is_part: bool, held_kib: impl FnOnce() -> u64) -> Option<OwnMemory> {
         let limit_kib = self.memory_limit_kib().filter(|limit| *limit > 0)?;
-        if !is_part {
+        if !is_part && !self.is_limited() {
             let available_kib = self.memory_available_kib.or(self.memory_free_kib)?;
             let free_kib = self.memory_free_kib.unwrap_or(available_kib);
             return Some(OwnMemory {

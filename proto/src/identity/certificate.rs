@@ -21,8 +21,15 @@ use super::{
     secret::{decode_hex, encode_hex},
 };
 
-/// The longest total validity of a user's certificate that a host accepts, whatever the CA said.
-pub const MAX_USER_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The longest total validity of a certificate of this role that a host accepts, whatever the CA said: 30 days for those who
+/// only look, so that monitoring need not be issued one every week, and 7 for others.
+pub const fn longest_validity(role: Role) -> Duration {
+    let days = match role {
+        Role::Reader => 30,
+        Role::Enroller | Role::Operator | Role::Admin => 7,
+    };
+    Duration::from_secs(days * 24 * 60 * 60)
+}
 
 /// SHA-256 of a SubjectPublicKeyInfo (RFC 5280 §4.1), DER; written `sha256:<hex>`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,9 +107,15 @@ pub enum CertificateError {
         /// Whom it should name.
         expected: String,
     },
-    /// Valid for longer than [`MAX_USER_LIFETIME`].
-    #[error("the certificate is valid for {0} seconds in all, more than 7 days")]
-    Lifetime(i64),
+    /// Valid for longer than [`longest_validity`].
+    #[error("the certificate is valid for {seconds} seconds in all, more than {} days for the role {role}",
+        longest_validity(*.role).as_secs() / 86_400)]
+    Lifetime {
+        /// How long it is valid.
+        seconds: i64,
+        /// The role that it names.
+        role: Role,
+    },
 }
 
 /// What a user's certificate says.
@@ -131,11 +144,12 @@ impl UserCertificate {
         let (fleet_id, name) = names::parse_user(uri).ok_or(CertificateError::Name)?;
         let validity = leaf.validity();
         let seconds = validity.not_after.timestamp().saturating_sub(validity.not_before.timestamp());
-        if seconds.cast_unsigned() > MAX_USER_LIFETIME.as_secs() {
-            return Err(CertificateError::Lifetime(seconds));
+        let role = role(&leaf)?;
+        if seconds.cast_unsigned() > longest_validity(role).as_secs() {
+            return Err(CertificateError::Lifetime { seconds, role });
         }
         Ok(Self {
-            user: User { name: name.to_owned(), role: role(&leaf)? },
+            user: User { name: name.to_owned(), role },
             fleet_id: fleet_id.to_owned(),
             not_after: time(validity.not_after.timestamp()),
         })
@@ -164,6 +178,8 @@ pub struct HostCertificate {
     pub serial: Vec<u8>,
     /// Digest of the host's public key.
     pub key: KeyDigest,
+    /// The public key itself: SubjectPublicKeyInfo, DER.
+    pub public_key: Vec<u8>,
     /// From then on it is not valid any more.
     pub not_after: SystemTime,
 }
@@ -188,6 +204,7 @@ impl HostCertificate {
         Ok(Self {
             serial: leaf.raw_serial().to_vec(),
             key: KeyDigest::of(leaf.public_key().raw),
+            public_key: leaf.public_key().raw.to_vec(),
             not_after: time(leaf.validity().not_after.timestamp()),
         })
     }

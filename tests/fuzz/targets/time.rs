@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use controller::cpu_log::parse_time;
+use controller::cpu_log::{Edge, parse_time};
 use fuzz::foreign;
 use jiff::{Span, Timestamp, Zoned, civil, tz::TimeZone};
 use libfuzzer_sys::fuzz_target;
@@ -32,14 +32,15 @@ fn moment(seed: [u8; 8]) -> Option<Zoned> {
 fuzz_target!(|data: &[u8]| {
     let Some((seed, data)) = data.split_first_chunk() else { return };
     let (Some(now), Ok(text)) = (moment(*seed), String::from_utf8(foreign(&EXAMPLES, data))) else { return };
-    let time = match parse_time(&text, &now) {
+    let edge = if seed[0] & 1 == 0 { Edge::Begin } else { Edge::End };
+    let time = match parse_time(&text, &now, edge) {
         Ok(time) => time,
         Err(error) => {
             assert_eq!((error.kind().exit_code(), error.hints().len()), (2, 1));
             return;
         }
     };
-    assert_eq!(parse_time(&time.to_string(), &now).expect("as it is shown"), time);
+    assert_eq!(parse_time(&time.to_string(), &now, edge).expect("as it is shown"), time);
     let text = text.trim();
     let date = text.parse::<Timestamp>().is_ok() || text.parse::<civil::DateTime>().is_ok();
     if text.parse::<civil::Time>().is_ok() && text.parse::<Timestamp>().is_err() {

@@ -1,7 +1,7 @@
 //! What must hold for every collector: tests here run for each that works on this machine.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -138,6 +138,39 @@ fn a_zombie_keeps_its_command_line() {
         child.kill().unwrap();
         let zombie = look.sweep_until(child.id(), |process| process.state == b'Z');
         assert_eq!((zombie.resident_kib, zombie.command.as_deref()), (0, Some("sleep 600")));
+        child.wait().unwrap();
+    });
+}
+
+/// A process whose first thread exits while another holds 50 MB, written by hand: `syscall(60)` is exit(2) on x86-64.
+fn headless() -> Option<Child> {
+    let script = "use threads; $| = 1; \
+                  threads->create(sub { my $held = 'x' x 5e7; print qq(held\\n); sleep 600 }); syscall(60, 0)";
+    let mut perl = Command::new("perl");
+    perl.args(["-e", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = perl.spawn().ok()?;
+    let told = child.stdout.take()?.read_exact(&mut [0; 5]);
+    if told.is_err() || cfg!(not(target_arch = "x86_64")) {
+        child.kill().ok()?;
+        child.wait().ok()?;
+        return None;
+    }
+    Some(child)
+}
+
+#[test]
+fn a_process_whose_first_thread_has_exited_is_seen_as_it_is() {
+    Look::with_each(|look| {
+        let Some(mut child) = headless() else { return eprintln!("skipped: there is no perl with threads") };
+        let stat = format!("/proc/{}/stat", child.id());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        let process = look.sweep_until(child.id(), |process| process.threads == 2);
+        assert!(process.resident_kib > 48_000, "{process:?}");
+        assert!(process.anon_kib > Some(48_000) && process.footprint_kib() > 48_000, "{process:?}");
+        assert!(process.virtual_kib > process.resident_kib && process.state != b'Z', "{process:?}");
+        child.kill().unwrap();
         child.wait().unwrap();
     });
 }

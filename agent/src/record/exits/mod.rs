@@ -121,13 +121,13 @@ impl Exits {
 
     /// Takes what was told since the last time into `out`, behind what that holds.
     ///
-    /// `started_of` gives the start of a live process of the last sample, so that both have the same identity. Never
-    /// waits; allocates only for names that were not seen lately.
-    pub fn drain(
+    /// `started_of` gives the starts of processes of the last samples with this pid, the likeliest first, so that both
+    /// have the same identity. Never waits; allocates only for names that were not seen lately.
+    pub fn drain<I: IntoIterator<Item = u64>>(
         &mut self,
         now_ns: u64,
         suspended_ns: u64,
-        started_of: impl Fn(u32) -> Option<u64>,
+        started_of: impl Fn(u32) -> I,
         out: &mut ExitBuffer,
     ) {
         let window = Window { since_ns: self.drained_ns, now_ns, suspended_ns };
@@ -158,10 +158,10 @@ impl Exits {
     }
 
     /// Reads all sockets once; whether there was anything.
-    fn round(
+    fn round<I: IntoIterator<Item = u64>>(
         &mut self,
         window: &Window,
-        started_of: &impl Fn(u32) -> Option<u64>,
+        started_of: &impl Fn(u32) -> I,
         out: &mut ExitBuffer,
     ) -> bool {
         let mut buffer = [0; MESSAGE_BYTES];
@@ -206,11 +206,11 @@ impl Joiner {
         Self { threads: Threads::new(), names: Names::default(), pending: Vec::with_capacity(MAX_PENDING) }
     }
 
-    fn note(
+    fn note<I: IntoIterator<Item = u64>>(
         &mut self,
         notice: &Notice,
         window: &Window,
-        started_of: &impl Fn(u32) -> Option<u64>,
+        started_of: &impl Fn(u32) -> I,
         out: &mut ExitBuffer,
     ) {
         let task = &notice.task;

@@ -16,14 +16,14 @@ pub struct Window {
 }
 
 impl Window {
-    /// Start and end of a process that lived so long, given the start of the process that the last sample has under its
-    /// pid. Unless that fits, the process is a later one with the same pid, and is taken to have ended just now.
-    pub(super) fn place(&self, lived_us: u64, known: Option<u64>) -> (u64, u64) {
+    /// Start and end of a process that lived so long, given the starts of processes that were seen with its pid. Unless
+    /// one fits, the process is a later one with the same pid, and is taken to have ended just now.
+    pub(super) fn place(&self, lived_us: u64, known: impl IntoIterator<Item = u64>) -> (u64, u64) {
         let lived_ns = lived_us.saturating_mul(1000);
         let latest = self.now_ns.saturating_sub(lived_ns);
         let earliest = self.since_ns.saturating_sub(lived_ns.saturating_add(self.suspended_ns));
         let fits = |started: &u64| *started + TICK_NS > earliest && *started <= latest;
-        match known.filter(fits) {
+        match known.into_iter().find(fits) {
             Some(started) => {
                 (started, (started + lived_ns).clamp(self.since_ns.min(self.now_ns), self.now_ns))
             }
@@ -52,5 +52,8 @@ mod tests {
         let window = Window { since_ns: 100 * SECOND, now_ns: 101 * SECOND, suspended_ns: 0 };
         assert_eq!(window.place(205_000, Some(60 * SECOND)), (100 * SECOND + 790_000_000, 101 * SECOND));
         assert_eq!(window.place(u64::MAX, None), (0, 101 * SECOND));
+        // The first of two that fits.
+        let known = [60 * SECOND, 100 * SECOND + 800_000_000];
+        assert_eq!(window.place(200_000, known), (100 * SECOND + 800_000_000, 101 * SECOND));
     }
 }

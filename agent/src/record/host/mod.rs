@@ -1,4 +1,4 @@
-//! The host's own counters, from files that are kept open and read anew each time.
+//! The host's counters, from files that are kept open and read anew each time.
 //!
 //! These files are read every second, so they have parsers of our own that allocate nothing and take only what is
 //! recorded; what is read rarely (`filesystems`) goes through the procfs crate.
@@ -14,6 +14,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 use proto::history::{Disk, HostCounters};
 
 use self::disks::Disks;
+use super::scope;
 
 /// Bytes of the largest file, unless the host has many CPUs or disks: then the buffer grows.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -35,6 +36,15 @@ pub(super) struct Host {
     setting: Vec<u8>,
     memory_limit_kib: Option<u64>,
     page_kib: u64,
+    is_part: bool,
+}
+
+/// The counters as they are now, and whether those of /proc are a larger machine's; for who looks once. A limit that is
+/// given is in bytes.
+pub(crate) fn look(proc: &Path, cgroup: &Path, memory_limit: Option<u64>) -> (HostCounters, bool) {
+    // Without disks, and so without /sys; of pages nothing is asked for.
+    let mut host = Host::open(proc, Path::new(""), cgroup, memory_limit, 1);
+    (host.read(), host.is_part)
 }
 
 impl Host {
@@ -58,7 +68,13 @@ impl Host {
             setting: vec![0; SETTING_BYTES],
             memory_limit_kib: memory_limit.map(|bytes| bytes / 1024),
             page_kib,
+            is_part: scope::is_part_of_machine(proc),
         }
+    }
+
+    /// Whether the host is only a part of a machine, whose counters those of /proc are.
+    pub(super) fn is_part_of_machine(&self) -> bool {
+        self.is_part
     }
 
     /// All counters now.
@@ -79,6 +95,8 @@ impl Host {
             *swapped = swapped.map(|pages| pages.saturating_mul(self.page_kib));
         }
         host.cgroup_limit_kib = host.cgroup_limit_kib.or(self.memory_limit_kib);
+        // Nobody could tell which of these were here.
+        host.oom_kills = host.oom_kills.filter(|_| !self.is_part);
         if let Some(file) = &self.diskstats
             && let Ok(bytes) = read_anew(file, &mut self.buffer)
         {
@@ -100,7 +118,8 @@ fn open_all(root: &Path, files: &[(&str, Parse)]) -> Vec<(File, Parse)> {
 /// The files of the own cgroup, unless that is the root of a whole machine, of which there is nothing to say that
 /// /proc does not say.
 fn own_cgroup(cgroup: &Path) -> Vec<(File, Parse)> {
-    if cgroup.join("memory.current").exists() || cgroup.join("pids.current").exists() {
+    // The first is there in every group of version 2 but the root of a machine; the others where controllers are.
+    if ["cgroup.events", "memory.current", "pids.current"].iter().any(|name| cgroup.join(name).exists()) {
         return open_all(cgroup, &cgroup::UNIFIED_FILES);
     }
     let mut host = HostCounters::default();
@@ -162,6 +181,9 @@ mod tests {
         fs::write(cgroup.join("memory.pressure"), memory).unwrap();
         fs::write(cgroup.join("memory.swap.max"), "max\n").unwrap();
         fs::write(cgroup.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
+        fs::write(cgroup.join("memory.peak"), "1048576\n").unwrap();
+        let charged = "anon 409600\nfile 307200\nkernel 102400\nkernel_stack 4096\nshmem 204800\n";
+        fs::write(cgroup.join("memory.stat"), charged).unwrap();
 
         let host = Host::open(&proc, root.path(), &cgroup, None, 16).read();
         let expected = HostCounters {
@@ -202,6 +224,11 @@ mod tests {
             cgroup_tasks_limit: Some(100),
             cgroup_pressure_memory_some_us: Some(900),
             cgroup_pressure_memory_full_us: Some(400),
+            cgroup_anon_kib: Some(400),
+            cgroup_shmem_kib: Some(200),
+            cgroup_file_kib: Some(300),
+            cgroup_kernel_kib: Some(100),
+            cgroup_peak_kib: Some(1024),
             ..HostCounters::default()
         };
         assert_eq!(host, expected);
@@ -219,6 +246,23 @@ mod tests {
         assert_eq!(read(), HostCounters::default(), "the root of a whole machine");
         fs::write(memory.join("memory.limit_in_bytes"), "1048576\n").unwrap();
         assert_eq!((read().cgroup_limit_kib, read().cgroup_used_kib), (Some(1024), Some(8)));
+        let charged = "rss 1\ncache 1\ntotal_cache 3072\ntotal_rss 4096\ntotal_shmem 2048\n";
+        fs::write(memory.join("memory.stat"), charged).unwrap();
+        fs::write(memory.join("memory.max_usage_in_bytes"), "9216\n").unwrap();
+        let host = read();
+        let parts = [host.cgroup_anon_kib, host.cgroup_file_kib, host.cgroup_shmem_kib, host.cgroup_peak_kib];
+        assert_eq!(parts, [4, 3, 2, 9].map(Some));
+    }
+
+    #[test]
+    fn kills_elsewhere_on_the_machine_are_not_recorded_in_a_part_of_it() {
+        let proc = tempfile::tempdir().unwrap();
+        fs::write(proc.path().join("vmstat"), "pgmajfault 4\noom_kill 6\n").unwrap();
+        let read = || Host::open(proc.path(), proc.path(), proc.path(), None, 4).read();
+        assert_eq!((read().oom_kills, read().major_faults), (Some(6), Some(4)));
+        fs::create_dir_all(proc.path().join("self/ns")).unwrap();
+        fs::write(proc.path().join("self/ns/pid"), "").unwrap();
+        assert_eq!((read().oom_kills, read().major_faults), (None, Some(4)));
     }
 
     proptest! {

@@ -1,11 +1,13 @@
 use proto::{
     bundle::{Blob, Entry, Kind, Manifest, pack},
+    identity::{Role, User},
     pb::bundles_client::BundlesClient,
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{
     Code,
+    service::InterceptorLayer,
     transport::{Channel, Endpoint, Server},
 };
 
@@ -20,7 +22,12 @@ async fn service() -> (tempfile::TempDir, BundlesClient<Channel>) {
     let store = Arc::new(Store::open(Paths::new(temp.path()), 3).expect("a store"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
-    let server = Server::builder().add_service(Service::new(store, BTreeSet::new).into_server());
+    let ada = InterceptorLayer::new(|mut request: Request<()>| {
+        request.extensions_mut().insert(User { name: "ada".to_owned(), role: Role::Operator });
+        Ok(request)
+    });
+    let mut server = Server::builder().layer(ada);
+    let server = server.add_service(Service::new(store, BTreeSet::new).into_server());
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let channel = Endpoint::from_shared(address).expect("an address").connect().await.expect("connected");
     (temp, BundlesClient::new(channel))
@@ -84,4 +91,40 @@ async fn refusals_have_the_code_that_says_what_to_do() {
         assert!(status.message().contains(message), "{status}");
     }
     assert!(!offer(&mut client, &manifest, false).await.present, "nothing was taken");
+}
+
+#[tokio::test]
+async fn one_that_hangs_holds_up_no_other_of_the_same_digest() {
+    let (_temp, mut client) = service().await;
+    let (manifest, stream) = bundle();
+    offer(&mut client, &manifest, true).await;
+    let (sender, pieces) = mpsc::channel(2);
+    let part = |part| pb::UploadRequest { part: Some(part) };
+    sender.send(part(header(&manifest))).await.expect("taken");
+    sender.send(part(Part::Data(stream[..1].to_vec()))).await.expect("taken");
+    let mut hanging = client.clone();
+    let hanging = tokio::spawn(async move { hanging.upload(ReceiverStream::new(pieces)).await });
+    // Both of its messages are on their way.
+    while sender.capacity() < 2 {
+        tokio::task::yield_now().await;
+    }
+    upload(&mut client, vec![header(&manifest), Part::Data(stream.clone())]).await.expect("taken");
+    assert!(offer(&mut client, &manifest, false).await.present);
+    sender.send(part(Part::Data(stream[1..].to_vec()))).await.expect("taken");
+    drop(sender);
+    hanging.await.expect("no panic").expect("the bundle is there, and it is the same");
+}
+
+#[test]
+fn patience_is_earned_by_bytes_and_has_an_end() {
+    let mut patience = Patience::default();
+    let second = Duration::from_secs(1);
+    for _ in 0..59 {
+        patience.account(second, 1);
+    }
+    assert_eq!(patience.left.as_secs(), 1, "a byte a second is too little");
+    patience.account(second, LEAST_RATE as usize);
+    assert_eq!(patience.left.as_secs(), 1, "8 KiB/s is enough");
+    patience.account(second / 100, 100 << 20);
+    assert_eq!(patience.left, PATIENCE, "what came fast does not pay for a long pause");
 }

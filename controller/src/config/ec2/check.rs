@@ -10,7 +10,7 @@ use crate::config::place::{Problem, Step};
 /// Prefixes that are taken: ours, and Amazon's.
 const RESERVED: [&str; 2] = ["magpie:", "aws:"];
 /// A resource has at most 50 tags; this many are ours (`provider::ec2::tags`).
-const MAX_TAGS: usize = 50 - 14;
+const MAX_TAGS: usize = 50 - 15;
 /// What an enrol document may take of the user-data.
 const ENROL_DOCUMENT: usize = 1024;
 

@@ -21,6 +21,7 @@ const OWNER: &str = "magpie:owner";
 const HOLDER: &str = "magpie:holder";
 const CLAIM: &str = "magpie:claim";
 const LEASE: &str = "magpie:lease";
+const COMMIT: &str = "magpie:commit";
 const BUNDLE: &str = "magpie:bundle";
 /// The host that a host, or a passing image, is a copy of.
 pub(super) const CLONE_OF: &str = "magpie:clone-of";
@@ -87,7 +88,7 @@ pub(super) fn of_mark(host: &Host) -> Tags {
 
 /// Those that stay the same for as long as a host lives.
 pub(super) fn lasting(tags: &Tags) -> Tags {
-    const CHANGING: [&str; 6] = [STANDING, OWNER, HOLDER, CLAIM, LEASE, BUNDLE];
+    const CHANGING: [&str; 7] = [STANDING, OWNER, HOLDER, CLAIM, LEASE, COMMIT, BUNDLE];
     tags.iter()
         .filter(|(key, _)| !CHANGING.contains(&key.as_str()))
         .map(|(key, value)| (key.clone(), value.clone()))
@@ -118,6 +119,7 @@ fn of_usage(usage: &Usage) -> Tags {
         (HOLDER, usage.holder.clone()),
         (CLAIM, usage.claim.clone()),
         (LEASE, usage.lease_until.to_string()),
+        (COMMIT, usage.commit.clone()),
         (BUNDLE, usage.bundle.clone()),
     ]
     .into_iter()
@@ -142,7 +144,8 @@ pub(super) fn identity(tags: &Tags) -> Identity {
             holder: text(HOLDER),
             claim: text(CLAIM),
             lease_until: text(LEASE).parse().unwrap_or_default(),
-            bundle: text(BUNDLE),
+            commit: text(COMMIT),
+            bundle: Usage::whole_digest(text(BUNDLE)),
         },
     }
 }
@@ -202,14 +205,16 @@ mod tests {
             ".{0,60}",
             "[a-z0-9-]{0,20}",
             any::<i64>(),
-            "[0-9a-f]{0,64}",
+            "[0-9a-f]{12}[+]?|",
+            "[0-9a-f]{64}|",
         )
-            .prop_map(|(standing, owner, holder, claim, lease_until, bundle)| Usage {
+            .prop_map(|(standing, owner, holder, claim, lease_until, commit, bundle)| Usage {
                 standing,
                 owner,
                 holder,
                 claim,
                 lease_until,
+                commit,
                 bundle,
             })
     }
@@ -226,7 +231,7 @@ mod tests {
             };
             let tags = of_identity(&identity_was);
             prop_assert!(tags.values().all(|value| value.chars().count() <= MAX_VALUE));
-            prop_assert!(tags.len() <= 14);
+            prop_assert!(tags.len() <= 15);
             prop_assert_eq!(identity(&tags), identity_was);
         }
 

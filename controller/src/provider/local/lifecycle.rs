@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -200,6 +201,24 @@ impl Inner {
         let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
         self.shut_down(&host)?;
         self.forget(id)
+    }
+
+    /// The process of a running host that is in the cloud for as long as the host is up; waits until the deadline for a
+    /// host that reboots.
+    pub(super) fn keeper(&self, id: &str, name: &str, deadline: Instant) -> io::Result<u32> {
+        let unreachable =
+            |what: &str| io::Error::new(io::ErrorKind::HostUnreachable, format!("{name} {what}"));
+        loop {
+            let pids = held_by(&self.state.host(id).running()).map_err(io::Error::other)?;
+            match pids.as_deref() {
+                None => return Err(unreachable("is not running")),
+                Some([_, _, keeper]) => return Ok(*keeper),
+                // Booted by a ctl whose supervisors did not let hosts reboot.
+                Some([supervisor, _]) => return Ok(*supervisor),
+                Some(_) if Instant::now() > deadline => return Err(unreachable("is booting")),
+                Some(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     fn shut_down(&self, host: &HostDir) -> Result<()> {

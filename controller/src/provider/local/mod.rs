@@ -217,13 +217,9 @@ impl Provider for Local {
         let address: IpAddr = host.address.parse().map_err(io::Error::other)?;
         let (inner, id, name) = (Arc::clone(&self.0), host.id.clone(), host.name.clone());
         let connected = tokio::task::spawn_blocking(move || {
-            // The supervisor is in its host's cloud for as long as there is a host.
-            let pids = state::held_by(&inner.state.host(&id).running()).map_err(io::Error::other)?;
-            let Some(supervisor) = pids.and_then(|pids| pids.first().copied()) else {
-                return Err(io::Error::new(io::ErrorKind::HostUnreachable, format!("{name} is not running")));
-            };
+            let keeper = inner.keeper(&id, &name, deadline)?;
             let patience = deadline.saturating_duration_since(Instant::now());
-            dial::dial(&inner.state, &inner.ctl, supervisor, SocketAddr::new(address, port), &name, patience)
+            dial::dial(&inner.state, &inner.ctl, keeper, SocketAddr::new(address, port), &name, patience)
         });
         let stream = connected.await.map_err(io::Error::other)??;
         stream.set_nonblocking(true)?;

@@ -26,8 +26,10 @@ pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
 pub(super) enum Step {
     /// Holds a cloud's namespaces.
     Hold,
-    /// Boots a host and stays with it.
+    /// Is a host's life, over all its boots.
     Supervise,
+    /// Boots a host once and stays with it.
+    Keep,
     /// Becomes a host's init.
     Init,
     /// Connects to a host.
@@ -45,9 +47,10 @@ pub(super) enum Step {
 }
 
 impl Step {
-    const ALL: [(&str, Self); 9] = [
+    const ALL: [(&str, Self); 10] = [
         ("hold", Self::Hold),
         ("supervise", Self::Supervise),
+        ("keep", Self::Keep),
         ("init", Self::Init),
         ("dial", Self::Dial),
         ("unpack", Self::Unpack),
@@ -65,6 +68,7 @@ impl Step {
         match self {
             Self::Hold => cloud::hold(channel),
             Self::Supervise => supervise::supervise(channel),
+            Self::Keep => supervise::keep_host(channel),
             Self::Init => init::init(channel),
             Self::Dial => dial::connect(channel),
             Self::Unpack => sandbox::unpack(channel),

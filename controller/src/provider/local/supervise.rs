@@ -1,18 +1,21 @@
-//! A host's supervisor: boots it, keeps its console, and is its life. When the supervisor goes, the kernel
-//! kills the host's init and with it all of the host; when the host ends, the supervisor does.
+//! A host's supervisor is its life; for each boot it has a keeper, which boots the host and keeps its console. When
+//! the supervisor goes, the kernel kills the keeper, with it the host's init, and so all of the host. When the host shuts
+//! down, both end; when it reboots, only the keeper does.
 
 use std::{
     fs::{DirBuilder, File},
     io::{Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::DirBuilderExt,
+        unix::{fs::DirBuilderExt, process::ExitStatusExt},
     },
     path::{Path, PathBuf},
+    process::Child,
 };
 
 use nix::{
     sched::{CloneFlags, unshare},
+    sys::{prctl, signal::Signal},
     unistd::{Pid, chown, setsid},
 };
 use rustix::{
@@ -52,14 +55,60 @@ pub(super) struct Boot {
 /// Beyond this size the console log starts anew: a host in a restart loop must not fill the disk.
 const CONSOLE_LIMIT: u64 = 4 << 20;
 
-/// The supervisor's whole life. Its working directory is the state directory.
+/// The supervisor's whole life: it boots the host, and boots it again each time it reboots. Its working directory is
+/// the state directory.
 pub(super) fn supervise(channel: &Channel) -> Result<()> {
+    let mut boot: Boot = channel.receive()?;
+    let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
+    let running = lock(&state.host(&boot.record.id).running())?;
+    setsid().doing(|| "cannot leave the terminal")?;
+    let (map, cgroups) = (IdMap::of_this_user()?, Cgroups::find(&boot.hash)?);
+    // Held over all boots, so that the cloud does not go away between two of them.
+    let (_users, _) = cloud::ensure(&state, Path::new(THIS_PROGRAM), &map, &cgroups)?;
+    let mut launcher = Some(channel);
+    loop {
+        let how = boot_once(&boot, &state, &running, launcher.take())?;
+        if how == Ended::ForGood {
+            return Ok(());
+        }
+        // From here to the next boot there is no process of the host's to speak of.
+        write_pids(&running, &[std::process::id()]).doing(|| "cannot write the host's pids")?;
+        cgroups.remove_host(&boot.record.id)?;
+        boot.forget.clear();
+        boot.seeds.clear();
+    }
+}
+
+/// How a host that was up has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Ended {
+    /// It shut down, or was killed.
+    ForGood,
+    /// It wants to boot again.
+    ToReboot,
+}
+
+/// Lets a process of its own boot the host, since nobody gets out of a user namespace again; returns when the host has
+/// ended.
+fn boot_once(boot: &Boot, state: &StateDir, running: &File, launcher: Option<&Channel>) -> Result<Ended> {
+    let (keeper, mut child) =
+        Start::new(Path::new(THIS_PROGRAM), Step::Keep, &boot.record.name).spawn(state.root())?;
+    let booted = keeper.send(boot).and_then(|()| keeper.receive::<u32>()).and_then(|init| {
+        // The keeper comes last: it is the one that is in the cloud.
+        write_pids(running, &[std::process::id(), init, child.id()])
+            .doing(|| "cannot write the host's pids")?;
+        launcher.map_or(Ok(()), |launcher| launcher.send(()))?;
+        keeper.receive()
+    });
+    child.wait().doing(|| "cannot wait for the host")?;
+    booted
+}
+
+/// One boot of a host, and its console until it ends. The working directory is the state directory.
+pub(super) fn keep_host(channel: &Channel) -> Result<()> {
     let boot: Boot = channel.receive()?;
     let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
     let host = state.host(&boot.record.id);
-    let running = lock(&host.running())?;
-    setsid().doing(|| "cannot leave the terminal")?;
-
     let map = IdMap::of_this_user()?;
     let cgroups = Cgroups::find(&boot.hash)?;
     let (_users, holder) = cloud::ensure(&state, Path::new(THIS_PROGRAM), &map, &cgroups)?;
@@ -69,10 +118,15 @@ pub(super) fn supervise(channel: &Channel) -> Result<()> {
     let nodes = Nodes::make(&map)?;
 
     userns::join(holder)?;
-    let (init, watch, terminal) = start_init(boot, &state, doors, nodes)?;
-    write_pids(&running, &[std::process::id(), init]).doing(|| "cannot write the host's pids")?;
-    channel.send(())?;
-    keep(&watch, terminal, console)
+    // No supervisor, no host. Only now: a change of ids takes this back (prctl(2)).
+    prctl::set_pdeathsig(Signal::SIGKILL).doing(|| "cannot tie the host to its supervisor")?;
+    let (mut init, watch, terminal) = start_init(boot, &state, doors, nodes)?;
+    channel.send(init.id())?;
+    keep(&watch, terminal, console)?;
+    let status = init.wait().doing(|| "cannot hear how the host ended")?;
+    // The kernel's way of telling what the first process of a process namespace asked of reboot(2).
+    let reboots = status.signal() == Some(Signal::SIGHUP as i32);
+    channel.send(if reboots { Ended::ToReboot } else { Ended::ForGood })
 }
 
 fn make_directories(host: &HostDir, map: &IdMap) -> Result<()> {
@@ -91,14 +145,14 @@ fn open_console(host: &HostDir) -> Result<File> {
     File::options().create(true).append(true).open(&path).doing(|| format!("cannot open {}", path.display()))
 }
 
-/// Starts init as the first process of its own process namespace; returns its pid, a handle that tells when
-/// it ends, and both ends of its terminal.
+/// Starts init as the first process of its own process namespace; returns it, a handle that tells when it ends, and both
+/// ends of its terminal.
 fn start_init(
     boot: Boot,
     state: &StateDir,
     doors: Vec<File>,
     nodes: Nodes,
-) -> Result<(u32, OwnedFd, [OwnedFd; 2])> {
+) -> Result<(Child, OwnedFd, [OwnedFd; 2])> {
     let request = init::Request {
         id: boot.record.id,
         hostname: boot.record.name.clone(),
@@ -123,7 +177,7 @@ fn start_init(
     let terminal =
         channel.receive_files()?.try_into().map_err(|_| Error::unreachable("init handed over no console"))?;
     channel.replaced()?;
-    Ok((child.id(), watch, terminal))
+    Ok((child, watch, terminal))
 }
 
 /// Copies the console to its log until init ends. The slave end stays open: else each time that nobody in

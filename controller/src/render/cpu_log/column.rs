@@ -156,6 +156,20 @@ impl Column {
         self.names().0
     }
 
+    /// What its numbers count, for people; nothing of texts and bare numbers.
+    pub(super) fn measure(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu | Self::Wait => Some("of one CPU in the interval"),
+            Self::Mem => Some("of all memory"),
+            Self::Vsz | Self::Rss | Self::Anon | Self::File | Self::Shmem | Self::Swap | Self::Footprint => {
+                Some("in KiB")
+            }
+            Self::Read | Self::Write => Some("in KiB/s"),
+            Self::Time => Some("in CPU minutes:seconds"),
+            _ => None,
+        }
+    }
+
     /// Its name for programs.
     pub(super) fn key(self) -> &'static str {
         self.names().1

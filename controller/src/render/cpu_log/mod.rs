@@ -49,11 +49,13 @@ impl Form {
     }
 }
 
-/// Names of the columns: for a person as a `#` line, where nobody greps; for a program as the first row.
+/// Names of the columns: for a person as `#` lines, where nobody greps, with the units before; for a program as the first
+/// row.
 pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
     match form {
         Form::Text(columns, _) => {
-            let mut line = "#DATE     TIME    ".to_owned();
+            let mut line = units(columns);
+            line.push_str("#DATE     TIME    ");
             push_cells(&mut line, columns, |column, line| line.push_str(column.head()));
             out.write_all(line.as_bytes())
         }
@@ -63,6 +65,19 @@ pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
             out.write_all(csv::row(std::iter::once("at".into()).chain(keys)).as_bytes())
         }
     }
+}
+
+/// `# units: VSZ RSS in KiB, TIME in CPU minutes:seconds`, as far as there are any.
+fn units(columns: &[Column]) -> String {
+    let mut units: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (unit, column) in columns.iter().filter_map(|column| Some((column.measure()?, column))) {
+        match units.iter_mut().find(|(known, _)| *known == unit) {
+            Some((_, heads)) => heads.push(column.head()),
+            None => units.push((unit, vec![column.head()])),
+        }
+    }
+    let units: Vec<_> = units.iter().map(|(unit, heads)| format!("{} {unit}", heads.join(" "))).collect();
+    if units.is_empty() { String::new() } else { format!("# units: {}\n", units.join(", ")) }
 }
 
 /// Writes one entry and a newline.

@@ -130,6 +130,7 @@ fn text_is_one_line_a_process() {
         entry(&processes[2], Some(200.0), "2011-07-13T00:10:00Z"),
     ];
     insta::assert_snapshot!(rendered(&entries, &classic()), @r##"
+    # units: %CPU of one CPU in the interval, %MEM of all memory, VSZ RSS in KiB, TIME in CPU minutes:seconds
     #DATE     TIME     USER         PID  %CPU %MEM     VSZ     RSS T S START    TIME COMMAND
     2011-07-13 00:12:22 www-data   26096  21.4  0.9  160732    5972 ? D Jul12    5:30 /usr/sbin/apache2 -k start
     2011-07-13 00:12:22 0             30     -    -       0       0 ? S  2010    0:00 [kswapd0]
@@ -141,6 +142,7 @@ fn text_is_one_line_a_process() {
 fn what_is_no_process_is_a_comment() {
     let entries = [exit(9), exit(3 << 8)];
     insta::assert_snapshot!(rendered(&remarks(&entries), &classic()), @r"
+    # units: %CPU of one CPU in the interval, %MEM of all memory, VSZ RSS in KiB, TIME in CPU minutes:seconds
     #DATE     TIME     USER         PID  %CPU %MEM     VSZ     RSS T S START    TIME COMMAND
     # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s)
     # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s): the recorder was started anew
@@ -174,6 +176,7 @@ fn columns_line_up_and_unknown_values_are_dashes() {
         .filter(|column| !Column::CLASSIC.contains(column) || *column == Column::Pid)
         .collect();
     insta::assert_snapshot!(rendered(&entries, &Form::Text(columns.clone(), TimeZone::UTC)), @r"
+    # units: %WAIT of one CPU in the interval, ANON FILE SHMEM SWAP FOOTPR in KiB, READ/s WRITE/s in KiB/s
     #DATE     TIME       UID     PID    PPID  THR %WAIT MAJFLT/s    ANON    FILE   SHMEM    SWAP  FOOTPR  READ/s WRITE/s CGROUP                                   UNIT                     COMM
     2011-07-13 00:12:22    33   26096    1200    1     -        -    4000       -       -   29000   33000     4.0       - /system.slice/apache2.service            apache2.service          apache2
     2011-07-13 00:12:22     0      30       0    0     -        -       -       -       -       -       0       -       - -                                        -                        kswapd0

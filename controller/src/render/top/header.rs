@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use proto::history::{HostCounters, Sample};
+use proto::history::{Basis, HostCounters, Sample};
 use ratatui::{
     style::{Modifier, Style},
     text::{Line, Span},
@@ -12,7 +12,7 @@ use super::{
     super::text::{duration, printable},
     Look, cells, label,
 };
-use crate::top::{CpuShares, HostRates, Link, Memory, Pressure, State, Swap};
+use crate::top::{CpuShares, HostRates, Link, Pressure, State, Swap, Tasks};
 
 /// Lines that it has.
 pub(super) const LINES: u16 = 6;
@@ -26,10 +26,10 @@ pub(super) fn lines<'a>(state: &'a State, look: &'a Look, width: u16) -> Vec<Lin
     let mut lines = vec![moment(state, look, width.into())];
     let Some(sample) = state.timeline.current() else { return lines };
     let rates = HostRates::of(state.timeline.previous().map(|previous| &**previous), sample);
-    lines.push(cpu(rates.cpu, &sample.host, look));
-    lines.push(memory(rates.memory, sample, look));
+    lines.push(cpu(&rates, &sample.host, look));
+    lines.push(memory(&rates, look));
     lines.push(swap(rates.swap, look));
-    lines.push(pressure(&rates.pressure, &rates, look));
+    lines.push(pressure(&rates, look));
     lines.push(recorder(sample, &rates, state, look));
     lines
 }
@@ -40,6 +40,9 @@ fn moment<'a>(state: &'a State, look: &'a Look, width: usize) -> Line<'a> {
     if let Some(sample) = state.timeline.current() {
         spans.push(Span::raw(format!("  {}  ", cells::date(sample.wall_ms, &look.zone))));
         spans.push(how_far(state, sample, look));
+        if sample.is_part_of_machine() {
+            spans.push(Span::styled("  * of the whole machine", look.warn()));
+        }
     }
     let (text, style) = link(state, look);
     let left = Line::from(spans);
@@ -70,8 +73,14 @@ fn link(state: &State, look: &Look) -> (String, Style) {
     }
 }
 
-fn cpu<'a>(shares: Option<CpuShares>, host: &HostCounters, look: &'a Look) -> Line<'a> {
-    let mut spans = vec![label("CPU  ", look)];
+/// Marks what is not the host's own.
+fn whose<'a>(own: &'a str, of_machine: &'a str, is_own: bool, look: &Look) -> Span<'a> {
+    label(if is_own { own } else { of_machine }, look)
+}
+
+fn cpu<'a>(rates: &HostRates, host: &HostCounters, look: &'a Look) -> Line<'a> {
+    let mut spans = vec![whose("CPU  ", "CPU* ", !rates.is_part, look)];
+    let shares = rates.cpu;
     let CpuShares { user, system, iowait, steal } = shares.unwrap_or_default();
     let parts = [(user, '█'), (system, '▓'), (iowait, '▒'), (steal, '░')];
     spans.extend(bar(&parts, [look.good(), look.bad(), look.warn(), look.label()]));
@@ -83,7 +92,7 @@ fn cpu<'a>(shares: Option<CpuShares>, host: &HostCounters, look: &'a Look) -> Li
     }));
     let load = |value: Option<u64>| cells::or_dash(value.map(|value| format!("{:.2}", value as f64 / 100.0)));
     let cpus = host.cpus.map(|cpus| format!("/{cpus}")).unwrap_or_default();
-    spans.push(label("  load ", look));
+    spans.push(whose("  load ", "  load* ", !rates.is_part, look));
     spans.push(Span::raw(format!(
         "{} {} {}{cpus}",
         load(host.load_1),
@@ -93,33 +102,49 @@ fn cpu<'a>(shares: Option<CpuShares>, host: &HostCounters, look: &'a Look) -> Li
     Line::from(spans)
 }
 
-fn memory<'a>(memory: Option<Memory>, sample: &Sample, look: &'a Look) -> Line<'a> {
+fn memory<'a>(rates: &HostRates, look: &'a Look) -> Line<'a> {
     let mut spans = vec![label("Mem  ", look)];
-    let Memory { limit_kib, used_kib, cache_kib, container } = memory.unwrap_or_default();
-    let share = |kib: u64| 100.0 * kib as f64 / limit_kib.max(1) as f64;
+    let memory = rates.memory;
+    let (limit_kib, used_kib) = memory.map_or((1, 0), |memory| (memory.limit_kib, memory.used_kib));
+    let cache_kib = memory.and_then(|memory| memory.cache_kib);
+    let share = |kib: u64| 100.0 * kib as f64 / limit_kib as f64;
     let grade = look.graded(share(used_kib), 80.0, 95.0);
-    spans.extend(bar(&[(share(used_kib), '█'), (share(cache_kib), '░')], [grade, look.label()]));
-    if memory.is_some() {
-        let of = if container { "limit " } else { "" };
-        spans.push(Span::raw(format!(" {:>5} of {of}{}", cells::kib(used_kib), cells::kib(limit_kib))));
-        if !container {
-            spans.push(Span::raw(format!("  cache {}", cells::kib(cache_kib))));
+    spans.extend(bar(&[(share(used_kib), '█'), (share(cache_kib.unwrap_or(0)), '░')], [grade, look.label()]));
+    match memory {
+        Some(memory) => {
+            let how = if memory.basis == Basis::Processes { " held" } else { "" };
+            let of = match (memory.basis, memory.shares_limit) {
+                (Basis::Machine, _) => "",
+                (_, false) => "limit ",
+                (_, true) => "machine's ",
+            };
+            spans.push(Span::raw(format!(
+                " {:>5}{how} of {of}{}",
+                cells::kib(used_kib),
+                cells::kib(limit_kib)
+            )));
         }
+        None => spans.push(Span::raw("     -")),
     }
-    let host = &sample.host;
+    if let Some(cache_kib) = cache_kib {
+        spans.push(Span::raw(format!("  cache {}", cells::kib(cache_kib))));
+    }
     let count = |value: Option<u64>| cells::or_dash(value.map(|value| value.to_string()));
+    let Tasks { all, running, blocked } = rates.tasks;
     spans.push(label("  tasks ", look));
-    spans.push(Span::raw(count(host.cgroup_tasks.or(host.tasks))));
+    spans.push(Span::raw(count(all)));
     spans.push(label(" run ", look));
-    spans.push(Span::raw(count(host.running)));
+    spans.push(Span::raw(count(running)));
     spans.push(label(" blocked ", look));
-    spans.push(Span::styled(count(host.blocked), look.graded(host.blocked.unwrap_or(0) as f64, 1.0, 8.0)));
+    spans.push(Span::styled(count(blocked), look.graded(blocked.unwrap_or(0) as f64, 1.0, 8.0)));
     Line::from(spans)
 }
 
 fn swap<'a>(swap: Option<Swap>, look: &'a Look) -> Line<'a> {
-    let mut spans = vec![label("Swap ", look)];
-    let Some(Swap { total_kib, used_kib, in_rate, out_rate }) = swap.filter(|swap| swap.total_kib > 0) else {
+    let is_own = swap.is_none_or(|swap| swap.is_own);
+    let mut spans = vec![whose("Swap ", "Swap*", is_own, look)];
+    let Some(Swap { total_kib, used_kib, in_rate, out_rate, .. }) = swap.filter(|swap| swap.total_kib > 0)
+    else {
         spans.push(Span::raw("none"));
         return Line::from(spans);
     };
@@ -135,13 +160,16 @@ fn swap<'a>(swap: Option<Swap>, look: &'a Look) -> Line<'a> {
 }
 
 /// Shares of the interval in which some, or all, waited; and the disks.
-fn pressure<'a>(pressure: &Pressure, rates: &HostRates, look: &'a Look) -> Line<'a> {
-    let Pressure { cpu_some, memory_some, memory_full, io_some, io_full } = *pressure;
+fn pressure<'a>(rates: &HostRates, look: &'a Look) -> Line<'a> {
+    let Pressure { cpu_some, memory_some, memory_full, memory_is_own, io_some, io_full } = rates.pressure;
+    let own = !rates.is_part;
     let mut spans = vec![label("PSI  ", look)];
-    for (name, some, full) in
-        [("cpu ", cpu_some, None), ("  memory ", memory_some, memory_full), ("  io ", io_some, io_full)]
-    {
-        spans.push(label(name, look));
+    for (name, some, full) in [
+        (whose("cpu ", "cpu* ", own, look), cpu_some, None),
+        (whose("  memory ", "  memory* ", memory_is_own, look), memory_some, memory_full),
+        (whose("  io ", "  io* ", own, look), io_some, io_full),
+    ] {
+        spans.push(name);
         let mut text = cells::or_dash(some.map(|some| format!("{some:.0}")));
         if let Some(full) = full {
             let _ = write!(text, "/{full:.0}");
@@ -149,7 +177,8 @@ fn pressure<'a>(pressure: &Pressure, rates: &HostRates, look: &'a Look) -> Line<
         spans.push(Span::styled(text + " %", look.graded(some.unwrap_or(0.0), 10.0, 40.0)));
     }
     for (name, busy) in rates.disks.iter().take(3) {
-        spans.push(Span::styled(format!("  {} ", printable(name)), look.label()));
+        let mark = if own { "" } else { "*" };
+        spans.push(Span::styled(format!("  {}{mark} ", printable(name)), look.label()));
         spans.push(Span::styled(format!("{busy:.0} %"), look.graded(*busy, 60.0, 90.0)));
     }
     Line::from(spans)

@@ -27,9 +27,14 @@ pub(super) fn lines<'a>(state: &State, look: &'a Look, width: u16) -> Vec<Line<'
     let Some(first) = state.timeline.get(0) else { return Vec::new() };
     let columns = columns(state, usize::from(width).saturating_sub(LABEL));
     let begin = format!("{:<LABEL$}", cells::clock(first.wall_ms, &look.zone));
+    // As in the header, what is the machine's is marked.
+    let part = first.is_part_of_machine();
+    let own = !part || first.host.cgroup_pressure_memory_some_us.is_some();
     vec![
-        graph(label("CPU       ", look), &columns, |column| (cells::level(column.cpu), look.good())),
-        graph(label("mem wait  ", look), &columns, |column| {
+        graph(label(if part { "CPU*      " } else { "CPU       " }, look), &columns, |column| {
+            (cells::level(column.cpu), look.good())
+        }),
+        graph(label(if own { "mem wait  " } else { "mem wait* " }, look), &columns, |column| {
             (cells::level(column.memory), look.graded(column.memory.unwrap_or(0.0), 10.0, 40.0))
         }),
         graph(Span::raw(begin), &columns, |column| match column.mark {

@@ -1,7 +1,7 @@
 //! Goldens of the screen.
 
 use jiff::tz::TimeZone;
-use proto::history::{EventKind, Sample};
+use proto::history::{EventKind, Sample, Sources};
 use ratatui::{Terminal, backend::TestBackend, crossterm::event::KeyCode};
 
 use super::*;
@@ -70,6 +70,19 @@ fn live_on_a_wide_screen() {
          30 apache2          SIGKILL   lived 16 min 40 s  cpu 2 d 11 h  peak   59M
     ←→ sample  [ ] minute  n N marks  End live  crsfi sort  t tree  / filter  ? help
     ");
+}
+
+#[test]
+fn what_is_the_machine_s_is_marked_on_a_part_of_it() {
+    let mut record = record(0..60);
+    for sample in &mut record {
+        sample.sources = sample.sources.with(Sources::PART_OF_MACHINE);
+        sample.host.memory_total_kib = Some(24_000_000);
+        sample.host.cgroup_limit_kib = Some(627_712);
+    }
+    let shown = screen(&live(&record), (80, 24));
+    let lines: Vec<_> = shown.lines().take(8).collect();
+    insta::assert_snapshot!(lines.join("\n"), @"");
 }
 
 #[test]

@@ -11,11 +11,13 @@
 //! most (see [`OomKill::biggest`]); any two of them may be strangers to each other.
 
 mod inferred;
+mod memory_use;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use inferred::{InferredKill, SETTLE_NS, counted, inferred};
+pub use memory_use::MemoryUse;
 pub use table::{Columns, Row};
 
 /// What begins the first line of a kill, behind a name.
@@ -44,6 +46,8 @@ pub struct OomKill {
     pub usage_kib: Option<u64>,
     /// The limit of `oom_memcg`.
     pub limit_kib: Option<u64>,
+    /// What the memory was used for: that of `oom_memcg`, or the machine's.
+    pub memory: Option<MemoryUse>,
     /// Every process that could have been killed, as the kernel saw it at that moment.
     pub table: Vec<Row>,
     /// Lines that whoever kept the text has left out.
@@ -121,6 +125,7 @@ impl OomKill {
             }
         }
         let page_kib = table::page_kib(&rows, &kill.victims);
+        kill.memory = MemoryUse::parse(text, page_kib, kill.usage_kib);
         kill.table = rows.iter().map(|row| row.sized(page_kib)).collect();
         kill.mend_page_tables();
         (kill.trigger.is_some() || !kill.victims.is_empty()).then_some(kill)

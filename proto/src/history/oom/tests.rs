@@ -133,12 +133,73 @@ fn a_kill_without_its_head_and_lines_left_out_are_told() {
     );
 }
 
+#[test]
+fn what_lies_in_tmpfs_is_no_processs() {
+    let kill = parse(include_str!("texts/6.1-tmpfs.txt"));
+    let memory = kill.memory.unwrap();
+    assert_eq!(memory.total_kib, Some((110_592 - 14_336) * 4));
+    // All but 200 of the locked pages are not those of files: 63,809 of page cache, 63,488 shared, 121 on the lists.
+    assert_eq!(memory.anon_kib, Some((900 + 85_600 + 1_000 - 200 - 63_488) * 4));
+    assert_eq!((memory.shmem_kib, memory.file_kib), (Some(63_488 * 4), Some(321 * 4)));
+    assert_eq!(memory.kernel_kib, Some((1_423 + 2_543 + 788) * 4 + 1_984));
+    assert_eq!(memory.free_kib, Some((1_034 + 56) * 4));
+    let parts = [memory.anon_kib, memory.shmem_kib, memory.file_kib, memory.kernel_kib, memory.free_kib];
+    let sum: u64 = parts.into_iter().flatten().sum();
+    assert_eq!(memory.other_kib().map(|other| other + sum), memory.total_kib, "it adds up");
+    assert_eq!(kill.biggest().map(Row::footprint_kib), Some(92_160), "a third of what tmpfs holds");
+}
+
+#[test]
+fn what_a_control_groups_memory_was_used_for_is_told_in_three_ways() {
+    let memory = |text| parse(text).memory.unwrap();
+    let second = MemoryUse {
+        total_kib: Some(627_712),
+        anon_kib: Some(344_064),
+        shmem_kib: Some(262_144),
+        file_kib: Some(4_096),
+        kernel_kib: Some(16_384),
+        free_kib: None,
+    };
+    assert_eq!(memory(include_str!("texts/6.12-cgroup-v2.txt")), second);
+    assert_eq!(second.other_kib(), Some(1_024));
+    // All groups below are in the totals of version 1; the kernel's memory is told in a line of its own.
+    let first = MemoryUse {
+        total_kib: Some(61_440),
+        anon_kib: Some(62_484_480 / 1_024),
+        shmem_kib: Some(0),
+        file_kib: Some(0),
+        kernel_kib: Some(420),
+        free_kib: None,
+    };
+    assert_eq!(memory(include_str!("texts/6.18-cgroup-v1.txt")), first);
+    assert_eq!(first.other_kib(), Some(0));
+    // Before 5.2 there is a line for each group of the tree.
+    let line = |path: &str| {
+        format!("Memory cgroup stats for {path}: cache:1024KB rss:510KB rss_huge:0KB shmem:1000KB")
+    };
+    let text = format!("x invoked oom-killer: order=0\n{}\n{}\n", line("/a: rss:9KB"), line("/a/b"));
+    let memory = memory(&text);
+    assert_eq!((memory.anon_kib, memory.shmem_kib, memory.file_kib), (Some(1_020), Some(2_000), Some(48)));
+    assert_eq!(memory.other_kib(), None, "the kernel's part is unknown");
+}
+
+#[test]
+fn a_name_is_no_figure() {
+    for text in
+        ["Mem-Info: invoked oom-killer: order=0\nshmem:9", "kmem: usage 9kB invoked oom-killer: order=0"]
+    {
+        assert_eq!(parse(text).memory, None, "{text}");
+    }
+}
+
 /// Lines that are nearly those of a kill.
 fn lines() -> impl Strategy<Value = String> {
     let texts = [
         include_str!("texts/2.6.32-rhel6.txt"),
         include_str!("texts/3.16.txt"),
         include_str!("texts/5.4-group.txt"),
+        include_str!("texts/6.1-tmpfs.txt"),
+        include_str!("texts/6.12-cgroup-v2.txt"),
         include_str!("texts/6.18-cgroup-v1.txt"),
     ];
     let known: Vec<_> = texts.iter().flat_map(|text| text.lines()).collect();
@@ -159,5 +220,10 @@ proptest! {
         let total: u64 = kill.by_name().iter().map(|holder| holder.processes).sum();
         prop_assert_eq!(total as usize, kill.table.len());
         prop_assert_eq!(kill.biggest().is_some(), !kill.table.is_empty());
+        if let Some((memory, other)) = kill.memory.and_then(|memory| Some((memory, memory.other_kib()?))) {
+            let parts = [memory.anon_kib, memory.shmem_kib, memory.file_kib, memory.kernel_kib, memory.free_kib];
+            let sum = parts.into_iter().flatten().fold(other, u64::saturating_add);
+            prop_assert_eq!(Some(sum), memory.total_kib);
+        }
     }
 }

@@ -19,7 +19,7 @@ use proto::history::{Collector as Kind, Identity};
 use self::{
     cputime::Counters,
     program::Program,
-    reading::{Reading, Record, Sums},
+    reading::{Reading, Record, Sums, Survivor},
 };
 use super::{Collector, Effort, Swept, TICK_NS, per_cpu_error_kib};
 use crate::record::{
@@ -40,6 +40,8 @@ pub(super) struct Bpf {
     filled: usize,
     /// Sums of further threads, by process.
     threads: Vec<(u32, Sums)>,
+    /// What living threads say of processes whose first thread has exited, by process.
+    survivors: Vec<(u32, Survivor)>,
     /// Processes that /proc lists and BPF does not show: some kernels hide one.
     hidden: u64,
 }
@@ -48,8 +50,15 @@ impl Bpf {
     /// Loads the program and tries it; otherwise says why not, in one sentence.
     pub(super) fn load(proc: &Path, page_kib: u64) -> Result<Self, String> {
         let program = Program::load(proc).map_err(|refusal| refusal.to_string())?;
-        let mut bpf =
-            Self { program, page_kib, buffer: Vec::new(), filled: 0, threads: Vec::new(), hidden: 0 };
+        let mut bpf = Self {
+            program,
+            page_kib,
+            buffer: Vec::new(),
+            filled: 0,
+            threads: Vec::new(),
+            survivors: Vec::new(),
+            hidden: 0,
+        };
         bpf.hidden =
             bpf.count_hidden(proc).map_err(|error| format!("the iterator cannot be read: {error}"))?;
         Ok(bpf)
@@ -64,7 +73,7 @@ impl Bpf {
         let after = after.list(&directory)?;
         let shown = records(&self.buffer[..self.filled]).filter_map(|record| match record {
             Record::Process(bytes) => Some(reading::parse_process(bytes).pid),
-            Record::Thread(_) => None,
+            Record::Thread(_) | Record::Survivor(_) => None,
         });
         let shown: HashSet<u32> = shown.collect();
         let lasting = before.iter().filter(|pid| after.binary_search(pid).is_ok());
@@ -90,15 +99,29 @@ impl Bpf {
     /// Adds up further threads by process, in ascending order: they may come before their process.
     fn sum_threads(&mut self) {
         self.threads.clear();
+        self.survivors.clear();
         for record in records(&self.buffer[..self.filled]) {
-            let Record::Thread(bytes) = record else { continue };
-            let (process, sums) = reading::parse_thread(bytes);
+            let (process, sums) = match record {
+                Record::Thread(bytes) => reading::parse_thread(bytes),
+                Record::Survivor(bytes) => {
+                    self.survivors.push(reading::parse_survivor(bytes));
+                    continue;
+                }
+                Record::Process(_) => continue,
+            };
             match self.threads.last_mut() {
                 Some((last, total)) if *last == process => total.add(&sums),
                 _ => self.threads.push((process, sums)),
             }
         }
         self.threads.sort_unstable_by_key(|(process, _)| *process);
+        self.survivors.sort_unstable_by_key(|(process, _)| *process);
+    }
+
+    /// What a living thread says of this process, if the first one has exited.
+    fn survivor(&self, pid: u32) -> Option<&Survivor> {
+        let place = self.survivors.binary_search_by_key(&pid, |(process, _)| *process).ok()?;
+        Some(&self.survivors[place].1)
     }
 }
 
@@ -120,6 +143,9 @@ impl Collector for Bpf {
             while threads.next_if(|(process, _)| *process < reading.pid).is_some() {}
             while let Some((_, sums)) = threads.next_if(|(process, _)| *process == reading.pid) {
                 reading.sums.add(sums);
+            }
+            if let Some(survivor) = self.survivor(reading.pid).filter(|_| !reading.has_memory) {
+                survivor.speak_for(&mut reading);
             }
             let started_ns = reading.start_boottime_ns / TICK_NS * TICK_NS;
             let mut row = table.meet(Identity { pid: reading.pid, started_ns });

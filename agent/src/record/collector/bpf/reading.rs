@@ -12,6 +12,8 @@ pub(super) enum Record<'a> {
     Process(&'a [u8; PROCESS_BYTES]),
     /// A thread that is not its process's first.
     Thread(&'a [u8; THREAD_BYTES]),
+    /// A thread that lives while its process's first does not (`struct survivor`, as long as that of a thread).
+    Survivor(&'a [u8; THREAD_BYTES]),
 }
 
 /// What a thread adds to the counters of its process (`struct sums`).
@@ -26,6 +28,23 @@ pub(super) struct Sums {
     pub(super) written_bytes: u64,
     /// Pages not yet in the process's own counters, which are ordered as [`Reading::pages`].
     pub(super) unsettled_pages: [i64; 4],
+}
+
+/// What a living thread says of a process whose first thread has exited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Survivor {
+    virtual_pages: u64,
+    pages: [i64; 4],
+    state: u32,
+}
+
+impl Survivor {
+    /// Says it in the place of the first thread.
+    pub(super) fn speak_for(&self, process: &mut Reading<'_>) {
+        let Self { virtual_pages, pages, state } = *self;
+        process.has_memory = true;
+        (process.virtual_pages, process.pages, process.state) = (virtual_pages, pages, state);
+    }
 }
 
 /// A process as its record has it.
@@ -56,8 +75,11 @@ pub(super) struct Reading<'a> {
 /// The first record, and the bytes behind it; `None` at the end, or where bytes are cut short.
 pub(super) fn next(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (thread, _) = bytes.split_first_chunk::<THREAD_BYTES>()?;
-    if u32_at(thread, 0) != u32_at(thread, 4) {
-        return Some((Record::Thread(thread), &bytes[THREAD_BYTES..]));
+    let rest = &bytes[THREAD_BYTES..];
+    match (u32_at(thread, 0), u32_at(thread, 4)) {
+        (_, 0) => return Some((Record::Survivor(thread), rest)),
+        (process, thread_id) if process != thread_id => return Some((Record::Thread(thread), rest)),
+        _ => {}
     }
     let (process, rest) = bytes.split_first_chunk()?;
     Some((Record::Process(process), rest))
@@ -66,6 +88,12 @@ pub(super) fn next(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
 /// The process that a thread belongs to, and what it adds.
 pub(super) fn parse_thread(bytes: &[u8; THREAD_BYTES]) -> (u32, Sums) {
     (u32_at(bytes, 0), sums(bytes))
+}
+
+/// The process that a surviving thread belongs to, and what it says of it.
+pub(super) fn parse_survivor(bytes: &[u8; THREAD_BYTES]) -> (u32, Survivor) {
+    let pages = [16, 24, 32, 40].map(|at| u64_at(bytes, at).cast_signed());
+    (u32_at(bytes, 0), Survivor { virtual_pages: u64_at(bytes, 8), pages, state: u32_at(bytes, 48) })
 }
 
 /// A process.
@@ -152,6 +180,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_survivor_is_told_from_a_thread_and_speaks_for_its_process() {
+        let mut bytes = [0; 2 * THREAD_BYTES];
+        let mut put = |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+        // A thread 8 of process 7, then what a thread of process 7 says.
+        put(0, u64::from_ne_bytes([7u32.to_ne_bytes(), 8u32.to_ne_bytes()].concat().try_into().unwrap()));
+        put(80, u64::from_ne_bytes([7u32.to_ne_bytes(), [0; 4]].concat().try_into().unwrap()));
+        put(88, 900);
+        put(104, 500);
+        put(128, 1);
+        let (first, rest) = next(&bytes).unwrap();
+        assert!(matches!(first, Record::Thread(_)));
+        let Some((Record::Survivor(survivor), [])) = next(rest) else { panic!() };
+        let (pid, survivor) = parse_survivor(survivor);
+        assert_eq!(pid, 7);
+        let mut process = parse_process(&[0; PROCESS_BYTES]);
+        survivor.speak_for(&mut process);
+        assert_eq!((process.virtual_pages, process.pages, process.state), (900, [0, 500, 0, 0], 1));
+        assert!(process.has_memory);
+    }
+
+    #[test]
     fn states_have_the_letters_of_proc() {
         let letters =
             [(0, b'R'), (1, b'S'), (2, b'D'), (4, b'T'), (8, b't'), (0x10, b'X'), (0x20, b'Z'), (0x40, b'P')];
@@ -173,6 +222,7 @@ mod tests {
                 match record {
                     Record::Process(process) => drop(letter(parse_process(process).state)),
                     Record::Thread(thread) => drop(parse_thread(thread)),
+                    Record::Survivor(thread) => drop(parse_survivor(thread)),
                 }
                 rest = behind;
             }

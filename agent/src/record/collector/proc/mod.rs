@@ -5,6 +5,7 @@
 //! and otherwise in turn. A process that cannot be read is left out and counted; it never fails the sweep.
 
 mod files;
+mod living;
 mod parse;
 mod precision;
 
@@ -14,6 +15,7 @@ use proto::history::{Collector as Kind, Identity, Process};
 
 use self::{
     files::Kept,
+    living::Living,
     parse::{Stat, parse_io, parse_schedstat, parse_stat, parse_statm, parse_status, task_name},
     precision::Precision,
 };
@@ -31,6 +33,8 @@ const IDLE_TURNS: u64 = 100;
 const LARGEST: usize = 16;
 /// Processes in a sweep whose `io` and `schedstat` are read out of turn because they have run.
 const BUSY: usize = 64;
+/// Threads of a process that are asked in one sweep whether they live, if the first does not.
+const LIVING_TRIED: usize = 8;
 /// A change of resident size that makes a process worth a closer look.
 const NOTABLE_KIB: u64 = 1024;
 /// Longest `stat`: a name and 51 numbers.
@@ -48,6 +52,8 @@ pub(in crate::record) struct Watch {
     status_at: Option<(u64, u64)>,
     /// CPU time when `io` and `schedstat` were last read.
     traffic_at: Option<u64>,
+    /// The thread that speaks for the process, whose first one has exited.
+    living: Option<u32>,
 }
 
 /// The collector.
@@ -55,6 +61,8 @@ pub(in crate::record) struct Watch {
 pub(super) struct Proc {
     directory: Directory,
     pids: Pids,
+    /// Those of one process, whose first thread has exited.
+    threads: Pids,
     page_kib: u64,
     precision: Precision,
     /// Descriptors that may be kept open.
@@ -78,6 +86,7 @@ impl Proc {
         Ok(Self {
             directory: Directory::open(proc)?,
             pids: Pids::new(),
+            threads: Pids::new(),
             page_kib,
             precision: Precision::of_kernel(page_kib),
             budget,
@@ -133,9 +142,17 @@ impl Proc {
                 (files.read_stat(&mut text).ok()?, Some(files))
             }
         };
-        let stat = parse_stat(&text[..length])?;
+        let mut stat = parse_stat(&text[..length])?;
         let mut row = table.meet(Identity { pid, started_ns: stat.started_ns });
-        self.measure(&mut row, opened.as_ref(), crc32c::crc32c(&text[..length]));
+        let living = if stat.has_lost_its_first_thread() { self.find_living(&row) } else { None };
+        row.mark.watch.living = living.map(|living| living.thread);
+        match living {
+            Some(living) => {
+                living.speak_for(&mut stat);
+                row.process.resident_kib = living.resident_kib;
+            }
+            None => self.measure(&mut row, opened.as_ref(), crc32c::crc32c(&text[..length])),
+        }
         match opened {
             Some(files) => self.keep(&mut row, files),
             None => self.held += Kept::DESCRIPTORS,
@@ -143,6 +160,18 @@ impl Proc {
         apply(&mut row, &stat);
         self.look_closer(&mut row, effort, largest_kib);
         Some(row.process.threads)
+    }
+
+    /// The thread that speaks for a process whose first one has exited: the one that did before, or any that lives.
+    fn find_living(&mut self, row: &Row<'_>) -> Option<Living> {
+        let pid = row.process.identity.pid;
+        let buffer = self.buffer.as_mut_slice();
+        let mut read = |thread| Living::read(&self.directory, (pid, thread), self.page_kib, buffer);
+        if let Some(living) = row.mark.watch.living.and_then(&mut read) {
+            return Some(living);
+        }
+        let threads = self.threads.list(&self.directory.open_threads(pid).ok()?).ok()?;
+        threads.iter().filter(|thread| **thread != pid).take(LIVING_TRIED).find_map(|thread| read(*thread))
     }
 
     /// Keeps new files open, if the budget allows it.
@@ -204,7 +233,12 @@ impl Proc {
 
     fn read_status(&mut self, row: &mut Row<'_>) {
         let pid = row.process.identity.pid;
-        let Ok(bytes) = self.directory.read(pid, "status", self.buffer.as_mut_slice()) else { return };
+        let buffer = self.buffer.as_mut_slice();
+        let read = match row.mark.watch.living {
+            Some(thread) => self.directory.read_of_thread((pid, thread), "status", buffer),
+            None => self.directory.read(pid, "status", buffer),
+        };
+        let Ok(bytes) = read else { return };
         let status = parse_status(bytes);
         row.process.anon_kib = status.anon_kib;
         row.process.file_kib = status.file_kib;

@@ -22,6 +22,13 @@ pub(super) struct Stat<'a> {
     pub(super) stack_start: u64,
 }
 
+impl Stat<'_> {
+    /// Whether the first thread has exited before others: what is said of memory is said of it, which has none.
+    pub(super) fn has_lost_its_first_thread(&self) -> bool {
+        matches!(self.state, b'Z' | b'X') && self.threads > 1
+    }
+}
+
 /// Parses `stat`. The name may hold spaces, parentheses and newlines, so it ends at the *last* parenthesis.
 pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat<'_>> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
