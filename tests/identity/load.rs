@@ -110,8 +110,8 @@ impl Agent {
         HostClient::new(channel.clone()).status(StatusRequest {}).await.expect("a status");
         let status = began.elapsed();
         let began = Instant::now();
-        let what = Some(What::Command(Argv { argv: vec!["/bin/true".to_owned()] }));
-        let request = StartRequest { run_id: run_id.to_owned(), what, private: false };
+        let what = Some(What::Command(Argv { argv: vec!["/bin/true".to_owned()], ..Argv::default() }));
+        let request = StartRequest { run_id: run_id.to_owned(), what, ..StartRequest::default() };
         RunsClient::new(channel).start(request).await.expect("started");
         status.max(began.elapsed())
     }

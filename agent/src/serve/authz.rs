@@ -122,7 +122,7 @@ mod tests {
         for (path, least) in table() {
             for role in Role::ALL {
                 let refused = check(path, Some(&user(role))).err().map(|status| status.code());
-                let expected = (role < least).then_some(tonic::Code::PermissionDenied);
+                let expected = (role < least).then_some(Code::PermissionDenied);
                 assert_eq!(refused, expected, "{role} on {path}");
             }
         }
@@ -145,13 +145,13 @@ mod tests {
     fn what_is_not_in_the_table_is_not_there() {
         for path in ["/", "/magpie.v1.Host/status", "/magpie.v1.Host/Status/", "/magpie.v1.Enrol/Grant"] {
             let status = check(path, Some(&user(Role::Admin))).expect_err("refused");
-            assert_eq!(status.code(), tonic::Code::Unimplemented, "{path}");
+            assert_eq!(status.code(), Code::Unimplemented, "{path}");
         }
     }
 
     #[test]
     fn nobody_is_nobody() {
         let status = check("/magpie.v1.Host/Status", None).expect_err("refused");
-        assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        assert_eq!(status.code(), Code::Unauthenticated);
     }
 }

@@ -167,7 +167,6 @@ impl Log {
     pub fn shown(&self) -> u64 {
         self.shown
     }
-    }
 
     /// The entries of one more sample. The very first sample, and the first after a restart, have no processes:
     /// a rate takes two.

@@ -58,7 +58,7 @@ impl Texts {
 
     fn runs(&mut self) -> Vec<pb::Run> {
         let apply = pb::Apply { bundle: self.next(), role: self.next(), ..pb::Apply::default() };
-        let command = pb::Command { argv: vec![self.next(), self.next()] };
+        let command = pb::Command { argv: vec![self.next(), self.next()], ..pb::Command::default() };
         vec![self.run(start_request::What::Apply(apply)), self.run(start_request::What::Command(command))]
     }
 

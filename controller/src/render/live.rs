@@ -494,4 +494,3 @@ pub(super) fn json_summary(s: &pb::Summary) -> Value {
         "left": s.left, "dropped_bytes": s.dropped_bytes,
     })
 }
-

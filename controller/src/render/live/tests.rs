@@ -28,9 +28,8 @@ fn log(level: &str, source: &str, message: &str) -> What {
 
 fn failing_apply() -> Vec<What> {
     let exec = "/Stage[main]/Profile::Db/Exec[migrate]";
-    let progress = |index, resource: &str| {
-        What::Progress(pb::Progress { index, total: 20, resource: resource.into() })
-    };
+    let progress =
+        |index, resource: &str| What::Progress(pb::Progress { index, total: 20, resource: resource.into() });
     vec![
         What::State(RunState::Running.into()),
         log("notice", "Puppet", "Compiled catalog"),
@@ -154,9 +153,7 @@ fn the_diff_of_a_file_is_shown_once_below_it_and_may_be_left_out() {
     assert_eq!(shown(false, false), line);
     let below = "        @@ -1,2 +1,2 @@\n         same\n        -a\\x1b[2J\n        +\tb\n";
     assert_eq!(shown(true, false), format!("{line}{below}"));
-    assert!(
-        shown(true, true).contains("        \x1b[31m-a\\x1b[2J\x1b[0m\n        \x1b[32m+\tb\x1b[0m\n")
-    );
+    assert!(shown(true, true).contains("        \x1b[31m-a\\x1b[2J\x1b[0m\n        \x1b[32m+\tb\x1b[0m\n"));
 }
 
 #[test]
