@@ -34,6 +34,38 @@ fn without_a_fleet() {
     says(&outcome, &["no magpie.toml", "hint: `ctl init`"]);
 }
 
+/// What lies in a parent directory may be anybody's, as in /tmp.
+#[test]
+fn with_the_configuration_of_somebody_else() {
+    let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
+    let (file, ca, ran) = (
+        fleet.directory().join("magpie.toml"),
+        fleet.directory().join(".magpie"),
+        fleet.directory().join("ran"),
+    );
+    let config = fs::read_to_string(&file).expect("read");
+    let prepare = format!("[bundle]\nprepare = \"touch {}\"\n", ran.display());
+    fs::write(&file, config.replace("[bundle]\n", &prepare)).expect("written");
+    let (nobody, root) = (Some(65534), Some(0));
+    let own = |path: &Path, user| std::os::unix::fs::chown(path, user, None).expect("changed");
+
+    own(&file, nobody);
+    let hint = format!("hint: if you trust it: `ctl --config {} …`", file.display());
+    says(
+        &fleet.exits(2, &["bundle", "show"]),
+        &["magpie.toml belongs to nobody, who could make `ctl` act", &hint],
+    );
+    assert!(!ran.exists(), "nothing of it was run");
+    fleet.ok(&["bundle", "show", "--config", &file.to_string_lossy()]);
+    assert!(ran.exists());
+
+    own(&file, root);
+    own(&ca, nobody);
+    says(&fleet.exits(2, &["hosts"]), &[".magpie belongs to nobody"]);
+    own(&ca, root);
+    fleet.ok(&["hosts"]);
+}
+
 #[test]
 fn before_anything_is_launched() {
     let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);

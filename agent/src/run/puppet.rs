@@ -11,7 +11,10 @@ use std::{
     process::Command,
 };
 
-use proto::pb;
+use proto::{
+    bundle::environment::{self, Environment},
+    pb,
+};
 
 use super::{Error, origin::Origin, process::End};
 
@@ -20,6 +23,9 @@ pub const PATH: &str = "/opt/puppetlabs/bin:/usr/local/sbin:/usr/local/bin:/usr/
 
 /// Terminus for the report: JSON instead of tagged YAML, in Puppet since 6.20.
 const ROUTES: &str = "---\napply:\n  report:\n    cache: json\n";
+
+/// Digits of a digest that tell bundles apart, as `ctl` shows them.
+const SHORT_DIGEST: usize = 12;
 
 /// The directories of one apply.
 #[derive(Clone, Debug)]
@@ -128,8 +134,20 @@ fn arguments(layout: &Layout, apply: &pb::Apply) -> Vec<OsString> {
     if !apply.tags.is_empty() {
         arguments.extend(["--tags".into(), apply.tags.join(",").into()]);
     }
-    arguments.push(layout.environment(apply).join("manifests").join("site.pp").into());
+    // A command of the bundle's own, which would ask git, finds no git on a host; the bundle's name says the same.
+    let version = apply.bundle.get(..SHORT_DIGEST).unwrap_or(&apply.bundle);
+    arguments.extend(["--config_version".into(), format!("/bin/echo {version}").into()]);
+    arguments.push(manifest(layout, apply).into_os_string());
     arguments
+}
+
+/// The file or directory that Puppet itself would read; when it applies, it has to be told.
+fn manifest(layout: &Layout, apply: &pb::Apply) -> PathBuf {
+    let text = fs::read(layout.tree.join(environment::FILE)).unwrap_or_default();
+    let settings = Environment::parse(&String::from_utf8_lossy(&text));
+    // The controller refuses a path that leads out of the bundle; here Puppet says what it thinks of it.
+    let path = settings.manifest(&apply.environment);
+    layout.environment(apply).join(path.unwrap_or_else(str::to_owned))
 }
 
 /// What an exit code of `puppet apply --detailed-exitcodes` means: 2 and 4 are bits, 1 is "did not get that far".
@@ -234,9 +252,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = layout(root.path());
         fs::create_dir_all(layout.tree.join("manifests")).unwrap();
-        fs::write(layout.tree.join("manifests/site.pp"), "").unwrap();
+        fs::write(layout.tree.join("main.pp"), "").unwrap();
         prepare(&layout, &apply(), Some(1 << 30)).unwrap();
-        assert!(Path::new(arguments(&layout, &apply()).last().unwrap()).is_file());
+        let manifest = || PathBuf::from(arguments(&layout, &apply()).pop().unwrap());
+        let environment = layout.own.join("environments/production");
+        assert_eq!(manifest(), environment.join("manifests"));
+        assert!(manifest().is_dir());
+        fs::write(layout.tree.join("environment.conf"), "manifest = $environmentpath/$environment/main.pp\n")
+            .unwrap();
+        assert_eq!(manifest(), environment.join("main.pp"));
+        assert!(manifest().is_file());
         let facts = fs::read_to_string(layout.own.join("facts.d/magpie.json")).unwrap();
         assert_eq!(facts, r#"{"magpie":{"memory_bytes":1073741824},"role":"db"}"#);
     }
@@ -248,6 +273,14 @@ mod tests {
         let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
         assert!(has("--noop") && has("--tags") && has("a,b"));
         assert!(!self::arguments(&layout(Path::new("/r")), &self::apply()).contains(&"--noop".into()));
+    }
+
+    #[test]
+    fn the_version_of_a_catalog_is_the_bundle() {
+        let apply = pb::Apply { bundle: "0123456789abcdef".into(), ..apply() };
+        let arguments = arguments(&layout(Path::new("/r")), &apply);
+        let at = arguments.iter().position(|argument| argument == "--config_version").unwrap();
+        assert_eq!(arguments[at + 1], "/bin/echo 0123456789ab");
     }
 
     #[test]

@@ -2,22 +2,24 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use proto::bundle::{
+    Kind,
+    environment::{self, Environment},
+};
+
 use super::Bundle;
 use crate::error::{Error, Result};
 
 /// `modules/` is what others wrote; it is checked too unless that would take long.
 const MOST_VENDORED_FILES: usize = 500;
 
-/// Checks that the bundle is a control repository and knows `role`. Roles are the classes of a module named `role`; a tree
-/// without such a module may describe its roles in another way and passes.
+/// Checks that the bundle has what Puppet reads first, as the environment called `environment`, and that it knows `role`. Roles are the
+/// classes of a module named `role`; a tree without such a module may describe its roles in another way and passes.
 ///
 /// # Errors
-/// No `manifests/site.pp`, or no class `role::<role>`; the roles that exist are listed.
-pub fn check(bundle: &Bundle, role: &str) -> Result<()> {
-    if bundle.file("manifests/site.pp").is_none() {
-        return Err(Error::invalid("the bundle has no manifests/site.pp")
-            .hint("`path` under [bundle] names the root of a Puppet control repository"));
-    }
+/// No manifest, or no class `role::<role>`; the roles that exist are listed.
+pub fn check(bundle: &Bundle, environment: &str, role: &str) -> Result<()> {
+    check_manifest(bundle, environment)?;
     let Some(roles) = roles(bundle)? else { return Ok(()) };
     if roles.contains(role) {
         return Ok(());
@@ -31,14 +33,49 @@ pub fn check(bundle: &Bundle, role: &str) -> Result<()> {
     Err(error.hint(format!("roles in the bundle: {}", listed.join(", "))))
 }
 
+/// Puppet does without a manifest and configures nothing.
+fn check_manifest(bundle: &Bundle, name: &str) -> Result<()> {
+    let settings = settings(bundle)?;
+    let manifest = settings.manifest(name).map_err(|written| {
+        Error::invalid(format!("environment.conf sets manifest = {written}, which is not in the bundle"))
+            .hint("a path there is relative to the root of the control repository")
+    })?;
+    let found = match bundle.manifest().get(&manifest).map(|entry| &entry.kind) {
+        Some(Kind::File { .. } | Kind::Link { .. }) => true,
+        Some(Kind::Directory) => has_code(bundle, &format!("{manifest}/")),
+        None => manifest.is_empty() && has_code(bundle, ""),
+    };
+    if found {
+        return Ok(());
+    }
+    let error = match manifest.as_str() {
+        "manifests" => {
+            Error::invalid("the bundle has no manifests/site.pp, nor another .pp file in manifests/")
+        }
+        other => Error::invalid(format!(
+            "environment.conf sets manifest = {other}, and the bundle has no code there"
+        )),
+    };
+    Err(error.hint("`path` under [bundle] names the root of a Puppet control repository"))
+}
+
+fn has_code(bundle: &Bundle, prefix: &str) -> bool {
+    bundle.manifest().entries().iter().any(|entry| {
+        entry.kind != Kind::Directory && entry.path.starts_with(prefix) && entry.path.ends_with(".pp")
+    })
+}
+
+fn settings(bundle: &Bundle) -> Result<Environment> {
+    Ok(Environment::parse(&bundle.text(environment::FILE)?.unwrap_or_default()))
+}
+
 /// The roles that the bundle describes; `None` if it has no module named `role`.
 ///
 /// # Errors
 /// `environment.conf` cannot be read.
 pub fn roles(bundle: &Bundle) -> Result<Option<BTreeSet<String>>> {
-    let configuration = bundle.text("environment.conf")?.unwrap_or_default();
-    let modules: Vec<String> =
-        module_directories(&configuration).iter().map(|directory| format!("{directory}/role/")).collect();
+    let directories = settings(bundle)?.module_directories();
+    let modules: Vec<String> = directories.iter().map(|directory| format!("{directory}/role/")).collect();
     let in_module =
         |path: &str| modules.iter().find_map(|module| path.strip_prefix(module).map(str::to_owned));
     let files: Vec<String> = bundle.manifest().files().filter_map(|(path, _, _)| in_module(path)).collect();
@@ -47,21 +84,6 @@ pub fn roles(bundle: &Bundle) -> Result<Option<BTreeSet<String>>> {
     }
     let classes = files.iter().filter_map(|file| file.strip_prefix("manifests/")?.strip_suffix(".pp"));
     Ok(Some(classes.filter(|class| *class != "init").map(|class| class.replace('/', "::")).collect()))
-}
-
-/// The bundle's own directories in `modulepath` of `environment.conf`; `$basemodulepath` and absolute ones are the host's.
-fn module_directories(configuration: &str) -> Vec<String> {
-    let value = configuration.lines().find_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == "modulepath").then(|| value.trim())
-    });
-    value
-        .unwrap_or("modules")
-        .split(':')
-        .map(|directory| directory.trim().trim_start_matches("./").trim_end_matches('/'))
-        .filter(|directory| !directory.is_empty() && !directory.starts_with(['/', '$']))
-        .map(str::to_owned)
-        .collect()
 }
 
 fn nearest<'r>(role: &str, roles: &'r BTreeSet<String>) -> Option<&'r str> {
@@ -86,11 +108,13 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// The `.pp` files that `puppet parser validate` should see, by their path in the bundle. Plans are left out: the validator
 /// takes them only with `--tasks`.
-pub fn puppet_files(bundle: &Bundle) -> Vec<&str> {
+pub fn puppet_files<'b>(bundle: &'b Bundle, environment: &str) -> Vec<&'b str> {
+    let first = settings(bundle).ok().and_then(|settings| settings.manifest(environment).ok());
+    let is_first = |path: &str| first.as_deref() == Some(path);
     let is_plan = |path: &str| path.split('/').any(|name| name == "plans");
     let paths = bundle.manifest().files().map(|(path, _, _)| path);
     let (vendored, own): (Vec<&str>, Vec<&str>) = paths
-        .filter(|path| path.ends_with(".pp") && !is_plan(path))
+        .filter(|path| (path.ends_with(".pp") && !is_plan(path)) || is_first(path))
         .partition(|path| path.starts_with("modules/"));
     let vendored = if vendored.len() <= MOST_VENDORED_FILES { vendored } else { Vec::new() };
     own.into_iter().chain(vendored).collect()
@@ -144,7 +168,7 @@ mod tests {
     use std::{fs, time::SystemTime};
 
     use super::*;
-    use crate::bundle::source::from_working_tree;
+    use crate::bundle::{BundleConfig, source::from_working_tree};
 
     fn bundle(files: &[(&str, &str)]) -> (tempfile::TempDir, Bundle) {
         let temp = tempfile::tempdir().expect("a directory");
@@ -153,7 +177,8 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
             fs::write(path, text).expect("a file");
         }
-        let bundle = from_working_tree(temp.path(), None, SystemTime::now()).expect("a bundle");
+        let bundle =
+            from_working_tree(temp.path(), &BundleConfig::new("."), SystemTime::now()).expect("a bundle");
         (temp, bundle)
     }
 
@@ -169,23 +194,47 @@ mod tests {
     #[test]
     fn an_unknown_role_is_answered_with_those_that_exist() {
         let (_temp, bundle) = bundle(&CONTROL_REPOSITORY);
-        assert!(check(&bundle, "db").is_ok());
-        assert!(check(&bundle, "web::edge").is_ok());
-        let error = check(&bundle, "dbb").expect_err("no such role");
+        assert!(check(&bundle, "production", "db").is_ok());
+        assert!(check(&bundle, "production", "web::edge").is_ok());
+        let error = check(&bundle, "production", "dbb").expect_err("no such role");
         assert_eq!(error.to_string(), "the bundle has no role `dbb`: no module has the class role::dbb");
         assert_eq!(error.hints(), ["did you mean `db`?", "roles in the bundle: db, web::edge"]);
-        assert_eq!(check(&bundle, "kafka").expect_err("no such role").hints().len(), 1);
+        assert_eq!(check(&bundle, "production", "kafka").expect_err("no such role").hints().len(), 1);
     }
 
     #[test]
-    fn a_tree_without_site_pp_or_roles() {
-        let (_temp, other) = bundle(&[("README.md", "")]);
-        assert_eq!(
-            check(&other, "db").expect_err("no code").to_string(),
-            "the bundle has no manifests/site.pp"
-        );
-        let (_temp, without_roles) = bundle(&[("manifests/site.pp", "")]);
-        assert!(check(&without_roles, "anything").is_ok());
+    fn a_tree_without_code_or_roles() {
+        let missing = "the bundle has no manifests/site.pp, nor another .pp file in manifests/";
+        for (files, refusal) in [
+            (vec![("README.md", "")], Some(missing)),
+            (vec![("manifests/README.md", "")], Some(missing)),
+            (vec![("manifests/site.pp", "")], None),
+            (vec![("manifests/a/nodes.pp", "")], None),
+            (vec![("environment.conf", "manifest = top.pp\n"), ("top.pp", "")], None),
+            (vec![("environment.conf", "manifest = .\n"), ("top.pp", "")], None),
+            (
+                vec![("environment.conf", "manifest = top.pp\n"), ("manifests/site.pp", "")],
+                Some("environment.conf sets manifest = top.pp, and the bundle has no code there"),
+            ),
+            (
+                vec![("environment.conf", "manifest = /etc/site.pp\n"), ("manifests/site.pp", "")],
+                Some("environment.conf sets manifest = /etc/site.pp, which is not in the bundle"),
+            ),
+        ] {
+            let (_temp, bundle) = bundle(&files);
+            let refused = check(&bundle, "production", "anything").err().map(|error| error.to_string());
+            assert_eq!(refused.as_deref(), refusal, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn the_manifest_is_validated_whatever_it_is_called() {
+        let (_temp, bundle) = bundle(&[
+            ("environment.conf", "manifest = sites/$environment\n"),
+            ("sites/production", ""),
+            ("manifests/nodes.pp", ""),
+        ]);
+        assert_eq!(puppet_files(&bundle, "production"), ["manifests/nodes.pp", "sites/production"]);
     }
 
     #[test]
@@ -213,7 +262,7 @@ mod tests {
             ("modules/a/manifests/init.pp", "class a {}"),
             ("a.rb", ""),
         ]);
-        let files = puppet_files(&bundle);
+        let files = puppet_files(&bundle, "production");
         assert_eq!(files.len(), 2);
         assert!(files[0].ends_with("manifests/site.pp") && files[1].ends_with("modules/a/manifests/init.pp"));
     }

@@ -1,7 +1,11 @@
 //! The only place that starts `git`. Nothing here changes a checkout, its index or its references.
+//!
+//! What a bundle holds must not depend on the machine's settings. So git is asked for its lists and its objects, never
+//! to check anything out: line ends, filters, `export-ignore`, replaced objects and a person's own ignore files do not count.
 
 use std::{
-    fs,
+    collections::HashSet,
+    io,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -13,30 +17,68 @@ use crate::error::{Error, Result};
 pub(super) struct Checkout {
     /// The root of the working tree.
     pub(super) toplevel: PathBuf,
-    /// The tree's path within it, with a slash at the end; empty for the root.
+    /// The tree's path within it; empty for the root.
     pub(super) prefix: String,
 }
 
+/// A line of the index or of a commit's tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tracked {
+    /// Within the repository.
+    pub(super) path: Vec<u8>,
+    pub(super) mode: Mode,
+    /// Id of the object in hex.
+    pub(super) object: String,
+    /// Git was told not to look at the file (sparse checkouts, `update-index --assume-unchanged`).
+    pub(super) unwatched: bool,
+    /// Two sides of a merge differ here.
+    pub(super) unmerged: bool,
+}
+
+/// What git knows a path to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    File { executable: bool },
+    Link,
+    Submodule,
+}
+
+/// Tracked paths that differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// From the commit, in the index or on disk.
+    pub(super) any: HashSet<String>,
+    /// On disk from the index.
+    pub(super) on_disk: HashSet<String>,
+}
+
 impl Checkout {
-    /// The checkout that `path` is in; `None` if it is in none, or there is no git.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let text = ask(path, &["rev-parse", "--show-toplevel", "--show-prefix"])?;
+    /// The checkout that `path` is in; `None` if it is in none.
+    ///
+    /// # Errors
+    /// There is one that git cannot or will not read.
+    pub(super) fn of(path: &Path) -> Result<Option<Self>> {
+        let mut command = git(path);
+        command.args(["rev-parse", "--show-toplevel", "--show-prefix"]);
+        let output = match command.output() {
+            Ok(output) => output,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return without_git(path),
+            Err(error) => return Err(unstartable(&error)),
+        };
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return if said.contains("not a git repository") { Ok(None) } else { Err(refused(said.trim())) };
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
         let mut lines = text.lines();
-        let toplevel = PathBuf::from(lines.next()?);
-        Some(Self { toplevel, prefix: lines.next().unwrap_or_default().to_owned() })
+        let toplevel = PathBuf::from(lines.next().unwrap_or_default());
+        let prefix = lines.next().unwrap_or_default().trim_end_matches('/').to_owned();
+        Ok(Some(Self { toplevel, prefix }))
     }
 
     /// The commit that is checked out; `None` before the first one.
     pub(super) fn head(&self) -> Option<String> {
         ask(&self.toplevel, &["rev-parse", "--verify", "--quiet", "HEAD"])
-    }
-
-    /// Paths below the tree that differ from the commit, relative to the tree, untracked ones included.
-    pub(super) fn dirty(&self) -> Vec<String> {
-        let tree = if self.prefix.is_empty() { "." } else { self.prefix.as_str() };
-        let arguments =
-            ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", tree];
-        parse_status(&ask(&self.toplevel, &arguments).unwrap_or_default(), &self.prefix)
     }
 
     /// The full id of the commit that `revision` names.
@@ -50,30 +92,62 @@ impl Checkout {
         )
     }
 
-    /// Writes the tree as it was at `commit` into the new directory `into`, as a checkout would (line ends and filters included), through an index
-    /// of its own below `scratch`.
-    pub(super) fn export(&self, commit: &str, scratch: &Path, into: &Path) -> Result<()> {
-        let index = scratch.join("index");
-        let tree = format!("{commit}:{}", self.prefix.trim_end_matches('/'));
-        let mut read = git(&self.toplevel);
-        read.env("GIT_INDEX_FILE", &index).args(["read-tree", "--end-of-options", &tree]);
-        run(read).map_err(|error| {
-            error.context(format!("commit {commit} has no directory `{}`", self.prefix.trim_end_matches('/')))
-        })?;
-        let mut list = git(&self.toplevel);
-        list.env("GIT_INDEX_FILE", &index).args(["ls-files", "--stage", "-z"]);
-        if let Some(path) = submodule(&run(list)?) {
-            return Err(Error::invalid(format!(
-                "`{path}` is a git submodule, which a revision does not contain"
-            ))
-            .hint("fetch it in the `prepare` command, or push the working tree"));
-        }
-        let mut checkout = git(&self.toplevel);
-        let prefix = format!("--prefix={}/", into.display());
-        checkout.env("GIT_INDEX_FILE", &index).args(["checkout-index", "--all", "--quiet", &prefix]);
-        fs::create_dir(into)
-            .map_err(|error| Error::invalid(format!("cannot create {}: {error}", into.display())))?;
-        run(checkout).map(drop)
+    /// Everything below `path` in the index.
+    pub(super) fn tracked(&self, path: &str) -> Result<Vec<Tracked>> {
+        let listing = self.list(&["ls-files", "-v", "--stage", "-z", "--", place(path)])?;
+        Ok(lines(&listing).filter_map(parse_index).collect())
+    }
+
+    /// Everything below `path` on disk that is not in the index and that no `.gitignore` names; a repository in the
+    /// repository ends in a slash.
+    pub(super) fn untracked(&self, path: &str) -> Result<Vec<Vec<u8>>> {
+        let arguments =
+            ["ls-files", "--others", "--exclude-per-directory=.gitignore", "-z", "--", place(path)];
+        Ok(lines(&self.list(&arguments)?).map(<[u8]>::to_vec).collect())
+    }
+
+    /// Everything below `path` in a commit.
+    pub(super) fn committed(&self, commit: &str, path: &str) -> Result<Vec<Tracked>> {
+        let listing = self.list(&["ls-tree", "-r", "-z", "--full-tree", commit, "--", place(path)])?;
+        Ok(lines(&listing).filter_map(parse_tree).collect())
+    }
+
+    /// What differs below these paths.
+    pub(super) fn changes(&self, paths: &[&str]) -> Result<Changes> {
+        let mut arguments = vec![
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--no-renames",
+            "--untracked-files=no",
+            "--ignore-submodules=dirty",
+            "--",
+        ];
+        arguments.extend(paths.iter().map(|path| place(path)));
+        Ok(parse_status(&self.list(&arguments)?))
+    }
+
+    /// Is the tree's directory one that git ignores?
+    pub(super) fn ignored(&self) -> bool {
+        !self.prefix.is_empty()
+            && ask(&self.toplevel, &["check-ignore", "--quiet", "--", &self.prefix]).is_some()
+    }
+
+    /// `git cat-file --batch`, ready to be started.
+    pub(super) fn objects(&self) -> Command {
+        let mut command = git(&self.toplevel);
+        command.args(["cat-file", "--batch", "--buffer"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    fn list(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+        let mut command = git(&self.toplevel);
+        let Output { status, stdout, stderr } = command
+            .arg("--literal-pathspecs")
+            .args(arguments)
+            .output()
+            .map_err(|error| unstartable(&error))?;
+        if status.success() { Ok(stdout) } else { Err(refused(String::from_utf8_lossy(&stderr).trim())) }
     }
 }
 
@@ -85,12 +159,35 @@ pub(super) fn who(path: &Path) -> String {
 
 fn git(directory: &Path) -> Command {
     let mut command = Command::new("git");
-    command.arg("--no-optional-locks").current_dir(directory).stdin(Stdio::null()).env("LC_ALL", "C");
+    command.args(["--no-optional-locks", "--no-replace-objects", "-c", "core.fsmonitor=false"]);
+    command.current_dir(directory).stdin(Stdio::null()).env("LC_ALL", "C");
     // Set by git for its hooks; `ctl` in a hook means the directory that it was told, not the hook's.
-    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
+    for variable in
+        ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE"]
+    {
         command.env_remove(variable);
     }
     command
+}
+
+/// A tree would be another bundle without git than with it.
+fn without_git(path: &Path) -> Result<Option<Checkout>> {
+    if path.ancestors().any(|directory| directory.join(".git").exists()) {
+        return Err(Error::invalid(format!(
+            "{} is in a git repository, and git is not installed",
+            path.display()
+        ))
+        .hint("install git: which files belong to the bundle is git's to say"));
+    }
+    Ok(None)
+}
+
+fn unstartable(error: &io::Error) -> Error {
+    Error::invalid(format!("cannot start git: {error}"))
+}
+
+fn refused(said: &str) -> Error {
+    Error::invalid(format!("git cannot read the repository: {said}"))
 }
 
 /// The output of a question to which a failure is an answer too.
@@ -100,43 +197,115 @@ fn ask(directory: &Path, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim_end_matches('\n').to_owned())
 }
 
-fn run(mut command: Command) -> Result<String> {
-    let Output { status, stdout, stderr } =
-        command.output().map_err(|error| Error::invalid(format!("cannot start git: {error}")))?;
-    if status.success() {
-        return Ok(String::from_utf8_lossy(&stdout).into_owned());
+fn place(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}
+
+fn lines(listing: &[u8]) -> impl Iterator<Item = &[u8]> {
+    listing.split(|byte| *byte == 0).filter(|line| !line.is_empty())
+}
+
+/// A line of `git ls-files -v --stage -z`: tag, mode, object, stage, tab, path.
+fn parse_index(line: &[u8]) -> Option<Tracked> {
+    let (head, path) = split(line)?;
+    let [tag, mode, object, stage] = head.split(' ').collect::<Vec<_>>().try_into().ok()?;
+    let unwatched = tag.eq_ignore_ascii_case("S") || tag.starts_with(|tag: char| tag.is_ascii_lowercase());
+    Some(Tracked {
+        path,
+        mode: parse_mode(mode)?,
+        object: object.to_owned(),
+        unwatched,
+        unmerged: stage != "0",
+    })
+}
+
+/// A line of `git ls-tree -r -z`: mode, type, object, tab, path.
+fn parse_tree(line: &[u8]) -> Option<Tracked> {
+    let (head, path) = split(line)?;
+    let [mode, _, object] = head.split(' ').collect::<Vec<_>>().try_into().ok()?;
+    Some(Tracked {
+        path,
+        mode: parse_mode(mode)?,
+        object: object.to_owned(),
+        unwatched: false,
+        unmerged: false,
+    })
+}
+
+fn split(line: &[u8]) -> Option<(&str, Vec<u8>)> {
+    let tab = line.iter().position(|byte| *byte == b'\t')?;
+    Some((str::from_utf8(&line[..tab]).ok()?, line[tab + 1..].to_vec()))
+}
+
+fn parse_mode(mode: &str) -> Option<Mode> {
+    match mode {
+        "100755" => Some(Mode::File { executable: true }),
+        "120000" => Some(Mode::Link),
+        "160000" => Some(Mode::Submodule),
+        mode => mode.starts_with("100").then_some(Mode::File { executable: false }),
     }
-    Err(Error::invalid(String::from_utf8_lossy(&stderr).trim()))
 }
 
-/// Paths of `git status --porcelain=v1 -z --no-renames`: two letters, a space, the path, a NUL.
-fn parse_status(text: &str, prefix: &str) -> Vec<String> {
-    let paths = text.split('\0').filter_map(|line| line.get(3..));
-    paths.filter_map(|path| path.strip_prefix(prefix)).map(str::to_owned).collect()
-}
-
-/// The first submodule in `git ls-files --stage -z`: mode, object, stage, tab, path.
-fn submodule(listing: &str) -> Option<&str> {
-    let line = listing.split('\0').find(|line| line.starts_with("160000 "))?;
-    line.split_once('\t').map(|(_, path)| path)
+/// `git status --porcelain=v1 -z --no-renames`: two letters (index, disk), a space, the path.
+fn parse_status(listing: &[u8]) -> Changes {
+    let mut changes = Changes::default();
+    for line in lines(listing).filter(|line| line.len() > 3) {
+        let path = String::from_utf8_lossy(&line[3..]).into_owned();
+        if line[1] != b' ' {
+            changes.on_disk.insert(path.clone());
+        }
+        changes.any.insert(path);
+    }
+    changes
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn status_is_relative_to_the_tree() {
-        let status = " M puppet/a.pp\0?? puppet/new file\0D  puppet/gone\0";
-        assert_eq!(parse_status(status, "puppet/"), ["a.pp", "new file", "gone"]);
-        assert_eq!(parse_status("", ""), Vec::<String>::new());
+    fn set(paths: &[&str]) -> HashSet<String> {
+        paths.iter().map(|path| (*path).to_owned()).collect()
     }
 
     #[test]
-    fn submodules_are_found_in_a_listing() {
-        let file = "100644 e69de29bb2d1d6434b8b29ae775ad8c2e48c5391 0\tREADME\0";
-        assert_eq!(submodule(file), None);
-        let listing = format!("{file}160000 9d5d9bfbc6f3b0bf1b5a3c0a9e0a3a7d9e4c5f60 0\tmodules/ntp\0");
-        assert_eq!(submodule(&listing), Some("modules/ntp"));
+    fn status_tells_the_index_from_the_disk() {
+        let changes = parse_status(b" M puppet/a.pp\0M  puppet/new file\0MD puppet/gone\0");
+        assert_eq!(changes.any, set(&["puppet/a.pp", "puppet/new file", "puppet/gone"]));
+        assert_eq!(changes.on_disk, set(&["puppet/a.pp", "puppet/gone"]));
+        assert_eq!(parse_status(b""), Changes::default());
+    }
+
+    #[test]
+    fn listings_are_read_column_by_column() {
+        let object = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+        let tracked = |path: &str, mode| Tracked {
+            path: path.into(),
+            mode,
+            object: object.to_owned(),
+            unwatched: false,
+            unmerged: false,
+        };
+        let file = tracked("a b\tc", Mode::File { executable: false });
+        let parse = |line: &str| parse_index(line.replace('@', object).as_bytes());
+        assert_eq!(parse("H 100644 @ 0\ta b\tc"), Some(file.clone()));
+        assert_eq!(parse("S 100644 @ 0\ta b\tc"), Some(Tracked { unwatched: true, ..file.clone() }));
+        assert_eq!(parse("h 100644 @ 0\ta b\tc"), Some(Tracked { unwatched: true, ..file.clone() }));
+        assert_eq!(parse("M 100644 @ 2\ta b\tc"), Some(Tracked { unmerged: true, ..file.clone() }));
+        let parse = |line: &str| parse_tree(line.replace('@', object).as_bytes());
+        assert_eq!(parse("100644 blob @\ta b\tc"), Some(file));
+        assert_eq!(parse("100755 blob @\tx"), Some(tracked("x", Mode::File { executable: true })));
+        assert_eq!(parse("120000 blob @\tx"), Some(tracked("x", Mode::Link)));
+        assert_eq!(parse("160000 commit @\tx"), Some(tracked("x", Mode::Submodule)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_listing_is_harmless(listing in proptest::collection::vec(any::<u8>(), 0..200)) {
+            parse_status(&listing);
+            let read = lines(&listing).filter_map(parse_index).chain(lines(&listing).filter_map(parse_tree));
+            prop_assert!(read.count() <= 2 * listing.len());
+        }
     }
 }

@@ -3,11 +3,17 @@
 //! [`source`] makes a [`Bundle`], [`check`] finds mistakes before any host is touched, [`push`] sends what a host lacks.
 
 pub mod check;
+mod choice;
+mod content;
 mod git;
+mod links;
+mod listing;
+mod modules;
+mod objects;
+mod outside;
 mod prepare;
 pub mod push;
 pub mod source;
-mod walk;
 
 use std::{
     collections::HashMap,
@@ -32,6 +38,25 @@ pub struct BundleConfig {
     /// The Puppet environment that the code is applied as.
     #[serde(default = "production")]
     pub environment: String,
+    /// What is left out, as patterns of `.gitignore` relative to `path`.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Links that leave the repository are replaced by what they lead to on this machine. Never from a revision.
+    #[serde(default)]
+    pub outside_links: bool,
+}
+
+impl BundleConfig {
+    /// The code at `path` as it is, everything else by default.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            prepare: None,
+            environment: production(),
+            exclude: Vec::new(),
+            outside_links: false,
+        }
+    }
 }
 
 fn production() -> String {
@@ -46,8 +71,9 @@ pub struct Bundle {
     provenance: Provenance,
     files: HashMap<String, PathBuf>,
     blobs: HashMap<Digest, PathBuf>,
-    /// An exported or prepared tree, removed with the bundle.
-    _copy: Option<TempDir>,
+    warnings: Vec<String>,
+    /// A prepared tree and what was read out of git, removed with the bundle.
+    _scratch: TempDir,
 }
 
 impl Bundle {
@@ -55,10 +81,11 @@ impl Bundle {
         manifest: Manifest,
         provenance: Provenance,
         files: HashMap<String, PathBuf>,
-        copy: Option<TempDir>,
+        warnings: Vec<String>,
+        scratch: TempDir,
     ) -> Self {
         let blobs = manifest.files().map(|(path, _, blob)| (blob.digest, files[path].clone())).collect();
-        Self { digest: manifest.digest(), manifest, provenance, files, blobs, _copy: copy }
+        Self { digest: manifest.digest(), manifest, provenance, files, blobs, warnings, _scratch: scratch }
     }
 
     /// What is in it.
@@ -74,6 +101,11 @@ impl Bundle {
     /// Where it came from.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
+    }
+
+    /// What is probably not as it was meant, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Bytes in all its files together.

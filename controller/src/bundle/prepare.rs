@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     process::{Command, Stdio},
 };
 
-use super::walk::{Found, FoundKind};
+use super::source::{Found, FoundKind};
 use crate::error::{Error, Result};
 
 /// Lines of a failed command's output that are shown.
@@ -19,7 +19,8 @@ pub(super) fn copy(found: &[Found], into: &Path) -> Result<()> {
         let to = into.join(path);
         let parent = to.parent().expect("lies below `into`");
         let done = fs::create_dir_all(parent).and_then(|()| match kind {
-            FoundKind::File(from) => fs::copy(from, &to).map(drop),
+            FoundKind::File(from) => fs::copy(&from.place, &to)
+                .and_then(|_| fs::set_permissions(&to, PermissionsExt::from_mode(mode(from.executable)))),
             FoundKind::Link(target) => symlink(target, &to),
         });
         done.map_err(|error| {
@@ -27,6 +28,11 @@ pub(super) fn copy(found: &[Found], into: &Path) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// As a checkout would have it: the command may change what it finds.
+fn mode(executable: bool) -> u32 {
+    if executable { 0o755 } else { 0o644 }
 }
 
 /// Runs `command` with `sh -c` in `directory`.

@@ -1,79 +1,95 @@
 //! Makes a [`Bundle`] from a directory as it is, or as it was at a git revision.
+//!
+//! A clean checkout and its commit are the same bundle, on every machine: git's lists decide which files there are
+//! ([`listing`](super::listing)), its objects what is in them ([`content`](super::content)).
 
 use std::{
-    collections::{HashMap, HashSet},
-    fs::{self, File, Permissions},
-    io::{self, Read},
+    collections::{BTreeSet, HashMap, HashSet},
+    fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use proto::bundle::{
-    Blob, Entry, Hasher, Kind, MAX_TOTAL_BYTES, Manifest, ManifestError, Provenance, link::LinkProblem,
-    path::parent,
+    Entry, Kind, Manifest, ManifestError, Provenance, environment, link::LinkProblem, path::parent,
 };
 use tempfile::TempDir;
 
 use super::{
-    Bundle,
-    git::{self, Checkout},
-    prepare,
-    walk::{Found, FoundKind, Rules, walk},
+    Bundle, BundleConfig,
+    choice::Choice,
+    content::{Content, Stored, contents},
+    git::{self, Changes, Checkout},
+    links::{self, Selection},
+    listing::{self, Listing, Rules},
+    modules, outside, prepare,
 };
 use crate::error::{Error, Result};
 
-/// The tree at `path` as it is now, without what git ignores, and completed by `prepare`.
+/// Something that belongs to the bundle.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// In the bundle.
+    pub(super) path: String,
+    pub(super) kind: FoundKind,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub(super) enum FoundKind {
+    File(Content),
+    /// A link, and its text in the bundle.
+    Link(String),
+}
+
+/// The tree at `config.path`, relative to `directory`, as it is now: what git tracks, and what is new and not ignored;
+/// completed by `prepare`.
 ///
 /// # Errors
 /// It cannot be read, breaks a rule of the bundle (the path is named), or `prepare` fails.
-pub fn from_working_tree(path: &Path, prepare: Option<&str>, now: SystemTime) -> Result<Bundle> {
-    let root = canonical(path)?;
-    let checkout = Checkout::of(&root);
-    let rules = Rules::Gitignore { in_repository: checkout.is_some() };
-    // git takes as long to compare the tree with the commit as we take to hash it.
-    thread::scope(|scope| {
-        let provenance = scope.spawn(|| provenance(&root, checkout.as_ref(), now));
-        let found = walk(&root, rules)?;
-        let (found, copy) = match prepare {
-            None => (found, None),
-            Some(command) => {
-                let copy = scratch()?;
-                prepare::copy(&found, copy.path())?;
-                (prepared(command, copy.path())?, Some(copy))
-            }
-        };
-        let (manifest, files) = hash(found)?;
-        let provenance = provenance.join().expect("asking git does not panic");
-        Ok(Bundle::new(manifest, provenance, files, copy))
-    })
+pub fn from_working_tree(directory: &Path, config: &BundleConfig, now: SystemTime) -> Result<Bundle> {
+    let root = canonical(&directory.join(&config.path))?;
+    let mut builder = Builder::new(config, &root, false)?;
+    let provenance = |commit, dirty| provenance(&root, commit, dirty, now);
+    if let Some(checkout) = Checkout::of(&root)? {
+        let list = |path: &str| Listing::working_tree(&checkout, path);
+        let (listing, selection) = builder.select(list, &checkout.prefix)?;
+        // A directory that git ignores as a whole is not git's, though it lies in a repository.
+        if !listing.entries.is_empty() || !checkout.ignored() {
+            let (found, dirty) = builder.collect(&listing, selection, &checkout.prefix)?;
+            return builder.finish(found, provenance(checkout.head().unwrap_or_default(), dirty));
+        }
+    }
+    let (listing, selection) = builder.select(|_| Listing::directory(&root, Rules::Gitignore), "")?;
+    let (found, _) = builder.collect(&listing, selection, "")?;
+    builder.finish(found, provenance(String::new(), Vec::new()))
 }
 
-/// The tree at `path` as it was at `revision` (anything that git understands), completed by `prepare`. Neither checkout nor
+/// The tree as it was at `revision` (anything that git understands), completed by `prepare`. Neither checkout nor
 /// index are touched.
 ///
 /// # Errors
-/// `path` is not in a git checkout, the revision or the directory in it is unknown, and all of [`from_working_tree`].
-pub fn from_revision(path: &Path, revision: &str, prepare: Option<&str>, now: SystemTime) -> Result<Bundle> {
-    let root = canonical(path)?;
-    let checkout = Checkout::of(&root).ok_or_else(|| {
+/// The path is not in a git checkout, the revision or the directory in it is unknown, and all of [`from_working_tree`].
+pub fn from_revision(
+    directory: &Path,
+    config: &BundleConfig,
+    revision: &str,
+    now: SystemTime,
+) -> Result<Bundle> {
+    let root = canonical(&directory.join(&config.path))?;
+    let checkout = Checkout::of(&root)?.ok_or_else(|| {
         Error::invalid(format!("{} is not in a git checkout, so it has no revisions", root.display()))
     })?;
     let commit = checkout.commit(revision)?;
-    let copy = scratch()?;
-    let tree = copy.path().join("tree");
-    checkout.export(&commit, copy.path(), &tree)?;
-    let tree = canonical(&tree)?;
-    let found = match prepare {
-        None => walk(&tree, Rules::Everything)?,
-        Some(command) => prepared(command, &tree)?,
-    };
-    let (manifest, files) = hash(found)?;
-    let provenance =
-        Provenance { commit, dirty: Vec::new(), who: git::who(&root), when_unix_ms: milliseconds(now) };
-    Ok(Bundle::new(manifest, provenance, files, Some(copy)))
+    let mut builder = Builder::new(config, &root, true)?;
+    let list = |path: &str| Listing::commit(&checkout, &commit, path);
+    let (listing, selection) = builder.select(list, &checkout.prefix)?;
+    if !checkout.prefix.is_empty() && listing::below(&listing.entries, &checkout.prefix).next().is_none() {
+        return Err(Error::invalid(format!("commit {commit} has no directory `{}`", checkout.prefix)));
+    }
+    let (found, _) = builder.collect(&listing, selection, &checkout.prefix)?;
+    builder.finish(found, provenance(&root, commit, Vec::new(), now))
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
@@ -85,47 +101,301 @@ fn canonical(path: &Path) -> Result<PathBuf> {
     if root.is_dir() { Ok(root) } else { Err(invalid("is not a directory".to_owned())) }
 }
 
-fn scratch() -> Result<TempDir> {
-    // The tree may hold secrets: for its owner's eyes alone, whatever the umask.
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("magpie-").permissions(Permissions::from_mode(0o700));
-    builder.tempdir().map_err(|error| Error::invalid(format!("cannot make a temporary copy: {error}")))
-}
-
-/// What the command installs is often ignored by git, so after it everything counts.
-fn prepared(command: &str, directory: &Path) -> Result<Vec<Found>> {
-    prepare::run(command, directory)?;
-    walk(&canonical(directory)?, Rules::Everything)
-}
-
-fn provenance(root: &Path, checkout: Option<&Checkout>, now: SystemTime) -> Provenance {
-    Provenance {
-        commit: checkout.and_then(Checkout::head).unwrap_or_default(),
-        dirty: checkout.map(Checkout::dirty).unwrap_or_default(),
-        who: git::who(root),
-        when_unix_ms: milliseconds(now),
-    }
-}
-
-fn milliseconds(now: SystemTime) -> i64 {
+fn provenance(root: &Path, commit: String, dirty: Vec<String>, now: SystemTime) -> Provenance {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    let when_unix_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    Provenance { commit, dirty, who: git::who(root), when_unix_ms }
 }
 
-/// Hashes all files and puts the manifest together, with the place of each file.
-fn hash(found: Vec<Found>) -> Result<(Manifest, HashMap<String, PathBuf>)> {
-    let mut entries = directories(&found);
-    let mut files = Vec::new();
-    for Found { path, kind } in found {
-        match kind {
-            FoundKind::Link(target) => entries.push(Entry { path, kind: Kind::Link { target } }),
-            FoundKind::File(file) => files.push((path, file)),
+/// A bundle in the making.
+struct Builder<'c> {
+    config: &'c BundleConfig,
+    root: &'c Path,
+    /// It is a commit, not what is on this machine.
+    is_revision: bool,
+    choice: Choice,
+    scratch: TempDir,
+    /// Where another repository belongs that `prepare` has to fetch.
+    submodules: Vec<String>,
+}
+
+impl<'c> Builder<'c> {
+    fn new(config: &'c BundleConfig, root: &'c Path, is_revision: bool) -> Result<Self> {
+        // The tree may hold secrets: for its owner's eyes alone, whatever the umask.
+        let mut scratch = tempfile::Builder::new();
+        scratch.prefix("magpie-").permissions(Permissions::from_mode(0o700));
+        let scratch = scratch
+            .tempdir()
+            .map_err(|error| Error::invalid(format!("cannot make a temporary directory: {error}")))?;
+        let choice = Choice::new(&config.exclude)?;
+        Ok(Self { config, root, is_revision, choice, scratch, submodules: Vec::new() })
+    }
+
+    /// Lists what is below `prefix`, and the whole repository if a link there leads to more of it.
+    fn select(&self, list: impl Fn(&str) -> Result<Listing>, prefix: &str) -> Result<(Listing, Selection)> {
+        let listing = list(prefix)?;
+        let selection = links::select(&listing.entries, prefix, prefix.is_empty(), &self.choice)?;
+        if !selection.beyond {
+            return Ok((listing, selection));
+        }
+        let listing = list("")?;
+        let selection = links::select(&listing.entries, prefix, true, &self.choice)?;
+        Ok((listing, selection))
+    }
+
+    /// Reads what was selected; also which paths of the bundle are not as they were committed.
+    fn collect(
+        &mut self,
+        listing: &Listing,
+        selection: Selection,
+        prefix: &str,
+    ) -> Result<(Vec<Found>, Vec<String>)> {
+        let mut wanted: Vec<&str> = selection.elsewhere.iter().map(String::as_str).collect();
+        wanted.push(prefix);
+        for (path, error) in &listing.unusable {
+            let elsewhere =
+                || wanted.iter().any(|wanted| links::within(path, wanted).is_some()).then_some(path.as_str());
+            let inside = links::within(path, prefix).or_else(elsewhere);
+            if let Some(inside) = inside.filter(|inside| !self.choice.excludes(inside)) {
+                self.choice.leave_out(inside, Error::invalid(error))?;
+            }
+        }
+        let paths: BTreeSet<&str> = selection.files.iter().map(|(_, path)| path.as_str()).collect();
+        let changes = || if self.is_revision { Ok(Changes::default()) } else { listing.changes(&wanted) };
+        let (contents, changes) = contents(listing, &paths, self.scratch.path(), changes)?;
+        let dirty = dirty(listing, &selection, &changes, prefix);
+        let mut found = Vec::with_capacity(selection.files.len() + selection.links.len());
+        for (path, from) in &selection.files {
+            // Gone since it was listed.
+            let Some(content) = contents.get(from.as_str()) else { continue };
+            match content.stored {
+                Some(stored) => self.choice.leave_out(path, self.stored(path, stored))?,
+                None => found.push(Found { path: path.clone(), kind: FoundKind::File(content.clone()) }),
+            }
+        }
+        for (path, text) in selection.links {
+            found.push(Found { path, kind: FoundKind::Link(text) });
+        }
+        self.broken(selection.broken, &mut found)?;
+        self.outside(listing, selection.outside, &mut found)?;
+        self.missing_submodules(selection.submodules)?;
+        Ok((found, dirty))
+    }
+
+    /// `prepare` may make what a link leads to; otherwise it leads nowhere.
+    fn broken(&mut self, broken: Vec<(String, String)>, found: &mut Vec<Found>) -> Result<()> {
+        for (path, text) in broken {
+            if self.config.prepare.is_some() {
+                found.push(Found { path, kind: FoundKind::Link(text) });
+                continue;
+            }
+            let error = Error::invalid(format!(
+                "the link `{path}` points at nothing (`{}`)",
+                text.escape_debug()
+            ))
+            .hint("what it points at may be ignored by git, left out by `exclude`, or an empty directory");
+            self.choice.leave_out(&path, error)?;
+        }
+        Ok(())
+    }
+
+    fn outside(
+        &mut self,
+        listing: &Listing,
+        links: Vec<(String, String)>,
+        found: &mut Vec<Found>,
+    ) -> Result<()> {
+        for (path, from) in links {
+            let listed = &listing.entries[&from];
+            let listing::Kind::Link(text) = &listed.kind else { continue };
+            let error = Error::invalid(format!(
+                "the link `{path}` leads out of the repository (`{}`)",
+                text.escape_debug()
+            ));
+            match &listed.disk {
+                Some(disk) if self.config.outside_links && !self.is_revision => {
+                    self.follow(disk, &path, found)?;
+                }
+                Some(_) if !self.is_revision => self.choice.leave_out(
+                    &path,
+                    error.hint("`outside_links = true` under [bundle] puts what it leads to on this machine in its place"),
+                )?,
+                _ => self.choice.leave_out(&path, error.hint("a revision has nothing but what is committed"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, link: &Path, path: &str, found: &mut Vec<Found>) -> Result<()> {
+        let entries = outside::follow(link, path)?;
+        let listing = Listing { entries, ..Listing::default() };
+        let paths: BTreeSet<&str> =
+            listing.entries.keys().map(String::as_str).filter(|path| !self.choice.excludes(path)).collect();
+        let (mut contents, _) = contents(&listing, &paths, self.scratch.path(), || Ok(Changes::default()))?;
+        for path in paths {
+            let kind = match &listing.entries[path].kind {
+                listing::Kind::Link(text) => FoundKind::Link(text.clone()),
+                _ => match contents.remove(path) {
+                    Some(content) => FoundKind::File(content),
+                    None => continue,
+                },
+            };
+            found.push(Found { path: path.to_owned(), kind });
+        }
+        Ok(())
+    }
+
+    /// What `prepare` fetches is looked for after it.
+    fn missing_submodules(&mut self, missing: Vec<String>) -> Result<()> {
+        if self.config.prepare.is_some() {
+            self.submodules.extend(missing);
+            return Ok(());
+        }
+        missing.into_iter().try_for_each(|path| {
+            let error = Error::invalid(format!("`{path}` is a git submodule, and nothing of it is here"));
+            let error = match self.is_revision {
+                true => error.hint("a revision does not contain it: fetch it in the `prepare` command under [bundle], or push the working tree"),
+                false => error.hint("`git submodule update --init` fetches it"),
+            };
+            self.choice.leave_out(&path, error)
+        })
+    }
+
+    fn stored(&self, path: &str, stored: Stored) -> Error {
+        let (what, command) = match stored {
+            Stored::Lfs => ("a Git LFS pointer, not the file itself", "git lfs pull"),
+            Stored::Crypt => ("encrypted by git-crypt", "git crypt unlock"),
+        };
+        let hint = match self.is_revision {
+            true => format!(
+                "a revision has it in this form only: `{command}`, then push the working tree, without --rev"
+            ),
+            false => format!("`{command}` turns it into the file itself"),
+        };
+        Error::invalid(format!("`{path}` is {what}")).hint(hint)
+    }
+
+    fn finish(mut self, found: Vec<Found>, provenance: Provenance) -> Result<Bundle> {
+        let found = match &self.config.prepare {
+            None => found,
+            Some(command) => self.prepared(command, &found)?,
+        };
+        let (manifest, files) = self.manifest(found)?;
+        let text =
+            |path: &str| files.get(path).and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        let here = (!self.is_revision && self.config.prepare.is_none()).then_some(self.root);
+        let paths = manifest.entries().iter().map(|entry| entry.path.as_str());
+        self.choice.warnings.extend(modules::missing(
+            &text("Puppetfile"),
+            &text(environment::FILE),
+            paths,
+            here,
+        ));
+        Ok(Bundle::new(manifest, provenance, files, self.choice.warnings, self.scratch))
+    }
+
+    /// What the command installs is often ignored by git, so after it everything counts.
+    fn prepared(&mut self, command: &str, found: &[Found]) -> Result<Vec<Found>> {
+        let copy = self.scratch.path().join("tree");
+        let made = |error| Error::invalid(format!("cannot make a copy for the prepare command: {error}"));
+        fs::create_dir(&copy).map_err(made)?;
+        prepare::copy(found, &copy)?;
+        self.submodules.iter().try_for_each(|path| fs::create_dir_all(copy.join(path))).map_err(made)?;
+        prepare::run(command, &copy)?;
+        let copy = canonical(&copy)?;
+        let config = BundleConfig { prepare: None, ..self.config.clone() };
+        let submodules = std::mem::take(&mut self.submodules);
+        let mut after = Builder {
+            config: &config,
+            root: &copy,
+            is_revision: false,
+            ..Builder::new(&config, &copy, false)?
+        };
+        let (listing, selection) = after.select(|_| Listing::directory(&copy, Rules::Everything), "")?;
+        let (found, _) = after.collect(&listing, selection, "")?;
+        self.choice.warnings.append(&mut after.choice.warnings);
+        submodules.into_iter().try_for_each(|path| {
+            if listing::below(&listing.entries, &path).next().is_some() {
+                return Ok(());
+            }
+            let error = Error::invalid(format!(
+                "`{path}` is a git submodule, and the prepare command put nothing there"
+            ));
+            self.choice.leave_out(&path, error)
+        })?;
+        Ok(found)
+    }
+
+    /// Puts the manifest together, with the place of each file.
+    fn manifest(&mut self, mut found: Vec<Found>) -> Result<(Manifest, HashMap<String, PathBuf>)> {
+        loop {
+            match Manifest::new(entries(&found)) {
+                Ok(manifest) => {
+                    let place = |found: Found| match found.kind {
+                        FoundKind::File(content) => Some((found.path, content.place)),
+                        FoundKind::Link(_) => None,
+                    };
+                    return Ok((manifest, found.into_iter().filter_map(place).collect()));
+                }
+                Err(error) => {
+                    let path = culprit(&error).ok_or_else(|| refused(&error))?.to_owned();
+                    self.choice.leave_out(&path, refused(&error))?;
+                    found.retain(|found| found.path != path && !found.path.starts_with(&format!("{path}/")));
+                }
+            }
         }
     }
-    for (index, (executable, blob)) in hash_all(&files)? {
-        entries.push(Entry { path: files[index].0.clone(), kind: Kind::File { executable, blob } });
+}
+
+impl Listing {
+    /// Tracked paths that differ from what was committed, at and below these paths.
+    fn changes(&self, paths: &[&str]) -> Result<Changes> {
+        let mut all = Changes::default();
+        for (checkout, at) in &self.repositories {
+            let changes = checkout.changes(if at.is_empty() { paths } else { &[""] })?;
+            let whole = |paths: HashSet<String>| paths.into_iter().map(|path| listing::join(at, &path));
+            all.any.extend(whole(changes.any));
+            all.on_disk.extend(whole(changes.on_disk));
+        }
+        Ok(all)
     }
-    Ok((Manifest::new(entries).map_err(refused)?, files.into_iter().collect()))
+}
+
+/// Paths of the bundle that are not as they were committed, and those below `prefix` that are gone.
+fn dirty(listing: &Listing, selection: &Selection, changes: &Changes, prefix: &str) -> Vec<String> {
+    if listing.repositories.is_empty() {
+        return Vec::new();
+    }
+    let differs = |path: &str| {
+        changes.any.contains(path)
+            || listing
+                .entries
+                .get(path)
+                .is_some_and(|listed| listed.committed.is_none() && listed.disk.is_some())
+    };
+    let files = selection.files.iter().filter(|(_, from)| differs(from)).map(|(path, _)| path.clone());
+    let at = |path: &str| listing::join(prefix, path);
+    let links = selection.links.iter().filter(|(path, _)| differs(&at(path))).map(|(path, _)| path.clone());
+    let gone = changes.any.iter().filter(|path| !listing.entries.contains_key(*path));
+    let inside = |path: &String| {
+        let rest = path.strip_prefix(prefix)?;
+        let rest = if prefix.is_empty() { rest } else { rest.strip_prefix('/')? };
+        Some(rest.to_owned())
+    };
+    let all: BTreeSet<String> = files.chain(links).chain(gone.filter_map(inside)).collect();
+    all.into_iter().collect()
+}
+
+fn entries(found: &[Found]) -> Vec<Entry> {
+    let mut entries = directories(found);
+    entries.extend(found.iter().map(|Found { path, kind }| {
+        let kind = match kind {
+            FoundKind::Link(target) => Kind::Link { target: target.clone() },
+            FoundKind::File(content) => Kind::File { executable: content.executable, blob: content.blob },
+        };
+        Entry { path: path.clone(), kind }
+    }));
+    entries
 }
 
 fn directories(found: &[Found]) -> Vec<Entry> {
@@ -139,61 +409,25 @@ fn directories(found: &[Found]) -> Vec<Entry> {
     seen.into_iter().map(|path| Entry { path: path.to_owned(), kind: Kind::Directory }).collect()
 }
 
-type Hashed = (usize, (bool, Blob));
-
-/// Hashes on all processors; the files come in small portions, because their sizes differ widely.
-fn hash_all(files: &[(String, PathBuf)]) -> Result<Vec<Hashed>> {
-    const PORTION: usize = 16;
-    let next = AtomicUsize::new(0);
-    let worker = || -> Result<Vec<Hashed>> {
-        let mut buffer = vec![0; 128 << 10];
-        let mut hashed = Vec::new();
-        loop {
-            let start = next.fetch_add(PORTION, Ordering::Relaxed);
-            for (index, (path, file)) in files.iter().enumerate().skip(start).take(PORTION) {
-                let blob = hash_one(file, &mut buffer);
-                let blob = blob.map_err(|error| Error::invalid(format!("cannot read `{path}`: {error}")))?;
-                hashed.push((index, blob));
-            }
-            if start >= files.len() {
-                return Ok(hashed);
-            }
+/// The path without which the rule would hold.
+fn culprit(error: &ManifestError) -> Option<&str> {
+    match error {
+        ManifestError::Path { path, .. } | ManifestError::Link { path, .. } => Some(path),
+        ManifestError::CaseCollision { second, .. } | ManifestError::FormCollision { second, .. } => {
+            Some(second)
         }
-    };
-    let workers = thread::available_parallelism().map_or(1, |count| count.get().min(8));
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        let mut all = Vec::with_capacity(files.len());
-        for worker in running {
-            all.extend(worker.join().expect("hashing does not panic")?);
-        }
-        Ok(all)
-    })
-}
-
-fn hash_one(path: &Path, buffer: &mut [u8]) -> io::Result<(bool, Blob)> {
-    let mut file = File::open(path)?;
-    let executable = file.metadata()?.permissions().mode() & 0o100 != 0;
-    let (mut hasher, mut size) = (Hasher::new(), 0);
-    loop {
-        let length = file.read(buffer)?;
-        if length == 0 || size > MAX_TOTAL_BYTES {
-            return Ok((executable, Blob { digest: hasher.finish(), size }));
-        }
-        hasher.update(&buffer[..length]);
-        size += length as u64;
+        _ => None,
     }
 }
 
-fn refused(error: ManifestError) -> Error {
-    let refused = Error::invalid(&error);
+fn refused(error: &ManifestError) -> Error {
+    let refused = Error::invalid(error);
     match error {
-        ManifestError::Link { problem: LinkProblem::Dangling, .. } => {
-            refused.hint("what it points at may be ignored by git, or an empty directory")
-        }
-        ManifestError::TooLarge | ManifestError::TooManyEntries { .. } => {
-            refused.hint("only code belongs in a bundle; leave the rest out with .gitignore")
-        }
+        ManifestError::Link { problem: LinkProblem::Dangling, .. } => refused
+            .hint("what it points at may be ignored by git, left out by `exclude`, or an empty directory"),
+        ManifestError::TooLarge | ManifestError::TooManyEntries { .. } => refused.hint(
+            "only code belongs in a bundle; leave the rest out with .gitignore or `exclude` under [bundle]",
+        ),
         _ => refused,
     }
 }

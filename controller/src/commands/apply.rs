@@ -41,9 +41,9 @@ pub(super) struct Started(Arc<Mutex<Vec<String>>>);
 /// `ctl apply`
 pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) -> Result<()> {
     let hosts = context.chosen(&args.targets, "apply").await?;
-    let bundle = Arc::new(load(&context, &args.source)?);
+    let bundle = Arc::new(load(&context, &args.source, output)?);
     for host in &hosts {
-        check::check(&bundle, &host.role)?;
+        check::check(&bundle, &context.config.bundle.environment, &host.role)?;
     }
     let images = context.local.images()?;
     let image = hosts.iter().map(|host| &host.image).find(|image| images.contains(image));
@@ -68,14 +68,14 @@ pub(super) async fn apply(context: Arc<Context>, args: &Apply, output: &Output) 
 }
 
 /// Makes the bundle that was asked for: a revision, or the tree as it is.
-pub(super) fn load(context: &Context, args: &Source) -> Result<Bundle> {
-    let config = &context.config.bundle;
-    let (path, prepare, now) =
-        (context.directory.join(&config.path), config.prepare.as_deref(), SystemTime::now());
-    match &args.rev {
-        Some(revision) => source::from_revision(&path, revision, prepare, now),
-        None => source::from_working_tree(&path, prepare, now),
-    }
+pub(super) fn load(context: &Context, args: &Source, output: &Output) -> Result<Bundle> {
+    let (directory, config, now) = (&context.directory, &context.config.bundle, SystemTime::now());
+    let bundle = match &args.rev {
+        Some(revision) => source::from_revision(directory, config, revision, now),
+        None => source::from_working_tree(directory, config, now),
+    }?;
+    bundle.warnings().iter().for_each(|warning| output.note(&format!("warning: {warning}")));
+    Ok(bundle)
 }
 
 /// A screen for these hosts.

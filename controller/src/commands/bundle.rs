@@ -15,9 +15,9 @@ use crate::{
 pub(super) async fn bundle(context: Arc<Context>, args: &BundleCommand, output: &Output) -> Result<()> {
     match args {
         BundleCommand::Build(source) => {
-            let bundle = Arc::new(apply::load(&context, source)?);
+            let bundle = Arc::new(apply::load(&context, source, output)?);
             for role in context.config.roles.keys() {
-                check::check(&bundle, role)?;
+                check::check(&bundle, &context.config.bundle.environment, role)?;
             }
             match context.local.images()?.last() {
                 Some(image) => syntax::check(&context, &bundle, Some(image)).await?,
@@ -27,6 +27,8 @@ pub(super) async fn bundle(context: Arc<Context>, args: &BundleCommand, output: 
             }
             render::bundle::bundle(output, &bundle)
         }
-        BundleCommand::Show(source) => render::bundle::entries(output, &apply::load(&context, source)?),
+        BundleCommand::Show(source) => {
+            render::bundle::entries(output, &apply::load(&context, source, output)?)
+        }
     }
 }

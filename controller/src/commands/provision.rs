@@ -37,8 +37,8 @@ pub(super) async fn provision(context: Arc<Context>, args: &Provision, output: &
     if !args.dry_run {
         consent::operator(&context, "provision")?;
     }
-    let bundle = Arc::new(apply::load(&context, &args.source)?);
-    check::check(&bundle, &args.role)?;
+    let bundle = Arc::new(apply::load(&context, &args.source, output)?);
+    check::check(&bundle, &context.config.bundle.environment, &args.role)?;
     let order = order(&context, args, output).await?;
     let local = order.provider.kind() == Kind::Local;
     syntax::check(&context, &bundle, local.then_some(&order.image)).await?;

@@ -14,6 +14,7 @@ use crate::{
     bundle::{Bundle, check},
     context::Context,
     error::{Error, Result},
+    pki::files,
     provider::ImageId,
 };
 
@@ -40,19 +41,21 @@ pub(super) async fn check(
         .await
         .map_err(|error| Error::invalid(format!("checking the Puppet code broke off: {error}")))??;
     // Only saves time: where it cannot be kept, the question is asked again.
-    let _ = fs::create_dir_all(&known).and_then(|()| fs::write(&marker, ""));
+    if files::directory(&known).is_ok() {
+        let _ = fs::write(&marker, "");
+    }
     Ok(())
 }
 
 fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
-    let files = check::puppet_files(bundle);
-    if files.is_empty() {
+    let manifests = check::puppet_files(bundle, &context.config.bundle.environment);
+    if manifests.is_empty() {
         return Ok(());
     }
     let copy = |error| Error::invalid(format!("cannot copy the manifests to check them: {error}"));
-    let tree = stage(bundle, &files).map_err(copy)?;
+    let tree = stage(bundle, &manifests).map_err(copy)?;
     let argv: Vec<&str> =
-        ["puppet", "parser", "validate", "--color=false"].into_iter().chain(files).collect();
+        ["puppet", "parser", "validate", "--color=false"].into_iter().chain(manifests).collect();
     let output = context.local.run_in_image(image, tree.path(), &argv)?;
     if output.status.success() {
         return Ok(());

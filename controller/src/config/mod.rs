@@ -1,6 +1,7 @@
 //! `magpie.toml`: found here or in a parent directory, parsed strictly, with defaults in one place.
 
 mod ec2;
+mod ownership;
 mod place;
 mod role;
 
@@ -22,6 +23,7 @@ use crate::{
     error::{Error, Result},
     provider::Kind,
 };
+use ownership::Trust;
 
 /// Name of the configuration file.
 pub const FILE: &str = "magpie.toml";
@@ -90,13 +92,21 @@ pub struct LocalConfig {
 impl Config {
     /// Reads the configuration: `explicit` if given, else the nearest `magpie.toml` at or above `start`.
     /// Returns it with the directory that its relative paths refer to.
+    ///
+    /// # Errors
+    /// There is none, it is not valid, or others may have written it or made its CA directory.
     pub fn load(explicit: Option<&Path>, start: &Path) -> Result<(Self, PathBuf)> {
-        let path = match explicit {
-            Some(path) => path.to_owned(),
-            None => find(start).ok_or_else(|| {
-                Error::invalid(format!("no {FILE} in {} or above", start.display()))
-                    .hint("`ctl init` makes one, and a CA directory beside it")
-            })?,
+        let trust = Trust::of_caller();
+        let (path, trust) = match explicit {
+            Some(path) => (path.to_owned(), trust.with_owner_of(path)),
+            None => {
+                let path = find(start).ok_or_else(|| {
+                    Error::invalid(format!("no {FILE} in {} or above", start.display()))
+                        .hint("`ctl init` makes one, and a CA directory beside it")
+                })?;
+                trust.check_file(&path)?;
+                (path, trust)
+            }
         };
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         let file = path.display().to_string();
@@ -104,6 +114,7 @@ impl Config {
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let directory = directory.canonicalize().map_err(|error| unreadable(&path, &error))?;
         ec2::read(&mut config, &text, &file, &directory)?;
+        trust.check_directory(&directory.join(&config.fleet.ca))?;
         Ok((config, directory))
     }
 
@@ -177,8 +188,12 @@ ca = ".magpie"
 # provider = "local"
 
 [bundle]
-# The Puppet code: a directory with manifests/site.pp. Pushed as it is, or from git with --rev.
+# The Puppet code: a directory with manifests/site.pp. Pushed as it is, without what git ignores, or from git with --rev.
 path = "{puppet}"
+# Left out, as in .gitignore:
+# exclude = ["spec/", "*.md"]
+# Links that leave the repository are replaced by what they lead to here; never with --rev:
+# outside_links = true
 # Run in a copy of the tree before it is packed, for instance to fetch modules:
 # prepare = "r10k puppetfile install"
 # What Puppet sees as $environment:

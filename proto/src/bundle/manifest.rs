@@ -12,13 +12,16 @@
 //!
 //! Integers are little-endian. There is exactly one encoding of a tree: [`Manifest::decode`] refuses what
 //! [`Manifest::encode`] would not have written. Directories have mode 0755 and are listed if and only if something is in
-//! them; no two paths may differ in case alone, because a checkout on macOS could not hold both.
+//! them; no two paths may differ in case alone or in the form of Unicode alone (one letter, or a letter and a mark), because a checkout
+//! on macOS could not hold both, and nobody could tell them apart.
 
 mod encoding;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
+
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::{
     Digest, MAX_ENTRIES, MAX_TOTAL_BYTES,
@@ -136,6 +139,14 @@ pub enum ManifestError {
         /// The other.
         second: String,
     },
+    /// Two paths that differ in the form of Unicode alone.
+    #[error("`{first}` is in the bundle twice, in two forms of Unicode that look the same")]
+    FormCollision {
+        /// One path.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// An entry below something that is not a directory of the bundle.
     #[error("`{path}` has no directory to be in")]
     NoParent {
@@ -232,11 +243,25 @@ fn check_paths(entries: &[Entry]) -> Result<(), ManifestError> {
             return Err(ManifestError::Order { path: path.clone() });
         }
         previous = Some(path);
-        if let Some(first) = folded.insert(path.to_lowercase(), path) {
-            return Err(ManifestError::CaseCollision { first: first.to_owned(), second: path.clone() });
+        if let Some(first) = folded.insert(folded_path(path), path) {
+            let (first, second) = (first.to_owned(), path.clone());
+            return Err(match first.to_lowercase() == second.to_lowercase() {
+                true => ManifestError::CaseCollision { first, second },
+                false => ManifestError::FormCollision { first, second },
+            });
         }
     }
     Ok(())
+}
+
+/// Equal for paths that some file system cannot tell apart.
+fn folded_path(path: &str) -> String {
+    let lower = path.to_lowercase();
+    if lower.is_ascii() {
+        lower
+    } else {
+        ComposingNormalizerBorrowed::new_nfc().normalize(&lower).into_owned()
+    }
 }
 
 /// Every parent is listed as a directory, and every directory has something in it.

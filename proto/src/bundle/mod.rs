@@ -2,6 +2,7 @@
 //!
 //! - [`manifest`]: the ordered list of directories, files and links, and its canonical encoding,
 //! - [`path`] and [`link`]: which names and link targets a bundle may hold,
+//! - [`environment`]: what of it Puppet reads first,
 //! - [`archive`]: the stream of missing blobs, packed by the controller and unpacked by the agent,
 //! - [`provenance`]: where a tree came from; beside the digest, never inside it.
 //!
@@ -11,6 +12,7 @@
 
 pub mod archive;
 mod digest;
+pub mod environment;
 pub mod link;
 pub mod manifest;
 pub mod path;

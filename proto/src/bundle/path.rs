@@ -1,8 +1,8 @@
 //! Which paths a bundle may hold.
 //!
 //! A path is relative, UTF-8, at most [`MAX_LENGTH`] bytes and [`MAX_DEPTH`] components joined by one `/`. A component
-//! is not empty, not `.` or `..`, at most 255 bytes (`NAME_MAX`), and has no control character, so that a name can be shown on a
-//! terminal. Nothing is normalised: the bytes that were hashed are the bytes that are created.
+//! is not empty, not `.` or `..`, at most 255 bytes (`NAME_MAX`), and has neither a control character, so that a name can be shown on a
+//! terminal, nor one that is itself invisible or turns the text around it, so that what is shown is what there is. Nothing is normalised: the bytes that were hashed are the bytes that are created.
 
 /// Longest path in bytes.
 pub const MAX_LENGTH: usize = 1024;
@@ -25,6 +25,9 @@ pub enum PathProblem {
     /// NUL, newline, escape and the like.
     #[error("it has a control character")]
     Control,
+    /// Zero-width spaces, marks of direction and the like (Unicode's Cf, Zl and Zp).
+    #[error("it has an invisible character, U+{0:04X}")]
+    Invisible(u32),
     /// Not UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
@@ -63,8 +66,20 @@ pub(super) fn check_name(name: &str) -> Result<(), PathProblem> {
         "." | ".." => Err(PathProblem::Dots),
         _ if name.len() > MAX_NAME => Err(PathProblem::LongName),
         _ if name.chars().any(char::is_control) => Err(PathProblem::Control),
-        _ => Ok(()),
+        _ => match name.chars().find(|letter| is_invisible(*letter)) {
+            Some(letter) => Err(PathProblem::Invisible(letter.into())),
+            None => Ok(()),
+        },
     }
+}
+
+/// Format characters and separators of lines and paragraphs: the categories Cf, Zl and Zp of Unicode 17
+/// (`DerivedGeneralCategory.txt`).
+fn is_invisible(letter: char) -> bool {
+    matches!(u32::from(letter),
+        0xAD | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x890..=0x891 | 0x8E2 | 0x180E | 0x200B..=0x200F
+        | 0x2028..=0x202E | 0x2060..=0x2064 | 0x2066..=0x206F | 0xFEFF | 0xFFF9..=0xFFFB | 0x110BD | 0x110CD
+        | 0x13430..=0x1343F | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A | 0xE0001 | 0xE0020..=0xE007F)
 }
 
 /// The directory that holds `path`, or `None` for a path of one component.
@@ -106,6 +121,11 @@ mod tests {
             ("a\nb", PathProblem::Control),
             ("a\u{1b}[2Jb", PathProblem::Control),
             ("a\u{85}b", PathProblem::Control),
+            ("files/gp\u{202e}pp.exe", PathProblem::Invisible(0x202e)),
+            ("site\u{200b}.pp", PathProblem::Invisible(0x200b)),
+            ("\u{feff}site.pp", PathProblem::Invisible(0xfeff)),
+            ("a\u{2028}b", PathProblem::Invisible(0x2028)),
+            ("a\u{e0041}", PathProblem::Invisible(0xe0041)),
             (name.as_str(), PathProblem::LongName),
             (long.as_str(), PathProblem::Long),
             (deep.as_str(), PathProblem::Deep),

@@ -12,7 +12,7 @@ use std::{
 
 use agent::paths::Paths;
 use controller::{
-    bundle::{push::push, source::from_working_tree},
+    bundle::{BundleConfig, push::push, source::from_working_tree},
     client,
     pki::{self, DEFAULT_LIFETIME, Fleet},
 };
@@ -96,7 +96,7 @@ impl Pusher for Magpie {
     /// Hashing the tree, TCP, TLS with both sides proved, offer and upload: all of it is in the time.
     fn push(&mut self, tree: &Path) -> Result<()> {
         let start = Instant::now();
-        let bundle = from_working_tree(tree, None, SystemTime::now())?;
+        let bundle = from_working_tree(tree, &BundleConfig::new("."), SystemTime::now())?;
         let made = start.elapsed();
         let (connected, pushed) = self.runtime.block_on(async {
             let channel = client::connect(self.agent().dial().await?, &self.fleet, HOST).await?;

@@ -116,6 +116,18 @@ fn every_rule_is_named() {
         (vec![file("a"), file("a")], "`a` is in the manifest twice or out of order"),
         (vec![file("README"), file("Readme")], "`README` and `Readme` differ in case alone"),
         (vec![file("ä"), file("Ä")], "`Ä` and `ä` differ in case alone"),
+        (
+            vec![file("caf\u{e9}"), file("cafe\u{301}")],
+            "`cafe\u{301}` is in the bundle twice, in two forms of Unicode that look the same",
+        ),
+        (
+            vec![file("CAF\u{c9}"), file("cafe\u{301}")],
+            "`CAF\u{c9}` is in the bundle twice, in two forms of Unicode that look the same",
+        ),
+        (
+            vec![file("a\u{200b}")],
+            "`a\\u{200b}` cannot be in a bundle: it has an invisible character, U+200B",
+        ),
         (vec![file("a"), file("a/b")], "`a/b` has no directory to be in"),
         (vec![file("b/c")], "`b/c` has no directory to be in"),
         (vec![link("d", "."), file("d/x")], "`d/x` has no directory to be in"),

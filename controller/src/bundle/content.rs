@@ -1,0 +1,272 @@
+//! What is in the files of a listing.
+//!
+//! A file that git takes for unchanged is in the bundle as git has it, whatever a checkout made of it (line ends, filters): so it does
+//! not matter where, and with which settings, that was. Whether the file on disk is that very content is told by its
+//! object id, which is computed together with the blob's digest; only what differs is read out of git.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use proto::bundle::{Blob, Hasher, MAX_TOTAL_BYTES};
+
+use super::{
+    git::Changes,
+    listing::{Committed, Listed, Listing},
+    objects,
+};
+use crate::error::{Error, Result};
+
+/// How every Git LFS pointer begins (`git-lfs/docs/spec.md`).
+const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// A pointer is smaller than this.
+const LFS_LIMIT: u64 = 1024;
+/// How every file that git-crypt encrypted begins.
+const CRYPT: &[u8] = b"\0GITCRYPT\0";
+
+/// What is in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    /// Where it lies on this machine.
+    pub(super) place: PathBuf,
+    pub(super) executable: bool,
+    pub(super) blob: Blob,
+    /// It stands for the file that is meant, which a filter of git makes of it.
+    pub(super) stored: Option<Stored>,
+}
+
+/// Forms in which git stores what a filter makes something else of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    Lfs,
+    Crypt,
+}
+
+/// A file on disk, compared with the object that git has.
+#[derive(Debug)]
+struct OnDisk {
+    content: Content,
+    same: bool,
+}
+
+/// The contents of the files at `paths`; `changes` is asked while they are read. What has to be read out of git goes to `scratch`.
+///
+/// # Errors
+/// A file or an object cannot be read, or `changes` fails.
+pub(super) fn contents<'l>(
+    listing: &'l Listing,
+    paths: &BTreeSet<&'l str>,
+    scratch: &Path,
+    changes: impl FnOnce() -> Result<Changes> + Send,
+) -> Result<(HashMap<&'l str, Content>, Changes)> {
+    let chosen: Vec<(&str, &Listed)> = paths
+        .iter()
+        .filter_map(|path| listing.entries.get_key_value(*path))
+        .map(|(p, l)| (p.as_str(), l))
+        .collect();
+    let on_disk: Vec<(&str, &Path, Option<&str>)> = chosen
+        .iter()
+        .filter_map(|(path, listed)| {
+            let object = listed.committed.as_ref().map(|committed| committed.object.as_str());
+            Some((*path, listed.disk.as_deref()?, object))
+        })
+        .collect();
+    let (read, changes) = thread::scope(|scope| {
+        // git takes as long to compare the tree with the commit as we take to hash it.
+        let changes = scope.spawn(changes);
+        (read_all(&on_disk), changes.join().expect("asking git does not panic"))
+    });
+    let (mut read, changes) = (read?, changes?);
+    let mut contents = HashMap::with_capacity(chosen.len());
+    let mut in_git: BTreeMap<usize, Vec<(&str, &Committed)>> = BTreeMap::new();
+    for (path, listed) in chosen {
+        let here = read.get(path);
+        match &listed.committed {
+            Some(committed) if !here.is_some_and(|here| here.same) && !changes.on_disk.contains(path) => {
+                in_git.entry(committed.repository).or_default().push((path, committed));
+            }
+            committed => {
+                let Some(here) = read.remove(path) else { continue };
+                let mode = committed.as_ref().filter(|_| !changes.on_disk.contains(path));
+                let executable = mode.map_or(here.content.executable, |committed| committed.executable);
+                contents.insert(path, Content { executable, ..here.content });
+            }
+        }
+    }
+    for (repository, files) in in_git {
+        for (path, content) in from_git(listing, repository, &files, scratch)? {
+            // What a filter made of a pointer is what is meant, and git is no help with it.
+            let filtered =
+                read.remove(path).filter(|here| content.stored.is_some() && here.content.stored.is_none());
+            contents.insert(
+                path,
+                match filtered {
+                    Some(here) => Content { executable: content.executable, ..here.content },
+                    None => content,
+                },
+            );
+        }
+    }
+    Ok((contents, changes))
+}
+
+/// Reads files on all processors; they come in small portions, because their sizes differ widely. One that is gone is not in the
+/// answer.
+fn read_all<'p>(files: &[(&'p str, &Path, Option<&str>)]) -> Result<HashMap<&'p str, OnDisk>> {
+    const PORTION: usize = 16;
+    let next = AtomicUsize::new(0);
+    let worker = || -> Result<Vec<(&str, OnDisk)>> {
+        let mut buffer = vec![0; 128 << 10];
+        let mut all = Vec::new();
+        loop {
+            let start = next.fetch_add(PORTION, Ordering::Relaxed);
+            for (path, disk, object) in files.iter().skip(start).take(PORTION) {
+                match read_one(disk, *object, &mut buffer) {
+                    Ok(read) => all.push((*path, read)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(Error::invalid(format!("cannot read `{path}`: {error}"))),
+                }
+            }
+            if start >= files.len() {
+                return Ok(all);
+            }
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, |count| count.get().min(8));
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        let mut all = HashMap::with_capacity(files.len());
+        for worker in running {
+            all.extend(worker.join().expect("hashing does not panic")?);
+        }
+        Ok(all)
+    })
+}
+
+fn read_one(disk: &Path, object: Option<&str>, buffer: &mut [u8]) -> io::Result<OnDisk> {
+    let mut file = File::open(disk)?;
+    let metadata = file.metadata()?;
+    let mut id = object.map(|object| object_hasher(object, metadata.len()));
+    let (blob, stored) = copy(&mut file, &mut io::sink(), buffer, |bytes| {
+        if let Some(id) = &mut id {
+            id.update(bytes);
+        }
+    })?;
+    let same = id.is_some_and(|id| Some(hex(id).as_str()) == object);
+    let executable = metadata.permissions().mode() & 0o100 != 0;
+    Ok(OnDisk { content: Content { place: disk.to_owned(), executable, blob, stored }, same })
+}
+
+/// Reads `from` to its end, or to where no bundle could hold it.
+fn copy(
+    from: &mut dyn Read,
+    to: &mut dyn Write,
+    buffer: &mut [u8],
+    mut see: impl FnMut(&[u8]),
+) -> io::Result<(Blob, Option<Stored>)> {
+    let (mut hasher, mut size, mut crypt, mut lfs) = (Hasher::new(), 0, false, false);
+    loop {
+        let length = from.read(buffer)?;
+        if size == 0 {
+            (crypt, lfs) = (buffer[..length].starts_with(CRYPT), buffer[..length].starts_with(LFS));
+        }
+        if length == 0 || size > MAX_TOTAL_BYTES {
+            let stored = match (crypt, lfs && size < LFS_LIMIT) {
+                (true, _) => Some(Stored::Crypt),
+                (_, true) => Some(Stored::Lfs),
+                _ => None,
+            };
+            return Ok((Blob { digest: hasher.finish(), size }, stored));
+        }
+        hasher.update(&buffer[..length]);
+        see(&buffer[..length]);
+        to.write_all(&buffer[..length])?;
+        size += length as u64;
+    }
+}
+
+/// Writes objects to files below `scratch`, each once.
+fn from_git<'l>(
+    listing: &Listing,
+    repository: usize,
+    files: &[(&'l str, &Committed)],
+    scratch: &Path,
+) -> Result<Vec<(&'l str, Content)>> {
+    let objects: BTreeSet<&str> = files.iter().map(|(_, committed)| committed.object.as_str()).collect();
+    let objects: Vec<&str> = objects.into_iter().collect();
+    let directory = scratch.join("objects");
+    fs::create_dir_all(&directory)
+        .map_err(|error| Error::invalid(format!("cannot create {}: {error}", directory.display())))?;
+    let (mut buffer, mut read) = (vec![0; 128 << 10], HashMap::with_capacity(objects.len()));
+    let (checkout, _) = &listing.repositories[repository];
+    objects::each(checkout, &objects, |index, blob| {
+        let place = directory.join(objects[index]);
+        let mut file = File::create(&place)?;
+        let (blob, stored) = copy(blob, &mut file, &mut buffer, |_| {})?;
+        read.insert(objects[index], (place, blob, stored));
+        Ok(())
+    })?;
+    let content = |(path, committed): &(&'l str, &Committed)| {
+        let (place, blob, stored) = read[committed.object.as_str()].clone();
+        (*path, Content { place, executable: committed.executable, blob, stored })
+    };
+    Ok(files.iter().map(content).collect())
+}
+
+/// The id that git gives `bytes` in the repository where `like` is an id.
+pub(super) fn object_id(like: &str, bytes: &[u8]) -> String {
+    let mut hasher = object_hasher(like, bytes.len() as u64);
+    hasher.update(bytes);
+    hex(hasher)
+}
+
+/// An object's id is the hash of `blob <size>`, NUL, and the content; which hash is told by the length of the id
+/// (`gitformat-pack(5)`, `hash-function-transition`).
+fn object_hasher(like: &str, size: u64) -> Context {
+    let mut hasher = Context::new(if like.len() == 64 { &SHA256 } else { &SHA1_FOR_LEGACY_USE_ONLY });
+    hasher.update(format!("blob {size}\0").as_bytes());
+    hasher
+}
+
+fn hex(hasher: Context) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = hasher.finish();
+    let digits = digest
+        .as_ref()
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    digits.map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_of_git() {
+        let sha1 = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+        assert_eq!(object_id(sha1, b""), sha1);
+        assert_eq!(object_id(sha1, b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
+        let sha256 = "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813";
+        assert_eq!(object_id(sha256, b""), sha256);
+    }
+
+    #[test]
+    fn stored_forms_are_known_by_their_beginning() {
+        let stored =
+            |bytes: &[u8]| copy(&mut &bytes[..], &mut io::sink(), &mut [0; 512], |_| {}).expect("read").1;
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        assert_eq!(stored(pointer), Some(Stored::Lfs));
+        assert_eq!(stored(&[&pointer[..], &[b'x'; 2000]].concat()), None, "a text about them");
+        assert_eq!(stored(b"\0GITCRYPT\0\x01\x02"), Some(Stored::Crypt));
+        assert_eq!(stored(b""), None);
+        assert_eq!(stored(b"version 2\n"), None);
+    }
+}

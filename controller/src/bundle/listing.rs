@@ -1,0 +1,293 @@
+//! What a tree consists of: names and kinds, before any content is read. Of a git repository git says so, of another
+//! directory a walk does.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use ignore::WalkBuilder;
+
+use super::{
+    content::object_id,
+    git::{Checkout, Mode, Tracked},
+    links::relative,
+    objects,
+};
+use crate::error::{Error, Result};
+
+/// What is at one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file.
+    File,
+    /// A link, and its text.
+    Link(String),
+    /// Another repository, of which nothing is here.
+    Submodule,
+}
+
+/// One path, and where its content is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) kind: Kind,
+    /// On this machine's disk.
+    pub(super) disk: Option<PathBuf>,
+    /// In git.
+    pub(super) committed: Option<Committed>,
+}
+
+/// A file as git has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    /// Index of its repository in [`Listing::repositories`].
+    pub(super) repository: usize,
+    /// Id of the object in hex.
+    pub(super) object: String,
+    pub(super) executable: bool,
+}
+
+/// All paths of a tree, or of a part of it.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// By path from the root of the repository or of the directory.
+    pub(super) entries: BTreeMap<String, Listed>,
+    /// Repositories whose objects these are, and at which path each of them is.
+    pub(super) repositories: Vec<(Checkout, String)>,
+    /// What cannot be in a bundle, with the reason.
+    pub(super) unusable: Vec<(String, Error)>,
+}
+
+/// Which files of a directory without git count, besides `.git`, which never does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// All.
+    Everything,
+    /// All but those that `.gitignore` files in it name.
+    Gitignore,
+}
+
+impl Listing {
+    /// What is below `path` in the working tree: what git tracks and still is there, and what is new and not ignored.
+    pub(super) fn working_tree(checkout: &Checkout, path: &str) -> Result<Self> {
+        let mut listing = Self::default();
+        listing.add_repository(checkout.clone(), "", path)?;
+        Ok(listing)
+    }
+
+    /// What is below `path` in a commit.
+    pub(super) fn commit(checkout: &Checkout, commit: &str, path: &str) -> Result<Self> {
+        let mut listing = Self { repositories: vec![(checkout.clone(), String::new())], ..Self::default() };
+        let mut links = Vec::new();
+        for tracked in checkout.committed(commit, path)? {
+            let Some(name) = listing.name("", &tracked.path) else { continue };
+            match tracked.mode {
+                Mode::Submodule => listing.add(name, Kind::Submodule, None, None),
+                Mode::Link => links.push((name, tracked.object)),
+                Mode::File { .. } => listing.add(name, Kind::File, None, committed(0, &tracked)),
+            }
+        }
+        listing.add_links(0, links)?;
+        Ok(listing)
+    }
+
+    /// What is in a directory outside of git.
+    pub(super) fn directory(root: &Path, rules: Rules) -> Result<Self> {
+        let mut listing = Self::default();
+        listing.add_directory(root, "", rules)?;
+        Ok(listing)
+    }
+
+    fn add_repository(&mut self, checkout: Checkout, at: &str, path: &str) -> Result<()> {
+        let index = self.repositories.len();
+        self.repositories.push((checkout.clone(), at.to_owned()));
+        let (tracked, untracked) = thread::scope(|scope| {
+            let untracked = scope.spawn(|| checkout.untracked(path));
+            (checkout.tracked(path), untracked.join().expect("asking git does not panic"))
+        });
+        let (mut links, mut nested) = (Vec::new(), Vec::new());
+        for tracked in tracked? {
+            let Some(name) = self.name(at, &tracked.path) else { continue };
+            let disk = on_disk(&checkout, &tracked.path);
+            match tracked.mode {
+                Mode::Submodule if disk.join(".git").exists() => nested.push((name, disk)),
+                Mode::Submodule => self.add(name, Kind::Submodule, None, None),
+                _ if tracked.unmerged => self.add_from_disk(name, disk)?,
+                _ => match content_of(&tracked, &disk)? {
+                    Place::Gone => {}
+                    Place::Here(kind) => self.add(name, kind, Some(disk), committed(index, &tracked)),
+                    Place::Git if tracked.mode == Mode::Link => links.push((name, tracked.object)),
+                    Place::Git => self.add(name, Kind::File, None, committed(index, &tracked)),
+                },
+            }
+        }
+        for path in untracked? {
+            let (path, is_nested) = match path.strip_suffix(b"/") {
+                Some(path) => (path, true),
+                None => (path.as_slice(), false),
+            };
+            let Some(name) = self.name(at, path) else { continue };
+            let disk = on_disk(&checkout, path);
+            if is_nested {
+                nested.push((name, disk));
+            } else {
+                // Where a link is now, git tracked a directory.
+                self.remove_below(&name);
+                self.add_from_disk(name, disk)?;
+            }
+        }
+        self.add_links(index, links)?;
+        nested.into_iter().try_for_each(|(name, disk)| match Checkout::of(&disk)? {
+            Some(checkout) if checkout.prefix.is_empty() => self.add_repository(checkout, &name, ""),
+            _ => self.add_directory(&disk, &name, Rules::Gitignore),
+        })
+    }
+
+    fn add_directory(&mut self, root: &Path, at: &str, rules: Rules) -> Result<()> {
+        let mut builder = WalkBuilder::new(root);
+        builder.standard_filters(false).filter_entry(|entry| entry.file_name() != ".git");
+        if rules == Rules::Gitignore {
+            builder.git_ignore(true).require_git(false).parents(false);
+        }
+        for entry in builder.build() {
+            let entry = entry.map_err(|error| Error::invalid(format!("cannot read the bundle: {error}")))?;
+            let kind = entry.file_type().expect("only stdin has no type, and it is not walked");
+            if kind.is_dir() {
+                continue;
+            }
+            let inside = entry.path().strip_prefix(root).expect("walked from the root");
+            let Some(name) = self.name(at, inside.as_os_str().as_bytes()) else { continue };
+            if kind.is_symlink() {
+                let text = link_text(entry.path())?;
+                // An absolute link into the tree itself is meant as one within it.
+                let text = match Path::new(&text).strip_prefix(root).ok().and_then(Path::to_str) {
+                    Some(inside) => relative(&name, &join(at, inside)),
+                    None => text,
+                };
+                self.add(name, Kind::Link(text), Some(entry.into_path()), None);
+            } else if kind.is_file() {
+                self.add(name, Kind::File, Some(entry.into_path()), None);
+            } else {
+                let error = Error::invalid(format!("`{name}` is neither a file, a directory nor a link"));
+                self.unusable.push((name, error));
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: String, kind: Kind, disk: Option<PathBuf>, committed: Option<Committed>) {
+        self.entries.insert(name, Listed { kind, disk, committed });
+    }
+
+    /// What git knows nothing of; it may be gone again by now.
+    fn add_from_disk(&mut self, name: String, disk: PathBuf) -> Result<()> {
+        match fs::symlink_metadata(&disk).map(|metadata| metadata.file_type()) {
+            Ok(kind) if kind.is_symlink() => {
+                let text = link_text(&disk)?;
+                self.add(name, Kind::Link(text), Some(disk), None);
+            }
+            Ok(kind) if kind.is_file() => self.add(name, Kind::File, Some(disk), None),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Links whose text only git has.
+    fn add_links(&mut self, repository: usize, links: Vec<(String, String)>) -> Result<()> {
+        let ids: Vec<&str> = links.iter().map(|(_, object)| object.as_str()).collect();
+        let mut texts = Vec::with_capacity(links.len());
+        objects::each(&self.repositories[repository].0, &ids, |_, blob| {
+            let mut text = Vec::new();
+            blob.read_to_end(&mut text)?;
+            texts.push(String::from_utf8_lossy(&text).into_owned());
+            Ok(())
+        })?;
+        for ((name, _), text) in links.into_iter().zip(texts) {
+            self.add(name, Kind::Link(text), None, None);
+        }
+        Ok(())
+    }
+
+    fn remove_below(&mut self, directory: &str) {
+        let prefix = format!("{directory}/");
+        let below: Vec<String> = below(&self.entries, directory).map(|(path, _)| path.clone()).collect();
+        below
+            .iter()
+            .filter(|path| path.starts_with(&prefix))
+            .for_each(|path| drop(self.entries.remove(path)));
+    }
+
+    /// The name as text; one that is none is noted.
+    fn name(&mut self, at: &str, path: &[u8]) -> Option<String> {
+        if let Ok(path) = str::from_utf8(path) {
+            return Some(join(at, path));
+        }
+        let shown = join(at, &String::from_utf8_lossy(path));
+        let error = Error::invalid(format!("`{}` is not UTF-8", shown.escape_debug()));
+        self.unusable.push((shown, error));
+        None
+    }
+}
+
+/// Where the content of a tracked file or link is to be had.
+enum Place {
+    Gone,
+    Here(Kind),
+    Git,
+}
+
+fn content_of(tracked: &Tracked, disk: &Path) -> Result<Place> {
+    let kind = fs::symlink_metadata(disk).ok().map(|metadata| metadata.file_type());
+    Ok(match (kind, tracked.mode) {
+        (Some(kind), Mode::File { .. }) if kind.is_file() => Place::Here(Kind::File),
+        (Some(kind), _) if kind.is_symlink() => Place::Here(Kind::Link(link_text(disk)?)),
+        // With core.symlinks=false a link is checked out as a file with its text.
+        (Some(kind), Mode::Link) if kind.is_file() => {
+            let text = fs::read(disk).map_err(|error| unreadable(disk, &error))?;
+            let same = object_id(&tracked.object, &text) == tracked.object;
+            if same { Place::Git } else { Place::Here(Kind::File) }
+        }
+        // Not there because git was told so.
+        (None, _) if tracked.unwatched => Place::Git,
+        _ => Place::Gone,
+    })
+}
+
+/// What is below a directory, whose path is empty for the root.
+pub(super) fn below<'l, T>(
+    entries: &'l BTreeMap<String, T>,
+    directory: &str,
+) -> impl Iterator<Item = (&'l String, &'l T)> + use<'l, T> {
+    let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+    entries.range(prefix.clone()..).take_while(move |(path, _)| path.starts_with(&prefix))
+}
+
+/// Two parts of a path, of which either may be empty.
+pub(super) fn join(prefix: &str, path: &str) -> String {
+    match (prefix, path) {
+        ("", path) => path.to_owned(),
+        (prefix, "") => prefix.to_owned(),
+        (prefix, path) => format!("{prefix}/{path}"),
+    }
+}
+
+fn committed(repository: usize, tracked: &Tracked) -> Option<Committed> {
+    let executable = tracked.mode == Mode::File { executable: true };
+    Some(Committed { repository, object: tracked.object.clone(), executable })
+}
+
+fn on_disk(checkout: &Checkout, path: &[u8]) -> PathBuf {
+    checkout.toplevel.join(std::ffi::OsStr::from_bytes(path))
+}
+
+fn link_text(link: &Path) -> Result<String> {
+    let text = fs::read_link(link).map_err(|error| unreadable(link, &error))?;
+    Ok(String::from_utf8_lossy(&text.into_os_string().into_vec()).into_owned())
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::invalid(format!("cannot read {}: {error}", path.display()))
+}

@@ -1,0 +1,121 @@
+//! Modules that the code counts on and that are not in the bundle, because git ignores the directory that a tool installs them in.
+
+use std::path::Path;
+
+use proto::bundle::environment::Environment;
+
+/// How many names are told.
+const SHOWN: usize = 5;
+
+/// A sentence for each thing that is missing: modules of the `Puppetfile`, and directories on the modulepath that have something in
+/// them at `root`, if there is such a directory on this machine, and nothing in the bundle. `paths` are the bundle's.
+pub(super) fn missing<'p>(
+    puppetfile: &str,
+    environment: &str,
+    paths: impl Iterator<Item = &'p str> + Clone,
+    root: Option<&Path>,
+) -> Vec<String> {
+    let directories = Environment::parse(environment).module_directories();
+    let holds = |directory: &str| {
+        let directory = format!("{directory}/");
+        paths.clone().any(|path| path.starts_with(&directory))
+    };
+    let wanted = modules(puppetfile);
+    let lost: Vec<&str> = wanted
+        .iter()
+        .copied()
+        .filter(|module| !directories.iter().any(|directory| holds(&format!("{directory}/{module}"))))
+        .collect();
+    if !lost.is_empty() {
+        let more = if lost.len() > SHOWN { ", …" } else { "" };
+        return vec![format!(
+            "{} of {} modules of the Puppetfile are not in the bundle ({}{more}): `prepare = \"r10k puppetfile install\"` under \
+             [bundle] fetches them",
+            lost.len(),
+            wanted.len(),
+            lost[..lost.len().min(SHOWN)].join(", "),
+        )];
+    }
+    let is_filled = |directory: &&String| {
+        let entries = root.and_then(|root| std::fs::read_dir(root.join(directory)).ok());
+        entries.is_some_and(|mut entries| entries.next().is_some()) && !holds(directory)
+    };
+    let empty = directories.iter().filter(is_filled);
+    empty
+        .map(|directory| {
+            format!(
+                "`{directory}` is on the modulepath, and git ignores all that is in it: it is not in the bundle; a \
+                 `prepare` command under [bundle] can put it there"
+            )
+        })
+        .collect()
+}
+
+/// The names of the modules, without their authors: lines such as `mod 'puppetlabs-ntp', '1.0.0'`.
+fn modules(puppetfile: &str) -> Vec<&str> {
+    let name = |line: &'_ str| -> Option<(usize, usize)> {
+        let rest = line.trim_start().strip_prefix("mod")?;
+        let quoted = rest.trim_start_matches([' ', '\t', '(']);
+        let quote = quoted.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
+        let start = line.len() - quoted.len() + 1;
+        Some((start, start + line[start..].find(quote)?))
+    };
+    let full = puppetfile.lines().filter_map(|line| name(line).map(|(start, end)| &line[start..end]));
+    full.map(|name| name.rsplit(['-', '/']).next().unwrap_or(name)).filter(|name| !name.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PUPPETFILE: &str = "forge 'https://forge.example.org'\n# mod 'not-this'\nmod 'puppetlabs-ntp', '1.0.0'\n\
+        mod \"puppetlabs/stdlib\"\nmod 'profile',\n  git: 'https://example.org/profile.git'\nmodule = 'x'\n";
+
+    #[test]
+    fn modules_are_named_without_their_authors() {
+        assert_eq!(modules(PUPPETFILE), ["ntp", "stdlib", "profile"]);
+    }
+
+    #[test]
+    fn modules_of_the_puppetfile_are_looked_for_on_the_modulepath() {
+        let missing =
+            |paths: &[&str]| missing(PUPPETFILE, "modulepath = site:modules", paths.iter().copied(), None);
+        assert_eq!(
+            missing(&["Puppetfile", "site/profile/manifests/init.pp", "other/ntp/x"]),
+            [
+                "2 of 3 modules of the Puppetfile are not in the bundle (ntp, stdlib): `prepare = \"r10k puppetfile \
+              install\"` under [bundle] fetches them"
+            ]
+        );
+        assert!(missing(&["modules/ntp/a", "modules/stdlib/a", "site/profile/a"]).is_empty());
+    }
+
+    #[test]
+    fn a_directory_of_which_nothing_is_taken_is_told() {
+        let root = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(root.path().join("modules/ntp")).expect("made");
+        std::fs::create_dir_all(root.path().join("site")).expect("made");
+        let missing = |paths: &[&str]| {
+            missing("", "modulepath = site:modules", paths.iter().copied(), Some(root.path()))
+        };
+        assert_eq!(
+            missing(&["manifests/site.pp"]),
+            [
+                "`modules` is on the modulepath, and git ignores all that is in it: it is not in the bundle; a \
+              `prepare` command under [bundle] can put it there"
+            ]
+        );
+        assert!(missing(&["modules/ntp/manifests/init.pp"]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_puppetfile_is_harmless(text in "(mod| |'|\"|-|/|\\(|ä|\n){0,20}") {
+            for name in modules(&text) {
+                prop_assert!(!name.contains(['-', '/', '\n']));
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a link leads to that leaves the repository: only with `outside_links`, and never from a revision.
+//!
+//! It is replaced by what it leads to on this machine, since the host does not have that (Debian's `/usr/share/puppet/modules` is made of such
+//! links). Links within that stay links, rewritten to a relative form where needed.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+use ignore::WalkBuilder;
+
+use super::{
+    links::relative,
+    listing::{Kind, Listed, join},
+};
+use crate::error::{Error, Result};
+
+/// Files and links, by their paths in the bundle, that are to be at `path` instead of the link at `link` on this machine.
+///
+/// # Errors
+/// It leads nowhere, or to a directory that contains it, or to what cannot be read.
+pub(super) fn follow(link: &Path, path: &str) -> Result<BTreeMap<String, Listed>> {
+    let mut walk = Walk { found: BTreeMap::new(), through: Vec::new() };
+    walk.replace(link, path.to_owned())?;
+    Ok(walk.found)
+}
+
+struct Walk {
+    found: BTreeMap<String, Listed>,
+    /// Directories whose links are being replaced by what they lead to, outermost first.
+    through: Vec<PathBuf>,
+}
+
+impl Walk {
+    /// Adds what is below `root`, as `prefix` in the bundle.
+    fn directory(&mut self, root: &Path, prefix: &str) -> Result<()> {
+        let mut builder = WalkBuilder::new(root);
+        builder.standard_filters(false).filter_entry(|entry| entry.file_name() != ".git");
+        for entry in builder.build() {
+            let entry = entry.map_err(|error| Error::invalid(format!("cannot read the bundle: {error}")))?;
+            let kind = entry.file_type().expect("only stdin has no type, and it is not walked");
+            if kind.is_dir() {
+                continue;
+            }
+            let inside = entry.path().strip_prefix(root).expect("walked from the root");
+            let path = join(prefix, utf8(inside)?);
+            if kind.is_symlink() {
+                self.link(entry.path(), path, root, prefix)?;
+            } else if kind.is_file() {
+                self.add(path, Kind::File, entry.into_path());
+            } else {
+                return Err(Error::invalid(format!("`{path}` is neither a file, a directory nor a link")));
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, link: &Path, path: String, root: &Path, prefix: &str) -> Result<()> {
+        let end = fs::canonicalize(link).map_err(|error| unresolved(&path, &error))?;
+        let text = fs::read_link(link).map_err(|error| unresolved(&path, &error))?;
+        let Ok(inside) = end.strip_prefix(root) else { return self.replace(link, path) };
+        let target = match simple(&text, &path, prefix) {
+            Some(target) => target,
+            None => relative(&path, &join(prefix, utf8(inside)?)),
+        };
+        self.add(path, Kind::Link(target), link.to_owned());
+        Ok(())
+    }
+
+    fn replace(&mut self, link: &Path, path: String) -> Result<()> {
+        let end = fs::canonicalize(link).map_err(|error| unresolved(&path, &error))?;
+        if end.is_file() {
+            self.add(path, Kind::File, end);
+            return Ok(());
+        }
+        let here = link.parent().expect("a link lies in a directory");
+        self.through.push(here.canonicalize().map_err(|error| unresolved(&path, &error))?);
+        if self.through.iter().any(|directory| directory.starts_with(&end)) {
+            return Err(Error::invalid(format!("the link `{path}` leads to a directory that contains it"))
+                .hint(format!("it ends at {}", end.display())));
+        }
+        self.directory(&end, &path)?;
+        self.through.pop();
+        Ok(())
+    }
+
+    fn add(&mut self, path: String, kind: Kind, disk: PathBuf) {
+        self.found.insert(path, Listed { kind, disk: Some(disk), committed: None });
+    }
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| Error::invalid(format!("`{}` is not UTF-8", path.display())))
+}
+
+fn unresolved(path: &str, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::invalid(format!("the link `{path}` points at nothing")),
+        _ => Error::invalid(format!("the link `{path}` cannot be followed: {error}")),
+    }
+}
+
+/// The link's own text without `.` and doubled slashes; `None` if it is absolute or climbs above `prefix` on its way.
+fn simple(text: &Path, path: &str, prefix: &str) -> Option<String> {
+    let depth = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
+    let mut above = depth(path).checked_sub(depth(prefix) + 1)?;
+    let mut names = Vec::new();
+    for component in text.components() {
+        match component {
+            Component::CurDir => continue,
+            Component::ParentDir => {
+                above = above.checked_sub(1)?;
+                names.push("..");
+            }
+            Component::Normal(name) => {
+                above += 1;
+                names.push(name.to_str()?);
+            }
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(if names.is_empty() { ".".to_owned() } else { names.join("/") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree(files: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let temp = tempfile::tempdir().expect("a directory");
+        let root = temp.path().canonicalize().expect("a path");
+        for file in files {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+            fs::write(path, file).expect("a file");
+        }
+        (temp, root)
+    }
+
+    #[test]
+    fn what_is_outside_is_taken_with_its_own_links() {
+        let (_more, elsewhere) = tree(&["single.pp"]);
+        let (_outside, modules) = tree(&["stdlib/manifests/init.pp", "stdlib/d/f"]);
+        let stdlib = modules.join("stdlib");
+        symlink("init.pp", stdlib.join("manifests/again.pp")).expect("a link");
+        symlink(stdlib.join("d/f"), stdlib.join("absolute")).expect("a link");
+        symlink(elsewhere.join("single.pp"), stdlib.join("far")).expect("a link");
+        let (_temp, root) = tree(&["f"]);
+        symlink(&stdlib, root.join("link")).expect("a link");
+        let found = follow(&root.join("link"), "modules/stdlib").expect("followed");
+        let listed: Vec<String> = found
+            .into_iter()
+            .map(|(path, listed)| match listed.kind {
+                Kind::Link(text) => format!("{path} -> {text}"),
+                _ => path,
+            })
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                "modules/stdlib/absolute -> d/f",
+                "modules/stdlib/d/f",
+                "modules/stdlib/far",
+                "modules/stdlib/manifests/again.pp -> init.pp",
+                "modules/stdlib/manifests/init.pp",
+            ]
+        );
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_are_named() {
+        for (target, message) in [
+            ("../gone", "the link `x` points at nothing"),
+            ("x", "the link `x` cannot be followed"),
+            ("..", "the link `x` leads to a directory that contains it"),
+        ] {
+            let (_temp, root) = tree(&["d/f"]);
+            symlink(target, root.join("d/x")).expect("a link");
+            let error = follow(&root.join("d/x"), "x").expect_err(message).to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Whose configuration `ctl` obeys. `magpie.toml` names commands that it runs (`prepare`, `proxy`), and is looked for in parent
+//! directories: without these rules, whoever may write `/tmp` could run commands as anybody who works below it (as with git
+//! before CVE-2022-24765).
+//!
+//! The file, the CA directory that it names, and the directories that both are in must belong to whoever runs `ctl` or to root, and
+//! nobody else may write them; in a directory with the sticky bit, such as `/tmp`, what others may write is their own. As in
+//! git, for root also those count that belong to the user who called sudo. A file that is named explicitly is trusted, and its owner with it.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{Gid, Group, Uid, User, geteuid};
+
+use crate::error::{Error, Result};
+
+/// The users who may tell `ctl` what to do.
+#[derive(Clone, Debug)]
+pub(super) struct Trust(Vec<Uid>);
+
+/// Why something is not obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Problem {
+    /// It belongs to this user.
+    Foreign(Uid),
+    /// Others may write it; its mode.
+    Open(u32),
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    owner: Uid,
+    mode: u32,
+    /// Nobody but the owner is in the group.
+    own_group: bool,
+}
+
+impl Trust {
+    /// The caller and root; for root, whoever called sudo.
+    pub(super) fn of_caller() -> Self {
+        let me = geteuid();
+        let caller = env::var("SUDO_UID").ok().filter(|_| me.is_root()).and_then(|uid| uid.parse().ok());
+        Self([Some(me), Some(Uid::from_raw(0)), caller.map(Uid::from_raw)].into_iter().flatten().collect())
+    }
+
+    /// Also whoever owns the file at `path`.
+    pub(super) fn with_owner_of(mut self, path: &Path) -> Self {
+        self.0.extend(fs::metadata(path).map(|metadata| Uid::from_raw(metadata.uid())));
+        self
+    }
+
+    /// Refuses the configuration at `path` if others may have written it.
+    pub(super) fn check_file(&self, path: &Path) -> Result<()> {
+        let shown = path.display();
+        self.check(path).map_err(|error| {
+            error.hint(format!("if you trust it: `ctl --config {shown} …`, or MAGPIE_CONFIG={shown}"))
+        })
+    }
+
+    /// Refuses the CA directory at `path` if others may have made it. That there is none is not said here.
+    pub(super) fn check_directory(&self, path: &Path) -> Result<()> {
+        if path.exists() { self.check(path) } else { Ok(()) }
+    }
+
+    /// Looks at `path`, which may be a link, at what it leads to, and at the directories of both.
+    fn check(&self, path: &Path) -> Result<()> {
+        let cannot = |error| Error::invalid(format!("cannot look at {}: {error}", path.display()));
+        let end = path.canonicalize().map_err(cannot)?;
+        let link = fs::symlink_metadata(path).map_err(cannot)?;
+        if link.is_symlink() && !self.0.contains(&Uid::from_raw(link.uid())) {
+            return Err(refused(path, Problem::Foreign(Uid::from_raw(link.uid()))));
+        }
+        let beside =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let places: [Option<PathBuf>; 3] =
+            [Some(end.clone()), end.parent().map(Path::to_owned), Some(beside.to_owned())];
+        for place in places.into_iter().flatten() {
+            let standing = Standing::of(&place).map_err(cannot)?;
+            if let Some(problem) = standing.problem(&self.0) {
+                return Err(refused(&place, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Standing {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let (owner, group) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+        Ok(Self { owner, mode: metadata.mode(), own_group: is_own_group(owner, group) })
+    }
+
+    fn problem(self, trusted: &[Uid]) -> Option<Problem> {
+        const STICKY_DIRECTORY: u32 = 0o041_000;
+        if !trusted.contains(&self.owner) {
+            return Some(Problem::Foreign(self.owner));
+        }
+        let others = if self.own_group { 0o002 } else { 0o022 };
+        let sticky = self.mode & STICKY_DIRECTORY == STICKY_DIRECTORY;
+        (self.mode & others != 0 && !sticky).then_some(Problem::Open(self.mode & 0o7777))
+    }
+}
+
+/// Is it root's, or a group that has its user's name and no other members, as most distributions give each user (with umask 002)?
+fn is_own_group(owner: Uid, group: Gid) -> bool {
+    if group.as_raw() == 0 {
+        return true;
+    }
+    let (Ok(Some(user)), Ok(Some(group))) = (User::from_uid(owner), Group::from_gid(group)) else {
+        return false;
+    };
+    group.name == user.name && group.mem.iter().all(|member| *member == user.name)
+}
+
+fn refused(path: &Path, problem: Problem) -> Error {
+    let shown = path.display();
+    match problem {
+        Problem::Foreign(owner) => {
+            Error::invalid(format!("{shown} belongs to {}, who could make `ctl` act for you", name(owner)))
+        }
+        Problem::Open(mode) => Error::invalid(format!(
+            "{shown} can be written by others (mode {mode:04o}), who could make `ctl` act for you"
+        ))
+        .hint(format!("chmod go-w {shown}")),
+    }
+}
+
+fn name(user: Uid) -> String {
+    User::from_uid(user).ok().flatten().map_or_else(|| format!("user {user}"), |user| user.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    const ME: Uid = Uid::from_raw(1000);
+    const ROOT: Uid = Uid::from_raw(0);
+    const OTHER: Uid = Uid::from_raw(65534);
+
+    #[test]
+    fn owner_and_mode_decide() {
+        let foreign = Some(Problem::Foreign(OTHER));
+        for (owner, mode, own_group, problem) in [
+            (ME, 0o100_644, false, None),
+            (ROOT, 0o100_644, false, None),
+            (OTHER, 0o100_600, false, foreign),
+            (OTHER, 0o041_777, false, foreign),
+            (ME, 0o100_664, true, None),
+            (ME, 0o100_664, false, Some(Problem::Open(0o664))),
+            (ME, 0o100_646, true, Some(Problem::Open(0o646))),
+            (ME, 0o040_775, false, Some(Problem::Open(0o775))),
+            (ROOT, 0o041_777, false, None),
+            // The bit says nothing on a file.
+            (ME, 0o101_666, false, Some(Problem::Open(0o1666))),
+        ] {
+            let standing = Standing { owner, mode, own_group };
+            assert_eq!(standing.problem(&[ME, ROOT]), problem, "{owner} {mode:o} {own_group}");
+        }
+    }
+
+    #[test]
+    fn what_others_may_write_is_refused_with_what_to_type() {
+        let root = tempfile::tempdir().expect("a directory");
+        let file = root.path().canonicalize().expect("a path").join("magpie.toml");
+        fs::write(&file, "").expect("written");
+        let mode =
+            |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("set");
+        mode(&file, 0o644);
+        let trust = Trust::of_caller();
+        trust.check_file(&file).expect("own");
+        mode(&file, 0o646);
+        let shown = file.display();
+        let error = trust.check_file(&file).expect_err("open");
+        assert_eq!(
+            error.to_string(),
+            format!("{shown} can be written by others (mode 0646), who could make `ctl` act for you")
+        );
+        let hints = [
+            format!("chmod go-w {shown}"),
+            format!("if you trust it: `ctl --config {shown} …`, or MAGPIE_CONFIG={shown}"),
+        ];
+        assert_eq!(error.hints(), hints);
+        mode(&file, 0o644);
+        mode(root.path(), 0o777);
+        assert!(trust.check_file(&file).is_err(), "it could be replaced");
+        mode(root.path(), 0o1777);
+        trust.check_file(&file).expect("others may add files, not replace this one");
+    }
+
+    #[test]
+    fn a_link_counts_with_what_it_leads_to() {
+        let (here, elsewhere) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
+        let (file, link) = (elsewhere.path().join("real"), here.path().join("magpie.toml"));
+        fs::write(&file, "").expect("written");
+        symlink(&file, &link).expect("a link");
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).expect("set");
+        assert!(Trust::of_caller().check_file(&link).is_err());
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("set");
+        Trust::of_caller().check_file(&link).expect("own");
+    }
+}
