@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
-use tests::{Fleet, Outcome, repository};
+use tests::{Fleet, Outcome, parse_lines, repository};
 
 const ROLES: [&str; 5] = ["quick", "slow", "endless", "failing", "uncompilable"];
 
@@ -140,7 +140,7 @@ fn input_and_output(fleet: &Fleet) {
     let cut =
         fleet.exits(1, &["run", "--max-output", "1M", "quick-1", "--", "head", "-c", "3M", "/dev/zero"]);
     assert!(cut.stderr.contains("quick-1: the output was cut at its limit of 1 MiB"), "{}", cut.stderr);
-    let raw = fleet.json(&["run", "quick-1", "--", "printf", r"\377"]);
+    let raw = parse_lines(&fleet.ok(&["--output", "json", "run", "quick-1", "--", "printf", r"\377"]));
     let data = raw.iter().find(|line| line.get("output").is_some()).expect("an output event");
     assert_eq!((&data["output"]["encoding"], &data["output"]["data"]), (&"base64".into(), &"/w==".into()));
 }
