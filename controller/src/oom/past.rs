@@ -25,9 +25,9 @@ pub(super) struct Past<'a> {
 }
 
 impl<'a> Past<'a> {
-    /// The newest of these samples that was taken before a kill; they are of its boot, the newest first.
+    /// The newest of these samples that was begun before a kill; they are of its boot, the newest first.
     pub(super) fn before(at_ns: u64, newest_first: impl IntoIterator<Item = &'a Sample>) -> Option<Self> {
-        let mut samples = newest_first.into_iter().skip_while(|sample| sample.boottime_ns > at_ns);
+        let mut samples = newest_first.into_iter().skip_while(|sample| sample.boottime_ns >= at_ns);
         let sample = samples.next()?;
         let age_ms = (at_ns - sample.boottime_ns) / 1_000_000;
         Some(Self { sample, earlier: samples.next(), age_ms })
