@@ -227,6 +227,6 @@ fn an_apply_says_what_it_changes_and_refuses_typos_before_it_begins() {
     let before = fleet.ok(&["runs", "quick-1"]);
     fs::write(&site, "class {").expect("written");
     let typo = fleet.exits(2, &["apply", "quick-1"]);
-    assert!(typo.stderr.contains("manifests/site.pp:1: Syntax error"), "{typo:?}");
+    assert!(typo.stderr.contains("  manifests/site.pp: Syntax error at end of input"), "{typo:?}");
     assert_eq!(fleet.ok(&["runs", "quick-1"]), before, "the typo reached the host");
 }
