@@ -205,8 +205,11 @@ fn an_apply_says_what_it_changes_and_refuses_typos_before_it_begins() {
     let tree = TempDir::with_prefix("magpie-").expect("made");
     let manifests = tree.path().join("manifests");
     fs::create_dir(&manifests).expect("made");
+    for name in ["site.pp", "nodes.pp"] {
+        let from = repository("tests/fixtures/control/manifests").join(name);
+        fs::copy(from, manifests.join(name)).expect("copied");
+    }
     let site = manifests.join("site.pp");
-    fs::copy(repository("tests/fixtures/control/manifests/site.pp"), &site).expect("copied");
     let fleet = Fleet::new(tree.path(), &["quick"]);
     fleet.ok(&["provision", "--role", "quick"]);
 
