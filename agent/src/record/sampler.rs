@@ -187,7 +187,10 @@ pub(super) struct Interval {
 
 #[cfg(test)]
 mod tests {
-    use std::{process::Command, time::Instant};
+    use std::{
+        process::{self, Command},
+        time::Instant,
+    };
 
     use proto::history::{Encoder, Identity};
 
@@ -207,15 +210,16 @@ mod tests {
             return eprintln!("skipped: ends of processes are not told here");
         }
         let mut take = || sampler.take(Moment::now().unwrap().boottime, SECOND, 0).unwrap().clone();
-        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let find = |sample: Sample, pid| sample.processes.into_iter().find(|found| found.identity.pid == pid);
+        while find(take(), process::id()).is_none_or(|own| own.cgroup.is_none()) {}
+        let mut child = Command::new("sleep").arg("30").spawn().unwrap();
+        // Its group is that of its parent from the first sample on.
+        assert!(find(take(), child.id()).is_some_and(|first| first.cgroup.is_some()));
         let known = loop {
-            let sample = take();
-            let found = sample.processes.into_iter().find(|process| process.identity.pid == child.id());
-            // Its group is known from the first sample on.
-            if let Some(process) = found.inspect(|process| assert!(process.cgroup.is_some()))
-                && process.command.as_deref() == Some("sleep 600")
+            if let Some(known) =
+                find(take(), child.id()).filter(|known| known.command.as_deref() == Some("sleep 30"))
             {
-                break process;
+                break known;
             }
         };
         // The next sample is later than the end, as they mostly are.
