@@ -66,7 +66,13 @@ fn a_host_lives_and_ends() {
         assert_eq!(ec2.hosts("f-2").await.expect("listed"), []);
 
         let mut used = host.clone();
-        used.usage = Usage { standing: Standing::Used, lease_until: 77, bundle: "b".into(), ..used.usage };
+        used.usage = Usage {
+            standing: Standing::Used,
+            lease_until: 77,
+            commit: "c".into(),
+            bundle: "b".repeat(64),
+            ..used.usage
+        };
         calls.take();
         ec2.mark(&used).await.expect("marked");
         assert_eq!(calls.take(), ["CreateTags"]);

@@ -313,8 +313,14 @@ async fn a_host_that_dies_is_stopped_and_starts_again() {
 
 /// The process that a host's life hangs on, as its state directory tells it.
 fn supervisor(cloud: &Cloud, host: &Host) -> i32 {
+    pids(cloud, host)[0]
+}
+
+/// The supervisor of a running host, its init, and the keeper of this boot, which is in the cloud's network.
+fn pids(cloud: &Cloud, host: &Host) -> [i32; 3] {
     let pids = fs::read_to_string(cloud.state.join("hosts").join(&host.id).join("running")).unwrap();
-    pids.split(' ').next().unwrap().parse().unwrap()
+    let pids: Vec<i32> = pids.split(' ').map(|pid| pid.trim().parse().unwrap()).collect();
+    pids.try_into().unwrap()
 }
 
 /// Returns when the supervisor is gone, which is before the last of its host is.
@@ -389,7 +395,7 @@ async fn a_killed_supervisor_takes_its_host_along_and_no_more() {
 
 /// The hosts' ports on the bridge, seen from the cloud that `host` runs in.
 fn ports(cloud: &Cloud, host: &Host) -> Vec<String> {
-    let pid = supervisor(cloud, host);
+    let [_, _, pid] = pids(cloud, host);
     let output = Command::new("nsenter")
         .args([&format!("--user=/proc/{pid}/ns/user"), &format!("--net=/proc/{pid}/ns/net")])
         .args(["ip", "-oneline", "link", "show", "type", "veth"])
