@@ -94,7 +94,7 @@ async fn with_more_than_two_months_left_nothing_is_renewed() {
 #[tokio::test]
 async fn only_the_right_certificate_is_taken() {
     let (lab, other) = (Lab::new(), Lab::new());
-    let (machine, running) = enrolled_before(&lab, 0 * DAY).await;
+    let (machine, running) = enrolled_before(&lab, Duration::ZERO).await;
     let before = stored(&machine);
     let present = HostCertificate::read(&before, HOST, lab.fleet.id()).expect("its own");
     let now = SystemTime::now();
