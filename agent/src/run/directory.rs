@@ -222,7 +222,9 @@ impl RunDirectory {
         };
         match write() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            written => written.map_err(Error::file("cannot make", &path)),
+            // A run that has filled the disk can be ended: an empty file takes no block.
+            Err(_) => File::create(&path).map(drop).map_err(Error::file("cannot make", &path)),
+            Ok(()) => Ok(()),
         }
     }
 

@@ -459,6 +459,11 @@ impl<'a> Supervisor<'a> {
             && signal_descendants(None)? > 0
             && !self.await_childless(LINGER)?
         {
+            // It was cancelled after its last process of its own had ended.
+            if self.directory.cancel_requested() {
+                self.end_all()?;
+                return Ok((state, summary));
+            }
             match left::keep(id) {
                 Ok(left) => (summary.left_running, summary.left) = (left.count, left.names),
                 Err(sentence) => self.warn(sentence)?,

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use proto::identity::User;
+use proto::{MAX_STDIN_BYTES, bundle::MAX_MANIFEST_BYTES, identity::User};
 use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
@@ -26,8 +26,14 @@ use super::{
     shares::{Bounds, Full, Place, Places},
 };
 
-/// How long the caller may take for his request, and the agent for the beginning of its answer.
+/// How long the caller may take for a request, and the agent for the beginning of its answer.
 const ANSWER: Duration = Duration::from_secs(120);
+
+/// A slow line is one of so many bytes a second: a large request takes as long as it takes there.
+const SLOW: u64 = 8 << 10;
+
+/// The most bytes in one frame to a caller; the rest waits here, where it holds the place of its call.
+const SLICE: usize = 16 << 10;
 
 /// The one call whose request goes on for as long as the bundle is large; its service has a least rate for it.
 const UPLOAD: &str = "/magpie.v1.Bundles/Upload";
@@ -126,20 +132,31 @@ where
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = match path == UPLOAD {
-                true => answer.await?,
-                false => match timeout(ANSWER, answer).await {
+            let answer = match patience(&path) {
+                None => answer.await?,
+                Some(limit) => match timeout(limit, answer).await {
                     Ok(answer) => answer?,
-                    Err(_) => return Ok(authz::refusal(&path, too_long())),
+                    Err(_) => return Ok(authz::refusal(&path, too_long(limit))),
                 },
             };
-            Ok(answer.map(|body| Body::new(Answer { body, call })))
+            Ok(answer.map(|body| Body::new(Answer { body, rest: Bytes::new(), call })))
         })
     }
 }
 
-fn too_long() -> Status {
-    Status::deadline_exceeded(format!("the call was not answered within {} s", ANSWER.as_secs()))
+/// How long a call may take until its answer begins; `None` for the one that has a least rate.
+fn patience(path: &str) -> Option<Duration> {
+    let largest = match path {
+        UPLOAD => return None,
+        "/magpie.v1.Bundles/Offer" => MAX_MANIFEST_BYTES,
+        "/magpie.v1.Runs/Start" => MAX_STDIN_BYTES,
+        _ => 0,
+    };
+    Some(ANSWER + Duration::from_secs(largest as u64 / SLOW))
+}
+
+fn too_long(limit: Duration) -> Status {
+    Status::deadline_exceeded(format!("the call was not answered within {} s", limit.as_secs()))
 }
 
 /// A call that was let in, until it is over.
@@ -159,7 +176,27 @@ impl Drop for Call {
 /// What is asked for more only when the other end has taken what there was.
 struct Answer {
     body: Body,
+    /// Of the last frame of the body, what the other end has not asked for.
+    rest: Bytes,
     call: Call,
+}
+
+impl Answer {
+    /// The next frame, of which no more than a slice is passed on: what the connection has been given is off our hands, and
+    /// a caller with a tiny window would hold all of it for nothing.
+    fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return other,
+            }
+        }
+        let slice = self.rest.split_to(self.rest.len().min(SLICE));
+        Poll::Ready(Some(Ok(Frame::data(slice))))
+    }
 }
 
 impl HttpBody for Answer {
@@ -167,20 +204,61 @@ impl HttpBody for Answer {
     type Error = Status;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, call } = self.get_mut();
-        call.unread.answers().remove(&call.id);
-        let polled = Pin::new(body).poll_frame(cx);
+        let answer = self.get_mut();
+        answer.call.unread.answers().remove(&answer.call.id);
+        let polled = answer.poll_slice(cx);
         if let Poll::Ready(Some(_)) = polled {
-            call.unread.answers().insert(call.id, Instant::now());
+            answer.call.unread.answers().insert(answer.call.id, Instant::now());
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+    use proto::identity::Role;
+
+    use super::*;
+
+    #[test]
+    fn a_large_request_may_take_as_long_as_a_slow_line_needs() {
+        let seconds = |path| patience(path).map(|limit| limit.as_secs());
+        assert_eq!(seconds(UPLOAD), None);
+        assert_eq!(seconds("/magpie.v1.Host/Status"), Some(120));
+        assert_eq!(seconds("/magpie.v1.Runs/Start"), Some(120 + 512));
+        assert_eq!(seconds("/magpie.v1.Bundles/Offer"), Some(120 + 4096));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_asked_for_holds_its_place() {
+        let admission = Admission::new(Bounds { all: 1, kept: 0, each: 1 });
+        let caller =
+            || Caller { user: User { name: "eve".into(), role: Role::Reader }, unread: Unread::default() };
+        let call = admission.admit(caller()).unwrap();
+        let whole = Bytes::from(vec![7; 2 * SLICE + 1]);
+        let mut answer = Answer { body: Body::new(Full::new(whole)), rest: Bytes::new(), call };
+        let mut sizes = Vec::new();
+        for left in [SLICE + 1, 1, 0] {
+            sizes.push(answer.frame().await.unwrap().unwrap().into_data().unwrap().len());
+            assert_eq!((answer.size_hint().exact(), answer.is_end_stream()), (Some(left as u64), left == 0));
+            assert!(admission.admit(caller()).is_err(), "it is under way");
+        }
+        assert_eq!(sizes, [SLICE, SLICE, 1]);
+        drop(answer);
+        assert!(admission.admit(caller()).is_ok());
     }
 }

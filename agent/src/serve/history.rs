@@ -83,7 +83,12 @@ where
     let (sender, blocks) = channel(BACKLOG);
     let sending = send(sender.clone());
     tokio::spawn(async move {
-        if let Err(status) = sending.await {
+        let sent = tokio::select! {
+            sent = sending => sent,
+            // Whoever has hung up waits for no turn.
+            () = sender.closed() => return,
+        };
+        if let Err(status) = sent {
             let _ = sender.send(Err(status)).await;
         }
     });

@@ -128,7 +128,7 @@ impl Host for Service {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let user = runs::caller(&request)?;
         let inner = Arc::clone(&self.inner);
-        Ok(Response::new(runs::blocking(move || inner.reply(&user)).await?))
+        Ok(Response::new(self.inner.runs.look(move || inner.reply(&user)).await?))
     }
 
     async fn claim(&self, request: Request<ClaimRequest>) -> Result<Response<Claim>, Status> {

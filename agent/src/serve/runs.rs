@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
+use super::disk::Disk;
 use crate::{
     paths::Paths,
     run::{self, Launcher, RunDirectory, directory::Intent, retention, standing::Standing, unix_ms},
@@ -38,6 +39,9 @@ struct Inner {
     boot_id: String,
     /// Held from the look at what is under way until the new run is there: one apply at a time.
     starting: Arc<Mutex<()>>,
+    /// For calls that only look, of which one user may make many: they leave threads for those that act, and one whose caller
+    /// has gone while it waited is not made.
+    looks: Disk,
 }
 
 /// What a host says of its runs.
@@ -50,6 +54,17 @@ pub struct Overview {
 }
 
 impl Service {
+    /// Does what only looks, when it is its turn.
+    ///
+    /// # Errors
+    /// The work panicked.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        self.inner.looks.look(work).await
+    }
+
     /// Serves the runs below `paths`, and clears up what is not one.
     ///
     /// # Errors
@@ -59,7 +74,15 @@ impl Service {
         if let Err(error) = RunDirectory::sweep(&paths) {
             tracing::warn!("{error}");
         }
-        Ok(Self { inner: Arc::new(Inner { paths, launcher, boot_id, starting: Arc::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                paths,
+                launcher,
+                boot_id,
+                starting: Arc::default(),
+                looks: Disk::default(),
+            }),
+        })
     }
 
     /// The apply that is queued or under way, in outline. Blocks on the disk, as does [`Service::overview`].
@@ -226,7 +249,7 @@ impl Runs for Service {
         let user = caller(&request)?;
         let pb::AttachRequest { run_id, offset } = request.into_inner();
         let inner = Arc::clone(&self.inner);
-        let directory = blocking(move || {
+        let directory = self.look(move || {
             let directory = inner.find_for(&run_id, &user)?;
             let size = directory.events().metadata().map_or(0, |metadata| metadata.len());
             if offset > size {
@@ -262,7 +285,7 @@ impl Runs for Service {
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Run>, Status> {
         let user = caller(&request)?;
         let inner = Arc::clone(&self.inner);
-        let run = blocking(move || {
+        let run = self.look(move || {
             let directory = inner.find_for(&request.get_ref().run_id, &user)?;
             inner.view(&directory).map_err(internal)
         });
@@ -276,7 +299,7 @@ impl Runs for Service {
             limit => limit.min(LIST_LIMIT),
         };
         let inner = Arc::clone(&self.inner);
-        let runs = blocking(move || inner.list(&user, limit as usize).map_err(internal)).await??;
+        let runs = self.look(move || inner.list(&user, limit as usize).map_err(internal)).await??;
         Ok(Response::new(pb::ListReply { runs }))
     }
 }

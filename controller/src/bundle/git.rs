@@ -67,7 +67,9 @@ impl Checkout {
         };
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return if said.contains("not a git repository") { Ok(None) } else { Err(refused(said.trim())) };
+            // Git says the same of a checkout whose repository is gone, such as a worktree in a container.
+            let there_is_none = said.contains("not a git repository") && !is_in_repository(path);
+            return if there_is_none { Ok(None) } else { Err(refused(said.trim())) };
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let mut lines = text.lines();
@@ -172,7 +174,7 @@ fn git(directory: &Path) -> Command {
 
 /// A tree would be another bundle without git than with it.
 fn without_git(path: &Path) -> Result<Option<Checkout>> {
-    if path.ancestors().any(|directory| directory.join(".git").exists()) {
+    if is_in_repository(path) {
         return Err(Error::invalid(format!(
             "{} is in a git repository, and git is not installed",
             path.display()
@@ -180,6 +182,10 @@ fn without_git(path: &Path) -> Result<Option<Checkout>> {
         .hint("install git: which files belong to the bundle is git's to say"));
     }
     Ok(None)
+}
+
+fn is_in_repository(path: &Path) -> bool {
+    path.ancestors().any(|directory| directory.join(".git").exists())
 }
 
 fn unstartable(error: &io::Error) -> Error {

@@ -9,9 +9,9 @@ Standard input: what ctl reads on its own is given to the command, on each of se
 before the command starts. A terminal is not read.
 
 Exit codes: the command's own, as ssh does it (128 + signal if it was killed, 127 if it could not be started); of several hosts the \
-highest. Codes of ctl itself are 2 to 5, as in `ctl --help`; then, and only then, stderr has a line that begins with `error:`, \
-and --output json an object of the type `error`. In JSON the command's code is `summary.exit_code` of each host's `recap`. Output that \
-was cut at --max-output makes an exit code of 0 a 1.
+highest. Codes of ctl itself are 2 to 5, as in `ctl --help`; then, and only then, stderr has a line that begins with `error:` (or \
+`detached:` after Ctrl-C), and --output json an object of the type `error` (or `detached`). In JSON the command's \
+code is `summary.exit_code` of each host's `recap`. Output that was cut at --max-output makes an exit code of 0 a 1.
 
 Secrets: while the command runs, every user of the host sees its arguments in `ps`, and the flight record and `ctl runs` keep them, \
 also with --private. Standard input is kept nowhere: `ctl run db-1 --private -- sh -s < script`.";

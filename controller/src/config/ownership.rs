@@ -18,7 +18,11 @@ use crate::error::{Error, Result};
 
 /// The users who may tell `ctl` what to do.
 #[derive(Clone, Debug)]
-pub(super) struct Trust(Vec<Uid>);
+pub(super) struct Trust {
+    users: Vec<Uid>,
+    /// The directory of a file that was named explicitly: who may write it is known to whoever named the file.
+    named: Option<PathBuf>,
+}
 
 /// Why something is not obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +47,14 @@ impl Trust {
     pub(super) fn of_caller() -> Self {
         let me = geteuid();
         let caller = env::var("SUDO_UID").ok().filter(|_| me.is_root()).and_then(|uid| uid.parse().ok());
-        Self([Some(me), Some(Uid::from_raw(0)), caller.map(Uid::from_raw)].into_iter().flatten().collect())
+        let users = [Some(me), Some(Uid::from_raw(0)), caller.map(Uid::from_raw)];
+        Self { users: users.into_iter().flatten().collect(), named: None }
     }
 
-    /// Also whoever owns the file at `path`.
+    /// Also whoever owns the file at `path`, which was named explicitly, and whoever may write its directory.
     pub(super) fn with_owner_of(mut self, path: &Path) -> Self {
-        self.0.extend(fs::metadata(path).map(|metadata| Uid::from_raw(metadata.uid())));
+        self.users.extend(fs::metadata(path).map(|metadata| Uid::from_raw(metadata.uid())));
+        self.named = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
         self
     }
 
@@ -70,16 +76,17 @@ impl Trust {
         let cannot = |error| Error::invalid(format!("cannot look at {}: {error}", path.display()));
         let end = path.canonicalize().map_err(cannot)?;
         let link = fs::symlink_metadata(path).map_err(cannot)?;
-        if link.is_symlink() && !self.0.contains(&Uid::from_raw(link.uid())) {
+        if link.is_symlink() && !self.users.contains(&Uid::from_raw(link.uid())) {
             return Err(refused(path, Problem::Foreign(Uid::from_raw(link.uid()))));
         }
         let beside =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let places: [Option<PathBuf>; 3] =
             [Some(end.clone()), end.parent().map(Path::to_owned), Some(beside.to_owned())];
-        for place in places.into_iter().flatten() {
+        let is_named = |place: &PathBuf| self.named.is_some() && place.canonicalize().ok() == self.named;
+        for place in places.into_iter().flatten().filter(|place| !is_named(place)) {
             let standing = Standing::of(&place).map_err(cannot)?;
-            if let Some(problem) = standing.problem(&self.0) {
+            if let Some(problem) = standing.problem(&self.users) {
                 return Err(refused(&place, problem));
             }
         }
@@ -191,6 +198,23 @@ mod tests {
         assert!(trust.check_file(&file).is_err(), "it could be replaced");
         mode(root.path(), 0o1777);
         trust.check_file(&file).expect("others may add files, not replace this one");
+    }
+
+    #[test]
+    fn the_directory_of_a_file_that_was_named_may_be_shared_and_its_ca_may_not() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (file, ca) = (root.path().join("magpie.toml"), root.path().join(".magpie"));
+        fs::write(&file, "").expect("written");
+        fs::create_dir(&ca).expect("made");
+        let mode =
+            |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("set");
+        mode(root.path(), 0o777);
+        mode(&ca, 0o700);
+        assert!(Trust::of_caller().check_directory(&ca).is_err(), "not named");
+        let named = Trust::of_caller().with_owner_of(&file);
+        named.check_directory(&ca).expect("the way that the hint shows");
+        mode(&ca, 0o777);
+        assert!(named.check_directory(&ca).is_err());
     }
 
     #[test]

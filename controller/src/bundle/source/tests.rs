@@ -102,6 +102,15 @@ fn a_tree_outside_git_is_a_bundle_without_a_commit() {
 }
 
 #[test]
+fn a_checkout_whose_repository_is_gone_is_no_tree_without_git() {
+    let temp = repository();
+    fs::remove_dir_all(temp.path().join(".git")).unwrap();
+    fs::write(temp.path().join(".git"), "gitdir: /nonexistent/worktrees/x").unwrap();
+    let error = working(&temp, None).unwrap_err().to_string();
+    assert!(error.starts_with("git cannot read the repository: "), "{error}");
+}
+
+#[test]
 fn prepare_completes_a_copy() {
     let temp = repository();
     let install = Some("mkdir -p modules/ntp && echo 'class ntp {}' > modules/ntp/init.pp && rm run.sh");

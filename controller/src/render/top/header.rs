@@ -145,7 +145,7 @@ fn swap<'a>(swap: Option<Swap>, look: &'a Look) -> Line<'a> {
     let mut spans = vec![whose("Swap ", "Swap*", is_own, look)];
     let Some(Swap { total_kib, used_kib, in_rate, out_rate, .. }) = swap.filter(|swap| swap.total_kib > 0)
     else {
-        spans.push(Span::raw("none"));
+        spans.push(Span::raw(if is_own { "none" } else { " none" }));
         return Line::from(spans);
     };
     let share = 100.0 * used_kib as f64 / total_kib as f64;
