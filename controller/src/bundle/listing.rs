@@ -3,13 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, FileType},
+    io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     thread,
 };
 
-use ignore::WalkBuilder;
+use ignore::{DirEntry, WalkBuilder};
 
 use super::{
     content::object_id,
@@ -68,6 +69,23 @@ pub(super) enum Rules {
     Everything,
     /// All but those that `.gitignore` files in it name.
     Gitignore,
+}
+
+/// What is below `root` but directories and `.git`, with its kind.
+pub(super) fn walk(root: &Path, rules: Rules) -> impl Iterator<Item = Result<(DirEntry, FileType)>> {
+    let mut builder = WalkBuilder::new(root);
+    builder.standard_filters(false).filter_entry(|entry| entry.file_name() != ".git");
+    if rules == Rules::Gitignore {
+        builder.git_ignore(true).require_git(false).parents(false);
+    }
+    let with_kind = |entry: DirEntry| {
+        let kind = entry.file_type().expect("only stdin has no type, and it is not walked");
+        (!kind.is_dir()).then_some((entry, kind))
+    };
+    builder.build().filter_map(move |found| match found {
+        Ok(entry) => with_kind(entry).map(Ok),
+        Err(error) => Some(Err(Error::invalid(format!("cannot read the bundle: {error}")))),
+    })
 }
 
 impl Listing {
@@ -147,17 +165,8 @@ impl Listing {
     }
 
     fn add_directory(&mut self, root: &Path, at: &str, rules: Rules) -> Result<()> {
-        let mut builder = WalkBuilder::new(root);
-        builder.standard_filters(false).filter_entry(|entry| entry.file_name() != ".git");
-        if rules == Rules::Gitignore {
-            builder.git_ignore(true).require_git(false).parents(false);
-        }
-        for entry in builder.build() {
-            let entry = entry.map_err(|error| Error::invalid(format!("cannot read the bundle: {error}")))?;
-            let kind = entry.file_type().expect("only stdin has no type, and it is not walked");
-            if kind.is_dir() {
-                continue;
-            }
+        for found in walk(root, rules) {
+            let (entry, kind) = found?;
             let inside = entry.path().strip_prefix(root).expect("walked from the root");
             let Some(name) = self.name(at, inside.as_os_str().as_bytes()) else { continue };
             if kind.is_symlink() {

@@ -9,11 +9,9 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use ignore::WalkBuilder;
-
 use super::{
     links::relative,
-    listing::{Kind, Listed, join},
+    listing::{Kind, Listed, Rules, join, walk},
 };
 use crate::error::{Error, Result};
 
@@ -36,14 +34,8 @@ struct Walk {
 impl Walk {
     /// Adds what is below `root`, as `prefix` in the bundle.
     fn directory(&mut self, root: &Path, prefix: &str) -> Result<()> {
-        let mut builder = WalkBuilder::new(root);
-        builder.standard_filters(false).filter_entry(|entry| entry.file_name() != ".git");
-        for entry in builder.build() {
-            let entry = entry.map_err(|error| Error::invalid(format!("cannot read the bundle: {error}")))?;
-            let kind = entry.file_type().expect("only stdin has no type, and it is not walked");
-            if kind.is_dir() {
-                continue;
-            }
+        for found in walk(root, Rules::Everything) {
+            let (entry, kind) = found?;
             let inside = entry.path().strip_prefix(root).expect("walked from the root");
             let path = join(prefix, utf8(inside)?);
             if kind.is_symlink() {
