@@ -1,8 +1,7 @@
 //! How much memory this host may use: the machine's, or less.
 //!
-//! In a container neither /proc/meminfo nor the cgroup filesystem need show the limit that applies (a
-//! v1 limit is set from outside and invisible within), so a provider that sets one leaves it in
-//! `limits.json` beside the enrol document: `{"memory_bytes": 642777088}`.
+//! In a container neither /proc/meminfo nor the cgroup file system need show the limit that applies, so a provider
+//! that sets one leaves it in `limits.json` beside the enrol document: `{"memory_bytes": 642777088}`.
 
 use std::{
     fs, io,
@@ -13,7 +12,10 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use serde::Deserialize;
 
-use crate::{paths::Paths, record};
+use crate::{
+    paths::Paths,
+    record::{self, ControlGroups},
+};
 
 #[derive(Deserialize)]
 struct Limits {
@@ -42,9 +44,9 @@ impl Memory {
     /// # Errors
     /// /proc/meminfo cannot be read.
     pub fn read(paths: &Paths, system: &Path) -> io::Result<Self> {
-        let (proc, cgroup) = (system.join("proc"), system.join("sys/fs/cgroup"));
+        let proc = system.join("proc");
         fs::metadata(proc.join("meminfo"))?;
-        let (host, is_part) = record::look(&proc, &cgroup, provided(paths));
+        let (host, is_part) = record::look(&proc, &ControlGroups::below(system), provided(paths));
         let own = host.own_memory(is_part, || held_kib(&proc)).ok_or(io::ErrorKind::InvalidData)?;
         let left_kib = own.limit_kib.saturating_sub(own.used_kib);
         // The machine may have less than the host may use.

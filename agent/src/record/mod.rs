@@ -49,6 +49,7 @@ use sampler::{Interval, Sampler};
 use storage::Storage;
 use wake::{Wake, wait};
 
+pub use host::ControlGroups;
 pub(crate) use host::look;
 
 /// While memory is scarce, samples are taken so many times as often; every so-manieth still takes the full effort.
@@ -63,8 +64,8 @@ pub struct Options {
     pub proc: PathBuf,
     /// Where the kernel describes devices.
     pub sys: PathBuf,
-    /// The root of the cgroup file systems, where a container sees its own limits.
-    pub cgroup: PathBuf,
+    /// Where a container sees its own limits.
+    pub groups: ControlGroups,
     /// The host's password file.
     pub passwd: PathBuf,
     /// The kernel's log.
@@ -88,7 +89,7 @@ impl Options {
             history: history.into(),
             proc: "/proc".into(),
             sys: "/sys".into(),
-            cgroup: "/sys/fs/cgroup".into(),
+            groups: ControlGroups::below(Path::new("/")),
             passwd: "/etc/passwd".into(),
             kernel_log: "/dev/kmsg".into(),
             interval: Duration::from_secs(1),
@@ -101,7 +102,7 @@ impl Options {
 
     /// The memory pressure that counts: in a container its own control group's, where that takes a trigger, else the machine's.
     fn pressure(&self) -> Result<Pressure, pressure::Error> {
-        Pressure::open(&self.cgroup.join("memory.pressure"))
+        Pressure::open(&self.groups.own.join("memory.pressure"))
             .or_else(|_| Pressure::open(&self.proc.join("pressure/memory")))
     }
 }

@@ -52,7 +52,7 @@ impl Sampler {
             collector,
             table: Table::new(),
             details: Details::start(&options.proc, &options.passwd).map_err(Error::Sweep)?,
-            host: Host::open(&options.proc, &options.sys, &options.cgroup, options.memory_limit, page_kib),
+            host: Host::open(&options.proc, &options.sys, &options.groups, options.memory_limit, page_kib),
             exits: None,
             ended: ExitBuffer::default(),
             kernel_log: None,

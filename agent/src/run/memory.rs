@@ -41,11 +41,11 @@ impl Evidence {
                 Some(format!("the kernel's out-of-memory killer ended {kills} processes that it had started"))
             }
             (None, true) if self.is_big() => Some(format!(
-                "probably an out-of-memory kill: {}, and this host shows no count of such kills",
+                "probably an out-of-memory kill: {}, and this host does not count such kills for a single run",
                 self.size(program)
             )),
             (None, true) => Some(format!(
-                "by whom is not known: {}, and this host shows no count of out-of-memory kills",
+                "by whom is not known: {}, and this host does not count out-of-memory kills for a single run",
                 self.size(program)
             )),
         }
@@ -119,8 +119,8 @@ mod tests {
         );
         assert_eq!(
             say(evidence(None), true),
-            "probably an out-of-memory kill: Puppet held up to 580 MiB of this host's 613 MiB, and this host shows no \
-             count of such kills"
+            "probably an out-of-memory kill: Puppet held up to 580 MiB of this host's 613 MiB, and this host does not \
+             count such kills for a single run"
         );
         let small = Evidence { peak_bytes: 12 * MIB, ..evidence(None) };
         assert!(say(small, true).starts_with("by whom is not known: Puppet held up to 12 MiB"));

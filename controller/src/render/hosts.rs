@@ -155,7 +155,7 @@ mod tests {
     fn some() -> [Host; 4] {
         let mut used = host("db-1", HostState::Running, true);
         used.usage.owner = "ada".into();
-        used.usage.lease_until = now().as_second() + 7 * 86_400 - 60;
+        used.usage.lease_until = now().as_second() + 7 * 86_400 - 3_600;
         used.usage.commit = "0123456789ab+".into();
         used.usage.bundle = "fedcba9876543210".repeat(4);
         let instance = Host {

@@ -28,8 +28,15 @@ pub(super) fn age(ms: u64) -> String {
     }
 }
 
-/// What is left of a time: two units, so that a week is not six days a minute later: `7 d`, `6 d 23 h`, `1 h 59 min`, `47 s`.
+/// What is left of a time, in two units and rounded, so that a week is still one a minute later: `7 d`, `6 d 23 h`,
+/// `1 h 59 min`, `47 s`.
 pub(super) fn left(seconds: u64) -> String {
+    let nearest = |unit: u64| (seconds + unit / 2) / unit * unit;
+    let seconds = match seconds {
+        0..60 => seconds,
+        60..86_400 => nearest(60),
+        _ => nearest(3_600),
+    };
     let (days, hours, minutes) = (seconds / 86_400, seconds % 86_400 / 3_600, seconds % 3_600 / 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
@@ -120,9 +127,9 @@ mod tests {
         );
         let ages = [0, 47_900, 60_000, 7_200_000, 100_000_000, 200_000_000].map(age);
         assert_eq!(ages, ["0 s", "47 s", "1 min", "2 h", "27 h", "2 d"]);
-        let lefts = [59, 60, 3_599, 3_600, 7_199, 86_399, 86_400, 604_740, 604_800].map(left);
+        let lefts = [59, 60, 3_569, 3_599, 7_169, 86_399, 86_400, 601_200, 604_740, 604_800].map(left);
         let expected =
-            ["59 s", "1 min", "59 min", "1 h", "1 h 59 min", "23 h 59 min", "1 d", "6 d 23 h", "7 d"];
+            ["59 s", "1 min", "59 min", "1 h", "1 h 59 min", "1 d", "1 d", "6 d 23 h", "7 d", "7 d"];
         assert_eq!(lefts, expected);
         let sizes = [0, 1_023, 1_024, 38 << 20, 3 << 29].map(size);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "38 MiB", "1.5 GiB"]);

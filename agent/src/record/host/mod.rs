@@ -9,7 +9,12 @@ pub(super) mod filesystems;
 mod kernel;
 mod lines;
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 use proto::history::{Disk, HostCounters};
 
@@ -39,11 +44,28 @@ pub(super) struct Host {
     is_part: bool,
 }
 
+/// The control groups that a host sees.
+#[derive(Clone, Debug)]
+pub struct ControlGroups {
+    /// The root of the cgroup file systems; in a container the root of its own part.
+    pub own: PathBuf,
+    /// Where a container's provider shows it controllers of version 1 that it may not change, each in a directory of
+    /// its name. Below /run/host, as systemd.io/CONTAINER_INTERFACE has it.
+    pub provided: PathBuf,
+}
+
+impl ControlGroups {
+    /// Where they are below a root directory, `/` in life.
+    pub fn below(root: &Path) -> Self {
+        Self { own: root.join("sys/fs/cgroup"), provided: root.join("run/host/cgroup") }
+    }
+}
+
 /// The counters as they are now, and whether those of /proc are a larger machine's; for who looks once. A limit that is
 /// given is in bytes.
-pub(crate) fn look(proc: &Path, cgroup: &Path, memory_limit: Option<u64>) -> (HostCounters, bool) {
+pub(crate) fn look(proc: &Path, groups: &ControlGroups, memory_limit: Option<u64>) -> (HostCounters, bool) {
     // Without disks, and so without /sys; of pages nothing is asked for.
-    let mut host = Host::open(proc, Path::new(""), cgroup, memory_limit, 1);
+    let mut host = Host::open(proc, Path::new(""), groups, memory_limit, 1);
     (host.read(), host.is_part)
 }
 
@@ -53,12 +75,12 @@ impl Host {
     pub(super) fn open(
         proc: &Path,
         sys: &Path,
-        cgroup: &Path,
+        groups: &ControlGroups,
         memory_limit: Option<u64>,
         page_kib: u64,
     ) -> Self {
         let mut sources = open_all(proc, &kernel::FILES);
-        sources.extend(own_cgroup(cgroup));
+        sources.extend(own_cgroup(groups));
         Self {
             sources,
             settings: open_all(proc, &kernel::SETTINGS),
@@ -117,13 +139,18 @@ fn open_all(root: &Path, files: &[(&str, Parse)]) -> Vec<(File, Parse)> {
 
 /// The files of the own cgroup, unless that is the root of a whole machine, of which there is nothing to say that
 /// /proc does not say.
-fn own_cgroup(cgroup: &Path) -> Vec<(File, Parse)> {
+fn own_cgroup(groups: &ControlGroups) -> Vec<(File, Parse)> {
+    let has = |name| groups.own.join(name).exists();
     // The first is there in every group of version 2 but the root of a machine; the others where controllers are.
-    if ["cgroup.events", "memory.current", "pids.current"].iter().any(|name| cgroup.join(name).exists()) {
-        return open_all(cgroup, &cgroup::UNIFIED_FILES);
+    if ["cgroup.events", "memory.current", "pids.current"].into_iter().any(has) {
+        let mut files = open_all(&groups.own, &cgroup::UNIFIED_FILES);
+        if !has("memory.current") {
+            files.extend(open_all(&groups.provided, &cgroup::FILES));
+        }
+        return files;
     }
     let mut host = HostCounters::default();
-    let files = open_all(cgroup, &cgroup::FILES);
+    let files = open_all(&groups.own, &cgroup::FILES);
     let mut buffer = vec![0; BUFFER_BYTES];
     for (file, parse) in &files {
         if let Ok(bytes) = read_anew(file, &mut buffer) {
@@ -159,9 +186,11 @@ mod tests {
     #[test]
     fn counters_are_taken_from_the_kernel_s_files() {
         let root = tempfile::tempdir().unwrap();
-        let (proc, cgroup) = (root.path().join("proc"), root.path().join("cgroup"));
+        let proc = root.path().join("proc");
+        let groups = ControlGroups::below(root.path());
+        let cgroup = &groups.own;
         fs::create_dir_all(proc.join("pressure")).unwrap();
-        fs::create_dir_all(&cgroup).unwrap();
+        fs::create_dir_all(cgroup).unwrap();
         let stat = "cpu  100 1 50 900 7 2 3 97 4 0\ncpu0 50 0 25 450 3 1 1 48 2 0\ncpu1 50 1 25 450 4 1 2 49 2 0\n\
             intr 5 0 1\nctxt 4242\nbtime 1310515942\nprocesses 26100\nprocs_running 3\nprocs_blocked 60\n";
         fs::write(proc.join("stat"), stat).unwrap();
@@ -185,7 +214,7 @@ mod tests {
         let charged = "anon 409600\nfile 307200\nkernel 102400\nkernel_stack 4096\nshmem 204800\n";
         fs::write(cgroup.join("memory.stat"), charged).unwrap();
 
-        let host = Host::open(&proc, root.path(), &cgroup, None, 16).read();
+        let host = Host::open(&proc, root.path(), &groups, None, 16).read();
         let expected = HostCounters {
             cpus: Some(2),
             cpu_user_ns: Some(1_000_000_000),
@@ -238,11 +267,12 @@ mod tests {
     #[test]
     fn version_1_counts_only_where_it_limits() {
         let root = tempfile::tempdir().unwrap();
-        let memory = root.path().join("memory");
-        fs::create_dir(&memory).unwrap();
+        let groups = ControlGroups::below(root.path());
+        let memory = groups.own.join("memory");
+        fs::create_dir_all(&memory).unwrap();
         fs::write(memory.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
         fs::write(memory.join("memory.usage_in_bytes"), "8192\n").unwrap();
-        let read = || Host::open(root.path(), root.path(), root.path(), None, 4).read();
+        let read = || Host::open(root.path(), root.path(), &groups, None, 4).read();
         assert_eq!(read(), HostCounters::default(), "the root of a whole machine");
         fs::write(memory.join("memory.limit_in_bytes"), "1048576\n").unwrap();
         assert_eq!((read().cgroup_limit_kib, read().cgroup_used_kib), (Some(1024), Some(8)));
@@ -255,10 +285,32 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_counted_by_version_1_where_the_provider_shows_it() {
+        let root = tempfile::tempdir().unwrap();
+        let groups = ControlGroups::below(root.path());
+        let memory = groups.provided.join("memory");
+        fs::create_dir_all(&memory).unwrap();
+        fs::create_dir_all(&groups.own).unwrap();
+        fs::write(groups.own.join("cgroup.events"), "populated 1\n").unwrap();
+        fs::write(memory.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        fs::write(memory.join("memory.usage_in_bytes"), "8192\n").unwrap();
+        fs::write(memory.join("memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+            .unwrap();
+        let read = || Host::open(root.path(), root.path(), &groups, None, 4).read();
+        let expected =
+            HostCounters { cgroup_used_kib: Some(8), cgroup_oom_kills: Some(3), ..HostCounters::default() };
+        assert_eq!(read(), expected);
+        // Version 2 counts memory itself.
+        fs::write(groups.own.join("memory.current"), "4096\n").unwrap();
+        assert_eq!((read().cgroup_used_kib, read().cgroup_oom_kills), (Some(4), None));
+    }
+
+    #[test]
     fn kills_elsewhere_on_the_machine_are_not_recorded_in_a_part_of_it() {
         let proc = tempfile::tempdir().unwrap();
         fs::write(proc.path().join("vmstat"), "pgmajfault 4\noom_kill 6\n").unwrap();
-        let read = || Host::open(proc.path(), proc.path(), proc.path(), None, 4).read();
+        let groups = ControlGroups::below(proc.path());
+        let read = || Host::open(proc.path(), proc.path(), &groups, None, 4).read();
         assert_eq!((read().oom_kills, read().major_faults), (Some(6), Some(4)));
         fs::create_dir_all(proc.path().join("self/ns")).unwrap();
         fs::write(proc.path().join("self/ns/pid"), "").unwrap();

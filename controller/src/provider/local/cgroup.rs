@@ -94,6 +94,11 @@ impl Cgroups {
         Some(self.memory.as_ref()?.join(id))
     }
 
+    /// Whether a host's memory is charged in the v1 tree, so that its cgroup2 does not show it.
+    pub(super) fn charges_in_v1(&self, id: &str) -> bool {
+        self.host_memory(id).is_some_and(|group| group.exists())
+    }
+
     /// Creates the cloud's own cgroup and moves this process there, out of the session it was started from.
     pub(super) fn join_cloud(&self) -> Result<()> {
         let cloud = self.unified.join(CLOUD);

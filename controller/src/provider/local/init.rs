@@ -52,6 +52,8 @@ pub(super) struct Request {
     pub(super) layers: Vec<PathBuf>,
     pub(super) forget: Vec<PathBuf>,
     pub(super) seeds: Vec<SeedFile>,
+    /// Its memory is charged to a control group of version 1.
+    pub(super) memory_in_v1: bool,
     /// Name of the host's port on the bridge.
     pub(super) port: String,
 }
@@ -92,6 +94,9 @@ pub(super) fn init(channel: &Channel) -> Result<()> {
     mount_overlay(&request.layers, &host.join("upper"), &host.join("work"), &root)?;
     mount_kernel(&root)?;
     mount_cgroups(&root)?;
+    if request.memory_in_v1 {
+        mount_memory_counters(&root)?;
+    }
     let (master, slave) = devices::lay_out(&root, nodes)?;
     restrict_proc(&root)?;
     enter(&root)?;
@@ -224,6 +229,18 @@ pub(super) fn mount_kernel(root: &Path) -> Result<()> {
 /// The host's own part of the cgroup2 tree, and no more: the cgroup namespace sees to that.
 fn mount_cgroups(root: &Path) -> Result<()> {
     mount_new("cgroup2", &root.join("sys/fs/cgroup"), flags() | MsFlags::MS_NOEXEC, None)
+}
+
+/// The host's own part of the memory controller's tree, to read: its recorder finds its kills and what it uses there. Not
+/// below /sys/fs/cgroup, where a directory would be a control group of the host.
+fn mount_memory_counters(root: &Path) -> Result<()> {
+    let target = root.join("run/host/cgroup/memory");
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&target)
+        .doing(|| format!("cannot create {}", target.display()))?;
+    mount_new("cgroup", &target, flags() | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY, Some("memory"))
 }
 
 /// A bind mount takes its flags from a second, re-mounting call only (mount(2)).

@@ -113,6 +113,7 @@ pub(super) fn keep_host(channel: &Channel) -> Result<()> {
     let cgroups = Cgroups::find(&boot.hash)?;
     let (_users, holder) = cloud::ensure(&state, Path::new(THIS_PROGRAM), &map, &cgroups)?;
     let doors = cgroups.create_host(&boot.record.id, boot.record.memory, &map)?;
+    let memory_in_v1 = cgroups.charges_in_v1(&boot.record.id);
     make_directories(&host, &map)?;
     let console = open_console(&host)?;
     let nodes = Nodes::make(&map)?;
@@ -120,7 +121,7 @@ pub(super) fn keep_host(channel: &Channel) -> Result<()> {
     userns::join(holder)?;
     // No supervisor, no host. Only now: a change of ids takes this back (prctl(2)).
     prctl::set_pdeathsig(Signal::SIGKILL).doing(|| "cannot tie the host to its supervisor")?;
-    let (mut init, watch, terminal) = start_init(boot, &state, doors, nodes)?;
+    let (mut init, watch, terminal) = start_init(boot, &state, doors, memory_in_v1, nodes)?;
     channel.send(init.id())?;
     keep(&watch, terminal, console)?;
     let status = init.wait().doing(|| "cannot hear how the host ended")?;
@@ -151,6 +152,7 @@ fn start_init(
     boot: Boot,
     state: &StateDir,
     doors: Vec<File>,
+    memory_in_v1: bool,
     nodes: Nodes,
 ) -> Result<(Child, OwnedFd, [OwnedFd; 2])> {
     let request = init::Request {
@@ -160,6 +162,7 @@ fn start_init(
         layers: boot.layers,
         forget: boot.forget,
         seeds: boot.seeds,
+        memory_in_v1,
         port: format!("v{}-{}", boot.record.address.octets()[3], std::process::id()),
     };
     unshare(CloneFlags::CLONE_NEWPID).doing(|| "this machine refuses a process namespace")?;
