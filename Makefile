@@ -34,9 +34,9 @@ package: prerequisites packagers
 packagers: prerequisites
 	CARGO="$(CARGO)" sh deploy/packages/tools.sh $(target)/tools
 
-# Generated code is committed; this rewrites it from proto/magpie/v1 and agent/bpf.
+# Generated code is committed; this rewrites it from proto/magpie/v1 and agent/recorder/bpf.
 gen:
-	sh agent/bpf/build.sh
+	sh agent/recorder/bpf/build.sh
 	MAGPIE_REGENERATE=1 $(CARGO) test -p proto --locked --test generated
 
 # Measures against peers in the same run; rewrites tests/bench/RESULTS.md.

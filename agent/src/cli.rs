@@ -76,7 +76,7 @@ pub enum Collector {
     Proc,
 }
 
-impl From<Collector> for proto::history::Collector {
+impl From<Collector> for record::Collector {
     fn from(collector: Collector) -> Self {
         match collector {
             Collector::Bpf => Self::Bpf,

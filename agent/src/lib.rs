@@ -3,7 +3,7 @@
 //! Three processes, each a fault domain that goes on when another dies:
 //! - [`serve`]: the only one with a socket; checks who calls, stores bundles, starts runs, serves events and history,
 //! - [`run`]: one short-lived supervisor a run, in its own cgroup; owns the Puppet child and writes the spool,
-//! - [`record`]: the flight recorder, which is a program of its own; no network, no tokio.
+//! - the crate `recorder`: the flight recorder, a program of its own; no network, no tokio.
 //!
 //! And one verb for who makes images: [`seal`].
 
@@ -12,11 +12,9 @@ pub mod claim;
 pub mod cli;
 mod durable;
 pub mod enrol;
-pub mod history;
 pub mod limits;
 pub mod metrics;
 pub mod paths;
-pub mod record;
 pub mod run;
 pub mod seal;
 pub mod serve;

@@ -12,10 +12,9 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use serde::Deserialize;
 
-use crate::{
-    paths::Paths,
-    record::{self, ControlGroups},
-};
+use recorder::ControlGroups;
+
+use crate::paths::Paths;
 
 #[derive(Deserialize)]
 struct Limits {
@@ -38,7 +37,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What the record says of the same moment ([`proto::history::OwnMemory`]): the machine's memory, or the limit of
+    /// What the record says of the same moment ([`record::OwnMemory`]): the machine's memory, or the limit of
     /// the host's own control group where that is lower, less what is charged to that group or held by its processes.
     ///
     /// # Errors
@@ -46,7 +45,7 @@ impl Memory {
     pub fn read(paths: &Paths, system: &Path) -> io::Result<Self> {
         let proc = system.join("proc");
         fs::metadata(proc.join("meminfo"))?;
-        let (host, is_part) = record::look(&proc, &ControlGroups::below(system), provided(paths));
+        let (host, is_part) = recorder::look(&proc, &ControlGroups::below(system), provided(paths));
         let own = host.own_memory(is_part, || held_kib(&proc)).ok_or(io::ErrorKind::InvalidData)?;
         let left_kib = own.limit_kib.saturating_sub(own.used_kib);
         // The machine may have less than the host may use.

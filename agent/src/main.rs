@@ -5,13 +5,13 @@ use std::{
     error::Error,
     io,
     os::unix::process::CommandExt,
-    path::Path,
     process::{self, ExitCode},
 };
 
 use agent::{
     cli::{Cli, Collector, Command},
     enrol::console::Console,
+    limits,
     paths::Paths,
     run,
     seal::{Mode, seal},
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             };
             seal(&root_dir, &root, mode, &mut io::stdout()).map_err(Into::into)
         }
-        Command::Record { root, collector } => record(&root, collector),
+        Command::Record { root, collector } => record(&Paths::new(root), collector),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,9 +82,10 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
 }
 
 /// Becomes the recorder, a program of its own beside this one; returns if it cannot.
-fn record(root: &Path, collector: Option<Collector>) -> Result<(), Box<dyn Error>> {
+fn record(paths: &Paths, collector: Option<Collector>) -> Result<(), Box<dyn Error>> {
     let recorder = env::current_exe()?.with_file_name("recorder");
-    let collector = collector.map(|collector| proto::history::Collector::from(collector).name());
-    let error = process::Command::new(&recorder).arg(root).args(collector).exec();
+    let collector = collector.map_or("-", |collector| record::Collector::from(collector).name());
+    let limit = limits::provided(paths).map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+    let error = process::Command::new(&recorder).arg(paths.history()).args([collector, &limit]).exec();
     Err(format!("cannot become {}, which is installed with the agent: {error}", recorder.display()).into())
 }

@@ -3,12 +3,12 @@
 //! - [`pb`]: what is said (generated from `magpie/v1/*.proto`, committed, proven by a test),
 //! - [`bundle`]: what is shipped,
 //! - [`identity`]: who may speak,
-//! - [`history`]: what is recorded.
+//! - [`glance`]: what is said of a record as a whole; the record itself is the crate `record`.
 //!
 //! There is no runtime, no clap and no cloud in here: a contract has no opinions.
 
 pub mod bundle;
-pub mod history;
+pub mod glance;
 pub mod identity;
 
 /// Messages and services of `magpie.v1`, generated. Regenerate with `make gen`.

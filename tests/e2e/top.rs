@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use proto::history::{BootId, Identity, Process, Sample, encode};
+use record::{BootId, Identity, Process, Sample, encode};
 use tests::{Fleet, Terminal, binary, repository};
 
 /// 2011-07-13 00:00:00 UTC

@@ -12,7 +12,7 @@ command -v c++ >/dev/null || { echo "missing: c++, which compiles libFuzzer; on 
 examples() {
     case $1 in
         log | report) echo ../../agent/tests/fixtures ;;
-        oom) echo ../../proto/src/history/oom/texts ;;
+        oom) echo ../../proto/record/src/oom/texts ;;
     esac
 }
 

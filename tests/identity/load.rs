@@ -9,14 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent::{
-    history::{Policy, Writer},
-    paths::Paths,
-};
+use agent::paths::Paths;
 use controller::{client, pki::Fleet};
 use prost::Message;
 use proto::{
-    history::{BootId, Encoder, Identity, Limits, Process, Sample},
     identity::{Role, names},
     pb::{
         AttachRequest, Command as Argv, FollowRequest, ReadRequest, StartRequest, StatusRequest,
@@ -24,6 +20,8 @@ use proto::{
     },
 };
 use rcgen::{DnType, SanType};
+use record::directory::{Policy, Writer};
+use record::{BootId, Encoder, Identity, Limits, Process, Sample};
 use tempfile::TempDir;
 use tests::{binary, repository};
 use tokio::{

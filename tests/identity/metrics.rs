@@ -8,11 +8,9 @@ use std::{
     time::Duration,
 };
 
-use agent::history::{Policy, Writer};
-use proto::{
-    history::{BootId, Encoder, HostCounters, Identity, Process, Sample},
-    identity::{Role, names},
-};
+use proto::identity::{Role, names};
+use record::directory::{Policy, Writer};
+use record::{BootId, Encoder, HostCounters, Identity, Process, Sample};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

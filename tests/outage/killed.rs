@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent::history::Follower;
-use proto::history::{Block, Sample};
+use record::directory::Follower;
+use record::{Block, Sample};
 use tempfile::TempDir;
 use tests::binary;
 

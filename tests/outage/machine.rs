@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
-use proto::history::{BootId, Collector, EventKind, Sample, oom::OomKill};
+use record::{BootId, Collector, EventKind, Sample, oom::OomKill};
 use tests::{
     binary, repository,
     vm::{Disks, Machine, find},

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use agent::history::{Policy, Reader, Writer};
-use proto::history::{Block, BootId, Sample};
+use record::directory::{Policy, Reader, Writer};
+use record::{Block, BootId, Sample};
 
 /// Time between samples, as the recorder is configured. It may take more while memory is scarce.
 pub(crate) const INTERVAL_NS: u64 = 1_000_000_000;
@@ -39,7 +39,7 @@ pub(crate) fn samples(history: &Path) -> Vec<Sample> {
 
 /// The record's own now: nothing in it is too old to be kept.
 fn newest_ms(history: &Path) -> i64 {
-    let status = agent::history::status(history).expect("the record can be looked at");
+    let status = record::directory::status(history).expect("the record can be looked at");
     status.newest.map_or(0, |sample| sample.wall_ms)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use proto::history::{Collector, EventKind};
+use record::{Collector, EventKind};
 use tests::{
     binary, repository,
     vm::{Disks, Machine, System},

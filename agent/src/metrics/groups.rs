@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use proto::history::{Identity, Process};
+use record::{Identity, Process};
 
 use super::{Minute, text::Text};
 

@@ -1,6 +1,6 @@
 //! The host and the recorder, from one sample.
 
-use proto::history::{HostCounters, OwnMemory, Sample};
+use record::{HostCounters, OwnMemory, Sample};
 
 use super::text::Text;
 

@@ -7,10 +7,10 @@ mod text;
 
 use std::path::Path;
 
-use proto::history::{Block, Damage, Exit, Sample};
+use record::{Block, Damage, Exit, Sample};
 
 use self::text::Text;
-use crate::history::{self, Reader};
+use record::directory::{self, Reader};
 
 /// The type of the answer (OpenMetrics 1.0).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,8 +31,8 @@ struct Minute {
 ///
 /// # Errors
 /// The record is there and cannot be read.
-pub fn render(directory: &Path) -> Result<String, history::Error> {
-    let status = history::status(directory)?;
+pub fn render(directory: &Path) -> Result<String, directory::Error> {
+    let status = directory::status(directory)?;
     let mut text = Text::default();
     text.gauge("magpie_recorder_up", "Whether the flight recorder runs")
         .value(&[], f64::from(u8::from(status.running)));
@@ -46,7 +46,7 @@ pub fn render(directory: &Path) -> Result<String, history::Error> {
 }
 
 /// The minute before the newest sample. What of it cannot be read is left out.
-fn minute(directory: &Path, newest: Sample) -> Result<Minute, history::Error> {
+fn minute(directory: &Path, newest: Sample) -> Result<Minute, directory::Error> {
     let mut first = None;
     let mut exits = Vec::new();
     for block in Reader::new(directory).blocks(newest.wall_ms - MINUTE_MS, i64::MAX)? {
@@ -78,10 +78,10 @@ fn add(
 
 #[cfg(test)]
 mod tests {
-    use proto::history::{BootId, Encoder, HostCounters, Identity, Process, Sources};
+    use record::{BootId, Encoder, HostCounters, Identity, Process, Sources};
 
     use super::*;
-    use crate::history::{Policy, Writer};
+    use record::directory::{Policy, Writer};
 
     fn worker(pid: u32, comm: &str, cpu_ms: u64, anon_kib: u64) -> Process {
         Process {

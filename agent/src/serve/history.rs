@@ -6,10 +6,9 @@ use std::{
     pin::Pin,
 };
 
-use proto::{
-    history::{Block, Contents, glance},
-    pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server},
-};
+use proto::glance;
+use proto::pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server};
+use record::{Block, Contents};
 use tokio::sync::{
     mpsc::{Sender, channel},
     watch,
@@ -18,10 +17,8 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{changes::Changes, disk::Disk};
-use crate::{
-    history::{self, Filter, Follower, Policy, Reader, StoredBlock},
-    paths::Paths,
-};
+use crate::paths::Paths;
+use record::directory::{self, Filter, Follower, Policy, Reader, StoredBlock};
 
 /// Blocks that wait for a slow caller: the next is read while one is sent.
 const BACKLOG: usize = 1;
@@ -152,14 +149,14 @@ fn message(block: StoredBlock) -> pb::Block {
     pb::Block { data: block.data, lost: block.lost }
 }
 
-fn failed(error: history::Error) -> Status {
+fn failed(error: directory::Error) -> Status {
     Status::internal(error.to_string())
 }
 
 /// The record at a glance, from the headers of its blocks.
-fn info(directory: &Path) -> Result<InfoReply, history::Error> {
+fn info(directory: &Path) -> Result<InfoReply, directory::Error> {
     let (headers, lost) = Reader::new(directory).headers()?;
-    let status = history::status(directory)?;
+    let status = directory::status(directory)?;
     let policy = Policy::default();
     Ok(InfoReply {
         bytes: status.bytes,
@@ -172,22 +169,22 @@ fn info(directory: &Path) -> Result<InfoReply, history::Error> {
 }
 
 /// What the host's status says of the recorder.
-pub fn recorder_status(paths: &Paths) -> Result<pb::Recorder, history::Error> {
-    Ok(recorder(&history::status(&paths.history())?))
+pub fn recorder_status(paths: &Paths) -> Result<pb::Recorder, directory::Error> {
+    Ok(recorder(&directory::status(&paths.history())?))
 }
 
-fn recorder(status: &history::Status) -> pb::Recorder {
+fn recorder(status: &directory::Status) -> pb::Recorder {
     let newest = status.newest.as_ref().map(glance::recorder).unwrap_or_default();
     pb::Recorder { running: status.running, bytes: status.bytes, ..newest }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::history::{BootId, Encoder, Limits, Sample};
+    use record::{BootId, Encoder, Limits, Sample};
     use tokio_stream::StreamExt;
 
     use super::{history_server::History, *};
-    use crate::history::Writer;
+    use record::directory::Writer;
 
     struct Recorder {
         writer: Writer,

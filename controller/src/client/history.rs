@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Longest block that is accepted: one record may be as long as a block's body.
-const MAX_MESSAGE_BYTES: usize = proto::history::MAX_BODY_BYTES;
+const MAX_MESSAGE_BYTES: usize = record::MAX_BODY_BYTES;
 
 /// Blocks that pass a filter, oldest first.
 ///

@@ -1,7 +1,7 @@
 //! `ctl cpu-log`: who used the CPU and the memory, sample by sample.
 
+use ::record::Columns;
 use jiff::tz::TimeZone;
-use proto::history::Columns;
 
 use super::record::{self, Span};
 use crate::{

@@ -1,7 +1,7 @@
 //! `ctl exits`: who ended, when and how.
 
+use ::record::{Contents, Header, Sample, Sources};
 use jiff::tz::TimeZone;
-use proto::history::{Contents, Header, Sample, Sources};
 
 use super::record;
 use crate::{

@@ -1,7 +1,7 @@
 //! `ctl oom`: whom the kernel killed for want of memory, who asked for it, and who held it.
 
+use ::record::{Columns, Contents, Header, Sample, Sources, oom::SETTLE_NS};
 use jiff::tz::TimeZone;
-use proto::history::{Columns, Contents, Header, Sample, Sources, oom::SETTLE_NS};
 
 use super::record;
 use crate::{

@@ -3,10 +3,8 @@
 use std::{io, slice};
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use proto::{
-    history::{Columns, Header, Sample},
-    pb::InfoReply,
-};
+use proto::pb::InfoReply;
+use record::{Columns, Header, Sample};
 
 use crate::{
     cli::{Cli, Format, Place, Window},

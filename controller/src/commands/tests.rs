@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use clap::Parser;
-use proto::history::{
+use record::{
     BootId, Builder, Encoder, Event, EventKind, Exit, HostCounters, Identity, Limits, Packer, Process,
     Sample, Sources,
 };

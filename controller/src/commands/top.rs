@@ -4,8 +4,8 @@ mod watch;
 
 use std::{thread, time::Duration};
 
+use ::record::Columns;
 use jiff::{Timestamp, tz::TimeZone};
-use proto::history::Columns;
 use ratatui::crossterm::event::{self, Event};
 use tokio::{
     select,
@@ -83,7 +83,7 @@ enum News {
     /// On the terminal: a key, another size. `None`: it is gone.
     Terminal(Option<Event>),
     /// The host took a sample.
-    Sample(Box<proto::history::Sample>),
+    Sample(Box<::record::Sample>),
     /// What runs there were by now.
     Runs(Vec<RunMark>),
     /// The host is there (again), and this is how it is read.

@@ -1,7 +1,7 @@
 //! Why lines are missing, or times do not follow each other.
 
 use jiff::Timestamp;
-use proto::history::{GAP_INTERVALS, Sample};
+use record::{GAP_INTERVALS, Sample};
 
 use super::{Before, timestamp};
 

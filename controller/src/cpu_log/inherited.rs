@@ -4,7 +4,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use proto::history::{Exit, Identity, Sample};
+use record::{Exit, Identity, Sample};
 
 /// Samples in which what a child left may still be on its way: its parent's counters are read in turn where they come from
 /// /proc, and nobody may have waited for the child yet.

@@ -1,6 +1,6 @@
 //! Rates: what a process did between two samples. Of the sample before, only what rates are computed from is kept.
 
-use proto::history::{BootId, Identity, Process, Sample};
+use record::{BootId, Identity, Process, Sample};
 
 use super::inherited::{Bytes, Ended, Inherited};
 
@@ -252,7 +252,7 @@ fn read_at(sample: &Sample, index: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use proto::history::{Exit, HostCounters};
+    use record::{Exit, HostCounters};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! The log itself: samples in, entries out.
 
 use jiff::Timestamp;
-use proto::history::{BootId, Columns, Event, EventKind, Exit, ExitGroup, Process, Sample, Sources};
+use record::{BootId, Columns, Event, EventKind, Exit, ExitGroup, Process, Sample, Sources};
 
 use super::{
     Before, Break, Marks, Rates, RunMark, Selection, Sort, breaks, selection::descending, started, timestamp,

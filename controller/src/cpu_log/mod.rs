@@ -27,7 +27,7 @@ pub use self::{
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use proto::history::{Identity, Process, Sample};
+use record::{Identity, Process, Sample};
 
 /// When a process started, by the wall clock of this sample.
 pub fn started(sample: &Sample, identity: Identity) -> Timestamp {

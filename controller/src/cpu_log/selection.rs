@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use proto::history::{Columns, Exit, ExitGroup, Process, Sample, places_of};
+use record::{Columns, Exit, ExitGroup, Process, Sample, places_of};
 use regex::Regex;
 
 use super::{Rates, unit::unit, user_name};

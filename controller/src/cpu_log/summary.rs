@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proto::history::{BootId, Columns, Exit, Process, Sample};
+use record::{BootId, Columns, Exit, Process, Sample};
 
 use super::{
     Query, Sort,

@@ -1,6 +1,6 @@
 //! The log of samples made by hand.
 
-use proto::history::{BootId, Exit, HostCounters};
+use record::{BootId, Exit, HostCounters};
 
 use super::*;
 use crate::recording::KnownRun;

@@ -7,7 +7,7 @@ mod tests;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use proto::history::{BootId, Columns, Exit, ExitGroup, Identity, Process, Sample, Sources};
+use record::{BootId, Columns, Exit, ExitGroup, Identity, Process, Sample, Sources};
 
 pub use self::ending::Ending;
 use crate::cpu_log::{Query, timestamp, timestamp_at, user_name};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proto::history::oom::{self, MemoryUse};
+use record::oom::{self, MemoryUse};
 
 /// A process, as far as it is known.
 #[derive(Clone, Debug, PartialEq)]

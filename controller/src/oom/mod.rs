@@ -9,7 +9,7 @@ mod tests;
 use std::{collections::VecDeque, mem, sync::Arc};
 
 use jiff::Timestamp;
-use proto::history::{
+use record::{
     Event, EventKind, Sample, Sources,
     oom::{self, InferredKill, OomKill},
 };

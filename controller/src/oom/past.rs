@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proto::history::{Identity, Process, Sample, oom::MemoryUse};
+use record::{Identity, Process, Sample, oom::MemoryUse};
 
 use super::{
     Named,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::history::{Event, Exit, HostCounters, Identity, Process};
+use record::{Event, Exit, HostCounters, Identity, Process};
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, path::PathBuf};
 
-use proto::history::Header;
+use record::Header;
 
 use super::{
     Filter, StoredBlock,

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::{glance, tail::NAMES};
+use proto::glance;
+use record::tail::NAMES;
 
 use super::{Filter, KnownRun, blocks::Blocks, runs::Known, tail};
 use crate::error::{Error, Result};

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::{Block, Header};
+use record::{Block, Header};
 
 use super::{Directory, KnownRun, StoredBlock, runs::Known};
 use crate::error::{Error, Result};

@@ -3,10 +3,9 @@
 
 use std::fs;
 
-use proto::{
-    history::{Columns, Header, glance},
-    pb::{self, InfoReply},
-};
+use proto::glance;
+use proto::pb::{self, InfoReply};
+use record::{Columns, Header};
 
 use super::{Directory, Filter, Piece};
 use crate::error::Result;

@@ -14,10 +14,8 @@ mod tests;
 
 use std::path::Path;
 
-use proto::{
-    history::{Contents, Header, Sample},
-    pb,
-};
+use proto::pb;
+use record::{Contents, Header, Sample};
 use tonic::{Streaming, transport::Channel};
 
 pub use self::{

@@ -1,6 +1,6 @@
 //! Blocks on their way to a reader: checked and decompressed, the next ones while one is being looked at.
 
-use proto::history::{Block, Columns, Damage, Header, Samples};
+use record::{Block, Columns, Damage, Header, Samples};
 use tokio::sync::mpsc;
 
 use super::{Blocks, Piece, StoredBlock};

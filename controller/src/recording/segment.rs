@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::history::{Block, Damage, Found, HEADER_BYTES, Header, index, walk};
+use record::{Block, Damage, Found, HEADER_BYTES, Header, index, walk};
 
 use super::Filter;
 

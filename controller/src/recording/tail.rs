@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use proto::history::{Builder, Damage, tail};
+use record::{Builder, Damage, tail};
 
 /// What is in one tail. It may be in a segment too, which the sequence numbers tell.
 #[derive(Debug, Default)]

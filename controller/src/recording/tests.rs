@@ -3,7 +3,7 @@
 use std::fs;
 
 use proptest::prelude::*;
-use proto::history::{BootId, Columns, Encoder, Exit, Identity, Limits, Process, encode, tail};
+use record::{BootId, Columns, Encoder, Exit, Identity, Limits, Process, encode, tail};
 
 use super::*;
 

@@ -140,7 +140,7 @@ fn seconds(us: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use proto::history::{Exit, ExitGroup, Identity};
+    use record::{Exit, ExitGroup, Identity};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Kills for want of memory: for each, who was killed, who had asked, and who held the memory.
 
 use jiff::tz::TimeZone;
-use proto::history::oom::{MemoryUse, OomKill, Row};
+use record::oom::{MemoryUse, OomKill, Row};
 use serde_json::{Value, json};
 
 use super::{
@@ -284,7 +284,7 @@ fn row(row: &Row) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use proto::history::oom::{Trigger, Victim};
+    use record::oom::{Trigger, Victim};
 
     use super::*;
     use crate::{cli::Format, render::tests::pages};

@@ -138,7 +138,7 @@ fn values(track: &Track) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use proto::history::{Exit, Identity, Process, Sample};
+    use record::{Exit, Identity, Process, Sample};
 
     use super::*;
     use crate::{

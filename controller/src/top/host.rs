@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::history::{Disk, HostCounters, OwnMemory, Sample};
+use record::{Disk, HostCounters, OwnMemory, Sample};
 
 /// What the host did in one interval, and how full it was at its end.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,7 +1,7 @@
 //! What each key does.
 
-use proto::history::Identity;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use record::Identity;
 
 use super::{
     Action, Popup, State,

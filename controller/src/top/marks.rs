@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use proto::history::{
+use record::{
     BootId, Event, EventKind, GAP_INTERVALS, Sample,
     oom::{self, InferredKill, OomKill},
 };

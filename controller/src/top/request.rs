@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use proto::history::{BootId, Contents, Sample};
+use record::{BootId, Contents, Sample};
 
 use super::{
     marks::{MarkKind, Watch},

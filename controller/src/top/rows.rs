@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use proto::history::{Process, Sample};
+use record::{Process, Sample};
 
 use super::View;
 use crate::cpu_log::{Before, Rates};

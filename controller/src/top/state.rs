@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::history::{Identity, Sample};
+use record::{Identity, Sample};
 
 use super::{
     Mark, MarkKind, Row, Timeline, View, marks,

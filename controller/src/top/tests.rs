@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use proto::history::{
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use record::{
     Basis, BootId, Collector, Disk, Event, EventKind, Exit, HostCounters, Identity, Process, Sample, Sources,
 };
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{timeline::MAX_SAMPLES, *};
 use crate::cpu_log::{RunMark, Sort};

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use proto::history::Sample;
+use record::Sample;
 
 use super::request::Place;
 

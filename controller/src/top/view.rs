@@ -1,6 +1,6 @@
 //! How the processes of one sample are shown.
 
-use proto::history::{Identity, Process};
+use record::{Identity, Process};
 
 use crate::cpu_log::Sort;
 

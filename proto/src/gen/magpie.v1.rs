@@ -1198,7 +1198,7 @@ pub struct ReadRequest {
     /// Only blocks in which one of these processes occurs; empty: all.
     #[prost(uint32, repeated, tag = "3")]
     pub pids: ::prost::alloc::vec::Vec<u32>,
-    /// Only blocks with any of this in them, as bits of proto::history::Contents; 0: all.
+    /// Only blocks with any of this in them, as bits of record::Contents; 0: all.
     #[prost(uint32, tag = "4")]
     pub contents: u32,
 }
@@ -1271,7 +1271,7 @@ pub mod history_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// The flight record. Blocks travel as they lie on disk; see proto::history for their format.
+    /// The flight record. Blocks travel as they lie on disk; the crate `record` has their format.
     #[derive(Debug, Clone)]
     pub struct HistoryClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1447,7 +1447,7 @@ pub mod history_server {
             request: tonic::Request<super::InfoRequest>,
         ) -> std::result::Result<tonic::Response<super::InfoReply>, tonic::Status>;
     }
-    /// The flight record. Blocks travel as they lie on disk; see proto::history for their format.
+    /// The flight record. Blocks travel as they lie on disk; the crate `record` has their format.
     #[derive(Debug)]
     pub struct HistoryServer<T> {
         inner: Arc<T>,

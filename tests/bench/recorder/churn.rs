@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent::{history::Reader, paths::Paths};
-use proto::history::{Block, Sample};
+use agent::paths::Paths;
+use record::directory::Reader;
+use record::{Block, Sample};
 
 use crate::{Result, measure::Running, recorders::Recorder};
 

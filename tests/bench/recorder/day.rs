@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use proto::history::{
-    BootId, Collector, Disk, Exit, Filesystem, HostCounters, Identity, Process, Sample, Sources,
-};
+use record::{BootId, Collector, Disk, Exit, Filesystem, HostCounters, Identity, Process, Sample, Sources};
 
 use crate::random::Random;
 

@@ -7,11 +7,9 @@ use std::{
     time::Instant,
 };
 
-use agent::{
-    history::{Policy, Writer},
-    paths::Paths,
-};
-use proto::history::Encoder;
+use agent::paths::Paths;
+use record::Encoder;
+use record::directory::{Policy, Writer};
 use tests::binary;
 
 use crate::{

@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent::{history::Reader, paths::Paths};
-use proto::history::Block;
+use agent::paths::Paths;
+use record::Block;
+use record::directory::Reader;
 use tests::{binary, repository, target_dir};
 
 use crate::Result;

@@ -7,12 +7,10 @@
 
 use std::{path::Path, time::Duration};
 
-use agent::{
-    history::{Policy, Reader},
-    paths::Paths,
-};
+use agent::paths::Paths;
 use nix::time::{ClockId, clock_gettime};
-use proto::history::{Block, Builder, Encoder, Limits, Packer, Sample};
+use record::directory::{Policy, Reader};
+use record::{Block, Builder, Encoder, Limits, Packer, Sample};
 
 use crate::Result;
 

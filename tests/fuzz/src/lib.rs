@@ -32,8 +32,8 @@ pub fn pieces(mut data: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Two samples of one boot, the second with a process more, one less and one that worked.
-pub fn samples() -> Vec<proto::history::Sample> {
-    use proto::history::{Identity, Process, Sample};
+pub fn samples() -> Vec<record::Sample> {
+    use record::{Identity, Process, Sample};
     let process = |pid| Process {
         comm: "apache2".into(),
         command: Some("/usr/sbin/apache2 -k start".into()),

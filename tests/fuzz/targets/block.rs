@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use fuzz::{foreign, samples};
 use libfuzzer_sys::fuzz_target;
-use proto::history::{Block, Columns, HEADER_BYTES, Process, Sample, encode, index as index_of};
+use record::{Block, Columns, HEADER_BYTES, Process, Sample, encode, index as index_of};
 
 static EXAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| vec![encode(&samples(), 41).expect("a block")]);
 

@@ -1,7 +1,7 @@
 //! A record of the kernel's log is one line, and no longer than its bytes justify.
 #![no_main]
 
-use agent::record::kernel_log::Record;
+use recorder::kernel_log::Record;
 use fuzz::foreign;
 use libfuzzer_sys::fuzz_target;
 

@@ -3,13 +3,13 @@
 
 use fuzz::foreign;
 use libfuzzer_sys::fuzz_target;
-use proto::history::oom::OomKill;
+use record::oom::OomKill;
 
 const TEXTS: [&str; 4] = [
-    include_str!("../../../proto/src/history/oom/texts/2.6.32-rhel6.txt"),
-    include_str!("../../../proto/src/history/oom/texts/4.4-memcg.txt"),
-    include_str!("../../../proto/src/history/oom/texts/5.4-group.txt"),
-    include_str!("../../../proto/src/history/oom/texts/6.18-cgroup-v1.txt"),
+    include_str!("../../../proto/record/src/oom/texts/2.6.32-rhel6.txt"),
+    include_str!("../../../proto/record/src/oom/texts/4.4-memcg.txt"),
+    include_str!("../../../proto/record/src/oom/texts/5.4-group.txt"),
+    include_str!("../../../proto/record/src/oom/texts/6.18-cgroup-v1.txt"),
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use fuzz::{foreign, pieces, samples};
 use libfuzzer_sys::fuzz_target;
-use proto::history::{BootId, Decoder, Encoder, Limits, Sample};
+use record::{BootId, Decoder, Encoder, Limits, Sample};
 
 /// Records, each behind its length as a u16.
 fn encode(samples: &[Sample]) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use fuzz::foreign;
 use libfuzzer_sys::fuzz_target;
-use proto::history::{Block, Found, MAGIC, encode, walk};
+use record::{Block, Found, MAGIC, encode, walk};
 
 static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| encode(&fuzz::samples(), 41).expect("a block"));
 static SEGMENTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| vec![BLOCK.repeat(2)]);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use fuzz::{foreign, pieces, samples};
 use libfuzzer_sys::fuzz_target;
-use proto::history::{Block, BootId, Encoder, Limits, Packer, tail};
+use record::{Block, BootId, Encoder, Limits, Packer, tail};
 
 const NO_LIMITS: Limits = Limits { records: u32::MAX, bytes: usize::MAX };
 

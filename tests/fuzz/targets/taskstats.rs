@@ -1,7 +1,7 @@
 //! A datagram holds no more exit messages than fit into it.
 #![no_main]
 
-use agent::record::exits::count_notices;
+use recorder::exits::count_notices;
 use fuzz::foreign;
 use libfuzzer_sys::fuzz_target;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::history::{Columns, Sample};
+use ::record::{Columns, Sample};
 use tokio::{
     select,
     sync::mpsc::Sender,

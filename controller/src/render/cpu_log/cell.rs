@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use jiff::{Timestamp, Zoned};
-use proto::history::Process;
+use record::Process;
 
 use super::super::text::{push, push_printable};
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use jiff::{Zoned, tz::TimeZone};
-use proto::history::Columns;
+use record::Columns;
 
 use super::{
     super::text::push_printable,

@@ -203,7 +203,7 @@ fn of_run(mark: &RunMark) -> Kind<'_> {
 }
 
 impl<'a> ExitLine<'a> {
-    fn of(at: Timestamp, exit: &'a proto::history::Exit) -> Self {
+    fn of(at: Timestamp, exit: &'a record::Exit) -> Self {
         let ending = Ending::of(exit.status);
         Self {
             at,

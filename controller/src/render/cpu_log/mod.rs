@@ -17,7 +17,7 @@ mod tests;
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
-use proto::history::Columns;
+use record::Columns;
 
 use self::column::Column;
 use super::csv;

@@ -2,7 +2,7 @@
 //! they begin with `#`.
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use proto::history::{Exit, ExitGroup, oom::OomKill};
+use record::{Exit, ExitGroup, oom::OomKill};
 
 use super::{
     super::text::{duration, printable, push, size},

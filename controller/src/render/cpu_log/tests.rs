@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use jiff::Timestamp;
-use proto::history::{Block, BootId, Exit, HostCounters, Identity, Process, Sample, encode};
+use record::{Block, BootId, Exit, HostCounters, Identity, Process, Sample, encode};
 
 use super::*;
 use crate::cpu_log::{Break, Log, Marks, Query, Rates, RunMark, Sort, Why};

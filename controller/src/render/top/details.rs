@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use proto::history::{Identity, Process, Sample};
 use ratatui::{
     Frame,
     layout::Rect,
     text::Line,
     widgets::{Block, Clear, Paragraph, Wrap},
 };
+use record::{Identity, Process, Sample};
 
 use super::{
     super::text::{duration, printable, size},

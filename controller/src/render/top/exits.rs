@@ -1,7 +1,7 @@
 //! Processes that ended in the interval.
 
-use proto::history::{Exit, ExitGroup};
 use ratatui::text::{Line, Span};
+use record::{Exit, ExitGroup};
 
 use super::{
     super::text::{duration, printable},

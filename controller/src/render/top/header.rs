@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use proto::history::{Basis, HostCounters, Sample};
 use ratatui::{
     style::{Modifier, Style},
     text::{Line, Span},
 };
+use record::{Basis, HostCounters, Sample};
 
 use super::{
     super::text::{duration, printable},

@@ -30,7 +30,7 @@ struct Column {
 
 /// What a value needs to know beside its row.
 struct Place<'a> {
-    sample: &'a proto::history::Sample,
+    sample: &'a record::Sample,
     look: &'a Look,
 }
 

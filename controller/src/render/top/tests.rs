@@ -1,8 +1,8 @@
 //! Goldens of the screen.
 
 use jiff::tz::TimeZone;
-use proto::history::{EventKind, Sample, Sources};
 use ratatui::{Terminal, backend::TestBackend, crossterm::event::KeyCode};
+use record::{EventKind, Sample, Sources};
 
 use super::*;
 use crate::top::{

@@ -1,0 +1,334 @@
+//! What may block or take long, read by a thread of its own: command lines, cgroups, names of users, and how full file
+//! systems are.
+//!
+//! Reading `/proc/PID/cmdline` touches the other process's memory and can wait for as long as that is locked or
+//! swapped out; statvfs(2) can wait for a broken disk. Only details may come late then, never samples. Nothing is
+//! allocated on the sampling thread, nor here while nothing changes.
+
+use std::{
+    borrow::Cow,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use record::{Filesystem, Identity, Process};
+
+use super::{
+    host::filesystems,
+    proc::Directory,
+    table::{Table, Wants},
+    users::{PasswordFile, Users},
+};
+
+/// Bytes of a command line that are kept.
+const MAX_COMMAND_BYTES: usize = 4096;
+
+/// Requests that may wait; what is too much is simply asked for at the next sweep.
+const QUEUE: usize = 1024;
+
+/// Time between two looks at file systems and users.
+const HOST_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+enum Request {
+    /// With the command line and the cgroup that are known.
+    Process(Identity, Wants, [Option<Arc<str>>; 2]),
+    /// What belongs to no process.
+    Host,
+}
+
+#[derive(Debug)]
+enum Reply {
+    Process(Identity, News),
+    /// With who the users are, if that has changed.
+    Host(Vec<Filesystem>, Option<Users>),
+}
+
+/// What was read of a process and was not known before.
+#[derive(Debug, PartialEq, Eq)]
+struct News {
+    command: Option<Arc<str>>,
+    cgroup: Option<Arc<str>>,
+}
+
+/// The thread that reads details. It ends with this handle, unless it is stuck.
+#[derive(Debug)]
+pub(super) struct Details {
+    requests: SyncSender<Request>,
+    replies: Receiver<Reply>,
+    outstanding: usize,
+    stuck: bool,
+    filesystems: Vec<Filesystem>,
+    host_asked: Option<Instant>,
+}
+
+impl Details {
+    /// Starts the thread.
+    pub(super) fn start(proc: &Path, passwd: &Path) -> io::Result<Self> {
+        let (requests, queue) = sync_channel(QUEUE);
+        let (reply, replies) = sync_channel(QUEUE);
+        let mut reader = Reader::open(proc, passwd)?;
+        let serve = move || {
+            for request in queue {
+                if reply.send(reader.answer(request)).is_err() {
+                    break;
+                }
+            }
+        };
+        thread::Builder::new().name("details".into()).stack_size(128 << 10).spawn(serve)?;
+        Ok(Self {
+            requests,
+            replies,
+            outstanding: 0,
+            stuck: false,
+            filesystems: Vec::new(),
+            host_asked: None,
+        })
+    }
+
+    /// Asks for what the table wants, and enters what has been read, waiting for the rest at most `patience`; not at
+    /// all if the last wait was in vain.
+    pub(super) fn exchange(&mut self, table: &mut Table, patience: Duration) {
+        let now = Instant::now();
+        if self.host_asked.is_none_or(|asked| now.duration_since(asked) >= HOST_EVERY)
+            && self.ask(Request::Host)
+        {
+            self.host_asked = Some(now);
+        }
+        let mut ask = |process: &Process, wants| {
+            let known = [&process.command, &process.cgroup].map(Clone::clone);
+            self.ask(Request::Process(process.identity, wants, known))
+        };
+        table.ask(&mut ask);
+        // Under pressure only what nobody knows yet.
+        if !patience.is_zero() {
+            table.ask_in_turn(ask);
+        }
+        self.collect(table, now + patience);
+    }
+
+    /// File systems as they were when last looked at; none until the first time.
+    pub(super) fn filesystems(&self) -> &[Filesystem] {
+        &self.filesystems
+    }
+
+    fn ask(&mut self, request: Request) -> bool {
+        let asked = self.outstanding < QUEUE && self.requests.try_send(request).is_ok();
+        self.outstanding += usize::from(asked);
+        asked
+    }
+
+    fn collect(&mut self, table: &mut Table, until: Instant) {
+        while self.outstanding > 0 {
+            let reply = match self.replies.try_recv() {
+                Ok(reply) => Some(reply),
+                Err(TryRecvError::Empty) if !self.stuck => {
+                    self.replies.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+                }
+                Err(_) => return,
+            };
+            let Some(reply) = reply else {
+                self.stuck = true;
+                return;
+            };
+            self.outstanding -= 1;
+            match reply {
+                Reply::Host(filesystems, users) => {
+                    self.filesystems = filesystems;
+                    users.into_iter().for_each(|users| table.rename(users));
+                }
+                Reply::Process(identity, news) => news.enter(table, identity),
+            }
+        }
+        self.stuck = false;
+    }
+}
+
+impl News {
+    fn enter(self, table: &mut Table, identity: Identity) {
+        let Some(process) = table.find(identity) else { return };
+        if let Some(command) = self.command {
+            process.command = Some(command);
+        }
+        if let Some(cgroup) = self.cgroup {
+            process.cgroup = Some(cgroup);
+        }
+    }
+}
+
+/// The thread's own.
+#[derive(Debug)]
+struct Reader {
+    proc: PathBuf,
+    users: PasswordFile,
+    directory: Directory,
+    buffer: Box<[u8; MAX_COMMAND_BYTES]>,
+}
+
+impl Reader {
+    fn open(proc: &Path, passwd: &Path) -> io::Result<Self> {
+        Ok(Self {
+            proc: proc.into(),
+            users: PasswordFile::new(passwd),
+            directory: Directory::open(proc)?,
+            buffer: Box::new([0; MAX_COMMAND_BYTES]),
+        })
+    }
+
+    fn answer(&mut self, request: Request) -> Reply {
+        match request {
+            Request::Host => Reply::Host(filesystems::read(&self.proc), self.users.changed()),
+            Request::Process(identity, wants, [known_command, known_cgroup]) => {
+                // What has no command line any more, a zombie, keeps the one that is known.
+                let line = self.read(wants.command, identity.pid, "cmdline").and_then(parse_command);
+                let command =
+                    line.filter(|line| Some(line.as_ref()) != known_command.as_deref()).map(Arc::from);
+                let path = self.read(wants.cgroup, identity.pid, "cgroup").and_then(parse_cgroup);
+                let cgroup = path.filter(|path| Some(*path) != known_cgroup.as_deref()).map(Arc::from);
+                Reply::Process(identity, News { command, cgroup })
+            }
+        }
+    }
+
+    fn read(&mut self, wanted: bool, pid: u32, name: &str) -> Option<&mut [u8]> {
+        if !wanted {
+            return None;
+        }
+        let length = self.directory.read(pid, name, self.buffer.as_mut_slice()).ok()?.len();
+        Some(&mut self.buffer[..length])
+    }
+}
+
+/// Joins arguments with spaces. Absent if there are none, as for kernel threads.
+fn parse_command(bytes: &mut [u8]) -> Option<Cow<'_, str>> {
+    bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    let text = String::from_utf8_lossy(bytes.trim_ascii_end());
+    (!text.is_empty()).then_some(text)
+}
+
+/// The path in `/proc/PID/cgroup`: in the only hierarchy of version 2, or else in systemd's own of version 1.
+fn parse_cgroup(bytes: &mut [u8]) -> Option<&str> {
+    let lines = || bytes.split(|byte| *byte == b'\n');
+    let unified = lines().find_map(|line| line.strip_prefix(b"0::".as_slice()));
+    // On a host that uses both, version 2 holds nothing but the root.
+    let path = unified.filter(|path| *path != b"/").or_else(|| {
+        lines().find_map(|line| {
+            let behind = line.iter().position(|byte| *byte == b':')? + 1;
+            line[behind..].strip_prefix(b"name=systemd:".as_slice())
+        })
+    });
+    str::from_utf8(path.or(unified)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        process::{Child, Command, Stdio},
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_joined_and_padding_is_dropped() {
+        let parse = |bytes: &[u8]| parse_command(&mut bytes.to_vec()).map(Cow::into_owned);
+        assert_eq!(parse(b"/usr/sbin/apache2\0-k\0start\0").as_deref(), Some("/usr/sbin/apache2 -k start"));
+        assert_eq!(parse(b"postgres: writer\0\0\0\0").as_deref(), Some("postgres: writer"));
+        assert_eq!(parse(b"\0"), None);
+        assert_eq!(parse(b"caf\xe9\0").as_deref(), Some("caf\u{fffd}"));
+    }
+
+    #[test]
+    fn cgroups_of_both_versions_are_read() {
+        let parse = |bytes: &[u8]| parse_cgroup(&mut bytes.to_vec()).map(str::to_owned);
+        assert_eq!(
+            parse(b"0::/system.slice/apache2.service\n").as_deref(),
+            Some("/system.slice/apache2.service")
+        );
+        let hybrid = b"4:memory:/m\n1:name=systemd:/system.slice/cron.service\n0::/\n";
+        assert_eq!(parse(hybrid).as_deref(), Some("/system.slice/cron.service"));
+        assert_eq!(parse(b"2:cpu:/\n1:name=systemd:/init.scope\n").as_deref(), Some("/init.scope"));
+        assert_eq!(parse(b"0::/\n").as_deref(), Some("/"));
+        assert_eq!(parse(b"3:freezer:/\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_panic(mut bytes: Vec<u8>) {
+            let _ = parse_cgroup(&mut bytes);
+            let _ = parse_command(&mut bytes);
+        }
+    }
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("600").spawn().unwrap()
+    }
+
+    #[test]
+    fn a_title_that_a_process_gives_itself_is_read_again_in_turn() {
+        // A shell that begins anew under the same pid would be told by its exec: this one writes over its arguments.
+        let script =
+            "$0 = 'title: one'; $| = 1; print qq(1\n); <STDIN>; $0 = 'title: two'; print qq(2\n); <STDIN>";
+        let mut perl = Command::new("perl");
+        perl.args(["-e", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let Ok(mut child) = perl.spawn() else { return eprintln!("skipped: there is no perl") };
+        let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut titled = || output.read_exact(&mut [0; 2]).unwrap();
+        titled();
+        let mut details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
+        let (mut table, identity) = (Table::new(), Identity { pid: child.id(), started_ns: 1 });
+        let mut look = || {
+            table.begin();
+            table.meet(identity).ran(1);
+            table.finish();
+            details.exchange(&mut table, Duration::from_secs(60));
+            table.find(identity).unwrap().command.clone()
+        };
+        assert_eq!(look().as_deref(), Some("title: one"));
+        input.write_all(b"\n").unwrap();
+        titled();
+        assert_eq!(look().as_deref(), Some("title: two"));
+        drop(input);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn details_of_a_process_come_and_one_that_is_gone_is_answered_too() {
+        let mut child = sleeper();
+        let mut details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
+        let mut table = Table::new();
+        let here = Identity { pid: child.id(), started_ns: 1 };
+        let gone = Identity { pid: u32::MAX, started_ns: 2 };
+        // The child may not have run exec when it is first asked for.
+        for exec in 0.. {
+            table.begin();
+            for identity in [here, gone] {
+                let mut row = table.meet(identity);
+                row.own(0);
+                row.ran(exec);
+            }
+            table.finish();
+            details.exchange(&mut table, Duration::from_secs(60));
+            assert_eq!(details.outstanding, 0);
+            if table.find(here).unwrap().command.as_deref() == Some("sleep 600") {
+                break;
+            }
+        }
+        assert!(table.find(here).unwrap().cgroup.as_deref().is_some_and(|path| path.starts_with('/')));
+        assert_eq!(table.find(gone).unwrap().command, None);
+        assert_eq!(table.find(gone).unwrap().user.as_deref(), Some("root"));
+        assert!(
+            details.filesystems().iter().all(|filesystem| filesystem.total_bytes >= filesystem.free_bytes)
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,33 @@
+//! Taking the kernel's text files apart.
+
+use crate::number::number;
+
+/// Lines, without their ends.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|byte| *byte == b'\n')
+}
+
+/// Words of a line.
+pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// Lines of a name, perhaps a colon, and a number.
+pub(super) fn keyed(bytes: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
+    lines(bytes).filter_map(|line| {
+        let mut words = words(line);
+        let key = words.next()?;
+        Some((key.strip_suffix(b":").unwrap_or(key), number(words.next()?)?))
+    })
+}
+
+/// A file that holds one number.
+pub(super) fn single(bytes: &[u8]) -> Option<u64> {
+    number(bytes.trim_ascii())
+}
+
+/// The total of one line of a pressure file: `some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`.
+pub(super) fn pressure(bytes: &[u8], kind: &[u8]) -> Option<u64> {
+    let line = lines(bytes).find(|line| words(line).next() == Some(kind))?;
+    words(line).find_map(|word| number(word.strip_prefix(b"total=")?))
+}

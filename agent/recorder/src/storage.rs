@@ -1,0 +1,121 @@
+//! The thread that writes: it takes records out of a ring and appends them to the history. Only it waits for the disk.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use super::ring::Ring;
+use record::directory::{self, Writer};
+
+/// Records that may wait for the disk: at one a second, some minutes.
+const WAITING: usize = 600;
+
+/// The way to the disk. Ends when it is dropped, after what waits was written.
+#[derive(Debug)]
+pub(super) struct Storage {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ring: Ring,
+    /// Records that did not reach the disk.
+    dropped: AtomicU64,
+    /// One was lost, so that nothing can be stored before the next key.
+    wants_key: AtomicBool,
+}
+
+impl Storage {
+    /// Starts the thread; `bytes` of records may wait.
+    pub(super) fn start(writer: Writer, bytes: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            ring: Ring::new(bytes, WAITING),
+            dropped: AtomicU64::new(0),
+            wants_key: AtomicBool::new(false),
+        });
+        let theirs = Arc::clone(&shared);
+        // Compression needs little stack; what a thread may use is locked in memory once it is touched.
+        let thread = thread::Builder::new().name("storage".into()).stack_size(256 << 10);
+        let thread = thread.spawn(move || write(writer, &theirs))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Records that did not reach the disk so far.
+    pub(super) fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next record must be a key; asking takes the wish.
+    pub(super) fn wants_key(&self) -> bool {
+        self.shared.wants_key.swap(false, Ordering::Relaxed)
+    }
+
+    /// Hands over a record, or drops it if too many wait already.
+    pub(super) fn offer(&self, record: &[u8]) {
+        if !self.shared.ring.push(record) {
+            self.shared.lose();
+        }
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.shared.ring.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lose(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.wants_key.store(true, Ordering::Relaxed);
+    }
+}
+
+fn write(mut writer: Writer, shared: &Shared) {
+    let mut record = Vec::new();
+    let mut trouble = Trouble::default();
+    while shared.ring.pop(&mut record) {
+        let appended = writer.append(&record);
+        if appended.is_err() {
+            shared.lose();
+        }
+        trouble.note(appended.err());
+    }
+}
+
+/// Says once when samples begin to be lost, and once when that is over.
+#[derive(Debug, Default)]
+struct Trouble {
+    sentence: Option<String>,
+    lost: u64,
+}
+
+impl Trouble {
+    fn note(&mut self, error: Option<directory::Error>) {
+        match error {
+            // The error that it follows from was told.
+            Some(directory::Error::NoKey) => self.lost += 1,
+            Some(error) => {
+                self.lost += 1;
+                let sentence = error.to_string();
+                if self.sentence.as_ref() != Some(&sentence) {
+                    tracing::error!("a sample is lost: {sentence}");
+                    self.sentence = Some(sentence);
+                }
+            }
+            None if self.lost > 0 => {
+                tracing::warn!("recording again after {} lost samples", self.lost);
+                *self = Self::default();
+            }
+            None => {}
+        }
+    }
+}

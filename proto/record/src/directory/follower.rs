@@ -1,0 +1,169 @@
+//! Following the record: the samples that have been appended since the last look, each look as one block a tail.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{Block, Damage, Decoder, Header, Sample, encode, tail};
+
+use super::{Error, Reader, StoredBlock, TAILS, while_trying};
+
+/// Bytes that are read of a tail at once.
+const CHUNK: usize = 64 << 10;
+
+/// A place in the stream of samples.
+#[derive(Debug)]
+pub struct Follower {
+    directory: PathBuf,
+    tails: [FollowedTail; 2],
+    next_sequence: u64,
+}
+
+/// One tail file, as far as it was read.
+#[derive(Debug)]
+struct FollowedTail {
+    path: PathBuf,
+    file: Option<File>,
+    reading: Option<Reading>,
+}
+
+/// Since the file was begun anew.
+#[derive(Debug)]
+struct Reading {
+    header: tail::Header,
+    decoder: Decoder,
+    at: u64,
+    /// Number of the record that comes next.
+    sequence: u64,
+}
+
+impl Follower {
+    /// Begins after the sample of this number; with `None`, after the newest sample there is.
+    pub fn new(directory: &Path, after: Option<u64>) -> Result<Self, Error> {
+        let tail = |name| FollowedTail { path: directory.join(name), file: None, reading: None };
+        let mut follower = Self {
+            directory: directory.to_path_buf(),
+            tails: TAILS.map(tail),
+            next_sequence: after.map_or(0, |sequence| sequence.saturating_add(1)),
+        };
+        if after.is_none() {
+            follower.poll()?;
+        }
+        Ok(follower)
+    }
+
+    /// What is new, oldest first; empty if nothing is. Call it when something in the directory has changed.
+    pub fn poll(&mut self) -> Result<Vec<StoredBlock>, Error> {
+        for tail in &mut self.tails {
+            tail.look().map_err(while_trying("read", &tail.path))?;
+        }
+        self.tails.sort_by_key(|tail| tail.reading.as_ref().map(|reading| reading.header.first_sequence));
+        let mut blocks = Vec::new();
+        for index in 0..self.tails.len() {
+            let Some(reading) = &self.tails[index].reading else { continue };
+            let first = reading.header.first_sequence;
+            // Nothing was sent yet: what is stored is not asked for.
+            if self.next_sequence > 0 && first > self.next_sequence {
+                blocks.extend(self.stored_before(first)?);
+            }
+            let tail = &mut self.tails[index];
+            blocks.extend(tail.read(&mut self.next_sequence).map_err(while_trying("read", &tail.path))?);
+        }
+        Ok(blocks)
+    }
+
+    /// The blocks that became segments faster than they were followed.
+    fn stored_before(&mut self, sequence: u64) -> Result<Vec<StoredBlock>, Error> {
+        let missed = self.next_sequence..sequence;
+        self.next_sequence = sequence;
+        let mut blocks = Vec::new();
+        for block in Reader::new(&self.directory).blocks(i64::MIN, i64::MAX)? {
+            let block = block?;
+            let Ok(header) = Header::parse(&block.data) else { continue };
+            if missed.contains(&header.last_sequence()) {
+                blocks.push(
+                    without_before(block, missed.start).map_err(while_trying("read", &self.directory))?,
+                );
+            }
+        }
+        Ok(blocks)
+    }
+}
+
+/// A block without the samples before this number: they were sent while they were still in a tail.
+fn without_before(mut block: StoredBlock, sequence: u64) -> io::Result<StoredBlock> {
+    let parsed = Block::parse(&block.data).map_err(io::Error::other)?;
+    let sent = sequence.saturating_sub(parsed.header.first_sequence);
+    if sent > 0 {
+        let samples =
+            parsed.samples().and_then(|samples| samples.skip(sent as usize).collect::<Result<Vec<_>, _>>());
+        block.data = encode(&samples.map_err(io::Error::other)?, sequence)?;
+    }
+    Ok(block)
+}
+
+impl FollowedTail {
+    /// Notices that the file was begun anew.
+    fn look(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = match File::open(&self.path) {
+                Ok(file) => Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            };
+        }
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut head = [0; tail::HEADER_BYTES];
+        let count = file.read_at(&mut head, 0)?;
+        // A header that cannot be read is one that is being written.
+        let Ok(Some(header)) = tail::Header::parse(&head[..count]) else { return Ok(()) };
+        if self.reading.as_ref().is_none_or(|reading| reading.header != header) {
+            let (decoder, sequence) = (Decoder::new(header.boot_id), header.first_sequence);
+            self.reading = Some(Reading { header, decoder, at: tail::HEADER_BYTES as u64, sequence });
+        }
+        Ok(())
+    }
+
+    /// The new samples of this tail, from `next_sequence` on.
+    fn read(&mut self, next_sequence: &mut u64) -> io::Result<Option<StoredBlock>> {
+        let (Some(file), Some(reading)) = (&self.file, &mut self.reading) else { return Ok(None) };
+        let mut samples: Vec<Sample> = Vec::new();
+        let mut lost = Vec::new();
+        while let Some(record) = reading.next(file)? {
+            let sample = reading.decoder.decode(&record);
+            if reading.sequence >= *next_sequence {
+                *next_sequence = reading.sequence + 1;
+                match sample {
+                    Ok(sample) => samples.push(sample.clone()),
+                    Err(damage) => lost.push(format!("a sample cannot be read: {damage}")),
+                }
+            }
+            reading.sequence += 1;
+        }
+        let first_sequence = (*next_sequence).saturating_sub(samples.len() as u64);
+        let block = StoredBlock { data: encode(&samples, first_sequence)?, lost };
+        Ok((block != StoredBlock::default()).then_some(block))
+    }
+}
+
+impl Reading {
+    /// The next whole record. One that is being written comes with a later look, and so does one behind damage: in a block.
+    fn next(&mut self, file: &File) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; CHUNK];
+        loop {
+            let count = file.read_at(&mut bytes, self.at)?;
+            let mut rest = &bytes[..count];
+            match self.header.read_frame(&mut rest) {
+                Ok(Some(record)) => {
+                    self.at += (count - rest.len()) as u64;
+                    return Ok(Some(record.to_vec()));
+                }
+                Err(Damage::Cut) if count == bytes.len() => bytes.resize(2 * count, 0),
+                _ => return Ok(None),
+            }
+        }
+    }
+}

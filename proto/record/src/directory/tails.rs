@@ -1,0 +1,104 @@
+//! The two write-ahead files. One is appended to; when a block is finished the other is begun anew, so that a finished
+//! block stays where it is until it is in a segment. Both are as long as they will be from the start: appending needs
+//! no space, and syncing no metadata.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use crate::tail::{END_BYTES, Header, NAMES};
+
+use super::{Error, while_trying};
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// The write-ahead files of one record.
+#[derive(Debug)]
+pub(super) struct Tails {
+    paths: [PathBuf; 2],
+    files: [Option<File>; 2],
+    /// Bytes of each file.
+    length: u64,
+    current: usize,
+    header: Option<Header>,
+    /// Where the next frame goes.
+    at: u64,
+    frame: Vec<u8>,
+}
+
+impl Tails {
+    /// For this directory; files are made when they are first needed.
+    pub(super) fn new(directory: &Path, length: u64) -> Self {
+        Self {
+            paths: NAMES.map(|name| directory.join(name)),
+            files: [None, None],
+            length,
+            current: 0,
+            header: None,
+            at: 0,
+            frame: Vec::new(),
+        }
+    }
+
+    /// Begins the file that is not in use, with its first record. When this returns, that is on disk.
+    pub(super) fn begin(&mut self, header: Header, record: &[u8]) -> Result<(), Error> {
+        let next = 1 - self.current;
+        if self.files[next].is_none() {
+            self.files[next] = Some(open(&self.paths[next], self.length)?);
+        }
+        self.current = next;
+        self.header = None;
+        self.frame.clear();
+        header.write(&mut self.frame);
+        header.write_frame(record, &mut self.frame);
+        self.write(0)?;
+        self.header = Some(header);
+        Ok(())
+    }
+
+    /// Appends one record. When this returns, it is on disk; after an error the next record takes its place.
+    pub(super) fn append(&mut self, record: &[u8]) -> Result<(), Error> {
+        let Some(header) = self.header else { return Err(Error::NoKey) };
+        self.frame.clear();
+        header.write_frame(record, &mut self.frame);
+        self.write(self.at)
+    }
+
+    fn write(&mut self, at: u64) -> Result<(), Error> {
+        let path = &self.paths[self.current];
+        let Some(file) = &self.files[self.current] else { return Err(Error::NoKey) };
+        file.write_all_at(&self.frame, at)
+            .and_then(|()| file.sync_data())
+            .map_err(while_trying("append to", path))?;
+        self.at = at + (self.frame.len() - END_BYTES) as u64;
+        Ok(())
+    }
+}
+
+/// Opens a file of at least this length, and makes it if need be.
+fn open(path: &Path, length: u64) -> Result<File, Error> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(while_trying("open", path))?;
+    let filled = fill(&file, length).map_err(while_trying("make room in", path));
+    if filled.is_err() {
+        // What was written in part would be in the way of what can be shed.
+        let _ = fs::remove_file(path);
+    }
+    filled.map(|()| file)
+}
+
+/// Writes zeros up to a length: room that was only promised would still have to be found when it is written to.
+fn fill(file: &File, length: u64) -> std::io::Result<()> {
+    let mut at = file.metadata()?.len();
+    if at >= length {
+        return Ok(());
+    }
+    while at < length {
+        let count = (length - at).min(ZEROS.len() as u64) as usize;
+        file.write_all_at(&ZEROS[..count], at)?;
+        at += count as u64;
+    }
+    file.sync_all()
+}

@@ -1,0 +1,250 @@
+//! Writing the record: append to a tail, sync, and turn each finished tail into a block.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    os::unix::fs::{DirBuilderExt, FileExt},
+    path::{Path, PathBuf},
+};
+
+use crate::{BootId, Builder, Damage, Packer, Prefix, tail};
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::{
+    Error, Policy, TAILS, lock,
+    retention::{self, Extent},
+    segment::{self, Segment},
+    tails::Tails,
+    while_trying,
+};
+
+/// The one writer of a record. Dropping it loses nothing: every appended record is on disk.
+#[derive(Debug)]
+pub struct Writer {
+    directory: PathBuf,
+    policy: Policy,
+    /// Held as long as this writer lives.
+    _lock: File,
+    segments: Vec<Segment>,
+    tails: Tails,
+    builder: Builder,
+    packer: Packer,
+    block: Vec<u8>,
+    /// A record was lost, so that those that lean on it are of no use.
+    broken: bool,
+}
+
+impl Writer {
+    /// Opens or creates the record and repairs what a crash left. Damage never keeps it from opening; what was lost
+    /// is returned in sentences.
+    pub fn open(
+        directory: &Path,
+        boot_id: BootId,
+        now_ms: i64,
+        policy: Policy,
+    ) -> Result<(Self, Vec<String>), Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(while_trying("create", directory))?;
+        let lock = lock::take(directory)?;
+        let segments = segment::list(directory).map_err(while_trying("list", directory))?;
+        let mut writer = Self {
+            directory: directory.to_path_buf(),
+            policy,
+            _lock: lock,
+            segments,
+            tails: Tails::new(directory, policy.tail_bytes()),
+            builder: Builder::new(boot_id, 1),
+            packer: Packer::new().map_err(while_trying("prepare compression for", directory))?,
+            block: Vec::new(),
+            broken: true,
+        };
+        let mut lost = Vec::new();
+        let next_sequence = writer.repair_newest_segment(&mut lost);
+        let next_sequence = writer.recover_tails(next_sequence, now_ms, &mut lost);
+        writer.builder = Builder::new(boot_id, next_sequence);
+        writer.shed_oversized(0);
+        Ok((writer, lost))
+    }
+
+    /// Stores one record of [`crate::Encoder`]: when this returns, it is on disk. After an error the record
+    /// is lost, and the next one that can be stored is a key: [`crate::Encoder::restart`].
+    pub fn append(&mut self, record: &[u8]) -> Result<(), Error> {
+        let prefix = Prefix::parse(record).map_err(Error::Record)?;
+        if prefix.key {
+            return self.begin_block(record, prefix.wall_ms);
+        }
+        if self.broken {
+            return Err(Error::NoKey);
+        }
+        let appended = self.tails.append(record);
+        self.broken = appended.is_err();
+        appended?;
+        self.push(record)
+    }
+
+    fn push(&mut self, record: &[u8]) -> Result<(), Error> {
+        let pushed = self.builder.push(record);
+        self.broken = pushed.is_err();
+        pushed.map_err(Error::Record)
+    }
+
+    /// The key first, so that it is safe before time is spent on the block that it ends.
+    fn begin_block(&mut self, record: &[u8], now_ms: i64) -> Result<(), Error> {
+        let first_sequence = self.builder.next_sequence();
+        let header = tail::Header { boot_id: self.builder.boot_id(), first_sequence };
+        self.broken = true;
+        let begun = self.shedding(|writer| writer.tails.begin(header, record));
+        let stored = self.store_finished(now_ms);
+        self.builder.restart(first_sequence);
+        begun?;
+        self.push(record)?;
+        stored
+    }
+
+    fn store_finished(&mut self, now_ms: i64) -> Result<(), Error> {
+        let builder = std::mem::replace(&mut self.builder, Builder::new(BootId::default(), 0));
+        let stored = self.store(&builder, now_ms);
+        self.builder = builder;
+        stored
+    }
+
+    /// Puts what a builder holds at the end of the newest segment, or into a new one, within the bounds.
+    fn store(&mut self, builder: &Builder, now_ms: i64) -> Result<(), Error> {
+        self.block.clear();
+        builder.seal(&mut self.packer, &mut self.block).map_err(while_trying("compress", &self.directory))?;
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.block.len() as u64;
+        self.shed_oversized(bytes);
+        let room = |segment: &Segment| segment.extent.bytes + bytes <= self.policy.segment_bytes;
+        if !self.segments.last().is_some_and(room) {
+            self.finish_segment();
+            let path = segment::path(&self.directory, builder.first_sequence());
+            self.segments.push(Segment { path, extent: Extent { bytes: 0, last_wall_ms: now_ms } });
+            self.shed_oldest(retention::aged(&self.extents(), now_ms, &self.policy));
+        }
+        self.shedding(|writer| writer.append_block(now_ms))
+    }
+
+    /// Tries `write` until it succeeds, the disk is not what it fails for, or there is nothing left to shed.
+    fn shedding(&mut self, mut write: impl FnMut(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        loop {
+            match write(self) {
+                Err(error) if error.is_disk_full() && self.segments.len() > 1 => self.shed_oldest(1),
+                result => return result,
+            }
+        }
+    }
+
+    fn append_block(&mut self, now_ms: i64) -> Result<(), Error> {
+        let Some(segment) = self.segments.last_mut() else { return Ok(()) };
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&segment.path);
+        let file = file.map_err(while_trying("open", &segment.path))?;
+        let fresh = segment.extent.bytes == 0;
+        if fresh {
+            // Room for all of it, so that a disk that fills up sheds the oldest history now and not the newest later.
+            // Where the file system cannot promise room, there is none to promise.
+            let _ =
+                fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, self.policy.segment_bytes as i64);
+        }
+        let written = file.write_all_at(&self.block, segment.extent.bytes).and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            file.set_len(segment.extent.bytes).map_err(while_trying("shorten", &segment.path))?;
+            return Err(while_trying("append to", &segment.path)(error));
+        }
+        segment.extent.bytes += self.block.len() as u64;
+        segment.extent.last_wall_ms = now_ms;
+        if fresh { self.sync_directory() } else { Ok(()) }
+    }
+
+    /// Gives back the room that the newest segment will not need.
+    fn finish_segment(&self) {
+        let Some(segment) = self.segments.last() else { return };
+        if let Ok(file) = OpenOptions::new().write(true).open(&segment.path) {
+            let _ = file.set_len(segment.extent.bytes);
+        }
+    }
+
+    /// Sheds what the policy says, so that `incoming` more bytes and both tails fit.
+    fn shed_oversized(&mut self, incoming: u64) {
+        let incoming = incoming + TAILS.len() as u64 * self.policy.tail_bytes();
+        self.shed_oldest(retention::oversized(&self.extents(), incoming, &self.policy));
+    }
+
+    fn extents(&self) -> Vec<Extent> {
+        self.segments.iter().map(|segment| segment.extent).collect()
+    }
+
+    fn shed_oldest(&mut self, count: usize) {
+        for segment in self.segments.drain(..count) {
+            // A file that cannot be removed is in nobody's way but the disk's; it is tried again at the next start.
+            let _ = fs::remove_file(&segment.path);
+        }
+    }
+
+    /// Cuts what a crash left at the end of the newest segment; returns the number that the next sample must have.
+    fn repair_newest_segment(&mut self, lost: &mut Vec<String>) -> u64 {
+        let Some(newest) = self.segments.last_mut() else { return 1 };
+        let named = segment::named_sequence(&newest.path).unwrap_or(1);
+        let survey = match fs::read(&newest.path) {
+            Ok(bytes) => segment::survey(&bytes),
+            Err(error) => {
+                lost.push(format!("{} cannot be read: {error}", newest.path.display()));
+                return named;
+            }
+        };
+        // An unfinished block is still in a tail, and damage could not be told from it: nothing is lost by cutting.
+        if !survey.foreign && survey.good_bytes < newest.extent.bytes {
+            let count = newest.extent.bytes - survey.good_bytes;
+            lost.push(format!("the last {count} bytes of {} were no whole block", newest.path.display()));
+            let file = OpenOptions::new().write(true).open(&newest.path);
+            match file.and_then(|file| file.set_len(survey.good_bytes)) {
+                Ok(()) => newest.extent.bytes = survey.good_bytes,
+                Err(error) => lost.push(format!("{} cannot be repaired: {error}", newest.path.display())),
+            }
+        }
+        survey.last_sequence.map_or(named, |last| last.saturating_add(1))
+    }
+
+    /// Turns the tails of the recorder before this one into blocks; returns the number of the next sample.
+    fn recover_tails(&mut self, mut next_sequence: u64, now_ms: i64, lost: &mut Vec<String>) -> u64 {
+        let mut scans = Vec::new();
+        for path in TAILS.map(|name| self.directory.join(name)) {
+            match fs::read(&path).map(|bytes| (tail::scan(&bytes), bytes.len())) {
+                Ok((Ok(Some(scan)), length)) => scans.push((scan, length)),
+                // A file that was being made when its maker ended.
+                Ok((Ok(None), _)) | Ok((Err(Damage::Cut), 0)) | Err(_) => {}
+                Ok((Err(damage), _)) => {
+                    lost.push(format!("{} cannot be read: {damage}; kept as .damaged", path.display()));
+                    let _ = fs::rename(&path, path.with_extension("damaged"));
+                }
+            }
+        }
+        scans.sort_by_key(|(scan, _)| scan.builder.first_sequence());
+        for (scan, length) in scans {
+            let tail::Scan { builder, good_bytes, damage, .. } = scan;
+            if builder.first_sequence() < next_sequence {
+                continue;
+            }
+            if let Some(damage) = damage {
+                lost.push(format!(
+                    "the newest samples end in {} bytes that cannot be read: {damage}",
+                    length - good_bytes
+                ));
+            }
+            if let Err(error) = self.store(&builder, now_ms) {
+                lost.push(format!("the newest {} samples cannot be kept: {error}", builder.records()));
+            }
+            next_sequence = builder.next_sequence();
+        }
+        next_sequence
+    }
+
+    fn sync_directory(&self) -> Result<(), Error> {
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(while_trying("sync", &self.directory))
+    }
+}

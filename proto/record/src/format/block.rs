@@ -1,0 +1,290 @@
+//! A block: records of one boot behind a checked header, stream by stream, compressed. A segment file is blocks and
+//! nothing else.
+//!
+//! ```text
+//! header, see [`Header`]
+//! index:  uncompressed and stored length of every stream · the stream of members, which names every process
+//! streams: the others, in order; each is a zstd frame, or as it is where that is not shorter
+//! ```
+
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
+
+use super::{
+    column::Columns,
+    damage::Damage,
+    decoder::{self, Cursors, State, read_index},
+    entry::{self, MEMBERS, STREAMS},
+    focus::Focused,
+    header::{HEADER_BYTES, Header, MAGIC},
+    varint::Cursor,
+};
+use crate::sample::{Identity, Sample};
+
+/// One block whose checksums are right.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// What the block says about itself.
+    pub header: Header,
+    body: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Checks the block that `bytes` begins with; more may follow it.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Damage> {
+        let header = Header::parse(bytes)?;
+        let body = bytes.get(HEADER_BYTES..header.block_bytes()).ok_or(Damage::Cut)?;
+        if crc32c::crc32c(body) != header.body_crc {
+            return Err(Damage::Checksum);
+        }
+        Ok(Self { header, body })
+    }
+
+    /// All that can be had of the block, decoded one sample at a time.
+    pub fn samples(&self) -> Result<Samples, Damage> {
+        self.samples_of(Columns::ALL)
+    }
+
+    /// Everything but the numbers in other columns, which stay as those of [`super::Process::bare`].
+    pub fn samples_of(&self, columns: Columns) -> Result<Samples, Damage> {
+        let (raw, spans) = self.read(columns)?;
+        let state = State::new(self.header.boot_id);
+        Ok(Samples { state, columns, raw, spans, left: self.header.records, damage: None })
+    }
+
+    /// The same, but of processes with other ids only the identities, which is quicker.
+    pub fn samples_of_processes(&self, columns: Columns, pids: &[u32]) -> Result<Samples, Damage> {
+        let mut samples = self.samples_of(columns)?;
+        samples.focus(pids);
+        Ok(samples)
+    }
+
+    /// The streams that are needed, uncompressed, and where each is.
+    fn read(&self, columns: Columns) -> Result<(Vec<u8>, Spans), Damage> {
+        let (index, rest) = self.body.split_at(self.header.index_bytes as usize);
+        let (table, members) = read_table(index, &self.header)?;
+        let wanted = |stream: &usize| entry::is_wanted(*stream, columns);
+        let raw_bytes = (0..STREAMS).filter(wanted).map(|stream| table[stream].raw).sum();
+        let mut reading = Reading::of(raw_bytes);
+        reading.add(MEMBERS, table[MEMBERS], members)?;
+        let mut rest = Cursor(rest);
+        for stream in (0..STREAMS).filter(|stream| *stream != MEMBERS) {
+            let stored = rest.bytes(table[stream].stored)?;
+            if wanted(&stream) {
+                reading.add(stream, table[stream], stored)?;
+            }
+        }
+        if !rest.0.is_empty() {
+            return Err(Damage::Inconsistent("a block holds more than it says"));
+        }
+        Ok((reading.raw, reading.spans))
+    }
+}
+
+/// Calls `add` for every process that occurs in a block, given its header and its index, which is all that needs to be
+/// read of it.
+pub fn index(header: &Header, index: &[u8], add: impl FnMut(Identity)) -> Result<(), Damage> {
+    if crc32c::crc32c(index) != header.index_crc {
+        return Err(Damage::Checksum);
+    }
+    let (table, stored) = read_table(index, header)?;
+    let mut reading = Reading::of(table[MEMBERS].raw);
+    reading.add(MEMBERS, table[MEMBERS], stored)?;
+    read_index(Cursor(&reading.raw), header.records, add)
+}
+
+/// Where each stream begins and ends.
+type Spans = [(usize, usize); STREAMS];
+
+/// Lengths of one stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lengths {
+    raw: usize,
+    stored: usize,
+}
+
+/// The table of streams, and what of the index follows it: the members as they are stored.
+fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS], &'a [u8]), Damage> {
+    let mut cursor = Cursor(index);
+    let mut table = [Lengths::default(); STREAMS];
+    for lengths in &mut table {
+        *lengths = Lengths { raw: cursor.index()?, stored: cursor.index()? };
+    }
+    let total = table.iter().try_fold(0usize, |sum, lengths| sum.checked_add(lengths.raw));
+    if total != Some(header.raw_bytes as usize) || cursor.0.len() != table[MEMBERS].stored {
+        return Err(Damage::Inconsistent("a block's lengths"));
+    }
+    Ok((table, cursor.0))
+}
+
+thread_local! {
+    /// Kept as long as its thread, for it is large: to make one takes a tenth of the time of a block.
+    static ZSTD: RefCell<Decompressor<'static>> = RefCell::default();
+}
+
+/// Streams on their way out of a block.
+struct Reading {
+    raw: Vec<u8>,
+    spans: Spans,
+}
+
+impl Reading {
+    /// Of streams that will be so long together; the lengths were checked.
+    fn of(raw_bytes: usize) -> Self {
+        Self { raw: Vec::with_capacity(raw_bytes), spans: [(0, 0); STREAMS] }
+    }
+
+    fn add(&mut self, stream: usize, lengths: Lengths, stored: &[u8]) -> Result<(), Damage> {
+        let start = self.raw.len();
+        if lengths.stored == lengths.raw {
+            self.raw.extend_from_slice(stored);
+        } else {
+            self.raw.resize(start + lengths.raw, 0);
+            if decompress(stored, &mut self.raw[start..]) != Some(lengths.raw) {
+                return Err(Damage::Inconsistent("a block's body does not decompress"));
+            }
+        }
+        self.spans[stream] = (start, start + lengths.raw);
+        Ok(())
+    }
+}
+
+/// How many bytes a frame of zstd is decompressed to, which must have room.
+fn decompress(stored: &[u8], to: &mut [u8]) -> Option<usize> {
+    ZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(stored, to).ok())
+}
+
+/// The samples of a block, in order. Ends after the first error.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    state: State,
+    columns: Columns,
+    raw: Vec<u8>,
+    /// What is left of each stream, as places in `raw`.
+    spans: Spans,
+    left: u32,
+    /// What comes behind the last sample, if that is known already.
+    damage: Option<Damage>,
+}
+
+impl Samples {
+    /// Takes out what belongs to processes with other ids.
+    fn focus(&mut self, pids: &[u32]) {
+        let cursors: Cursors = self.spans.map(|(start, end)| Cursor(&self.raw[start..end]));
+        let focused = Focused::of(cursors, self.left, self.columns, pids);
+        for (stream, bytes) in focused.streams {
+            let start = self.raw.len();
+            self.raw.extend(bytes);
+            self.spans[stream] = (start, self.raw.len());
+        }
+        (self.left, self.damage) = (focused.records, focused.damage);
+    }
+
+    /// The next sample, without a copy of it.
+    pub fn advance(&mut self) -> Option<Result<&Sample, Damage>> {
+        if self.left == 0 {
+            return self.damage.take().map(Err);
+        }
+        self.left -= 1;
+        let mut cursors: Cursors = self.spans.map(|(start, end)| Cursor(&self.raw[start..end]));
+        let mut result = self.state.advance(&mut cursors, self.columns);
+        if self.left == 0 && result.is_ok() && self.damage.is_none() {
+            result = decoder::finish(&cursors, self.columns);
+        }
+        for ((start, end), cursor) in self.spans.iter_mut().zip(&cursors) {
+            *start = *end - cursor.0.len();
+        }
+        if result.is_err() {
+            (self.left, self.damage) = (0, None);
+        }
+        Some(result.map(|()| &self.state.sample))
+    }
+}
+
+impl Iterator for Samples {
+    type Item = Result<Sample, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.advance()?.cloned())
+    }
+}
+
+/// What [`walk`] finds.
+#[derive(Clone, Debug)]
+pub enum Found<'a> {
+    /// A good block and where it begins.
+    Block(usize, Block<'a>),
+    /// Bytes that are no block, from here until the next good block or the end, and why.
+    Damaged(usize, Damage),
+}
+
+/// All good blocks of a segment, and the damage between them.
+pub fn walk(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = &bytes[at..];
+        if rest.is_empty() {
+            return None;
+        }
+        let start = at;
+        match Block::parse(rest) {
+            Ok(block) => {
+                at += block.header.block_bytes();
+                Some(Found::Block(start, block))
+            }
+            Err(damage) => {
+                at += next_good_block(rest);
+                Some(Found::Damaged(start, damage))
+            }
+        }
+    })
+}
+
+/// How far into damaged bytes the next good block begins; their length if there is none.
+fn next_good_block(bytes: &[u8]) -> usize {
+    let mut candidates = (1..bytes.len()).filter(|at| bytes[*at..].starts_with(&MAGIC));
+    candidates.find(|at| Block::parse(&bytes[*at..]).is_ok()).unwrap_or(bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, prelude::*, sample::Index};
+
+    use super::{
+        super::{encode, tests::sample},
+        *,
+    };
+    use crate::sample::Process;
+
+    proptest! {
+        #[test]
+        fn damage_hides_no_sample_of_some_processes_that_it_leaves_of_all(
+            samples in collection::vec(sample(), 2..6),
+            changes in collection::vec((any::<Index>(), any::<u8>()), 0..3),
+            chosen: Index,
+        ) {
+            let block = encode(&samples, 1).unwrap();
+            let mut whole = Block::parse(&block).unwrap().samples().unwrap();
+            for (index, byte) in changes {
+                let index = index.index(whole.raw.len());
+                whole.raw[index] = byte;
+            }
+            let known: Vec<_> = samples.iter().flat_map(|sample| &sample.processes).collect();
+            let pids: Vec<_> =
+                (!known.is_empty()).then(|| chosen.get(&known).identity.pid).into_iter().collect();
+            let mut few = whole.clone();
+            few.focus(&pids);
+            let of_these = |sample: &Sample| -> Vec<Process> {
+                let wanted = |process: &&Process| pids.contains(&process.identity.pid);
+                sample.processes.iter().filter(wanted).cloned().collect()
+            };
+            while let Some(Ok(all)) = whole.advance() {
+                let few = few.advance();
+                prop_assert!(matches!(few, Some(Ok(_))), "{few:?}");
+                let few = few.unwrap().unwrap();
+                prop_assert_eq!((of_these(few), &few.host), (of_these(all), &all.host));
+            }
+        }
+    }
+}
