@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::{cpu_log::Sort, render::cpu_log::column::Column};
+use crate::{record::selection::Sort, render::record::log::column::Column};
 
 /// Whose record.
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 use super::status::{self, ANSWER, within};
 use crate::{
     error::{Error, Result},
-    recording::Filter,
+    record::source::Filter,
 };
 
 /// Longest block that is accepted: one record may be as long as a block's body.

@@ -6,12 +6,18 @@ use jiff::tz::TimeZone;
 use super::record::{self, Span};
 use crate::{
     cli::{Cli, CpuLog as Args, Format},
-    cpu_log::{Break, Entry, Log, Marks, Query, SUMMARY_COLUMNS, Selection, Sort, Summary, parse_command},
     error::Result,
-    recording::{Detail, Filter, OpenedAhead, Piece, Source},
+    record::{
+        breaks::Break,
+        log::{Entry, Log, SUMMARY_COLUMNS, Summary},
+        marks::Marks,
+        query::Query,
+        selection::{Selection, Sort, parse_command},
+        source::{Detail, Filter, OpenedAhead, Piece, Source},
+    },
     render::{
         self, Output,
-        cpu_log::{self, Form, column::Column},
+        record::log::{self, Form, column::Column},
     },
 };
 
@@ -116,7 +122,7 @@ async fn show(
 ) -> Result<()> {
     let mut page = Vec::new();
     if matches!(form, Form::Csv(_)) || args.header || output.is_terminal() {
-        cpu_log::write_header(form, &mut page).map_err(record::unwritable)?;
+        log::write_header(form, &mut page).map_err(record::unwritable)?;
     }
     let mut next_sequence = 0;
     while let Some(block) = blocks.next().await? {
@@ -143,8 +149,8 @@ async fn show(
 
 fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) -> Result<()> {
     for entry in entries {
-        cpu_log::write(entry, form, page).map_err(record::unwritable)?;
-        if let Some(sentence) = cpu_log::aside(entry, form) {
+        log::write(entry, form, page).map_err(record::unwritable)?;
+        if let Some(sentence) = log::aside(entry, form) {
             output.note(&sentence);
         }
     }
@@ -176,7 +182,7 @@ async fn summarize(source: &Source, args: &Args, span: Span, query: Query, outpu
     if tracks.is_empty() {
         return Err(record::nobody_there(source, span, &selection, &zone).await);
     }
-    render::summary::summary(output, &tracks, &zone)?;
+    render::record::summary::summary(output, &tracks, &zone)?;
     if unseen > 0 && args.pid.is_empty() {
         output.note(&format!(
             "ended between two samples, and not in this list: {unseen}; `ctl exits` tells of them"

@@ -6,11 +6,14 @@ use jiff::tz::TimeZone;
 use super::record;
 use crate::{
     cli::{Cli, Exits as Args, Format},
-    cpu_log::{Query, Selection, parse_command},
     error::Result,
-    exits::{COLUMNS, Ended, Exits},
-    recording::{Detail, Filter, Piece},
-    render::{Output, exits, record::Unrecorded},
+    record::{
+        exits::{COLUMNS, Ended, Exits},
+        query::Query,
+        selection::{Selection, parse_command},
+        source::{Detail, Filter, Piece},
+    },
+    render::{Output, record::exits, record::info::Unrecorded},
 };
 
 /// `ctl exits`

@@ -6,8 +6,8 @@ use super::record;
 use crate::{
     cli::{Cli, Place, RecordFetch as Args},
     error::{Error, Result},
-    recording::{Copy, Filter, Source},
-    render::{Output, record as render},
+    record::source::{Copy, Filter, Source},
+    render::{Output, record::info as render},
 };
 
 /// `ctl record fetch`

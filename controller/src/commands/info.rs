@@ -6,7 +6,7 @@ use super::record;
 use crate::{
     cli::{Cli, Place},
     error::Result,
-    render::{Output, record as render},
+    render::{Output, record::info as render},
 };
 
 /// `ctl record info`

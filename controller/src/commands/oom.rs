@@ -6,11 +6,13 @@ use jiff::tz::TimeZone;
 use super::record;
 use crate::{
     cli::{Cli, Oom as Args},
-    cpu_log::Query,
     error::Result,
-    oom::{Kills, Report},
-    recording::{Detail, Filter, Piece},
-    render::{self, Output, record::Unrecorded},
+    record::{
+        oom::{Kills, Report},
+        query::Query,
+        source::{Detail, Filter, Piece},
+    },
+    render::{self, Output, record::info::Unrecorded},
 };
 
 /// `ctl oom`
@@ -49,7 +51,7 @@ pub(super) async fn oom(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
             reports.extend(kills.finish());
         }
         for report in &reports {
-            render::oom::report(output, report, args.table, &zone)?;
+            render::record::oom::report(output, report, args.table, &zone)?;
         }
         found += reports.len();
     }

@@ -9,13 +9,18 @@ use record::{Columns, Header, Sample};
 use crate::{
     cli::{Cli, Format, Place, Window},
     context::Context,
-    cpu_log::{Break, Edge, Entry, Selection, parse_time, timestamp},
     error::{Error, Result},
-    recording::{Detail, Filter, Piece, Source},
+    record::{
+        breaks::Break,
+        log::Entry,
+        selection::Selection,
+        source::{Detail, Filter, Piece, Source},
+        time::{Edge, parse_time, timestamp},
+    },
     render::{
         self, Output,
-        cpu_log::{self, Form},
-        record::Unrecorded,
+        record::info::Unrecorded,
+        record::log::{self, Form},
     },
 };
 
@@ -206,7 +211,7 @@ pub(super) async fn nothing_found(
     let newest_ms = range.map_or(i64::MAX, |(_, newest)| newest.min(span.latest_ms()));
     let last = last_before(source, newest_ms).await?;
     match last.as_ref().and_then(cannot) {
-        Some(unrecorded) => render::record::unrecorded(output, &source.name(), &unrecorded),
+        Some(unrecorded) => render::record::info::unrecorded(output, &source.name(), &unrecorded),
         None => {
             output.note(&format!("no {what} in that time"));
             Ok(())
@@ -235,10 +240,10 @@ pub(super) fn write_lost(sentence: &str, output: &Output, page: &mut Vec<u8>) ->
         Format::Json => Form::Json,
         Format::Csv => Form::Csv(Vec::new()),
     };
-    if let Some(sentence) = cpu_log::aside(&entry, &form) {
+    if let Some(sentence) = log::aside(&entry, &form) {
         output.note(&sentence);
     }
-    cpu_log::write(&entry, &form, page).map_err(unwritable)
+    log::write(&entry, &form, page).map_err(unwritable)
 }
 
 pub(super) fn unwritable(error: io::Error) -> Error {

@@ -18,11 +18,14 @@ use tokio::{
 use super::record;
 use crate::{
     cli::{Cli, Top as Args},
-    cpu_log::{Edge, Marks, RunMark, parse_time, timestamp},
     error::{Error, Kind, Result},
-    recording::{Detail, Filter, Piece, Source},
-    render::top::{Look, Screen},
-    top::{Action, Answer, Link, Purpose, Request, Search, State},
+    record::{
+        marks::{Marks, RunMark},
+        source::{Detail, Filter, Piece, Source},
+        time::{Edge, parse_time, timestamp},
+        top::{Action, Answer, Link, Purpose, Request, Search, State},
+    },
+    render::record::top::{Look, Screen},
 };
 
 /// How often the screen is drawn although nothing came in: times on it say how long ago.

@@ -8,26 +8,21 @@
 
 pub mod bundle;
 mod cause;
-pub mod cpu_log;
 mod csv;
 mod diff;
-pub mod exits;
 #[cfg(test)]
 mod hostile;
 pub mod hosts;
 pub mod image;
 pub mod live;
-pub mod oom;
 pub mod pool;
 pub(crate) mod printable;
 pub mod provision;
 pub mod question;
 pub mod recap;
 pub mod record;
-pub mod summary;
 pub mod table;
 mod text;
-pub mod top;
 
 use std::{
     env, fmt,

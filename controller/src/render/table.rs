@@ -6,10 +6,9 @@ use serde_json::json;
 
 use super::{
     Output,
-    cpu_log::remark::local,
     live::json_summary,
-    record,
-    text::{age, duration, printable, size, state},
+    record::info,
+    text::{age, duration, local, printable, size, state},
 };
 use crate::{error::Result, provider::Host};
 
@@ -38,7 +37,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
         let memory = format!("{} of {}", size(memory), size(reply.memory_total_bytes));
         let recorder = match &reply.recorder {
             Some(recorder) if recorder.running => {
-                format!("{} {} {}", recorder.collector, record::cpu(recorder), size(recorder.bytes))
+                format!("{} {} {}", recorder.collector, info::cpu(recorder), size(recorder.bytes))
             }
             _ => "stopped".to_owned(),
         };
@@ -62,7 +61,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
 
 fn recorder_notes(output: &Output, host: &str, recorder: &pb::Recorder) {
     if !recorder.missing.is_empty() {
-        output.note(&format!("{host}: recorder {}", record::collector(recorder)));
+        output.note(&format!("{host}: recorder {}", info::collector(recorder)));
     }
     if recorder.dropped > 0 {
         output.note(&format!("{host}: samples that the recorder could not store: {}", recorder.dropped));
@@ -141,7 +140,7 @@ fn json_status(output: &Output, host: &str, reply: &pb::StatusReply) -> Result<(
     let last = reply.last_apply.as_ref().map(|apply| {
         json!({ "run_id": apply.run_id, "state": apply.state, "finished_unix_ms": apply.finished_unix_ms })
     });
-    let recorder = reply.recorder.as_ref().map(record::recorder_object);
+    let recorder = reply.recorder.as_ref().map(info::recorder_object);
     output.record(
         "status",
         json!({

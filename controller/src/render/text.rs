@@ -1,5 +1,6 @@
 //! How single values are put into words: durations, sizes, states, places.
 
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::pb::{ResourceStatus, RunState};
 
 use super::Colour;
@@ -26,6 +27,29 @@ pub(super) fn age(ms: u64) -> String {
         3_600..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
     }
+}
+
+/// Date and time.
+pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
+    let mut text = String::new();
+    push_date_and_time(&mut text, &at.to_zoned(zone.clone()));
+    text
+}
+
+/// Appends `%Y-%m-%d %H:%M:%S`, digit by digit, since there are very many lines.
+pub(super) fn push_date_and_time(line: &mut String, at: &Zoned) {
+    let (date, time) = (at.date(), at.time());
+    push(line, format_args!("{:04}", date.year()));
+    let day = [('-', date.month()), ('-', date.day())];
+    let second = [(' ', time.hour()), (':', time.minute()), (':', time.second())];
+    for (separator, number) in day.into_iter().chain(second) {
+        let number = number.unsigned_abs();
+        line.extend([separator, digit(number / 10), digit(number % 10)]);
+    }
+}
+
+fn digit(number: u8) -> char {
+    char::from(b'0' + number)
 }
 
 /// What is left of a time, in two units and rounded, so that a week is still one a minute later: `7 d`, `6 d 23 h`,

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use controller::cpu_log::{Edge, parse_time};
+use controller::record::time::{Edge, parse_time};
 use fuzz::foreign;
 use jiff::{Span, Timestamp, Zoned, civil, tz::TimeZone};
 use libfuzzer_sys::fuzz_target;

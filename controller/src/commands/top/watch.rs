@@ -13,7 +13,7 @@ use super::{super::record, News, runs};
 use crate::{
     cli::{Cli, Place},
     error::{Error, Result},
-    recording::{Detail, Piece, Source, StoredBlock},
+    record::source::{Detail, Piece, Source, StoredBlock},
 };
 
 /// Between attempts to reach a host again: doubled by each, up to the last.

@@ -1,0 +1,86 @@
+//! Why lines are missing, or times do not follow each other.
+
+use jiff::Timestamp;
+use record::{GAP_INTERVALS, Sample};
+
+use super::{rates::Before, time::timestamp};
+
+/// From here on, a difference between the two clocks is a step, not their drift or the time between two readings.
+const STEP_MS: i64 = 1_000;
+
+/// Why lines are missing, or times do not follow each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// No samples were stored for a while.
+    Gap {
+        /// The last sample before.
+        from: Timestamp,
+        /// The first sample after.
+        until: Timestamp,
+        /// How long it was by the clock that does not step, ms.
+        length_ms: u64,
+        /// Why, as far as that is known.
+        why: Option<Why>,
+    },
+    /// The host was started anew.
+    Restart {
+        /// The last sample before.
+        from: Timestamp,
+        /// The first sample after.
+        until: Timestamp,
+    },
+    /// The wall clock was set.
+    Step {
+        /// The last sample before.
+        from: Timestamp,
+        /// The first sample after.
+        until: Timestamp,
+        /// By how much, ms; negative: backwards.
+        by_ms: i64,
+    },
+    /// Stored samples cannot be read.
+    Lost(String),
+}
+
+/// Why samples are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The recorder was not running: it was started anew.
+    Recorder,
+    /// They were taken and could not be stored.
+    Dropped(u64),
+    /// The recorder did not get to run: the sweep began so many ms later than planned.
+    Late(u64),
+}
+
+/// What is between two samples.
+pub(super) fn between(before: &Before, sample: &Sample) -> Vec<Break> {
+    let (from, until) = (timestamp(before.wall_ms), timestamp(sample.wall_ms));
+    if before.boot_id != sample.boot_id {
+        return vec![Break::Restart { from, until }];
+    }
+    let mut breaks = Vec::new();
+    let length_ms = sample.boottime_ns.saturating_sub(before.boottime_ns) / 1_000_000;
+    let interval_ms = before.interval_ms.max(sample.interval_ms);
+    if length_ms as f64 > GAP_INTERVALS * f64::from(interval_ms) {
+        breaks.push(Break::Gap { from, until, length_ms, why: why(before, sample, interval_ms) });
+    }
+    let passed_ms = sample.wall_ms.saturating_sub(before.wall_ms);
+    let by_ms = passed_ms.saturating_sub_unsigned(length_ms);
+    if by_ms.saturating_abs() >= STEP_MS {
+        breaks.push(Break::Step { from, until, by_ms });
+    }
+    breaks
+}
+
+fn why(before: &Before, sample: &Sample, interval_ms: u32) -> Option<Why> {
+    if sample.own_start_ns != before.own_start_ns {
+        return Some(Why::Recorder);
+    }
+    let dropped = sample.dropped.saturating_sub(before.dropped);
+    if dropped > 0 {
+        return Some(Why::Dropped(dropped));
+    }
+    let late_ms = sample.late_ns / 1_000_000;
+    (late_ms > u64::from(interval_ms) / 2).then_some(Why::Late(late_ms))
+}

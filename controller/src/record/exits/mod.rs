@@ -1,0 +1,208 @@
+//! Who ended, when and how. Pure.
+
+mod ending;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use record::{BootId, Columns, Exit, ExitGroup, Identity, Process, Sample, Sources};
+
+pub use self::ending::Ending;
+use crate::record::{
+    names::user_name,
+    query::Query,
+    time::{timestamp, timestamp_at},
+};
+
+/// The columns that are needed; texts are always there.
+pub const COLUMNS: Columns = Columns::UID;
+
+/// Something that ended, or was not told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// A process.
+    One(Box<EndedProcess>),
+    /// Short-lived processes of one name and parent.
+    Group(Timestamp, ExitGroup),
+    /// The kernel had so many ends to tell that these were lost.
+    Lost(Timestamp, u64),
+}
+
+/// A process that ended, and what the record knew of it before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndedProcess {
+    /// When.
+    pub at: Timestamp,
+    /// Its last counters.
+    pub exit: Exit,
+    /// Its user by name, or the id.
+    pub user: Arc<str>,
+    /// Its command line; absent if it never was in a sample.
+    pub command: Option<Arc<str>>,
+}
+
+/// Turns samples, oldest first, into ends of processes.
+#[derive(Debug)]
+pub struct Exits {
+    query: Query,
+    only_failed: bool,
+    boot_id: BootId,
+    known: Vec<Known>,
+    lost: Option<u64>,
+    last_ns: Option<u64>,
+    seen: bool,
+    /// Whether some sample of the window was taken where exits could not be recorded.
+    gaps: bool,
+    shown: u64,
+}
+
+/// What is kept of a process.
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    uid: Option<u32>,
+    user: Option<Arc<str>>,
+    command: Option<Arc<str>>,
+}
+
+impl Exits {
+    /// Of a query, the window and the selection count.
+    pub fn new(query: Query, only_failed: bool) -> Self {
+        Self {
+            query,
+            only_failed,
+            boot_id: BootId::default(),
+            known: Vec::new(),
+            lost: None,
+            last_ns: None,
+            seen: false,
+            gaps: false,
+            shown: 0,
+        }
+    }
+
+    /// Whether any sample was inside of the window.
+    pub fn has_seen(&self) -> bool {
+        self.seen
+    }
+
+    /// Whether exits were recorded only for a part of the samples that were seen.
+    pub fn has_gaps(&self) -> bool {
+        self.gaps
+    }
+
+    /// Exits, groups and losses so far.
+    pub fn shown(&self) -> u64 {
+        self.shown
+    }
+
+    /// Time since boot of the newest sample at hand, ns.
+    pub fn last_ns(&self) -> Option<u64> {
+        self.last_ns
+    }
+
+    /// Takes in only what the next sample is compared with.
+    pub fn lead(&mut self, sample: &Sample) {
+        if sample.boot_id != self.boot_id {
+            self.boot_id = sample.boot_id;
+            self.known.clear();
+        }
+        self.lost = sample.exits_lost;
+        self.last_ns = Some(sample.boottime_ns);
+        self.keep(&sample.processes);
+    }
+
+    /// The ends of one more sample, oldest first.
+    pub fn push(&mut self, sample: &Sample) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        let at = timestamp(sample.wall_ms);
+        if sample.boot_id != self.boot_id {
+            self.known.clear();
+            self.lost = None;
+        }
+        if self.query.spans(at) {
+            self.seen = true;
+            self.gaps |= !sample.sources.has(Sources::EXITS);
+            self.describe(sample, at, &mut ended);
+            self.shown += ended.len() as u64;
+        }
+        self.lead(sample);
+        ended
+    }
+
+    fn describe(&self, sample: &Sample, at: Timestamp, ended: &mut Vec<Ended>) {
+        let mut exits: Vec<_> = sample.exits.iter().map(|exit| self.one(exit, sample)).collect();
+        exits.retain(|ended| self.admits(ended));
+        exits.sort_by_key(|ended| ended.exit.at_ns);
+        ended.extend(exits.into_iter().map(Box::new).map(Ended::One));
+        let groups = sample.exit_groups.iter().filter(|group| {
+            self.query.selection.admits_group(group) && (!self.only_failed || group.failed > 0)
+        });
+        ended.extend(groups.map(|group| Ended::Group(at, group.clone())));
+        let lost = sample.exits_lost.zip(self.lost).and_then(|(now, before)| now.checked_sub(before));
+        ended.extend(lost.filter(|lost| *lost > 0).map(|lost| Ended::Lost(at, lost)));
+    }
+
+    fn one(&self, exit: &Exit, sample: &Sample) -> EndedProcess {
+        let known = self.known.binary_search_by_key(&exit.identity, |known| known.identity);
+        let known = known.ok().map(|index| &self.known[index]);
+        // It may have ended after this sample had seen it.
+        let now = sample.processes.binary_search_by_key(&exit.identity, |process| process.identity);
+        let now = now.ok().map(|index| &sample.processes[index]);
+        let by_uid = || self.known.iter().find(|known| known.uid == Some(exit.uid));
+        let user = known.or_else(by_uid).and_then(|known| known.user.clone()).or_else(|| now.map(user_name));
+        let command = known.and_then(|known| known.command.clone()).or_else(|| now?.command.clone());
+        EndedProcess {
+            at: timestamp_at(sample, exit.at_ns),
+            exit: exit.clone(),
+            user: user.unwrap_or_else(|| exit.uid.to_string().into()),
+            command,
+        }
+    }
+
+    fn admits(&self, ended: &EndedProcess) -> bool {
+        let process = Process {
+            uid: Some(ended.exit.uid),
+            user: Some(Arc::clone(&ended.user)),
+            comm: Arc::clone(&ended.exit.comm),
+            command: ended.command.clone(),
+            ..Process::bare(ended.exit.identity)
+        };
+        let failed = Ending::of(ended.exit.status).is_failure();
+        self.query.selection.admits(&process) && (!self.only_failed || failed)
+    }
+
+    /// Mostly the same processes as before: those are left as they are.
+    fn keep(&mut self, processes: &[Process]) {
+        let is_kept = |known: &Known, process: &Process| {
+            known.identity == process.identity
+                && match (&known.command, &process.command) {
+                    (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                    // A zombie has lost what it had.
+                    (_, None) => true,
+                    (None, Some(_)) => false,
+                }
+        };
+        if self.known.len() == processes.len()
+            && self.known.iter().zip(processes).all(|(known, process)| is_kept(known, process))
+        {
+            return;
+        }
+        let old = std::mem::take(&mut self.known);
+        self.known = processes
+            .iter()
+            .map(|process| {
+                let before = old.binary_search_by_key(&process.identity, |known| known.identity);
+                let command = || before.ok().and_then(|index| old[index].command.clone());
+                Known {
+                    identity: process.identity,
+                    uid: process.uid,
+                    user: Some(user_name(process)),
+                    command: process.command.clone().or_else(command),
+                }
+            })
+            .collect();
+    }
+}

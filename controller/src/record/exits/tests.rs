@@ -1,0 +1,109 @@
+//! Ends of processes in samples made by hand.
+
+use super::*;
+use crate::record::selection::{Selection, parse_command};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn exit(pid: u32, comm: &str, status: u32) -> Exit {
+    Exit {
+        identity: Identity { pid, started_ns: 0 },
+        parent: 1,
+        uid: 33,
+        comm: comm.into(),
+        at_ns: 100 * SECOND + SECOND / 2,
+        lived_us: 0,
+        user_us: 0,
+        system_us: 0,
+        peak_kib: 0,
+        status,
+        major_faults: 0,
+        read_bytes: 0,
+        written_bytes: 0,
+    }
+}
+
+fn worker(pid: u32) -> Process {
+    Process {
+        uid: Some(33),
+        user: Some("www-data".into()),
+        comm: "apache2".into(),
+        command: Some("/usr/sbin/apache2 -k start".into()),
+        ..Process::bare(Identity { pid, started_ns: 0 })
+    }
+}
+
+fn sample(second: u64, processes: Vec<Process>, exits: Vec<Exit>) -> Sample {
+    Sample {
+        wall_ms: second as i64 * 1_000,
+        boottime_ns: second * SECOND,
+        exits_lost: Some(0),
+        processes,
+        exits,
+        ..Sample::default()
+    }
+}
+
+fn ends(query: Query, only_failed: bool) -> Vec<Ended> {
+    let mut exits = Exits::new(query, only_failed);
+    assert_eq!(exits.push(&sample(100, vec![worker(7), worker(8)], vec![])), []);
+    let zombie = Process { command: None, ..worker(8) };
+    exits.push(&sample(100, vec![worker(7), zombie], vec![]));
+    let group = ExitGroup { parent: 1, comm: "sh".into(), count: 90, failed: 0, cpu_us: 5, peak_kib: 900 };
+    let last = Sample {
+        exit_groups: vec![group],
+        exits_lost: Some(4),
+        ..sample(101, vec![], vec![exit(8, "apache2", 9), exit(7, "apache2", 0), exit(9, "cron", 256)])
+    };
+    let ended = exits.push(&last);
+    assert!(exits.has_seen());
+    ended
+}
+
+fn pids(ended: &[Ended]) -> Vec<u32> {
+    let pid = |ended: &Ended| match ended {
+        Ended::One(ended) => Some(ended.exit.identity.pid),
+        _ => None,
+    };
+    ended.iter().filter_map(pid).collect()
+}
+
+#[test]
+fn an_end_has_the_command_line_that_the_record_knows() {
+    let ended = ends(Query::default(), false);
+    let [Ended::One(one), _, Ended::One(unknown), Ended::Group(..), Ended::Lost(_, 4)] = ended.as_slice()
+    else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(one.command.as_deref(), Some("/usr/sbin/apache2 -k start"), "also of a zombie");
+    assert_eq!(one.at.as_millisecond(), 100_500);
+    // One that never was in a sample still has its user's name from others.
+    assert_eq!((&*unknown.user, &unknown.command), ("www-data", &None));
+}
+
+#[test]
+fn failures_and_commands_can_be_asked_for() {
+    assert_eq!(pids(&ends(Query::default(), true)), [8, 9]);
+    let command = Some(parse_command("-k start").unwrap());
+    let selection = Selection { command, ..Selection::default() };
+    assert_eq!(pids(&ends(Query { selection, ..Query::default() }, false)), [8, 7]);
+}
+
+#[test]
+fn one_that_ended_after_the_sample_had_seen_it_has_its_command_line() {
+    let mut exits = Exits::new(Query::default(), false);
+    exits.push(&sample(100, vec![], vec![]));
+    let ended = exits.push(&sample(101, vec![worker(7)], vec![exit(7, "apache2", 0)]));
+    let [Ended::One(one)] = ended.as_slice() else { panic!("{ended:?}") };
+    assert_eq!((&*one.user, one.command.as_deref()), ("www-data", Some("/usr/sbin/apache2 -k start")));
+}
+
+#[test]
+fn time_in_which_exits_could_not_be_recorded_is_noticed() {
+    let mut exits = Exits::new(Query::default(), false);
+    let can = Sample { sources: Sources::EXITS, ..sample(100, vec![], vec![exit(7, "sh", 0)]) };
+    exits.push(&can);
+    assert_eq!((exits.shown(), exits.has_gaps()), (1, false));
+    exits.push(&sample(101, vec![], vec![]));
+    assert!(exits.has_gaps());
+}

@@ -1,0 +1,358 @@
+//! One line a process over a whole window. A day of five hundred processes is forty million looks at one, so
+//! what is kept of each lies in the order of the samples and is changed where it lies.
+
+use std::sync::Arc;
+
+use record::{BootId, Columns, Exit, Process, Sample};
+
+use crate::record::{
+    inherited::{self, Bytes, Ended},
+    query::Query,
+    rates::CpuBounds,
+    selection::Sort,
+    time::timestamp,
+};
+
+/// The columns that a summary needs.
+pub const SUMMARY_COLUMNS: Columns =
+    Columns::UID.with(Columns::CPU).with(Columns::FOOTPRINT).with(Columns::IO);
+
+/// What a process did in a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Track {
+    /// The boot that the pid belongs to.
+    pub boot_id: BootId,
+    /// Which process, as last seen.
+    pub process: Process,
+    /// Wall time of the first sample with it, ms since the Unix epoch.
+    pub first_ms: i64,
+    /// Wall time of the last sample with it, or of its end.
+    pub last_ms: i64,
+    /// Most memory that could not be dropped, KiB.
+    pub peak_footprint_kib: u64,
+    /// When that was.
+    pub peak_footprint_ms: i64,
+    /// Most resident memory, KiB.
+    pub peak_resident_kib: u64,
+    /// Most memory that was swapped out, KiB.
+    pub peak_swap_kib: u64,
+    /// Largest CPU share of an interval, 100 for one CPU.
+    pub peak_cpu_percent: Option<f64>,
+    /// Wait status, if its end is known.
+    pub status: Option<u32>,
+    /// What it can have had of CPUs.
+    bounds: CpuBounds,
+    /// Of children that have ended meanwhile.
+    inherited: Bytes,
+    threads: u32,
+    at_ns: u64,
+    cpu_us: u64,
+    base: Base,
+}
+
+/// Where counting begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Base {
+    at_ns: u64,
+    cpu_us: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+}
+
+impl Track {
+    /// CPU time in the window, µs.
+    pub fn cpu_us(&self) -> u64 {
+        self.cpu_us.saturating_sub(self.base.cpu_us)
+    }
+
+    /// Average CPU share, 100 for one CPU; absent if it was seen only once.
+    pub fn mean_cpu_percent(&self) -> Option<f64> {
+        self.bounds.percent(self.cpu_us(), self.at_ns.saturating_sub(self.base.at_ns), self.threads)
+    }
+
+    /// Bytes read in the window, without those of children that have ended.
+    pub fn read_bytes(&self) -> Option<u64> {
+        let base = self.base.read_bytes.saturating_add(self.inherited.read);
+        self.process.read_bytes.map(|bytes| bytes.saturating_sub(base))
+    }
+
+    /// Bytes written in the window, without those of children that have ended.
+    pub fn written_bytes(&self) -> Option<u64> {
+        let base = self.base.written_bytes.saturating_add(self.inherited.written);
+        self.process.written_bytes.map(|bytes| bytes.saturating_sub(base))
+    }
+
+    /// What its counters said last, with what it has inherited.
+    fn ended(&self) -> Ended {
+        let Process { identity, parent, read_bytes, written_bytes, .. } = self.process;
+        let bytes = Bytes { read: read_bytes.unwrap_or(0), written: written_bytes.unwrap_or(0) };
+        Ended { identity, parent, bytes }
+    }
+
+    fn new(
+        sample: &Sample,
+        process: &Process,
+        at_ns: u64,
+        born_after_ns: Option<u64>,
+        bounds: CpuBounds,
+    ) -> Self {
+        // One that started since the last sample has done everything since then.
+        let born = born_after_ns.is_some_and(|before| process.identity.started_ns >= before);
+        let base = if born {
+            Base { at_ns: process.identity.started_ns, ..Base::default() }
+        } else {
+            Base {
+                at_ns,
+                cpu_us: process.cpu_us(),
+                read_bytes: process.read_bytes.unwrap_or(0),
+                written_bytes: process.written_bytes.unwrap_or(0),
+            }
+        };
+        Self {
+            boot_id: sample.boot_id,
+            process: process.clone(),
+            first_ms: sample.wall_ms,
+            last_ms: sample.wall_ms,
+            peak_footprint_kib: 0,
+            peak_footprint_ms: sample.wall_ms,
+            peak_resident_kib: 0,
+            peak_swap_kib: 0,
+            peak_cpu_percent: None,
+            status: None,
+            bounds,
+            inherited: Bytes::default(),
+            threads: process.threads,
+            at_ns: base.at_ns,
+            cpu_us: base.cpu_us,
+            base,
+        }
+    }
+
+    #[inline]
+    fn see(&mut self, process: &Process, wall_ms: i64, at_ns: u64, bounds: CpuBounds) {
+        let cpu_us = process.cpu_us();
+        self.threads = self.threads.max(process.threads);
+        if cpu_us != self.cpu_us || self.peak_cpu_percent.is_none() {
+            let (grown_us, elapsed_ns) =
+                (cpu_us.saturating_sub(self.cpu_us), at_ns.saturating_sub(self.at_ns));
+            let share = bounds.percent(grown_us, elapsed_ns, self.threads);
+            self.peak_cpu_percent = match (self.peak_cpu_percent, share) {
+                (Some(peak), Some(share)) => Some(peak.max(share)),
+                (peak, share) => peak.or(share),
+            };
+        }
+        self.cpu_us = cpu_us;
+        self.at_ns = at_ns;
+        self.last_ms = wall_ms;
+        let footprint_kib = process.footprint_kib();
+        if footprint_kib > self.peak_footprint_kib {
+            self.peak_footprint_kib = footprint_kib;
+            self.peak_footprint_ms = wall_ms;
+        }
+        self.peak_resident_kib = self.peak_resident_kib.max(process.resident_kib);
+        self.peak_swap_kib = self.peak_swap_kib.max(process.swap_kib.unwrap_or(0));
+        self.process.read_bytes = process.read_bytes;
+        self.process.written_bytes = process.written_bytes;
+        if !is_same(self.process.command.as_ref(), process.command.as_ref())
+            || !is_same(self.process.cgroup.as_ref(), process.cgroup.as_ref())
+        {
+            self.rename(process);
+        }
+    }
+
+    #[cold]
+    fn rename(&mut self, process: &Process) {
+        self.process.comm = Arc::clone(&process.comm);
+        self.process.user.clone_from(&process.user);
+        self.process.uid = process.uid;
+        self.process.cgroup.clone_from(&process.cgroup);
+        // A zombie has none any more.
+        if process.command.is_some() {
+            self.process.command.clone_from(&process.command);
+        }
+    }
+
+    fn end(&mut self, exit: &Exit, wall_ms: i64) {
+        self.status = Some(exit.status);
+        self.last_ms = wall_ms;
+        self.at_ns = self.at_ns.max(exit.at_ns);
+        self.cpu_us = self.cpu_us.max(exit.user_us.saturating_add(exit.system_us));
+        self.peak_resident_kib = self.peak_resident_kib.max(exit.peak_kib);
+        self.process.read_bytes = self.process.read_bytes.max(Some(exit.read_bytes));
+        self.process.written_bytes = self.process.written_bytes.max(Some(exit.written_bytes));
+    }
+}
+
+/// The same text: nearly always the same bytes in memory.
+#[inline]
+fn is_same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// Turns samples, oldest first, into one track a process.
+#[derive(Debug)]
+#[expect(clippy::vec_box, reason = "tracks are large, and all are moved when a process comes or goes")]
+pub struct Summary {
+    query: Query,
+    boot_id: BootId,
+    /// Those of the last sample, in its order.
+    live: Vec<Box<Track>>,
+    ended: Vec<Box<Track>>,
+    /// Places of the processes that are looked at, kept for their memory.
+    places: Vec<usize>,
+    /// Time since boot of the last sample of this boot.
+    last_ns: Option<u64>,
+    /// How long its sweep took.
+    sweep_ns: u64,
+    /// Of `ended`, those from here on ended with the sample that is taken in.
+    settled: usize,
+    seen: bool,
+    unseen_exits: u64,
+}
+
+impl Summary {
+    /// An empty one.
+    pub fn new(query: Query) -> Self {
+        Self {
+            query,
+            boot_id: BootId::default(),
+            live: Vec::new(),
+            ended: Vec::new(),
+            places: Vec::new(),
+            last_ns: None,
+            sweep_ns: 0,
+            settled: 0,
+            seen: false,
+            unseen_exits: 0,
+        }
+    }
+
+    /// Whether any sample was inside of the window.
+    pub fn has_seen(&self) -> bool {
+        self.seen
+    }
+
+    /// Processes that ended without ever having been in a sample.
+    pub fn unseen_exits(&self) -> u64 {
+        self.unseen_exits
+    }
+
+    /// Takes one more sample in.
+    pub fn push(&mut self, sample: &Sample) {
+        if !self.query.spans(timestamp(sample.wall_ms)) {
+            return;
+        }
+        self.seen = true;
+        if sample.boot_id != self.boot_id {
+            self.boot_id = sample.boot_id;
+            self.last_ns = None;
+            self.ended.append(&mut self.live);
+        }
+        self.settled = self.ended.len();
+        self.query.selection.places(&sample.processes, &mut self.places);
+        // Mostly the processes are those of the sample before. What was seen of this one is seen again.
+        if !self.see(sample) {
+            self.regroup(sample);
+            self.see(sample);
+        }
+        self.exits(sample);
+        self.pass_on(sample);
+        self.sweep_ns = sample.sweep_ns;
+        self.last_ns = Some(sample.boottime_ns);
+    }
+
+    /// Takes in the processes, as long as they are those of the sample before; says whether all were.
+    fn see(&mut self, sample: &Sample) -> bool {
+        let bounds = CpuBounds::of(sample, self.sweep_ns);
+        let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
+        for (place, track) in self.places.iter().zip(&mut self.live) {
+            let process = &sample.processes[*place];
+            if process.identity != track.process.identity {
+                return false;
+            }
+            let at_ns = sample.boottime_ns.saturating_add((step_ns * *place as f64) as u64);
+            track.see(process, sample.wall_ms, at_ns, bounds);
+        }
+        self.places.len() == self.live.len()
+    }
+
+    /// Puts the tracks into the order of the sample: those that are gone out, new ones in.
+    fn regroup(&mut self, sample: &Sample) {
+        let bounds = CpuBounds::of(sample, self.sweep_ns);
+        let mut old = std::mem::take(&mut self.live).into_iter().peekable();
+        let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
+        for place in &self.places {
+            let process = &sample.processes[*place];
+            while let Some(gone) = old.next_if(|track| track.process.identity < process.identity) {
+                self.ended.push(gone);
+            }
+            let known = old.next_if(|track| track.process.identity == process.identity);
+            let at_ns = sample.boottime_ns.saturating_add((step_ns * *place as f64) as u64);
+            let new = || Box::new(Track::new(sample, process, at_ns, self.last_ns, bounds));
+            self.live.push(known.unwrap_or_else(new));
+        }
+        self.ended.extend(old);
+    }
+
+    fn exits(&mut self, sample: &Sample) {
+        let groups = sample.exit_groups.iter().map(|group| group.count);
+        self.unseen_exits = groups.fold(self.unseen_exits, u64::saturating_add);
+        // Those that ended were mostly in the sample before: near the end of the list.
+        let recent = self.ended.len().saturating_sub(self.live.len() + 2 * sample.exits.len());
+        for exit in &sample.exits {
+            let live = self.live.binary_search_by_key(&exit.identity, |track| track.process.identity);
+            let is_it = |track: &&mut Box<Track>| {
+                track.process.identity == exit.identity && track.boot_id == self.boot_id
+            };
+            let track = match live {
+                Ok(index) => Some(&mut self.live[index]),
+                Err(_) => self.ended[recent..].iter_mut().rev().find(is_it),
+            };
+            match track {
+                Some(track) => track.end(exit, sample.wall_ms),
+                None => self.unseen_exits = self.unseen_exits.saturating_add(1),
+            }
+        }
+    }
+
+    /// Gives to living parents what those that have ended leave them. Children of who ended are before him.
+    fn pass_on(&mut self, sample: &Sample) {
+        let (live, ended) = (&mut self.live, &self.ended[self.settled..]);
+        let unseen = sample.exits.iter().filter(|exit| {
+            let is_live = live.binary_search_by_key(&exit.identity, |track| track.process.identity).is_ok();
+            !is_live && !ended.iter().any(|track| track.process.identity == exit.identity)
+        });
+        let unseen =
+            unseen.map(|exit| Ended { identity: exit.identity, parent: exit.parent, bytes: Bytes::of(exit) });
+        let left = inherited::by_parent(ended.iter().map(|track| track.ended()).chain(unseen).collect());
+        for (parent, bytes) in left {
+            let behind = live.partition_point(|track| track.process.identity.pid <= parent);
+            if let Some(track) =
+                live[..behind].last_mut().filter(|track| track.process.identity.pid == parent)
+            {
+                track.inherited = track.inherited.plus(bytes);
+            }
+        }
+    }
+
+    /// The tracks that were asked for, the largest first.
+    pub fn finish(mut self) -> Vec<Track> {
+        self.ended.append(&mut self.live);
+        let selection = &self.query.selection;
+        self.ended.retain(|track| selection.admits(&track.process));
+        let key = |track: &Track| match self.query.sort {
+            Sort::Cpu => track.cpu_us(),
+            Sort::Rss => track.peak_resident_kib,
+            Sort::Swap => track.peak_swap_kib,
+            Sort::Footprint => track.peak_footprint_kib,
+            Sort::Io => track.read_bytes().unwrap_or(0).saturating_add(track.written_bytes().unwrap_or(0)),
+        };
+        self.ended.sort_by_key(|track| std::cmp::Reverse((key(track), track.peak_footprint_kib)));
+        self.ended.truncate(self.query.top.unwrap_or(usize::MAX));
+        self.ended.into_iter().map(|track| *track).collect()
+    }
+}

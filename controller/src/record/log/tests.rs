@@ -1,0 +1,371 @@
+//! The log of samples made by hand.
+
+use record::{BootId, Exit, HostCounters};
+
+use jiff::Timestamp;
+use record::{Identity, Process, Sample};
+
+use super::*;
+use crate::record::source::KnownRun;
+use crate::record::{
+    breaks::{Break, Why},
+    marks::Marks,
+    query::Query,
+    selection::{Selection, Sort, parse_command},
+    time::timestamp,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn process(pid: u32, started_s: u64, cpu_ms: u64) -> Process {
+    let identity = Identity { pid, started_ns: started_s * SECOND };
+    Process { user_us: cpu_ms * 1_000, resident_kib: 1_000, ..Process::bare(identity) }
+}
+
+fn sample(second: u64, processes: Vec<Process>) -> Sample {
+    Sample {
+        wall_ms: 1_310_515_942_000 + second as i64 * 1_000,
+        boottime_ns: second * SECOND,
+        interval_ms: 1_000,
+        host: HostCounters { memory_total_kib: Some(100_000), ..HostCounters::default() },
+        processes,
+        ..Sample::default()
+    }
+}
+
+fn shares(entries: &[Entry]) -> Vec<(u32, Option<i64>)> {
+    let share = |entry: &Entry| match entry {
+        Entry::Process(entry) => {
+            Some((entry.process.identity.pid, entry.rates.cpu_percent.map(|percent| percent.round() as i64)))
+        }
+        _ => None,
+    };
+    entries.iter().filter_map(share).collect()
+}
+
+#[test]
+fn the_share_is_that_of_the_interval() {
+    let mut log = Log::new(Query::default(), Marks::default());
+    assert_eq!(log.push(&sample(100, vec![process(1, 0, 90_000), process(2, 0, 0)])), []);
+    let now = sample(101, vec![process(1, 0, 90_000), process(2, 0, 1_500)]);
+    let entries = log.push(&now);
+    assert_eq!(shares(&entries), [(2, Some(150)), (1, Some(0))]);
+    let Entry::Process(first) = &entries[0] else { panic!("{entries:?}") };
+    assert_eq!(first.memory_percent, Some(1.0));
+    assert_eq!(first.started.as_second(), 1_310_515_942);
+}
+
+#[test]
+fn a_reused_pid_is_another_process() {
+    let mut log = Log::new(Query::default(), Marks::default());
+    log.push(&sample(100, vec![process(7, 50, 60_000)]));
+    let now = sample(101, vec![process(7, 100, 250)]);
+    let entries = log.push(&now);
+    assert_eq!(shares(&entries), [(7, Some(25))]);
+}
+
+#[test]
+fn an_old_process_seen_for_the_first_time_has_no_share() {
+    let mut log = Log::new(Query::default(), Marks::default());
+    log.push(&sample(100, vec![]));
+    assert_eq!(shares(&log.push(&sample(101, vec![process(7, 50, 60_000)]))), [(7, None)]);
+}
+
+#[test]
+fn a_slow_sweep_does_not_bend_the_shares() {
+    let mut log = Log::new(Query::default(), Marks::default());
+    let mut slow = sample(100, vec![process(1, 0, 0), process(2, 0, 0)]);
+    slow.sweep_ns = SECOND;
+    log.push(&slow);
+    // The second process was read at 100.5, so it has worked for half of the half second since then.
+    let now = sample(101, vec![process(1, 0, 250), process(2, 0, 250)]);
+    let entries = log.push(&now);
+    assert_eq!(shares(&entries), [(2, Some(50)), (1, Some(25))]);
+}
+
+#[test]
+fn a_gap_is_told_and_the_shares_span_it() {
+    let mut log = Log::new(Query::default(), Marks::default());
+    log.push(&sample(100, vec![process(1, 0, 0)]));
+    let now = sample(110, vec![process(1, 0, 5_000)]);
+    let entries = log.push(&now);
+    let [Entry::Break(Break::Gap { from, until, .. }), _] = entries.as_slice() else { panic!("{entries:?}") };
+    assert_eq!(until.as_second() - from.as_second(), 10);
+    assert_eq!(shares(&entries), [(1, Some(50))]);
+}
+
+#[test]
+fn nothing_is_computed_across_a_restart() {
+    let mut log = Log::new(Query::default(), Marks::default());
+    log.push(&sample(100, vec![process(1, 0, 0)]));
+    let rebooted = Sample { boot_id: BootId([1; 16]), ..sample(101, vec![process(1, 0, 9_000)]) };
+    let entries = log.push(&rebooted);
+    assert!(matches!(entries.as_slice(), [Entry::Break(Break::Restart { .. })]), "{entries:?}");
+}
+
+#[test]
+fn the_window_the_order_and_the_count_are_kept() {
+    let big = Process { swap_kib: Some(50_000), ..process(3, 0, 0) };
+    let loud = Process { resident_kib: 2_000, anon_kib: Some(1), ..process(4, 0, 0) };
+    let at = |second| {
+        let mut written = process(5, 0, 0);
+        written.written_bytes = Some(second * 4_096);
+        let (one, two) = (process(1, 0, second * 10), process(2, 0, second * 20));
+        sample(second, vec![one, two, big.clone(), loud.clone(), written])
+    };
+    let from = Timestamp::from_millisecond(at(102).wall_ms).unwrap();
+    for (sort, expected) in
+        [(Sort::Cpu, 2), (Sort::Footprint, 3), (Sort::Swap, 3), (Sort::Rss, 4), (Sort::Io, 5)]
+    {
+        let query = Query { from: Some(from), until: Some(from), sort, top: Some(1), ..Query::default() };
+        let mut log = Log::new(query, Marks::default());
+        let shown: Vec<_> = (100..105).flat_map(|second| shares(&log.push(&at(second)))).collect();
+        assert_eq!(shown.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [expected], "{sort:?}");
+    }
+}
+
+#[test]
+fn what_did_nothing_is_left_out_and_what_is_stuck_new_or_unknown_is_not() {
+    let mut log = Log::new(Query { busy_only: true, ..Query::default() }, Marks::default());
+    let all = |second: u64| {
+        let mut waiting = process(4, 0, 0);
+        waiting.wait_us = Some(second * 600_000);
+        let mut writing = process(5, 0, 0);
+        writing.written_bytes = Some(second * 4_096);
+        let stuck = Process { state: b'D', ..process(6, 0, 0) };
+        // 0.4 ms of CPU in a second is shown as 0.0 %.
+        let mut hardly = process(2, 0, 0);
+        hardly.user_us = second * 400;
+        vec![process(1, 0, 0), hardly, process(3, 0, second * 10), waiting, writing, stuck]
+    };
+    log.push(&sample(100, all(100)));
+    let mut now = all(101);
+    now.extend([process(7, 101, 0), process(8, 50, 60_000)]);
+    let mut pids: Vec<_> = shares(&log.push(&sample(101, now))).iter().map(|(pid, _)| *pid).collect();
+    pids.sort_unstable();
+    assert_eq!(pids, [3, 4, 5, 6, 7, 8]);
+    assert_eq!(log.shown(), 6);
+}
+
+#[test]
+fn a_selection_that_nothing_fits_is_noticed() {
+    let matched = |selection: Selection| {
+        let mut log = Log::new(Query { selection, ..Query::default() }, Marks::default());
+        log.push(&Sample { exits: vec![exit(9, "cc", 1)], ..sample(100, vec![process(7, 0, 0)]) });
+        (log.has_matched(), log.missing_pids())
+    };
+    let pids = |pids: &[u32]| Selection { pids: pids.to_vec(), ..Selection::default() };
+    assert_eq!(matched(Selection::default()), (true, vec![]));
+    assert_eq!(matched(pids(&[7, 8, 9])), (true, vec![8]), "one that has only exited is found too");
+    assert_eq!(matched(pids(&[999_999])), (false, vec![999_999]));
+    let user = Some("nosuch".to_owned());
+    let both = Selection { user, command: Some(parse_command("x y").unwrap()), ..pids(&[7]) };
+    assert_eq!(both.as_typed(), "--pid 7 --user nosuch --command 'x y'");
+    assert_eq!(matched(both), (false, vec![]));
+}
+
+fn shown(selection: Selection, processes: Vec<Process>) -> Vec<u32> {
+    let mut log = Log::new(Query { selection, ..Query::default() }, Marks::default());
+    log.push(&sample(100, processes.clone()));
+    shares(&log.push(&sample(101, processes))).iter().map(|(pid, _)| *pid).collect()
+}
+
+#[test]
+fn what_is_selected_fits_all_that_was_asked() {
+    let web = |pid, command: &str| Process {
+        uid: Some(33),
+        user: Some("www-data".into()),
+        comm: "apache2".into(),
+        command: Some(command.into()),
+        cgroup: Some("/system.slice/apache2.service".into()),
+        ..process(pid, 0, 0)
+    };
+    let all = || vec![process(1, 0, 0), web(7, "/usr/sbin/apache2 -k start"), web(8, "worker")];
+    let selection = Selection::default;
+    assert_eq!(shown(selection(), all()), [1, 7, 8]);
+    assert_eq!(shown(Selection { pids: vec![8, 9], ..selection() }, all()), [8]);
+    for user in ["www-data", "33"] {
+        assert_eq!(shown(Selection { user: Some(user.into()), ..selection() }, all()), [7, 8]);
+    }
+    for unit in ["apache2", "apache2.service"] {
+        assert_eq!(shown(Selection { unit: Some(unit.into()), ..selection() }, all()), [7, 8]);
+    }
+    let command = |regex| Some(parse_command(regex).unwrap());
+    assert_eq!(shown(Selection { command: command("-k (re)?start"), ..selection() }, all()), [7]);
+    // The name counts too.
+    assert_eq!(shown(Selection { command: command("^apache2$"), ..selection() }, all()), [7, 8]);
+    let both = Selection { pids: vec![1, 8], command: command("worker"), ..selection() };
+    assert_eq!(shown(both, all()), [8]);
+}
+
+#[test]
+fn a_wrong_expression_is_a_sentence_with_a_hint() {
+    let error = parse_command("a(b").unwrap_err();
+    assert_eq!(error.kind().exit_code(), 2);
+    assert_eq!(error.to_string(), "--command \"a(b\" is not a regular expression: unclosed group");
+    assert_eq!(error.hints().len(), 1);
+}
+
+fn breaks(before: Sample, after: Sample) -> Vec<Break> {
+    let mut log = Log::new(Query::default(), Marks::default());
+    log.push(&before);
+    let only_breaks = |entry: Entry| match entry {
+        Entry::Break(broken) => Some(broken),
+        _ => None,
+    };
+    log.push(&after).into_iter().filter_map(only_breaks).collect()
+}
+
+#[test]
+fn a_gap_has_a_reason_where_one_is_known() {
+    let why = |sample: Sample| match breaks(
+        Sample { own_start_ns: 5, dropped: 2, ..self::sample(100, vec![]) },
+        sample,
+    )
+    .as_slice()
+    {
+        [Break::Gap { length_ms: 10_000, why, .. }] => *why,
+        other => panic!("{other:?}"),
+    };
+    let after =
+        |own_start_ns, dropped, late_ns| Sample { own_start_ns, dropped, late_ns, ..sample(110, vec![]) };
+    assert_eq!(why(after(5, 2, 0)), None);
+    assert_eq!(why(after(5, 11, 0)), Some(Why::Dropped(9)));
+    assert_eq!(why(after(5, 2, 9 * SECOND)), Some(Why::Late(9_000)));
+    assert_eq!(why(after(9, 0, 0)), Some(Why::Recorder));
+}
+
+#[test]
+fn a_step_of_the_clock_is_told_and_is_no_gap() {
+    let stepped = |by_ms| Sample { wall_ms: sample(101, vec![]).wall_ms + by_ms, ..sample(101, vec![]) };
+    for by_ms in [3_600_000, -3_600_000] {
+        let breaks = breaks(sample(100, vec![]), stepped(by_ms));
+        assert!(matches!(breaks.as_slice(), [Break::Step { by_ms: by, .. }] if *by == by_ms), "{breaks:?}");
+    }
+    assert_eq!(breaks(sample(100, vec![]), stepped(400)), []);
+}
+
+#[test]
+fn following_goes_on_when_the_clock_is_set_back_to_before_the_window() {
+    let [before, after] = [101, 102].map(|second| sample(second, vec![process(1, 0, second * 10)]));
+    let set_back = Sample { wall_ms: after.wall_ms - 3_600_000, ..after };
+    for (following, expected) in [(true, vec![(1, Some(1))]), (false, vec![])] {
+        let query = Query { from: Some(timestamp(before.wall_ms)), ..Query::default() };
+        let mut log = Log::new(query, Marks::default());
+        if following {
+            log.follow();
+        }
+        assert_eq!(log.push(&set_back), [], "a window begins where it begins");
+        log.push(&before);
+        assert_eq!(shares(&log.push(&set_back)), expected, "following: {following}");
+    }
+}
+
+fn exit(pid: u32, comm: &str, cpu_us: u64) -> Exit {
+    Exit {
+        identity: Identity { pid, started_ns: 0 },
+        parent: 1,
+        uid: 0,
+        comm: comm.into(),
+        at_ns: 100 * SECOND,
+        lived_us: 0,
+        user_us: cpu_us,
+        system_us: 0,
+        peak_kib: 0,
+        status: 0,
+        major_faults: 0,
+        read_bytes: 0,
+        written_bytes: 0,
+    }
+}
+
+#[test]
+fn of_many_ends_those_that_used_most_cpu_are_shown_and_the_others_counted() {
+    let query = Query { top: Some(2), ..Query::default() };
+    let mut log = Log::new(query, Marks::default());
+    let exits = vec![exit(5, "sh", 1), exit(6, "cc", 900), exit(7, "ld", 30), exit(8, "sh", 2)];
+    let ended = Sample { exits, ..sample(100, vec![]) };
+    let entries = log.push(&ended);
+    let pids: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Exit(_, exit) => Some(exit.identity.pid),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(pids, [6, 7]);
+    assert!(matches!(entries.last(), Some(Entry::MoreExits(_, 2))), "{entries:?}");
+}
+
+#[test]
+fn runs_appear_where_they_began_and_ended() {
+    let started_unix_ms = sample(100, vec![]).wall_ms + 500;
+    let run = KnownRun {
+        run_id: "db-1-x7k2m9".into(),
+        what: "apply".into(),
+        user: "ada".into(),
+        state: Some("changed".into()),
+        started_unix_ms,
+        finished_unix_ms: started_unix_ms + 1_000,
+    };
+    let mut log = Log::new(Query::default(), Marks::of(&[run]));
+    let states: Vec<Vec<_>> = (100..104)
+        .map(|second| {
+            let marks = |entry: &Entry| match entry {
+                Entry::Run(mark) => Some(mark.state.clone()),
+                _ => None,
+            };
+            log.push(&sample(second, vec![])).iter().filter_map(marks).collect()
+        })
+        .collect();
+    assert_eq!(states, [vec![], vec![None], vec![Some("changed".to_owned())], vec![]]);
+    assert_eq!(log.finish(), []);
+}
+
+fn track(tracks: &[Track], pid: u32) -> &Track {
+    tracks.iter().find(|track| track.process.identity.pid == pid).unwrap()
+}
+
+#[test]
+fn a_summary_knows_peaks_means_and_ends() {
+    let mut summary = Summary::new(Query { sort: Sort::Footprint, ..Query::default() });
+    let steady = |second: u64| Process {
+        resident_kib: 500,
+        read_bytes: Some(1_000_000 + 10 * second),
+        ..process(1, 0, 60_000 + 100 * (second - 100))
+    };
+    let hog = |cpu_ms, kib| Process { resident_kib: kib, ..process(7, 101, cpu_ms) };
+    summary.push(&sample(100, vec![steady(100)]));
+    summary.push(&sample(102, vec![steady(102), hog(500, 9_000)]));
+    summary.push(&sample(103, vec![steady(103), hog(1_400, 70_000)]));
+    let killed = Exit { status: 9, at_ns: 104 * SECOND, peak_kib: 80_000, ..exit(7, "hog", 1_500_000) };
+    let unseen = exit(8, "sh", 1);
+    let killed = Exit { identity: Identity { pid: 7, started_ns: 101 * SECOND }, ..killed };
+    summary.push(&Sample { exits: vec![killed, unseen], ..sample(104, vec![steady(104)]) });
+    assert!(summary.has_seen());
+    assert_eq!(summary.unseen_exits(), 1);
+
+    let tracks = summary.finish();
+    assert_eq!(tracks[0].process.identity.pid, 7, "the largest comes first");
+    let hog = track(&tracks, 7);
+    assert_eq!((hog.peak_footprint_kib, hog.peak_resident_kib, hog.status), (70_000, 80_000, Some(9)));
+    assert_eq!(hog.peak_footprint_ms, sample(103, vec![]).wall_ms);
+    assert_eq!(hog.cpu_us(), 1_500_000);
+    // 1.5 s of CPU from its start at 101 to its end at 104.
+    assert_eq!(hog.mean_cpu_percent().map(f64::round), Some(50.0));
+    let steady = track(&tracks, 1);
+    assert_eq!((steady.cpu_us(), steady.read_bytes(), steady.status), (400_000, Some(40), None));
+    assert_eq!(steady.mean_cpu_percent().map(f64::round), Some(10.0));
+    assert_eq!(steady.last_ms - steady.first_ms, 4_000);
+}
+
+#[test]
+fn a_summary_keeps_processes_with_one_pid_apart() {
+    let mut summary = Summary::new(Query::default());
+    summary.push(&sample(100, vec![process(7, 50, 60_000)]));
+    summary.push(&sample(101, vec![process(7, 100, 250)]));
+    summary.push(&Sample { boot_id: BootId([1; 16]), ..sample(102, vec![process(7, 100, 250)]) });
+    let tracks = summary.finish();
+    assert_eq!(tracks.len(), 3);
+    assert_eq!(tracks[0].cpu_us(), 250_000);
+}

@@ -1,0 +1,58 @@
+//! Beginnings and ends of runs, to be shown where they belong in the time line.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use super::{source::KnownRun, time::timestamp};
+
+/// A run began or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunMark {
+    /// When.
+    pub at: Timestamp,
+    /// Its id.
+    pub run_id: String,
+    /// `apply`, `plan` or `command`.
+    pub what: String,
+    /// Who started it.
+    pub user: String,
+    /// How it ended; absent when it began.
+    pub state: Option<String>,
+}
+
+/// Marks in the order of time, of which those that were told are gone.
+#[derive(Clone, Debug, Default)]
+pub struct Marks(VecDeque<RunMark>);
+
+impl Marks {
+    /// The marks of these runs.
+    pub fn of(runs: &[KnownRun]) -> Self {
+        let mut marks: Vec<_> = runs.iter().flat_map(marks).collect();
+        marks.sort_by_key(|mark| mark.at);
+        Self(marks.into())
+    }
+
+    /// Those up to a time.
+    pub fn until(&mut self, at: Timestamp) -> impl Iterator<Item = RunMark> {
+        let count = self.0.iter().take_while(|mark| mark.at <= at).count();
+        self.0.drain(..count)
+    }
+
+    /// Forgets those up to a time.
+    pub fn skip_until(&mut self, at: Timestamp) {
+        self.until(at).for_each(drop);
+    }
+}
+
+fn marks(run: &KnownRun) -> impl Iterator<Item = RunMark> {
+    let mark = |unix_ms, state| RunMark {
+        at: timestamp(unix_ms),
+        run_id: run.run_id.clone(),
+        what: run.what.clone(),
+        user: run.user.clone(),
+        state,
+    };
+    let end = run.state.clone().map(|state| mark(run.finished_unix_ms, Some(state)));
+    [mark(run.started_unix_ms, None)].into_iter().chain(end)
+}

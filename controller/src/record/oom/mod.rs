@@ -1,0 +1,247 @@
+//! Kills for want of memory: whom the kernel killed, who had asked for memory, and who held it. Three different
+//! questions with mostly three different answers. Pure.
+
+mod holder;
+mod past;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use jiff::Timestamp;
+use record::{
+    Event, EventKind, Sample, Sources,
+    oom::{self, InferredKill, OomKill},
+};
+
+pub use self::holder::{Held, Holder, Memory, Named, Origin};
+use self::{holder::of_table, past::Past};
+use crate::record::{
+    names::user_name,
+    query::Query,
+    time::{timestamp, timestamp_at},
+};
+
+/// Samples that are kept: of two samples before a kill a rate can be computed, and the two newest may have been taken after
+/// it, for the kernel's line may come late.
+const KEPT: usize = 4;
+
+/// One kill, or several that one want of memory led to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// When; of an inferred kill, when it had happened at the latest.
+    pub at: Timestamp,
+    /// Who tells of it.
+    pub kind: Kind,
+    /// The process that held most.
+    pub biggest: Option<Named>,
+    /// What all processes of one name held together, the most first.
+    pub by_name: Option<Holder>,
+    /// The memory that there was to hold, KiB.
+    pub memory_kib: Option<u64>,
+    /// What it was used for.
+    pub memory: Option<Memory>,
+}
+
+/// Who tells of a kill.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// The kernel's log.
+    Told {
+        /// What it says.
+        kill: Box<OomKill>,
+        /// Who was killed, with what the record knew of each before.
+        victims: Vec<Named>,
+    },
+    /// Only a counter, where the log cannot be read: who was killed is inferred from who is gone.
+    Inferred {
+        /// How many were killed.
+        kills: u64,
+        /// Who may have been, the likeliest first.
+        candidates: Vec<Named>,
+    },
+}
+
+/// Turns samples, oldest first, into kills.
+#[derive(Debug)]
+pub struct Kills {
+    query: Query,
+    /// The newest samples of one boot, the newest first.
+    recent: VecDeque<Arc<Sample>>,
+    /// Kills that were counted and whose victims may not have ended yet.
+    unsettled: Vec<Counted>,
+    seen: bool,
+}
+
+/// What was seen of a kill that only a counter tells of.
+#[derive(Debug)]
+struct Counted {
+    /// The newest first.
+    before: Vec<Arc<Sample>>,
+    after: Vec<Arc<Sample>>,
+}
+
+impl Kills {
+    /// Of a query, the window counts.
+    pub fn new(query: Query) -> Self {
+        Self { query, recent: VecDeque::new(), unsettled: Vec::new(), seen: false }
+    }
+
+    /// Whether any sample was inside of the window.
+    pub fn has_seen(&self) -> bool {
+        self.seen
+    }
+
+    /// Time since boot of the newest sample at hand, ns.
+    pub fn last_ns(&self) -> Option<u64> {
+        self.recent.front().map(|newest| newest.boottime_ns)
+    }
+
+    /// Keeps a sample only to compare the next one with.
+    pub fn lead(&mut self, sample: &Sample) {
+        self.keep(Arc::new(sample.clone()));
+    }
+
+    fn keep(&mut self, sample: Arc<Sample>) {
+        if self.recent.front().is_some_and(|newest| newest.boot_id != sample.boot_id) {
+            self.recent.clear();
+        }
+        self.recent.push_front(sample);
+        self.recent.truncate(KEPT);
+    }
+
+    /// One more sample; the kills that are known with it.
+    pub fn push(&mut self, sample: &Sample) -> Vec<Report> {
+        let sample = Arc::new(sample.clone());
+        let mut reports = self.follow_with(&sample);
+        self.keep(Arc::clone(&sample));
+        if !self.query.spans(timestamp(sample.wall_ms)) {
+            return reports;
+        }
+        self.seen = true;
+        let told = sample.events.iter().filter(|event| event.kind == EventKind::Kernel);
+        reports.extend(told.filter_map(|event| {
+            let kill = OomKill::parse(&event.text)?;
+            Some(self.told(event, kill, &sample))
+        }));
+        let silent = !sample.sources.has(Sources::KERNEL_LOG);
+        let previous = self.recent.get(1).filter(|_| silent);
+        if previous.is_some_and(|previous| oom::counted(previous, &sample).is_some()) {
+            let before = self.recent.iter().skip(1).cloned().collect();
+            self.unsettled.push(Counted { before, after: vec![sample] });
+        }
+        reports
+    }
+
+    /// The newest sample, if who ended after it matters still.
+    pub fn unsettled(&self) -> Option<Arc<Sample>> {
+        self.recent.front().cloned().filter(|_| !self.unsettled.is_empty())
+    }
+
+    /// A sample that may only show who ended after a kill; the kills that are known with it.
+    pub fn follow(&mut self, sample: &Sample) -> Vec<Report> {
+        self.follow_with(&Arc::new(sample.clone()))
+    }
+
+    fn follow_with(&mut self, sample: &Arc<Sample>) -> Vec<Report> {
+        let settled = self.unsettled.extract_if(.., |counted| !counted.takes(sample));
+        settled.filter_map(|counted| counted.report()).collect()
+    }
+
+    /// The kills whose victims were still awaited, when no more samples come.
+    pub fn finish(&mut self) -> Vec<Report> {
+        mem::take(&mut self.unsettled).into_iter().filter_map(|counted| counted.report()).collect()
+    }
+
+    /// A kill that the kernel told of in this sample, the newest.
+    fn told(&self, event: &Event, kill: OomKill, sample: &Sample) -> Report {
+        let past = Past::before(event.at_ns, self.recent.iter().map(|sample| &**sample));
+        let victims = kill.victims.iter().map(|victim| told_victim(victim, &kill, past.as_ref())).collect();
+        let in_table = kill.biggest().map(|row| told_process(row, past.as_ref()));
+        // The table can be turned off (vm.oom_dump_tasks), and is left out when kills follow each other.
+        let (biggest, by_name) = match in_table {
+            Some(biggest) => (Some(biggest), of_table(&kill)),
+            None => (past.and_then(|past| past.biggest()), past.and_then(|past| past.by_name())),
+        };
+        let memory = kill.memory.map(|parts| Memory { parts, origin: Origin::Kernel });
+        // A control group's own limit says nothing of what the rest of the host holds.
+        let of_host = || past.filter(|_| kill.oom_memcg.is_none()).map(|past| past.memory());
+        Report {
+            at: timestamp_at(sample, event.at_ns),
+            biggest,
+            by_name,
+            memory_kib: limit_kib(&kill).or_else(|| sample.host.memory_limit_kib()),
+            memory: memory.or_else(of_host),
+            kind: Kind::Told { kill: Box::new(kill), victims },
+        }
+    }
+}
+
+impl Counted {
+    /// Takes a sample that comes soon enough.
+    fn takes(&mut self, sample: &Arc<Sample>) -> bool {
+        let first = &self.after[0];
+        let soon = sample.boot_id == first.boot_id
+            && sample.boottime_ns.saturating_sub(first.boottime_ns) <= oom::SETTLE_NS;
+        if soon {
+            self.after.push(Arc::clone(sample));
+        }
+        soon
+    }
+
+    fn report(&self) -> Option<Report> {
+        let (first, previous) = (&self.after[0], self.before.first()?);
+        let InferredKill { kills, candidates, .. } =
+            oom::inferred(previous, self.after.iter().map(|sample| &**sample))?;
+        let past = Past::before(first.boottime_ns, self.before.iter().map(|sample| &**sample))?;
+        let exits = || self.after.iter().flat_map(|sample| &sample.exits);
+        let candidates = candidates.into_iter().map(|process| {
+            let exit = exits().find(|exit| exit.identity == process.identity);
+            Named { peak_kib: exit.map(|exit| exit.peak_kib), ..past.named(process) }
+        });
+        Some(Report {
+            at: timestamp(first.wall_ms),
+            biggest: past.biggest(),
+            by_name: past.by_name(),
+            memory_kib: past.limit_kib(),
+            memory: Some(past.memory()),
+            kind: Kind::Inferred { kills, candidates: candidates.collect() },
+        })
+    }
+}
+
+/// What could be held, as the kernel says it.
+fn limit_kib(kill: &OomKill) -> Option<u64> {
+    let machine = || kill.memory.filter(|_| kill.oom_memcg.is_none()).and_then(|memory| memory.total_kib);
+    kill.limit_kib.or_else(machine)
+}
+
+/// A victim: the kernel's own figures first, its table next, and only then a sample from before.
+fn told_victim(victim: &oom::Victim, kill: &OomKill, past: Option<&Past<'_>>) -> Named {
+    let row = kill.table.iter().find(|row| row.tgid == victim.pid || row.pid == victim.pid);
+    let process = past.and_then(|past| past.process(victim.pid));
+    let swapped = row.and_then(|row| row.swap_kib).unwrap_or(0);
+    let told = victim.anon_kib.map(|kib| kib.saturating_add(swapped));
+    let told = told.or_else(|| row.map(oom::Row::footprint_kib)).map(Held::told);
+    Named {
+        pid: victim.pid,
+        comm: victim.comm.as_str().into(),
+        user: process.map(user_name),
+        command: process.and_then(|process| process.command.clone()),
+        held: told.or_else(|| Some(past?.held(process?))),
+        peak_kib: None,
+    }
+}
+
+/// A process of the kernel's table.
+fn told_process(row: &oom::Row, past: Option<&Past<'_>>) -> Named {
+    let process = past.and_then(|past| past.process(row.tgid));
+    Named {
+        pid: row.tgid,
+        comm: row.comm.as_str().into(),
+        user: process.map(user_name),
+        command: process.and_then(|process| process.command.clone()),
+        held: Some(Held::told(row.footprint_kib())),
+        peak_kib: None,
+    }
+}

@@ -1,0 +1,141 @@
+//! What a sample from before a kill says of it, with its age.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use record::{Identity, Process, Sample, oom::MemoryUse};
+
+use super::{
+    Named,
+    holder::{Held, Holder, Memory, Origin},
+};
+use crate::record::names::user_name;
+
+/// A process that is younger is compared with nothing: it had no memory when it started.
+const YOUNG_NS: u64 = 5_000_000_000;
+/// Over less time no growth is computed: the kernel tells starts in steps of 10 ms.
+const SHORTEST_NS: u64 = 20_000_000;
+
+/// The newest sample before a kill.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past<'a> {
+    sample: &'a Sample,
+    /// The one before it.
+    earlier: Option<&'a Sample>,
+    age_ms: u64,
+}
+
+impl<'a> Past<'a> {
+    /// The newest of these samples that was begun before a kill; they are of its boot, the newest first.
+    pub(super) fn before(at_ns: u64, newest_first: impl IntoIterator<Item = &'a Sample>) -> Option<Self> {
+        let mut samples = newest_first.into_iter().skip_while(|sample| sample.boottime_ns >= at_ns);
+        let sample = samples.next()?;
+        let age_ms = (at_ns - sample.boottime_ns) / 1_000_000;
+        Some(Self { sample, earlier: samples.next(), age_ms })
+    }
+
+    /// The process with an id.
+    pub(super) fn process(&self, pid: u32) -> Option<&'a Process> {
+        self.sample.processes.iter().rfind(|process| process.identity.pid == pid)
+    }
+
+    /// A process of this sample.
+    pub(super) fn named(&self, process: &Process) -> Named {
+        Named {
+            pid: process.identity.pid,
+            comm: Arc::clone(&process.comm),
+            user: Some(user_name(process)),
+            command: process.command.clone(),
+            held: Some(self.held(process)),
+            peak_kib: None,
+        }
+    }
+
+    /// What a process of this sample held.
+    pub(super) fn held(&self, process: &Process) -> Held {
+        let kib = process.footprint_kib();
+        let earlier = self.earlier.and_then(|earlier| {
+            let found =
+                earlier.processes.binary_search_by_key(&process.identity, |process| process.identity).ok()?;
+            Some((earlier.boottime_ns, earlier.processes[found].footprint_kib()))
+        });
+        let growth_kib =
+            earlier.or_else(|| self.birth(process.identity)).and_then(|then| self.growth(kib, then));
+        Held { kib, origin: Origin::Sample { age_ms: self.age_ms, growth_kib } }
+    }
+
+    /// When a young process started, with nothing.
+    fn birth(&self, identity: Identity) -> Option<(u64, u64)> {
+        let age_ns = self.sample.boottime_ns.saturating_sub(identity.started_ns);
+        (age_ns < YOUNG_NS).then_some((identity.started_ns, 0))
+    }
+
+    /// KiB a second since `then`: when that was, and what was held.
+    fn growth(&self, kib: u64, (at_ns, then_kib): (u64, u64)) -> Option<f64> {
+        let passed_ns = self.sample.boottime_ns.checked_sub(at_ns).filter(|passed| *passed >= SHORTEST_NS)?;
+        Some((kib as f64 - then_kib as f64) * 1e9 / passed_ns as f64)
+    }
+
+    /// The process that held most.
+    pub(super) fn biggest(&self) -> Option<Named> {
+        let biggest = self.sample.processes.iter().max_by_key(|process| process.footprint_kib())?;
+        Some(self.named(biggest))
+    }
+
+    /// The name that held most.
+    pub(super) fn by_name(&self) -> Option<Holder> {
+        let mut holders: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
+        for process in &self.sample.processes {
+            let kib = holders.entry(&process.comm).or_default();
+            *kib = kib.saturating_add(process.footprint_kib());
+        }
+        let (comm, kib) = holders.into_iter().max_by_key(|(_, kib)| *kib)?;
+        let all = || self.sample.processes.iter().filter(|process| process.comm == *comm);
+        let earlier = self.earlier.map(|earlier| {
+            let all = earlier.processes.iter().filter(|process| process.comm == *comm);
+            (earlier.boottime_ns, all.map(Process::footprint_kib).fold(0, u64::saturating_add))
+        });
+        let growth_kib = earlier.and_then(|then| self.growth(kib, then));
+        Some(Holder {
+            comm: Arc::clone(comm),
+            processes: all().count() as u64,
+            held: Held { kib, origin: Origin::Sample { age_ms: self.age_ms, growth_kib } },
+            swap_kib: all().filter_map(|process| process.swap_kib).fold(0, u64::saturating_add),
+            counts_shared: all().any(|process| process.anon_kib.is_none()),
+        })
+    }
+
+    /// The memory that the host's processes can have, KiB.
+    pub(super) fn limit_kib(&self) -> Option<u64> {
+        self.sample.host.memory_limit_kib()
+    }
+
+    /// What the host's memory was used for.
+    pub(super) fn memory(&self) -> Memory {
+        Memory { parts: parts(self.sample), origin: Origin::Sample { age_ms: self.age_ms, growth_kib: None } }
+    }
+}
+
+/// What the host's memory is used for, by counters of its own. What a host in a container cannot see is not taken from the
+/// machine's: there only what processes hold is known.
+fn parts(sample: &Sample) -> MemoryUse {
+    let host = &sample.host;
+    let less = |all: Option<u64>, part: Option<u64>| Some(all?.saturating_sub(part?));
+    if sample.is_part_of_machine() {
+        return MemoryUse {
+            total_kib: host.cgroup_used_kib,
+            anon_kib: host.cgroup_anon_kib.or_else(|| Some(sample.held_kib())),
+            shmem_kib: host.cgroup_shmem_kib,
+            file_kib: less(host.cgroup_file_kib, host.cgroup_shmem_kib),
+            kernel_kib: host.cgroup_kernel_kib,
+            free_kib: None,
+        };
+    }
+    MemoryUse {
+        total_kib: host.memory_total_kib,
+        anon_kib: host.anon_kib,
+        shmem_kib: host.shmem_kib,
+        file_kib: less(host.cached_kib, host.shmem_kib),
+        kernel_kib: host.slab_unreclaimable_kib,
+        free_kib: host.memory_free_kib,
+    }
+}

@@ -1,0 +1,168 @@
+//! Which processes are shown, and in what order.
+
+use std::cmp::Ordering;
+
+use record::{Columns, Exit, ExitGroup, Process, Sample, places_of};
+use regex::Regex;
+
+use super::{
+    names::{unit, user_name},
+    rates::Rates,
+};
+use crate::error::{Error, Result};
+
+/// By what the processes of one sample are ordered, the largest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sort {
+    /// CPU share of the interval
+    #[default]
+    Cpu,
+    /// Resident memory
+    Rss,
+    /// Memory that was swapped out
+    Swap,
+    /// Memory that cannot be dropped: anonymous memory, resident or swapped out
+    #[value(alias = "memory")]
+    Footprint,
+    /// Bytes read and written in the interval
+    Io,
+}
+
+impl Sort {
+    /// What processes are ordered by, the largest first; where that is equal, by CPU share and footprint.
+    pub fn key(self, process: &Process, rates: &Rates) -> [f64; 3] {
+        let by = |key: Self| match key {
+            Self::Cpu => cpu(rates),
+            Self::Rss => process.resident_kib as f64,
+            Self::Swap => process.swap_kib.map_or(-1.0, |kib| kib as f64),
+            Self::Footprint => process.footprint_kib() as f64,
+            Self::Io => rates.io_bytes(),
+        };
+        [by(self), by(Self::Cpu), by(Self::Footprint)]
+    }
+
+    /// The columns that the keys are made of.
+    pub fn needs(self) -> Columns {
+        let needs = Columns::FOOTPRINT.with(Columns::CPU);
+        if self == Self::Io { needs.with(Columns::IO) } else { needs }
+    }
+
+    /// Compares two processes, the larger first.
+    pub fn compare(self, a: (&Process, &Rates), b: (&Process, &Rates)) -> Ordering {
+        descending(&self.key(a.0, a.1), &self.key(b.0, b.1))
+    }
+}
+
+/// The larger first.
+pub(super) fn descending(a: &[f64; 3], b: &[f64; 3]) -> Ordering {
+    let compare = |place: usize| b[place].total_cmp(&a[place]);
+    compare(0).then_with(|| compare(1)).then_with(|| compare(2))
+}
+
+/// One that is not known comes last.
+fn cpu(rates: &Rates) -> f64 {
+    rates.cpu_percent.unwrap_or(-1.0)
+}
+
+/// Which processes are shown: those that fit everything that is said here.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Process ids; empty: any.
+    pub pids: Vec<u32>,
+    /// Name of the user, or the id as digits.
+    pub user: Option<String>,
+    /// Found in the command line or in the name.
+    pub command: Option<Regex>,
+    /// A systemd unit, with or without `.service`.
+    pub unit: Option<String>,
+}
+
+impl Selection {
+    /// Whether anything is said.
+    pub fn is_everything(&self) -> bool {
+        self.pids.is_empty() && self.user.is_none() && self.command.is_none() && self.unit.is_none()
+    }
+
+    /// As it was typed: `--pid 7 --user www-data`.
+    pub fn as_typed(&self) -> String {
+        let pids = self.pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let parts = [
+            ("--pid", (!pids.is_empty()).then_some(pids)),
+            ("--user", self.user.clone()),
+            ("--command", self.command.as_ref().map(|regex| format!("'{regex}'"))),
+            ("--unit", self.unit.clone()),
+        ];
+        let typed = parts.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", value?)));
+        typed.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether a process is shown.
+    pub fn admits(&self, process: &Process) -> bool {
+        self.admits_pid(process.identity.pid)
+            && self.user.as_deref().is_none_or(|user| self.is_user(user, process))
+            && self.unit.as_deref().is_none_or(|wanted| is_unit(wanted, process))
+            && self.admits_command(&process.comm, process.command.as_deref())
+    }
+
+    /// The places of the processes whose ids are among those shown, in ascending order. `pids` are few, `processes`
+    /// are in order.
+    pub fn places(&self, processes: &[Process], places: &mut Vec<usize>) {
+        if self.pids.is_empty() {
+            places.clear();
+            places.extend(0..processes.len());
+            return;
+        }
+        places_of(processes, &self.pids, places);
+    }
+
+    /// Whether this process id is among those shown.
+    pub fn admits_pid(&self, pid: u32) -> bool {
+        self.pids.is_empty() || self.pids.contains(&pid)
+    }
+
+    /// Whether a name and a command line fit.
+    pub fn admits_command(&self, comm: &str, command: Option<&str>) -> bool {
+        let Some(regex) = &self.command else { return true };
+        command.is_some_and(|command| regex.is_match(command)) || regex.is_match(comm)
+    }
+
+    /// Whether the end of a process is shown, as far as it tells who it was.
+    pub fn admits_exit(&self, exit: &Exit, sample: &Sample) -> bool {
+        let is_user = |user: &str| {
+            let known = sample.processes.iter().find(|process| process.uid == Some(exit.uid));
+            user.parse() == Ok(exit.uid) || known.is_some_and(|process| *user_name(process) == *user)
+        };
+        self.admits_pid(exit.identity.pid)
+            && self.unit.is_none()
+            && self.user.as_deref().is_none_or(is_user)
+            && self.admits_command(&exit.comm, None)
+    }
+
+    /// As [`Selection::admits_exit`]; of a group less is known.
+    pub fn admits_group(&self, group: &ExitGroup) -> bool {
+        let named = self.pids.is_empty() && self.unit.is_none() && self.user.is_none();
+        named && self.admits_command(&group.comm, None)
+    }
+
+    fn is_user(&self, user: &str, process: &Process) -> bool {
+        *user_name(process) == *user || process.uid.is_some_and(|uid| user.parse() == Ok(uid))
+    }
+}
+
+fn is_unit(wanted: &str, process: &Process) -> bool {
+    let Some(unit) = process.cgroup.as_deref().and_then(unit) else { return false };
+    unit == wanted || unit.strip_suffix(".service") == Some(wanted)
+}
+
+/// The regular expression that a user typed.
+///
+/// # Errors
+/// It is none, with what is wrong with it.
+pub fn parse_command(pattern: &str) -> Result<Regex> {
+    Regex::new(pattern).map_err(|error| {
+        let error = error.to_string();
+        let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Error::invalid(format!("--command {pattern:?} is not a regular expression: {why}"))
+            .hint("a backslash before a character means that very character: 'a\\.out', 'c\\+\\+'")
+    })
+}

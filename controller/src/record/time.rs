@@ -1,0 +1,161 @@
+//! Points in time: as people type them, and as a record has them.
+
+use jiff::{
+    Span, Timestamp, Zoned,
+    civil::{DateTime, Time},
+    tz::{Disambiguation, TimeZone},
+};
+
+use record::{Identity, Sample};
+
+use crate::error::{Error, Result};
+
+/// Which end of a window a time is. An hour that comes twice, when summer time ends, is inside of the window at both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// The window begins here.
+    Begin,
+    /// The window ends here.
+    End,
+}
+
+impl Edge {
+    fn choice(self) -> Disambiguation {
+        match self {
+            Self::Begin => Disambiguation::Earlier,
+            Self::End => Disambiguation::Later,
+        }
+    }
+}
+
+/// Reads `5m`, `3m ago`, `1h30m`, `now`, `00:12`, `2011-07-13`, `2011-07-13 00:12[:22]` or RFC 3339.
+///
+/// Spans count back from `now`; what names no zone is in the zone of `now`; a time of day is the latest such time that
+/// is not in the future.
+pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
+    let text = text.trim();
+    let zone = now.time_zone();
+    let found = if text == "now" {
+        Some(now.timestamp())
+    } else if let Ok(timestamp) = text.parse::<Timestamp>() {
+        Some(timestamp)
+    } else if let Ok(time) = text.parse::<Time>() {
+        latest(time, now, edge)
+    } else if let Ok(local) = text.parse::<DateTime>() {
+        // A date alone is its midnight.
+        local_time(local, zone, edge.choice())
+    } else if text.starts_with('+') {
+        // Elsewhere that is the future.
+        None
+    } else {
+        text.parse::<Span>().ok().and_then(|span| Some(now.checked_sub(span.abs()).ok()?.timestamp()))
+    };
+    found.ok_or_else(|| {
+        Error::invalid(format!("'{text}' is not a point in time"))
+            .hint("write 5m (five minutes ago), 00:12, '2011-07-13 00:12' or 2011-07-13T00:12:22Z")
+    })
+}
+
+fn latest(time: Time, now: &Zoned, edge: Edge) -> Option<Timestamp> {
+    let today = now.date();
+    let days = [Some(today), today.yesterday().ok()].into_iter().flatten();
+    // Now may be between the two.
+    let times = days.flat_map(|day| {
+        let local = day.to_datetime(time);
+        [edge.choice(), Disambiguation::Earlier].map(|choice| local_time(local, now.time_zone(), choice))
+    });
+    times.flatten().find(|time| *time <= now.timestamp())
+}
+
+fn local_time(local: DateTime, zone: &TimeZone, choice: Disambiguation) -> Option<Timestamp> {
+    Some(zone.to_ambiguous_zoned(local).disambiguate(choice).ok()?.timestamp())
+}
+
+/// When a process started, by the wall clock of this sample.
+pub fn started(sample: &Sample, identity: Identity) -> Timestamp {
+    timestamp_at(sample, identity.started_ns)
+}
+
+/// A time since boot as the wall clock of this sample has it.
+pub fn timestamp_at(sample: &Sample, boottime_ns: u64) -> Timestamp {
+    let ms = |ns: u64| i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX);
+    let past = ms(sample.boottime_ns.saturating_sub(boottime_ns));
+    let future = ms(boottime_ns.saturating_sub(sample.boottime_ns));
+    timestamp(sample.wall_ms.saturating_sub(past).saturating_add(future))
+}
+
+/// Milliseconds since the Unix epoch; what no calendar reaches is brought to its end.
+pub fn timestamp(unix_ms: i64) -> Timestamp {
+    let bounded = unix_ms.clamp(Timestamp::MIN.as_millisecond(), Timestamp::MAX.as_millisecond());
+    Timestamp::from_millisecond(bounded).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 2011-07-13 00:20:00, two hours east of Greenwich.
+    fn now() -> Zoned {
+        let zone = TimeZone::fixed(tz::offset(2));
+        "2011-07-12T22:20:00Z".parse::<Timestamp>().unwrap().to_zoned(zone)
+    }
+
+    #[test]
+    fn people_write_time_in_many_ways() {
+        for (text, expected) in [
+            ("now", "2011-07-12T22:20:00Z"),
+            ("5m", "2011-07-12T22:15:00Z"),
+            ("3m ago", "2011-07-12T22:17:00Z"),
+            ("1h30m", "2011-07-12T20:50:00Z"),
+            ("2d", "2011-07-10T22:20:00Z"),
+            ("00:12", "2011-07-12T22:12:00Z"),
+            ("23:59:30", "2011-07-12T21:59:30Z"),
+            ("2011-07-13", "2011-07-12T22:00:00Z"),
+            ("2011-07-13 00:12", "2011-07-12T22:12:00Z"),
+            ("2011-07-13 00:12:22", "2011-07-12T22:12:22Z"),
+            ("2011-07-13T00:12:22+00:00", "2011-07-13T00:12:22Z"),
+            ("2011-07-13T00:12:22Z", "2011-07-13T00:12:22Z"),
+        ] {
+            assert_eq!(parse_time(text, &now(), Edge::Begin).unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_is_inside_of_the_window() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        for (now, text, begin, end) in [
+            ("2026-10-25T06:00:00Z", "02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
+            ("2026-10-25T06:00:00Z", "2026-10-25 02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
+            // At 02:40 for the second time: 02:50 was once so far.
+            ("2026-10-25T01:40:00Z", "02:50", "2026-10-25T00:50:00Z", "2026-10-25T00:50:00Z"),
+            // At 02:40 for the first time.
+            ("2026-10-25T00:40:00Z", "02:30", "2026-10-25T00:30:00Z", "2026-10-25T00:30:00Z"),
+            // Never, in spring: nothing between the two is left out either.
+            ("2026-03-29T06:00:00Z", "02:30", "2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"),
+            ("2026-10-26T06:00:00Z", "02:30", "2026-10-26T01:30:00Z", "2026-10-26T01:30:00Z"),
+        ] {
+            let now = now.parse::<Timestamp>().unwrap().to_zoned(zone.clone());
+            let read = |edge| parse_time(text, &now, edge).unwrap().to_string();
+            assert_eq!((read(Edge::Begin), read(Edge::End)), (begin.to_owned(), end.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused_with_a_hint() {
+        for text in ["", "yesterday evening", "25:00", "2011-13-01", "5 parsecs", "+5m"] {
+            let error = parse_time(text, &now(), Edge::Begin).unwrap_err();
+            assert_eq!(error.kind().exit_code(), 2, "{text}");
+            assert_eq!(error.hints().len(), 1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "\\PC{0,24}|[0-9]{0,22}[smhdwy]") {
+            let _ = parse_time(&text, &now(), Edge::End);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The screen of `ctl top`: from the model's state to cells. Nothing here decides anything.
+
+mod cells;
+mod details;
+mod exits;
+mod header;
+mod help;
+mod processes;
+mod status;
+mod strip;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+pub use terminal::Screen;
+
+use jiff::tz::TimeZone;
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    text::{Line, Span},
+};
+
+use crate::record::top::{Popup, State};
+
+/// From this size on there is room for the ends of processes.
+const WIDE: (u16, u16) = (100, 30);
+/// Below this height the processes need every line.
+const LOW: u16 = 16;
+
+/// What the screen needs to know beside the state.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The time now, ms since the Unix epoch.
+    pub now_ms: i64,
+    /// Zone of the times shown.
+    pub zone: TimeZone,
+    /// Whether colours are wanted.
+    pub colour: bool,
+}
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame, state: &State, look: &Look) {
+    let area = frame.area();
+    let low = area.height < LOW;
+    let ends = match area.width >= WIDE.0 && area.height >= WIDE.1 {
+        true => exits::height(state, area.height / 4),
+        false => 0,
+    };
+    let heights = [if low { 2 } else { header::LINES }, if low { 0 } else { strip::LINES }];
+    let [head, line, table, ended, bottom] = Layout::vertical([
+        Constraint::Length(heights[0]),
+        Constraint::Length(heights[1]),
+        Constraint::Min(0),
+        Constraint::Length(ends),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    lines(frame, head, header::lines(state, look, head.width));
+    lines(frame, line, strip::lines(state, look, line.width));
+    processes::draw(frame, table, state, look);
+    lines(frame, ended, exits::lines(state, look));
+    lines(frame, bottom, vec![status::line(state, look)]);
+    let below = Rect { height: table.height + ended.height, ..table };
+    match state.popup {
+        Popup::Help => help::draw(frame, area),
+        Popup::Details(identity) => details::draw(frame, below, state, identity, look),
+        Popup::Nothing | Popup::Filter => {}
+    }
+}
+
+/// Lines from the top of an area, as far as there is room.
+fn lines(frame: &mut Frame, area: Rect, lines: Vec<Line>) {
+    for (line, y) in lines.into_iter().zip(area.top()..area.bottom()) {
+        frame.render_widget(line, Rect { y, height: 1, ..area });
+    }
+}
+
+impl Look {
+    fn paint(&self, colour: Color) -> Style {
+        if self.colour { Style::new().fg(colour) } else { Style::new() }
+    }
+
+    fn good(&self) -> Style {
+        self.paint(Color::Green)
+    }
+
+    fn warn(&self) -> Style {
+        self.paint(Color::Yellow)
+    }
+
+    fn bad(&self) -> Style {
+        self.paint(Color::Red).add_modifier(Modifier::BOLD)
+    }
+
+    fn label(&self) -> Style {
+        self.paint(Color::Cyan)
+    }
+
+    /// Green, yellow, red as a value passes two bounds.
+    fn graded(&self, value: f64, warn: f64, bad: f64) -> Style {
+        match value {
+            value if value >= bad => self.bad(),
+            value if value >= warn => self.warn(),
+            _ => Style::new(),
+        }
+    }
+}
+
+fn dim() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}
+
+fn label<'a>(text: &'a str, look: &Look) -> Span<'a> {
+    Span::styled(text, look.label())
+}
