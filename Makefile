@@ -4,7 +4,8 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test check build package packagers gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-bench
+.PHONY: demo test check build package gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-bench \
+	prerequisites-package
 
 # From a fresh machine to a running, configured database host.
 demo: prerequisites
@@ -12,7 +13,7 @@ demo: prerequisites
 	sh deploy/demo.sh target/release/ctl
 
 # Everything that must hold, from a clean clone.
-test: prerequisites-test check build packagers
+test: prerequisites-test check build
 	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 	$(CARGO) test --workspace --locked --doc
 
@@ -26,13 +27,9 @@ build:
 	$(CARGO) build --workspace --locked
 
 # agent and ctl as .deb and .rpm, in target/packages.
-package: prerequisites packagers
+package: prerequisites-package
 	$(CARGO) build --release --locked
 	sh deploy/packages/build.sh $(target)/release $(target)/packages
-
-# The programs that make packages; compiled once.
-packagers: prerequisites
-	CARGO="$(CARGO)" sh deploy/packages/tools.sh $(target)/tools
 
 # Generated code is committed; this rewrites it from proto/magpie/v1 and agent/recorder/bpf.
 gen:
@@ -57,7 +54,8 @@ deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	cargo-deny --locked check bans licenses sources
 
-# For using Magpie; for checking and testing it, which needs Puppet and its packaged modules here; and for measuring it.
+# For using Magpie; for checking and testing it, which needs Puppet and its packaged modules here; for measuring it; and
+# for packing it.
 prerequisites:
 	sh deploy/prerequisites.sh
 
@@ -66,3 +64,6 @@ prerequisites-test: prerequisites
 
 prerequisites-bench: prerequisites
 	sh deploy/prerequisites.sh bench
+
+prerequisites-package: prerequisites
+	sh deploy/prerequisites.sh package

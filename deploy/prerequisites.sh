@@ -7,12 +7,16 @@ set -eu
 wanted="mmdebstrap:mmdebstrap slirp4netns:slirp4netns nft:nftables ip:iproute2 newuidmap:uidmap \
 git:git cc:gcc make:make tar:tar"
 if [ "${1:-}" = test ]; then
-    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps prometheus:prometheus python3:python3 rpm:rpm strip:binutils ssh-keygen:openssh-client script:bsdutils"
+    wanted="$wanted puppet:puppet-agent puppet-lint:puppet-lint ruby:ruby ps:procps prometheus:prometheus python3:python3 ssh-keygen:openssh-client script:bsdutils"
     # The virtual machine of the outage suite, and what its disks are made with.
     wanted="$wanted qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs setpriv:util-linux chrt:util-linux ldd:libc-bin"
     # What compiles the BPF program: one compiler, so that all get the same bytes. Elsewhere the committed object will do.
     ! grep -q "^VERSION_CODENAME=bookworm" /etc/os-release 2>/dev/null || wanted="$wanted clang-14:clang-14 llvm-strip-14:llvm-14"
 fi
+# What makes the packages, which the tests do too.
+case "${1:-}" in
+    test | package) wanted="$wanted dpkg-deb:dpkg rpmbuild:rpm strip:binutils" ;;
+esac
 # The recorders that are measured beside ours, and what one of them is built with.
 [ "${1:-}" != bench ] || wanted="$wanted ps:procps setpriv:util-linux pidstat:sysstat atop:atop clang-19:clang-19"
 

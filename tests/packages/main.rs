@@ -64,14 +64,13 @@ fn the_package_makes_a_host_keeps_its_runs_and_goes_without_a_trace() {
 /// The .rpm's files and scriptlets, called as rpm calls them (rpm's "Scriptlets" manual, argument $1).
 fn scriptlets_do_the_same(host: &host::Host, packed: &Packed) {
     host.unpack(&packed.rpm_tree());
-    for name in ["post", "preun", "postun"] {
-        let text = std::fs::read(repository(&format!("deploy/packages/rpm/{name}"))).expect("read");
-        host.write(&format!("/root/{name}"), &text);
+    for name in ["postin", "preun", "postun"] {
+        host.write(&format!("/root/{name}"), &packed.scriptlet(name));
     }
-    host.ok("sh -e /root/post 1");
+    host.ok("sh -e /root/postin 1");
     host.up_and_enabled();
     let agent = host.main_pid(UNITS[0]);
-    host.ok("sh -e /root/post 2 && sh -e /root/preun 1 && sh -e /root/postun 1");
+    host.ok("sh -e /root/postin 2 && sh -e /root/preun 1 && sh -e /root/postun 1");
     host.up_and_enabled();
     assert_ne!(host.main_pid(UNITS[0]), agent, "the agent was not restarted");
     host.ok("sh -e /root/preun 0");
@@ -119,14 +118,15 @@ fn both_formats_hold_the_same_files_and_ask_for_the_same() {
 
 #[test]
 fn the_manual_names_every_verb_and_option_of_the_agent() {
-    let page =
-        std::fs::read_to_string(repository("deploy/packages/agent.8")).expect("read").replace('\\', "");
+    let page = std::fs::read_to_string(repository("deploy/packages/magpie-agent/magpie-agent.8"))
+        .expect("read")
+        .replace('\\', "");
     let mut command = <agent::cli::Cli as clap::CommandFactory>::command();
     command.build();
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-        assert!(page.contains(verb.get_name()), "agent.8 does not know {}", verb.get_name());
+        assert!(page.contains(verb.get_name()), "magpie-agent.8 does not know {}", verb.get_name());
         for option in verb.get_arguments().filter_map(clap::Arg::get_long).filter(|long| *long != "help") {
-            assert!(page.contains(&format!("--{option}")), "agent.8 does not know --{option}");
+            assert!(page.contains(&format!("--{option}")), "magpie-agent.8 does not know --{option}");
         }
     }
 }

@@ -17,10 +17,6 @@ impl Packed {
     /// Packs what `cargo build` made, as `make package` packs a release.
     pub(crate) fn build(version: Option<&str>) -> Self {
         let directory = TempDir::with_prefix("magpie-packages-").expect("a temporary directory");
-        for tool in ["cargo-deb", "cargo-generate-rpm"] {
-            let path = target_dir().join("../tools/bin").join(tool);
-            assert!(path.is_file(), "{} is not there: run `make packagers` first", path.display());
-        }
         let mut command = Command::new("sh");
         command
             .arg(repository("deploy/packages/build.sh"))
@@ -62,6 +58,13 @@ impl Packed {
         }
         output(command.arg(self.find(package, ".rpm")));
         root
+    }
+
+    /// A scriptlet of the agent's .rpm, by the name of its tag.
+    pub(crate) fn scriptlet(&self, tag: &str) -> Vec<u8> {
+        let format = format!("%{{{tag}}}");
+        let package = self.find("magpie-agent", ".rpm");
+        output(Command::new("rpm").args(["--query", "--queryformat", &format, "--package"]).arg(package))
     }
 
     /// The agent's .rpm as rpm unpacks it, as a tar archive.
