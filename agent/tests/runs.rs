@@ -9,7 +9,7 @@ use std::{
 
 use agent::{
     paths::Paths,
-    run::{Launcher, RunDirectory, directory::Intent},
+    run::{Launcher, RunDirectory, standing::Intent},
     serve::runs::Service,
 };
 use prost::Message;

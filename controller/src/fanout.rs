@@ -55,3 +55,18 @@ pub fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
         }
     }
 }
+
+/// What those said that answered, and why the others did not.
+pub type Split<T> = (Vec<(String, T)>, Vec<(Host, Error)>);
+
+/// Separates answers from failures.
+pub fn split<T>(results: Vec<(Host, Result<T>)>) -> Split<T> {
+    let (mut answers, mut failures) = (Vec::new(), Vec::new());
+    for (host, result) in results {
+        match result {
+            Ok(answer) => answers.push((host.name, answer)),
+            Err(error) => failures.push((host, error)),
+        }
+    }
+    (answers, failures)
+}

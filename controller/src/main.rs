@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches;
 use controller::{
-    cli::{self, Cli, Format, command},
+    cli::{self, Cli, command},
     commands,
     error::{Error, Kind},
     provider::local,
-    render::Output,
+    render::{Format, Output},
 };
 
 fn main() -> ExitCode {

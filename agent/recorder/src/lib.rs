@@ -12,6 +12,7 @@ mod details;
 pub mod exits;
 mod harden;
 mod host;
+mod kept;
 pub mod kernel_log;
 mod number;
 pub mod pressure;

@@ -8,7 +8,7 @@ use std::{mem, sync::Arc};
 
 use record::{Identity, Process};
 
-use super::{collector::Watch, users::Users};
+use super::{kept::Watch, users::Users};
 
 /// Bytes of a name that the kernel keeps, with its terminating zero (TASK_COMM_LEN).
 const COMM_BYTES: usize = 16;

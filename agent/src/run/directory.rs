@@ -24,7 +24,7 @@ use proto::pb;
 
 use super::{
     Error, spool,
-    standing::{self, Standing, Supervisor},
+    standing::{self, Intent, Standing, Supervisor},
 };
 use crate::{durable, paths::Paths};
 
@@ -35,17 +35,6 @@ const GONE: &str = ".gone-";
 
 /// Room for what a result holds beyond the request, in bytes.
 const SUMMARY_ROOM: usize = 8 << 10;
-
-/// What was asked, by whom, when and in which boot.
-#[derive(Clone, PartialEq, Message)]
-pub struct Intent {
-    /// The run as it began: id, user, start and request.
-    #[prost(message, optional, tag = "1")]
-    pub run: Option<pb::Run>,
-    /// The boot at that time (see `run::boot_id`).
-    #[prost(string, tag = "2")]
-    pub boot_id: String,
-}
 
 /// The directory of one run.
 #[derive(Clone, Debug)]

@@ -76,7 +76,7 @@ mod tests {
     use proto::pb;
 
     use super::*;
-    use crate::run::directory::Intent;
+    use crate::run::standing::Intent;
 
     /// Makes finished runs, named after their start, each with so many bytes of events.
     fn runs(paths: &Paths, runs: &[(i64, usize)]) -> Vec<Finished> {

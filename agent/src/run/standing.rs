@@ -1,8 +1,20 @@
 //! The state machine of a run, as a pure function of what is on disk and who is alive.
 
+use prost::Message;
 use proto::pb;
 
-use super::{directory::Intent, is_same_boot};
+use super::is_same_boot;
+
+/// What was asked, by whom, when and in which boot.
+#[derive(Clone, PartialEq, Message)]
+pub struct Intent {
+    /// The run as it began: id, user, start and request.
+    #[prost(message, optional, tag = "1")]
+    pub run: Option<pb::Run>,
+    /// The boot at that time (see `run::boot_id`).
+    #[prost(string, tag = "2")]
+    pub boot_id: String,
+}
 
 /// A run whose supervisor has not shown up for this long will not be taken up any more, in milliseconds.
 ///

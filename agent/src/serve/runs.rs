@@ -16,7 +16,11 @@ use tonic::{Request, Response, Status};
 use super::disk::Disk;
 use crate::{
     paths::Paths,
-    run::{self, Launcher, RunDirectory, directory::Intent, retention, standing::Standing, unix_ms},
+    run::{
+        self, Launcher, RunDirectory, retention,
+        standing::{Intent, Standing},
+        unix_ms,
+    },
 };
 
 /// Events that may wait for a slow caller, beside those of one look; the rest wait on disk.

@@ -14,12 +14,12 @@ use std::{
     thread,
 };
 
-use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use proto::bundle::{Blob, Hasher, MAX_TOTAL_BYTES};
 
 use super::{
     git::Changes,
     listing::{Committed, Listed, Listing},
+    object_id::object_hasher,
     objects,
 };
 use crate::error::{Error, Result};
@@ -159,7 +159,7 @@ fn read_one(disk: &Path, object: Option<&str>, buffer: &mut [u8]) -> io::Result<
             id.update(bytes);
         }
     })?;
-    let same = id.is_some_and(|id| Some(hex(id).as_str()) == object);
+    let same = id.is_some_and(|id| Some(hex::encode(id.finish()).as_str()) == object);
     let executable = metadata.permissions().mode() & 0o100 != 0;
     Ok(OnDisk { content: Content { place: disk.to_owned(), executable, blob, stored }, same })
 }
@@ -220,43 +220,9 @@ fn from_git<'l>(
     Ok(files.iter().map(content).collect())
 }
 
-/// The id that git gives `bytes` in the repository where `like` is an id.
-pub(super) fn object_id(like: &str, bytes: &[u8]) -> String {
-    let mut hasher = object_hasher(like, bytes.len() as u64);
-    hasher.update(bytes);
-    hex(hasher)
-}
-
-/// An object's id is the hash of `blob <size>`, NUL, and the content; which hash is told by the length of the id
-/// (`gitformat-pack(5)`, `hash-function-transition`).
-fn object_hasher(like: &str, size: u64) -> Context {
-    let mut hasher = Context::new(if like.len() == 64 { &SHA256 } else { &SHA1_FOR_LEGACY_USE_ONLY });
-    hasher.update(format!("blob {size}\0").as_bytes());
-    hasher
-}
-
-fn hex(hasher: Context) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digest = hasher.finish();
-    let digits = digest
-        .as_ref()
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_those_of_git() {
-        let sha1 = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
-        assert_eq!(object_id(sha1, b""), sha1);
-        assert_eq!(object_id(sha1, b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
-        let sha256 = "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813";
-        assert_eq!(object_id(sha256, b""), sha256);
-    }
 
     #[test]
     fn stored_forms_are_known_by_their_beginning() {

@@ -11,7 +11,8 @@ use proto::bundle::{MAX_ENTRIES, link::MAX_HOPS, path::parent};
 
 use super::{
     choice::Choice,
-    listing::{Kind, Listed, below, join},
+    listing::{Kind, Listed},
+    names::{below, join, relative},
 };
 use crate::error::{Error, Result};
 
@@ -247,18 +248,6 @@ pub(super) fn within<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
 fn simple(text: &str) -> String {
     let names: Vec<&str> = text.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
     if names.is_empty() { ".".to_owned() } else { names.join("/") }
-}
-
-/// The way from the directory of the link at `path` to `target`, both in the bundle.
-pub(super) fn relative(path: &str, target: &str) -> String {
-    let names =
-        |path: &str| path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (mut from, to) = (names(path), names(target));
-    from.pop();
-    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    let up = std::iter::repeat_n("..", from.len() - shared);
-    let way: Vec<&str> = up.chain(to[shared..].iter().map(String::as_str)).collect();
-    if way.is_empty() { ".".to_owned() } else { way.join("/") }
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use std::{
 use ignore::{DirEntry, WalkBuilder};
 
 use super::{
-    content::object_id,
     git::{Checkout, Mode, Tracked},
-    links::relative,
+    names::{below, join, relative},
+    object_id::object_id,
     objects,
 };
 use crate::error::{Error, Result};
@@ -263,24 +263,6 @@ fn content_of(tracked: &Tracked, disk: &Path) -> Result<Place> {
         (None, _) if tracked.unwatched => Place::Git,
         _ => Place::Gone,
     })
-}
-
-/// What is below a directory, whose path is empty for the root.
-pub(super) fn below<'l, T>(
-    entries: &'l BTreeMap<String, T>,
-    directory: &str,
-) -> impl Iterator<Item = (&'l String, &'l T)> + use<'l, T> {
-    let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
-    entries.range(prefix.clone()..).take_while(move |(path, _)| path.starts_with(&prefix))
-}
-
-/// Two parts of a path, of which either may be empty.
-pub(super) fn join(prefix: &str, path: &str) -> String {
-    match (prefix, path) {
-        ("", path) => path.to_owned(),
-        (prefix, "") => prefix.to_owned(),
-        (prefix, path) => format!("{prefix}/{path}"),
-    }
 }
 
 fn committed(repository: usize, tracked: &Tracked) -> Option<Committed> {

@@ -5,10 +5,13 @@
 pub mod check;
 mod choice;
 mod content;
+mod found;
 mod git;
 mod links;
 mod listing;
 mod modules;
+mod names;
+mod object_id;
 mod objects;
 mod outside;
 mod prepare;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    links::relative,
-    listing::{Kind, Listed, Rules, join, walk},
+    listing::{Kind, Listed, Rules, walk},
+    names::{join, relative},
 };
 use crate::error::{Error, Result};
 

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::source::{Found, FoundKind};
+use super::found::{Found, FoundKind};
 use crate::error::{Error, Result};
 
 /// Lines of a failed command's output that are shown.

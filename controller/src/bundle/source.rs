@@ -19,29 +19,14 @@ use tempfile::TempDir;
 use super::{
     Bundle, BundleConfig,
     choice::Choice,
-    content::{Content, Stored, contents},
+    content::{Stored, contents},
+    found::{Found, FoundKind},
     git::{self, Changes, Checkout},
     links::{self, Selection},
     listing::{self, Listing, Rules},
-    modules, outside, prepare,
+    modules, names, outside, prepare,
 };
 use crate::error::{Error, Result};
-
-/// Something that belongs to the bundle.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    /// In the bundle.
-    pub(super) path: String,
-    pub(super) kind: FoundKind,
-}
-
-/// What was found.
-#[derive(Clone, Debug)]
-pub(super) enum FoundKind {
-    File(Content),
-    /// A link, and its text in the bundle.
-    Link(String),
-}
 
 /// The tree at `config.path`, relative to `directory`, as it is now: what git tracks, and what is new and not ignored;
 /// completed by `prepare`.
@@ -85,7 +70,7 @@ pub fn from_revision(
     let mut builder = Builder::new(config, &root, true)?;
     let list = |path: &str| Listing::commit(&checkout, &commit, path);
     let (listing, selection) = builder.select(list, &checkout.prefix)?;
-    if !checkout.prefix.is_empty() && listing::below(&listing.entries, &checkout.prefix).next().is_none() {
+    if !checkout.prefix.is_empty() && names::below(&listing.entries, &checkout.prefix).next().is_none() {
         return Err(Error::invalid(format!("commit {commit} has no directory `{}`", checkout.prefix)));
     }
     let (found, _) = builder.collect(&listing, selection, &checkout.prefix)?;
@@ -315,7 +300,7 @@ impl<'c> Builder<'c> {
         let (found, _) = after.collect(&listing, selection, "")?;
         self.choice.warnings.append(&mut after.choice.warnings);
         submodules.into_iter().try_for_each(|path| {
-            if listing::below(&listing.entries, &path).next().is_some() {
+            if names::below(&listing.entries, &path).next().is_some() {
                 return Ok(());
             }
             let error = Error::invalid(format!(
@@ -353,7 +338,7 @@ impl Listing {
         let mut all = Changes::default();
         for (checkout, at) in &self.repositories {
             let changes = checkout.changes(if at.is_empty() { paths } else { &[""] })?;
-            let whole = |paths: HashSet<String>| paths.into_iter().map(|path| listing::join(at, &path));
+            let whole = |paths: HashSet<String>| paths.into_iter().map(|path| names::join(at, &path));
             all.any.extend(whole(changes.any));
             all.on_disk.extend(whole(changes.on_disk));
         }
@@ -374,7 +359,7 @@ fn dirty(listing: &Listing, selection: &Selection, changes: &Changes, prefix: &s
                 .is_some_and(|listed| listed.committed.is_none() && listed.disk.is_some())
     };
     let files = selection.files.iter().filter(|(_, from)| differs(from)).map(|(path, _)| path.clone());
-    let at = |path: &str| listing::join(prefix, path);
+    let at = |path: &str| names::join(prefix, path);
     let links = selection.links.iter().filter(|(path, _)| differs(&at(path))).map(|(path, _)| path.clone());
     let gone = changes.any.iter().filter(|path| !listing.entries.contains_key(*path));
     let inside = |path: &String| {

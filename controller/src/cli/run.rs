@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::parse_size;
+use crate::config::parse_size;
 
 const MORE: &str = "\
 Standard input: what ctl reads on its own is given to the command, on each of several hosts the same: up to 4 MiB, read to its end \

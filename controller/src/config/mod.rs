@@ -1,9 +1,11 @@
 //! `magpie.toml`: found here or in a parent directory, parsed strictly, with defaults in one place.
 
 mod ec2;
+mod kind;
 mod ownership;
 mod place;
 mod role;
+mod size;
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +19,12 @@ pub use self::ec2::{
     Address, BakeConfig, Ec2Config, Ec2Role, ImageChoice, ImageParameter, NewestImage, OneOrMore, Placement,
     Spot, SpotElse, Tenancy, UserData, Volume, VolumeType,
 };
+pub use self::kind::Kind;
 pub use self::role::{Lease, RoleConfig, parse_duration};
+pub use self::size::parse_size;
 use crate::{
     bundle::BundleConfig,
     error::{Error, Result},
-    provider::Kind,
 };
 use ownership::Trust;
 

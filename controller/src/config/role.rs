@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Ec2Role;
 use crate::{
+    config::Kind,
     error::{Error, Result},
-    provider::Kind,
 };
 
 /// A section as it is in the file; what it leaves out, it has from the role that it extends.
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Lease {
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| crate::cli::parse_size(&text).map_err(de::Error::custom)).transpose()
+    text.map(|text| crate::config::parse_size(&text).map_err(de::Error::custom)).transpose()
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Duration>, D::Error> {

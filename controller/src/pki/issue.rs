@@ -15,8 +15,11 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::{Fleet, random, users::MARGIN};
+use super::{Fleet, random};
 use crate::error::{Error, Result};
+
+/// A certificate this close to its end is not used any more.
+pub(super) const MARGIN: Duration = Duration::from_secs(10 * 60);
 
 /// How long a host's certificate is valid.
 const HOST_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);

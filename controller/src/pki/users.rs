@@ -22,9 +22,6 @@ use crate::error::{Error, Result};
 /// How long a user's certificate is valid unless somebody wants less or more.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// A certificate this close to its end is not used any more.
-pub(super) const MARGIN: Duration = Duration::from_secs(10 * 60);
-
 /// What `ctl` shows to hosts.
 #[derive(Debug)]
 pub struct Credentials {
@@ -77,7 +74,7 @@ impl Fleet {
     /// There is no such user, or the certificate has expired and cannot be renewed here.
     pub fn current_user(&self, now: SystemTime) -> Result<Credentials> {
         let credentials = self.read_user(&self.user_name()?)?;
-        if now + MARGIN < credentials.not_after {
+        if now + issue::MARGIN < credentials.not_after {
             return Ok(credentials);
         }
         if self.dir.join("user-ca.key").exists() {

@@ -13,5 +13,6 @@
 pub mod claim;
 pub mod gc;
 pub mod holder;
+pub mod images;
 pub mod ladder;
 pub mod lease;

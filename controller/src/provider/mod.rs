@@ -12,7 +12,6 @@ pub mod ssh;
 mod units;
 
 use std::{
-    fmt,
     fmt::Debug,
     io,
     path::PathBuf,
@@ -24,33 +23,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::async_trait;
 
+pub use crate::config::Kind;
 use crate::{
     config::RoleConfig,
     error::{Error, Result},
 };
-
-/// Which provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Throw-away hosts on this machine
-    #[default]
-    Local,
-    /// Instances of EC2
-    Ec2,
-    /// Machines that were there before, adopted over ssh
-    Ssh,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Local => "local",
-            Self::Ec2 => "ec2",
-            Self::Ssh => "ssh",
-        })
-    }
-}
 
 /// What to launch.
 #[derive(Clone, Debug)]

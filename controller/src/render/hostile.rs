@@ -13,8 +13,8 @@ use super::{
     tests::{Page, pages},
 };
 use crate::{
-    cli::Format,
     error::{Error, Kind},
+    render::Format,
 };
 
 /// A text for each field, from a few hostile ones.

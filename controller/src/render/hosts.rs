@@ -121,8 +121,8 @@ fn measure(host: &Host) -> String {
 mod tests {
     use super::*;
     use crate::{
-        cli::Format,
         provider::{Fingerprint, ImageId, Usage},
+        render::Format,
         render::tests::pages,
     };
 

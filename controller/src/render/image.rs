@@ -61,7 +61,7 @@ pub fn superfluous(output: &Output, image: &Image) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::Format, render::tests::pages};
+    use crate::{render::Format, render::tests::pages};
 
     #[test]
     fn images_line_up() {

@@ -33,15 +33,23 @@ use std::{
 use serde_json::{Value, json};
 
 use self::printable::{printable_bytes, printable_json, printable_lines};
-use crate::{
-    cli::Format,
-    error::{Error, Kind, Result},
-};
+use crate::error::{Error, Kind, Result};
 
 /// Version of the JSON objects; raised when a key changes its meaning or goes away.
 pub const JSON_VERSION: u32 = 1;
 
 type Sink = Arc<Mutex<dyn Write + Send>>;
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON object a line, versioned
+    Json,
+    /// Rows of comma-separated values; only of cpu-log and exits
+    Csv,
+}
 
 /// Where data and talk go, and how.
 #[derive(Clone)]
@@ -230,20 +238,9 @@ impl Output {
     }
 
     /// Data as it is: the caller answers for it.
-    fn bytes(&self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
         let written = self.notes.bars.suspend(|| write(&self.data, bytes));
         written.map_err(|error| Error::invalid(format!("cannot write to standard output: {error}")))
-    }
-
-    /// Shell completions.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
-    pub fn completions(&self, shell: clap_complete::Shell) -> Result<()> {
-        let mut script = Vec::new();
-        let mut command = <crate::cli::Cli as clap::CommandFactory>::command();
-        clap_complete::generate(shell, &mut command, "ctl", &mut script);
-        self.bytes(&script)
     }
 }
 

@@ -123,7 +123,7 @@ fn time(summary: &pb::Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::Format, render::tests::pages};
+    use crate::{render::Format, render::tests::pages};
 
     fn ending(host: &str, state: RunState, summary: pb::Summary) -> Ending {
         let run = pb::Run {

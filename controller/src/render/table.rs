@@ -176,7 +176,7 @@ pub(super) fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::Format, render::tests::pages};
+    use crate::{render::Format, render::tests::pages};
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()

@@ -5,7 +5,7 @@
 //! links through links more than once (CVE-2025-4517).
 
 use super::{
-    manifest::{Entry, Kind},
+    entry::{Entry, Kind},
     path::{self, PathProblem},
 };
 

@@ -25,48 +25,12 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::{
     Digest, MAX_ENTRIES, MAX_TOTAL_BYTES,
+    entry::{Blob, Entry, Kind},
     link::{LinkProblem, Resolver},
     path::{self, PathProblem},
 };
 
 pub use encoding::VERSION;
-
-/// One path of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Relative to the bundle's root; see [`path`].
-    pub path: String,
-    /// What is there.
-    pub kind: Kind,
-}
-
-/// What an entry is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A directory, mode 0755.
-    Directory,
-    /// A regular file.
-    File {
-        /// Mode 0755 instead of 0644.
-        executable: bool,
-        /// Its content.
-        blob: Blob,
-    },
-    /// A symbolic link that ends inside the bundle; see [`super::link`].
-    Link {
-        /// The link's text.
-        target: String,
-    },
-}
-
-/// The content of a file: a digest and its size in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Blob {
-    /// SHA-256 of the content.
-    pub digest: Digest,
-    /// Size in bytes.
-    pub size: u64,
-}
 
 /// A valid tree: every rule of this module holds for a value of this type.
 #[derive(Clone, Debug, PartialEq, Eq)]

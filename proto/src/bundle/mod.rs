@@ -12,6 +12,7 @@
 
 pub mod archive;
 mod digest;
+mod entry;
 pub mod environment;
 pub mod link;
 pub mod manifest;
@@ -20,7 +21,8 @@ pub mod provenance;
 
 pub use archive::{PackError, UnpackError, pack, unpack};
 pub use digest::{Digest, Hasher, NotADigest};
-pub use manifest::{Blob, Entry, Kind, Manifest, ManifestError};
+pub use entry::{Blob, Entry, Kind};
+pub use manifest::{Manifest, ManifestError};
 pub use provenance::Provenance;
 
 /// Most entries in a manifest.

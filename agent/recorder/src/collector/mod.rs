@@ -14,7 +14,6 @@ use record::Collector as Kind;
 
 use self::{bpf::Bpf, proc::Proc};
 use super::table::Table;
-pub(super) use proc::Watch;
 
 /// Nanoseconds in a tick of the kernel's files: USER_HZ is 100 on every architecture that Linux has today (time(7)).
 pub(super) const TICK_NS: u64 = 10_000_000;

@@ -109,7 +109,7 @@ impl Volume {
 }
 
 fn gibibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
-    let bytes = crate::cli::parse_size(&String::deserialize(deserializer)?).map_err(de::Error::custom)?;
+    let bytes = crate::config::parse_size(&String::deserialize(deserializer)?).map_err(de::Error::custom)?;
     match i32::try_from(bytes / GIB) {
         Ok(size) if bytes % GIB == 0 => Ok(Some(size)),
         _ => Err(de::Error::custom("a volume's size is a number of GiB, such as 20G")),

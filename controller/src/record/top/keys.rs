@@ -3,10 +3,7 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use record::Identity;
 
-use super::{
-    Action, Popup, State,
-    request::{Place, Purpose},
-};
+use super::{Action, Popup, State, place::Place, request::Purpose};
 use crate::record::selection::Sort;
 
 const MINUTE_MS: i64 = 60_000;

@@ -9,6 +9,7 @@
 mod host;
 mod keys;
 mod marks;
+mod place;
 mod request;
 mod rows;
 mod state;
@@ -19,7 +20,8 @@ mod view;
 
 pub use host::{CpuShares, HostRates, Pressure, Swap, Tasks};
 pub use marks::{Mark, MarkKind};
-pub use request::{Answer, Place, Purpose, Request, Search};
+pub use place::Place;
+pub use request::{Answer, Purpose, Request, Search};
 pub use rows::{Row, rows};
 pub use state::{Action, Link, Popup, State};
 pub use timeline::Timeline;

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use record::Sample;
 
-use super::request::Place;
+use super::place::Place;
 
 /// Most samples that are held.
 pub(super) const MAX_SAMPLES: usize = 900;

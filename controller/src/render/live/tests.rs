@@ -1,7 +1,7 @@
 //! The screen of runs, on a page in memory.
 
 use super::*;
-use crate::{cli::Format, render::tests::pages};
+use crate::{render::Format, render::tests::pages};
 
 fn event(what: What) -> pb::Event {
     pb::Event { next_offset: 8, time_unix_ms: 1_000, what: Some(what) }

@@ -14,8 +14,8 @@ use super::log::{
     remark::group_sentence,
 };
 use crate::{
-    cli::Format,
     record::exits::{Ended, EndedProcess, Ending},
+    render::Format,
     render::{
         csv,
         text::{duration, local, printable, size},

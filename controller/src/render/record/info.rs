@@ -177,7 +177,7 @@ mod tests {
     use proto::pb::Gap;
 
     use super::*;
-    use crate::{cli::Format, render::tests::pages};
+    use crate::{render::Format, render::tests::pages};
 
     fn reply() -> InfoReply {
         let gap = |from_unix_ms, length_ms: u64| Gap {

@@ -285,7 +285,7 @@ mod tests {
     use record::oom::{Trigger, Victim};
 
     use super::*;
-    use crate::{cli::Format, render::tests::pages};
+    use crate::{render::Format, render::tests::pages};
 
     fn named(pid: u32, comm: &str, mib: u64) -> Named {
         Named {

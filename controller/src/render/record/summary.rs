@@ -5,7 +5,6 @@ use serde_json::json;
 
 use super::log::{cell::command, remark::ending};
 use crate::{
-    cli::Format,
     error::Result,
     record::{
         exits::Ending,
@@ -13,6 +12,7 @@ use crate::{
         names::{unit, user_name},
         time::timestamp,
     },
+    render::Format,
     render::{
         Output, csv, table,
         text::{duration, printable, size},

@@ -4,7 +4,6 @@
 //! The rest, which must be opened for each reading, is read when a process is new, has grown, or is among the largest,
 //! and otherwise in turn. A process that cannot be read is left out and counted; it never fails the sweep.
 
-mod files;
 mod living;
 mod parse;
 mod precision;
@@ -14,13 +13,13 @@ use std::{io, mem, path::Path};
 use record::{Collector as Kind, Identity, Process};
 
 use self::{
-    files::Kept,
     living::Living,
     parse::{Stat, parse_io, parse_schedstat, parse_stat, parse_statm, parse_status, task_name},
     precision::Precision,
 };
 use super::{Collector, Effort, Swept};
 use crate::{
+    kept::{Kept, Watch},
     proc::{Directory, Pids},
     table::{Row, Table},
 };
@@ -41,20 +40,6 @@ const NOTABLE_KIB: u64 = 1024;
 const STAT_BYTES: usize = 2048;
 /// Longest other content that is read; `status` of a process with many groups is cut behind what is wanted.
 const BUFFER_BYTES: usize = 4096;
-
-/// What is remembered about a process between sweeps.
-#[derive(Debug, Default)]
-pub(crate) struct Watch {
-    kept: Option<Kept>,
-    /// Checksum of `stat` when `statm` was last read.
-    size_at: Option<u32>,
-    /// Resident size and CPU time when `status` was last read.
-    status_at: Option<(u64, u64)>,
-    /// CPU time when `io` and `schedstat` were last read.
-    traffic_at: Option<u64>,
-    /// The thread that speaks for the process, whose first one has exited.
-    living: Option<u32>,
-}
 
 /// The collector.
 #[derive(Debug)]

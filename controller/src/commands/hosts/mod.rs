@@ -1,0 +1,25 @@
+//! Verbs on hosts: from none to running ones, and back.
+
+pub(super) mod adopt;
+pub(super) mod clone;
+pub(super) mod destroy;
+pub(super) mod list;
+pub(super) mod provision;
+pub(super) mod release;
+pub(super) mod start;
+pub(super) mod status;
+pub(super) mod stop;
+
+use crate::{error::Result, fanout, provider::Host, render::Output};
+
+/// Says of each host what was done, and sums up the failures.
+pub(super) fn said(results: Vec<(Host, Result<&'static str>)>, output: &Output) -> Result<()> {
+    let mut failures = Vec::new();
+    for (host, result) in results {
+        match result {
+            Ok(done) => output.note(&format!("{} {done}", host.name)),
+            Err(error) => failures.push((host, error)),
+        }
+    }
+    fanout::sum(failures)
+}

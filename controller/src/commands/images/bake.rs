@@ -1,0 +1,31 @@
+//! `ctl bake`: finds or makes the image that hosts boot from.
+
+use crate::{
+    cli::Bake,
+    config::RoleConfig,
+    context::Context,
+    error::Result,
+    pool::images::{superfluous, uses},
+    render::{Output, image as render},
+    steps::consent,
+};
+
+/// `ctl bake`: finds or makes the image, then removes those that it has made superfluous.
+pub(in crate::commands) async fn bake(context: &Context, args: &Bake, output: &Output) -> Result<()> {
+    let role = match &args.role {
+        Some(role) => context.config.role(role)?.clone(),
+        None => RoleConfig::default(),
+    };
+    consent::operator(context, "bake")?;
+    let (provider, notes) = (context.provider(context.kind_for(&role))?, output.notes());
+    let baked = provider.bake(&|line| notes.note(line)).await?;
+    let images = provider.images().await?;
+    let uses = uses(&context.config, &context.hosts().await?);
+    for image in superfluous(&images, &uses, args.keep, jiff::Timestamp::now().as_second())
+        .filter(|image| image.id != baked)
+    {
+        provider.remove_image(&image.id).await?;
+        notes.note(&format!("removed {}, which no host uses", image.id.0));
+    }
+    render::baked(output, &baked)
+}

@@ -1,0 +1,4 @@
+//! Verbs on images.
+
+pub(super) mod bake;
+pub(super) mod image;

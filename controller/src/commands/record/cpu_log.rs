@@ -1,0 +1,192 @@
+//! `ctl cpu-log`: who used the CPU and the memory, sample by sample.
+
+use ::record::Columns;
+use jiff::tz::TimeZone;
+
+use crate::steps::reading::{self, Span};
+use crate::{
+    cli::{Cli, CpuLog as Args},
+    error::Result,
+    record::{
+        breaks::Break,
+        log::{Entry, Log, SUMMARY_COLUMNS, Summary},
+        marks::Marks,
+        query::Query,
+        selection::{Selection, Sort, parse_command},
+        source::{Detail, Filter, OpenedAhead, Piece, Source},
+    },
+    render::{
+        self, Format, Output,
+        record::log::{self, Form, column::Column},
+    },
+};
+
+/// What is read before the window: rates take two samples.
+const LEAD_MS: i64 = 60_000;
+/// Processes of a sample, unless another number is asked for.
+const TOP: usize = 10;
+
+/// `ctl cpu-log`
+pub(in crate::commands) async fn cpu_log(cli: &Cli, args: &Args, output: &Output) -> Result<()> {
+    let selection = selection(args)?;
+    let source = reading::source(cli, &args.place).await?;
+    let span = reading::span(&args.window, "1m", &source).await?;
+    let query = Query { selection, ..query(args, span) };
+    let zone = TimeZone::system();
+    let form = form(args, output.format(), &zone);
+    if args.summary {
+        return summarize(&source, args, span, query, output).await;
+    }
+    // The marks of runs are an extra: a record without them is still worth reading.
+    let runs = source.runs().await.unwrap_or_default();
+    let blocks = blocks(&source, args, span, query.needs().with(form.needs())).await?;
+    let busy_only = query.busy_only;
+    let selection = query.selection.clone();
+    let mut log = Log::new(query, Marks::of(&runs));
+    if args.follow {
+        log.follow();
+    }
+    tokio::select! {
+        shown = show(blocks, args, &mut log, &form, output) => shown?,
+        // The way to end --follow; nothing was left half-done.
+        _ = tokio::signal::ctrl_c() => return Ok(()),
+    }
+    if !log.has_matched() {
+        return Err(reading::nobody_there(&source, span, &selection, &zone).await);
+    }
+    let missing = log.missing_pids().iter().map(u32::to_string).collect::<Vec<_>>();
+    if !missing.is_empty() {
+        output.note(&format!("no sample in that time has process id {}", missing.join(", ")));
+    }
+    if busy_only && log.shown() == 0 {
+        output.note("no process did anything in that time; --all shows them all");
+    }
+    Ok(())
+}
+
+/// What to show, but for the selection.
+fn query(args: &Args, span: Span) -> Query {
+    let top = args.top.unwrap_or(if args.all { 0 } else { TOP });
+    let is_selective =
+        !args.pid.is_empty() || args.user.is_some() || args.command.is_some() || args.unit.is_some();
+    // Who holds memory does so without doing anything.
+    let by_work = matches!(args.sort, Sort::Cpu | Sort::Io);
+    Query {
+        from: span.from,
+        until: span.until,
+        sort: args.sort,
+        top: (top > 0).then_some(top),
+        busy_only: by_work && !is_selective && !args.all,
+        ..Query::default()
+    }
+}
+
+fn selection(args: &Args) -> Result<Selection> {
+    Ok(Selection {
+        pids: args.pid.clone(),
+        user: args.user.clone(),
+        command: args.command.as_deref().map(parse_command).transpose()?,
+        unit: args.unit.clone(),
+    })
+}
+
+fn form(args: &Args, format: Format, zone: &TimeZone) -> Form {
+    let columns = if args.columns.is_empty() { Column::CLASSIC.to_vec() } else { args.columns.clone() };
+    match format {
+        Format::Text => Form::Text(columns, zone.clone()),
+        Format::Json => Form::Json,
+        Format::Csv => Form::Csv(columns),
+    }
+}
+
+async fn blocks(source: &Source, args: &Args, span: Span, columns: Columns) -> Result<OpenedAhead> {
+    let from_ms = span.earliest_ms(LEAD_MS);
+    let blocks = if args.follow {
+        source.follow(from_ms).await?
+    } else {
+        let filter =
+            Filter { from_ms, until_ms: span.latest_ms(), pids: args.pid.clone(), ..Filter::default() };
+        source.read(&filter).await?
+    };
+    // Who ended is compared with users that others have.
+    let pids = if args.user.is_none() { args.pid.clone() } else { Vec::new() };
+    Ok(blocks.opened_ahead(Detail { columns, pids }))
+}
+
+async fn show(
+    mut blocks: OpenedAhead,
+    args: &Args,
+    log: &mut Log,
+    form: &Form,
+    output: &Output,
+) -> Result<()> {
+    let mut page = Vec::new();
+    if matches!(form, Form::Csv(_)) || args.header || output.is_terminal() {
+        log::write_header(form, &mut page).map_err(reading::unwritable)?;
+    }
+    let mut next_sequence = 0;
+    while let Some(block) = blocks.next().await? {
+        if let Some(header) = &block.header {
+            // Blocks without these processes do not come.
+            if !args.pid.is_empty() && header.first_sequence > next_sequence {
+                log.skip();
+            }
+            next_sequence = header.last_sequence() + 1;
+        }
+        block.each(|piece| {
+            let entries = match piece {
+                Piece::Sample(sample) => log.push(sample),
+                Piece::Lost(sentence) => vec![Entry::Break(Break::Lost(sentence.to_owned()))],
+            };
+            write(&entries, form, output, &mut page)
+        })?;
+        output.page(&page)?;
+        page.clear();
+    }
+    write(&log.finish(), form, output, &mut page)?;
+    output.page(&page)
+}
+
+fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) -> Result<()> {
+    for entry in entries {
+        log::write(entry, form, page).map_err(reading::unwritable)?;
+        if let Some(sentence) = log::aside(entry, form) {
+            output.note(&sentence);
+        }
+    }
+    Ok(())
+}
+
+/// With `--summary`: one line a process.
+async fn summarize(source: &Source, args: &Args, span: Span, query: Query, output: &Output) -> Result<()> {
+    let zone = TimeZone::system();
+    let selection = query.selection.clone();
+    let mut blocks = blocks(source, args, span, SUMMARY_COLUMNS).await?;
+    let mut summary = Summary::new(query);
+    while let Some(block) = blocks.next().await? {
+        let mut page = Vec::new();
+        block.each(|piece| match piece {
+            Piece::Sample(sample) => {
+                summary.push(sample);
+                Ok(())
+            }
+            Piece::Lost(sentence) => reading::write_lost(sentence, output, &mut page),
+        })?;
+        output.page(&page)?;
+    }
+    if !summary.has_seen() {
+        return Err(reading::nobody_there(source, span, &selection, &zone).await);
+    }
+    let unseen = summary.unseen_exits();
+    let tracks = summary.finish();
+    if tracks.is_empty() {
+        return Err(reading::nobody_there(source, span, &selection, &zone).await);
+    }
+    render::record::summary::summary(output, &tracks, &zone)?;
+    if unseen > 0 && args.pid.is_empty() {
+        output.note(&format!(
+            "ended between two samples, and not in this list: {unseen}; `ctl exits` tells of them"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! `ctl top`: keys, the record and the clock come in, the model says what they mean, the screen shows it.
+
+mod watch;
+
+use std::{thread, time::Duration};
+
+use ::record::Columns;
+use jiff::{Timestamp, tz::TimeZone};
+use ratatui::crossterm::event::{self, Event};
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::AbortHandle,
+    time::interval,
+};
+
+use crate::steps::reading;
+use crate::{
+    cli::{Cli, Top as Args},
+    error::{Error, Kind, Result},
+    record::{
+        marks::{Marks, RunMark},
+        source::{Detail, Filter, Piece, Source},
+        time::{Edge, parse_time, timestamp},
+        top::{Action, Answer, Link, Purpose, Request, Search, State},
+    },
+    render::record::top::{Look, Screen},
+};
+
+/// How often the screen is drawn although nothing came in: times on it say how long ago.
+const TICK: Duration = Duration::from_secs(1);
+/// Things that may wait to be shown.
+const QUEUE: usize = 64;
+
+/// `ctl top`
+pub(in crate::commands) async fn top(cli: &Cli, args: &Args) -> Result<()> {
+    Screen::check()?;
+    let source = reading::source(cli, &args.place).await?;
+    let zone = TimeZone::system();
+    let (mut state, newest) = begin(args, &source).await?;
+    let action = match &args.at {
+        Some(text) => {
+            let at = parse_time(text, &newest.to_zoned(zone.clone()), Edge::Begin)?;
+            state.around(at.as_millisecond())
+        }
+        None => state.newest(),
+    };
+    let (news, coming) = mpsc::channel(QUEUE);
+    let screen = Screen::open()?;
+    read_keys(news.clone());
+    let looking = Looking { state, source: source.clone(), news: news.clone(), loading: None };
+    select! {
+        ended = looking.go_on(action, coming, screen, zone) => ended,
+        never = watch::watch(cli, &args.place, source, news) => never,
+    }
+}
+
+/// What is known before anything is loaded, and the time that `--at` counts back from: on the disk of a dead host, that of
+/// its newest sample.
+async fn begin(args: &Args, source: &Source) -> Result<(State, Timestamp)> {
+    let (info, now) = (source.info().await?, Timestamp::now());
+    let recorded = (info.samples > 0).then(|| timestamp(info.newest_unix_ms));
+    let (link, newest) = match source {
+        Source::Host { .. } => (Link::Connecting, reading::host_time(&info, now)),
+        Source::Directory(_) => (Link::Disk, recorded.unwrap_or(now)),
+    };
+    let mut state = State::new(&title(args), link, recorded.unwrap_or(now).as_millisecond());
+    state.runs = runs(source).await;
+    state.gaps = info.gaps.iter().map(|gap| gap.until_unix_ms).collect();
+    Ok((state, newest))
+}
+
+fn title(args: &Args) -> String {
+    let directory = || args.place.from_dir.as_ref().map(|path| path.display().to_string());
+    args.place.host.clone().or_else(directory).unwrap_or_default()
+}
+
+/// The marks of runs are an extra: a record without them is still worth looking at.
+async fn runs(source: &Source) -> Vec<RunMark> {
+    Marks::of(&source.runs().await.unwrap_or_default()).until(Timestamp::MAX).collect()
+}
+
+/// Something that happened.
+enum News {
+    /// On the terminal: a key, another size. `None`: it is gone.
+    Terminal(Option<Event>),
+    /// The host took a sample.
+    Sample(Box<::record::Sample>),
+    /// What runs there were by now.
+    Runs(Vec<RunMark>),
+    /// The host is there (again), and this is how it is read.
+    Up(Source),
+    /// It does not answer.
+    Down(String),
+    /// Something was read of the record.
+    Answer(Request, std::result::Result<Answer, String>),
+}
+
+/// Keys can only be read by waiting for them, so a thread does; it ends with the program.
+fn read_keys(news: mpsc::Sender<News>) {
+    thread::spawn(move || {
+        loop {
+            let event = event::read().ok();
+            let gone = event.is_none();
+            if news.blocking_send(News::Terminal(event)).is_err() || gone {
+                return;
+            }
+        }
+    });
+}
+
+/// The model and its ties to the world.
+struct Looking {
+    state: State,
+    source: Source,
+    news: mpsc::Sender<News>,
+    loading: Option<AbortHandle>,
+}
+
+impl Looking {
+    async fn go_on(
+        mut self,
+        first: Action,
+        mut coming: mpsc::Receiver<News>,
+        mut screen: Screen,
+        zone: TimeZone,
+    ) -> Result<()> {
+        let unusable = |error| Error::invalid(format!("signals cannot be waited for: {error}"));
+        let mut ended = signal(SignalKind::terminate()).map_err(unusable)?;
+        let mut hung_up = signal(SignalKind::hangup()).map_err(unusable)?;
+        let mut tick = interval(TICK);
+        let mut look = Look { now_ms: 0, zone, colour: Screen::colour() };
+        let mut action = first;
+        loop {
+            match action {
+                Action::Quit => return Ok(()),
+                Action::Load(request) => self.load(request),
+                Action::Show => {}
+            }
+            look.now_ms = Timestamp::now().as_millisecond();
+            screen.show(&self.state, &look)?;
+            action = select! {
+                Some(news) = coming.recv() => self.take(news),
+                _ = tick.tick() => Action::Show,
+                _ = tokio::signal::ctrl_c() => Action::Quit,
+                _ = ended.recv() => return Err(Error::new(Kind::Interrupted, "terminated")),
+                _ = hung_up.recv() => Action::Quit,
+            };
+        }
+    }
+
+    fn take(&mut self, news: News) -> Action {
+        match news {
+            News::Terminal(Some(Event::Key(key))) => return self.state.key(key),
+            News::Terminal(Some(_)) => {}
+            News::Terminal(None) => return Action::Quit,
+            News::Sample(sample) => {
+                self.state.link = Link::Up;
+                self.state.sampled(*sample);
+            }
+            News::Runs(runs) => self.state.runs = runs,
+            News::Up(source) => {
+                self.source = source;
+                self.state.link = Link::Up;
+            }
+            News::Down(why) => self.state.link = Link::Down(why),
+            News::Answer(request, answer) => return self.state.loaded(request, answer),
+        }
+        Action::Show
+    }
+
+    /// Reads what is asked for; what was asked for before is of no more use.
+    fn load(&mut self, request: Request) {
+        if let Some(before) = self.loading.take() {
+            before.abort();
+        }
+        let (source, news) = (self.source.clone(), self.news.clone());
+        let task = tokio::spawn(async move {
+            let answer = read(&source, request).await.map_err(|error| error.to_string());
+            // Nobody waits any more when the program ends.
+            let _ = news.send(News::Answer(request, answer)).await;
+        });
+        self.loading = Some(task.abort_handle());
+    }
+}
+
+async fn read(source: &Source, request: Request) -> Result<Answer> {
+    let Request { from_ms, until_ms, .. } = request;
+    let columns = match request.purpose {
+        Purpose::NextMark(_) | Purpose::PreviousMark(_) => Columns::NONE,
+        _ => Columns::ALL,
+    };
+    let filter = Filter { from_ms, until_ms, contents: request.contents(), ..Filter::default() };
+    let (mut search, mut more) = (Search::new(request), true);
+    let mut blocks = source.read(&filter).await?;
+    while let Some(block) = blocks.next().await?.filter(|_| more) {
+        block.open(&Detail::of(columns)).each(|piece| {
+            match piece {
+                Piece::Sample(sample) if more => more = search.push(sample),
+                Piece::Sample(_) => {}
+                Piece::Lost(sentence) => search.lose(sentence),
+            }
+            Ok(())
+        })?;
+        // Reading a disk never waits: others get their turn here.
+        tokio::task::yield_now().await;
+    }
+    Ok(search.finish())
+}

@@ -1,0 +1,92 @@
+//! New samples as the host takes them. When it stops to answer, that is told, and it is tried again and again.
+
+use std::time::Duration;
+
+use ::record::{Columns, Sample};
+use tokio::{
+    select,
+    sync::mpsc::Sender,
+    time::{interval, sleep},
+};
+
+use super::{News, runs};
+use crate::{
+    cli::{Cli, Place},
+    error::{Error, Result},
+    record::source::{Detail, Piece, Source, StoredBlock},
+    steps::reading,
+};
+
+/// Between attempts to reach a host again: doubled by each, up to the last.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// How often the host is asked for its runs.
+const RUNS: Duration = Duration::from_secs(10);
+
+/// Tells of every new sample. Does not end; of a disk there is nothing to tell.
+pub(in crate::commands) async fn watch(
+    cli: &Cli,
+    place: &Place,
+    mut source: Source,
+    news: Sender<News>,
+) -> Result<()> {
+    if matches!(source, Source::Directory(_)) {
+        return std::future::pending().await;
+    }
+    // The wall time of the newest sample that was told: there it goes on after a break. 0 is now.
+    let (mut newest_ms, mut pause) = (0, PAUSES[0]);
+    loop {
+        let before_ms = newest_ms;
+        let Err(error) = follow(&source, &mut newest_ms, &news).await;
+        tell(&news, News::Down(error.to_string())).await;
+        if newest_ms != before_ms {
+            pause = PAUSES[0];
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSES[1]);
+        match reading::source(cli, place).await {
+            Ok(found) => {
+                source = found;
+                tell(&news, News::Up(source.clone())).await;
+            }
+            Err(error) => tell(&news, News::Down(error.to_string())).await,
+        }
+    }
+}
+
+/// Tells of samples until there is no connection any more.
+async fn follow(
+    source: &Source,
+    newest_ms: &mut i64,
+    news: &Sender<News>,
+) -> Result<std::convert::Infallible> {
+    let mut blocks = source.follow(*newest_ms).await?;
+    let mut ask = interval(RUNS);
+    loop {
+        select! {
+            block = blocks.next() => {
+                let block = block?.ok_or_else(|| Error::unreachable("the host ended the connection"))?;
+                for sample in samples(&block)? {
+                    *newest_ms = sample.wall_ms;
+                    tell(news, News::Sample(Box::new(sample))).await;
+                }
+            }
+            _ = ask.tick() => tell(news, News::Runs(runs(source).await)).await,
+        }
+    }
+}
+
+fn samples(block: &StoredBlock) -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    block.open(&Detail::of(Columns::ALL)).each(|piece| {
+        if let Piece::Sample(sample) = piece {
+            samples.push(sample.clone());
+        }
+        Ok(())
+    })?;
+    Ok(samples)
+}
+
+/// Nobody listens any more when the program ends.
+async fn tell(news: &Sender<News>, what: News) {
+    let _ = news.send(what).await;
+}

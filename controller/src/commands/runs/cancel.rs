@@ -1,0 +1,31 @@
+//! `ctl cancel`: ends a run.
+
+use crate::{
+    client,
+    context::Context,
+    error::{Error, Kind, Result},
+    render::{
+        Output,
+        recap::{self, Ending},
+    },
+    steps::follow,
+};
+
+/// `ctl cancel`: asks, and waits until it is done.
+pub(in crate::commands) async fn cancel(context: &Context, run_id: &str, output: &Output) -> Result<()> {
+    let host = follow::host_of(context, run_id).await?;
+    let channel = context.connect(&host).await?.channel;
+    let run = client::runs::cancel(channel.clone(), &host.name, run_id).await?;
+    if client::runs::is_over(run.state()) {
+        return Err(Error::new(Kind::Invalid, format!("run {run_id} has ended already"))
+            .hint(format!("`ctl attach {run_id}` shows it")));
+    }
+    let silent = |_event| {};
+    let ended = client::runs::follow(channel, &host.name, run_id, 0, silent).await?;
+    if let client::runs::Followed::Ended(run) = ended {
+        let ending = Ending { host: host.name, run: *run, push: None, story: Default::default() };
+        return recap::recap(output, &[ending]);
+    }
+    output.note(&format!("{run_id} was told to end; the connection was lost before it did"));
+    Ok(())
+}

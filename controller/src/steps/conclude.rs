@@ -1,0 +1,155 @@
+//! How runs ended, on all hosts together: the recap, and the one error that decides the exit code.
+
+use proto::pb::{self, RunState, start_request::What};
+
+use crate::{
+    error::{Error, Kind, Result},
+    fanout,
+    provider::Host,
+    render::{
+        Output,
+        live::Live,
+        recap::{self, Ending},
+    },
+};
+
+/// Prints the recap and turns what went wrong into the one error that decides the exit code.
+pub(crate) fn applied(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
+    let mut stories = live.finish();
+    let (mut endings, mut failures) = (Vec::new(), Vec::new());
+    for (host, result) in results {
+        match result {
+            Ok(ending) => {
+                let story = stories.remove(&host.name).unwrap_or_default();
+                endings.push(Ending { story, ..ending });
+            }
+            Err(error) => failures.push((host, error)),
+        }
+    }
+    recap::recap(output, &endings)?;
+    fanout::sum(failures)?;
+    let of = |states: &[RunState]| -> Vec<&str> {
+        endings.iter().filter(|e| states.contains(&e.run.state())).map(|e| e.host.as_str()).collect()
+    };
+    let failed = of(&[RunState::Failed]);
+    if !failed.is_empty() {
+        let error = Error::new(Kind::RunFailed, format!("the run failed on {}", failed.join(", ")));
+        let again = endings.iter().find_map(|ending| apply_of(&ending.run)).map(|apply| {
+            let noop = if apply.noop { " --noop" } else { "" };
+            format!("fix the cause, then run `ctl apply {}{noop}` again", failed.join(" "))
+        });
+        return Err(again.into_iter().fold(error, Error::hint));
+    }
+    let ended = of(&[RunState::Cancelled, RunState::Interrupted]);
+    if !ended.is_empty() {
+        return Err(Error::new(
+            Kind::Interrupted,
+            format!("the run did not get to its end on {}", ended.join(", ")),
+        ));
+    }
+    untagged(&endings)?;
+    let pending: u32 = endings.iter().filter(|ending| is_noop(&ending.run)).map(pending).sum();
+    if pending > 0 {
+        let resources = if pending == 1 { "1 resource".to_owned() } else { format!("{pending} resources") };
+        return Err(Error::new(Kind::Pending, format!("{resources} would change")));
+    }
+    Ok(())
+}
+
+/// A tag that no resource has on any host is a typo; on some of many hosts, it may be meant.
+fn untagged(endings: &[Ending]) -> Result<()> {
+    let lacks = |ending: &Ending| {
+        ending
+            .run
+            .summary
+            .as_ref()
+            .is_some_and(|summary| summary.total > 0 && summary.untagged == summary.total)
+    };
+    let tags = endings.first().and_then(|ending| apply_of(&ending.run)).map(|apply| apply.tags.join(" or "));
+    let Some(tags) = tags.filter(|_| endings.iter().all(lacks)) else { return Ok(()) };
+    let hosts: Vec<&str> = endings.iter().map(|ending| ending.host.as_str()).collect();
+    Err(Error::invalid(format!("no resource on {} has the tag {tags}: nothing was done", hosts.join(", ")))
+        .hint("a resource has as tags its type, its title, and each class and module that it is in"))
+}
+
+fn apply_of(run: &pb::Run) -> Option<&pb::Apply> {
+    match run.request.as_ref().and_then(|request| request.what.as_ref()) {
+        Some(What::Apply(apply)) => Some(apply),
+        _ => None,
+    }
+}
+
+/// A real apply may have resources that its code marks `noop`; only a plan ends with "pending".
+fn is_noop(run: &pb::Run) -> bool {
+    apply_of(run).is_some_and(|apply| apply.noop)
+}
+
+fn pending(ending: &Ending) -> u32 {
+    ending.run.summary.as_ref().map_or(0, |summary| summary.pending)
+}
+
+/// Says on stderr what stdout does not, and turns the commands' ends into one exit code.
+pub(crate) fn commands(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
+    live.finish();
+    let (mut endings, mut failures) = (Vec::new(), Vec::new());
+    for (host, result) in results {
+        match result {
+            Ok(ending) => endings.push(ending),
+            Err(error) => failures.push((host, error)),
+        }
+    }
+    match endings.as_slice() {
+        [only] if failures.is_empty() && !output.is_json() => remark(output, only),
+        _ => recap::recap(&output.aside(), &endings)?,
+    }
+    fanout::sum(failures)?;
+    let not_ended: Vec<&str> = endings
+        .iter()
+        .filter(|ending| matches!(ending.run.state(), RunState::Cancelled | RunState::Interrupted))
+        .map(|ending| ending.host.as_str())
+        .collect();
+    if !not_ended.is_empty() {
+        let what = format!("the command did not get to its end on {}", not_ended.join(", "));
+        return Err(Error::new(Kind::Interrupted, what));
+    }
+    match endings.iter().map(|ending| exit_code(&ending.run)).max() {
+        None | Some(0) => Ok(()),
+        Some(code) => Err(Error::new(Kind::Command(code), format!("exit code {code}"))),
+    }
+}
+
+/// One host whose command did well needs no recap: its output is the answer.
+fn remark(output: &Output, Ending { host, run, .. }: &Ending) {
+    let summary = run.summary.clone().unwrap_or_default();
+    let failure = Some(summary.failure.clone()).filter(|failure| !failure.is_empty());
+    for sentence in failure.into_iter().chain(recap::left(&summary)) {
+        output.note(&format!("{host}: {sentence}"));
+    }
+}
+
+/// The command's own exit code; 1 where the run has failed for another reason, such as output that was cut.
+fn exit_code(run: &pb::Run) -> u8 {
+    let code = run.summary.as_ref().map_or(0, |summary| summary.exit_code);
+    match run.state() {
+        RunState::Failed => u8::try_from(code).unwrap_or(u8::MAX).max(1),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_code_is_ctls_and_a_failure_is_never_0() {
+        let run = |state: RunState, exit_code| pb::Run {
+            state: state.into(),
+            summary: Some(pb::Summary { exit_code, ..pb::Summary::default() }),
+            ..pb::Run::default()
+        };
+        assert_eq!(exit_code(&run(RunState::Succeeded, 0)), 0);
+        for (code, wanted) in [(3, 3), (0, 1), (137, 137), (255, 255), (-1, 255)] {
+            assert_eq!(exit_code(&run(RunState::Failed, code)), wanted);
+        }
+    }
+}
