@@ -4,27 +4,34 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test check build package gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-bench \
-	prerequisites-package
+# Lints come from the compiler that builds what the tests use: a pass of their own would compile all dependencies twice.
+linted = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ CARGO='$(CARGO)'
 
-# From a fresh machine to a running, configured database host.
+.PHONY: demo test check build release package gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-package prerequisites-bench
+
+# From a fresh machine to a running, configured database host. The build leaves out what takes long and is not needed here.
 demo: prerequisites
-	$(CARGO) build --release --locked
-	sh deploy/demo.sh target/release/ctl
+	$(CARGO) build --profile demo --locked --no-default-features
+	@echo "This ctl has no provider ec2 and is not optimised: 'make release' builds all of it."
+	sh deploy/demo.sh $(target)/demo/ctl
 
 # Everything that must hold, from a clean clone.
-test: prerequisites-test check build
-	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
-	$(CARGO) test --workspace --locked --doc
+test: prerequisites-test check
+	$(linted) sh tests/run.sh
 
 check: prerequisites-test
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	sh tests/borders.sh
 	sh puppet/check.sh
+	$(linted) $(CARGO) build --workspace --all-targets --locked
 
 # With the same features as the tests, so that these find the binaries as they are.
 build:
-	$(CARGO) build --workspace --locked
+	$(linted) $(CARGO) build --workspace --locked
+
+# agent, recorder and ctl with everything in them, optimised, in target/release.
+release: prerequisites
+	$(CARGO) build --release --locked
 
 # agent and ctl as .deb and .rpm, in target/packages.
 package: prerequisites-package
@@ -47,7 +54,7 @@ fuzz: prerequisites
 
 # What takes too long for every time: a controller killed at every step, power cuts and kills, again and again.
 soak: prerequisites-test build
-	$(CARGO) test --workspace --locked --test ec2 --test identity --test outage -- --ignored --nocapture
+	$(linted) $(CARGO) test --workspace --locked --test ec2 --test identity --test outage -- --ignored --nocapture
 
 # Licences, sources and bans of all dependencies; advisories where their database can be reached.
 deny:

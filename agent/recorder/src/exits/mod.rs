@@ -19,7 +19,7 @@ mod tests;
 mod threads;
 mod timing;
 
-use std::{fs, io, os::fd::BorrowedFd, path::Path};
+use std::{fs, io, path::Path};
 
 use nix::errno::Errno;
 use record::{Exit, Identity};
@@ -150,11 +150,6 @@ impl Exits {
     /// Messages that were read.
     pub fn messages(&self) -> u64 {
         self.messages
-    }
-
-    /// Readable when there is something to [`drain`](Self::drain).
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.taps.iter().map(|tap| tap.socket.descriptor())
     }
 
     /// Reads all sockets once; whether there was anything.

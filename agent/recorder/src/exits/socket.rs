@@ -1,6 +1,6 @@
 //! A generic netlink socket that listens to the ends of tasks on some CPUs.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::{
     errno::Errno,
@@ -49,10 +49,6 @@ impl Socket {
         }
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE_S, 0))?;
         Ok(Self(fd))
-    }
-
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 
     /// One datagram, if there is one; never waits.
