@@ -2,30 +2,16 @@
 //! and network namespace); each has its own process, mount, network, name, IPC and cgroup namespaces, an
 //! overlay over a baked image, and systemd as its init. Nothing of the machine is changed.
 //!
-//! `lifecycle` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
+//! `host::lifecycle` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
 
-mod bake;
-mod cgroup;
-mod channel;
 mod cloud;
-mod copy;
-mod devices;
-mod dial;
 mod failure;
-mod images;
-mod init;
-mod layer;
-mod lifecycle;
-mod network;
-mod prune;
+mod host;
+mod image;
+mod namespace;
 mod record;
 mod reexec;
-mod sandbox;
-mod sources;
 mod state;
-mod supervise;
-mod tool;
-mod userns;
 
 use std::{
     io,
@@ -42,7 +28,13 @@ use tokio::net::TcpStream;
 use tonic::async_trait;
 
 pub use self::reexec::reexecuted;
-use self::{cgroup::Cgroups, failure::Doing, state::StateDir, userns::IdMap};
+use self::{
+    failure::Doing,
+    host::dial,
+    image::{bake, images},
+    namespace::{cgroup::Cgroups, sandbox, userns::IdMap},
+    state::StateDir,
+};
 use super::{
     Fingerprint, Host, HostState, Image, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream,
 };

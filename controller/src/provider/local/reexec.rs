@@ -11,7 +11,12 @@ use std::{
 
 use nix::sys::stat::{Mode, umask};
 
-use super::{channel::Channel, cloud, copy, dial, failure::Doing, init, sandbox, supervise};
+use super::{
+    cloud,
+    failure::Doing,
+    host::{copy, dial, init, supervise},
+    namespace::{channel::Channel, sandbox},
+};
 use crate::error::{Error, Result};
 
 /// The hidden first argument.

@@ -5,25 +5,27 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::failure::Doing;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    provider::local::failure::Doing,
+};
 
 /// A program and the Debian package that has it.
 #[derive(Clone, Copy)]
-pub(super) struct Tool {
+pub(crate) struct Tool {
     name: &'static str,
     package: &'static str,
 }
 
-pub(super) const IP: Tool = Tool { name: "ip", package: "iproute2" };
-pub(super) const NFT: Tool = Tool { name: "nft", package: "nftables" };
-pub(super) const SLIRP: Tool = Tool { name: "slirp4netns", package: "slirp4netns" };
-pub(super) const MMDEBSTRAP: Tool = Tool { name: "mmdebstrap", package: "mmdebstrap" };
-pub(super) const TAR: Tool = Tool { name: "tar", package: "tar" };
-pub(super) const CP: Tool = Tool { name: "cp", package: "coreutils" };
-pub(super) const KILL: Tool = Tool { name: "kill", package: "procps" };
-pub(super) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
-pub(super) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
+pub(crate) const IP: Tool = Tool { name: "ip", package: "iproute2" };
+pub(crate) const NFT: Tool = Tool { name: "nft", package: "nftables" };
+pub(crate) const SLIRP: Tool = Tool { name: "slirp4netns", package: "slirp4netns" };
+pub(crate) const MMDEBSTRAP: Tool = Tool { name: "mmdebstrap", package: "mmdebstrap" };
+pub(crate) const TAR: Tool = Tool { name: "tar", package: "tar" };
+pub(crate) const CP: Tool = Tool { name: "cp", package: "coreutils" };
+pub(crate) const KILL: Tool = Tool { name: "kill", package: "procps" };
+pub(crate) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
+pub(crate) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
 
 /// For a user without any; what Debian's login(1) sets.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -43,7 +45,7 @@ fn with_sbin(path: &str) -> String {
 
 impl Tool {
     /// A command that speaks English and finds what only administrators usually find.
-    pub(super) fn command(self) -> Command {
+    pub(crate) fn command(self) -> Command {
         let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
         let mut command = Command::new(self.name);
         command.env("PATH", with_sbin(&path)).env("LC_ALL", "C");
@@ -51,7 +53,7 @@ impl Tool {
     }
 
     /// Why it could not be started.
-    pub(super) fn not_started(self, error: &io::Error) -> Error {
+    pub(crate) fn not_started(self, error: &io::Error) -> Error {
         let Self { name, package } = self;
         match error.kind() {
             io::ErrorKind::NotFound => Error::invalid(format!("the program {name} is not installed"))
@@ -61,7 +63,7 @@ impl Tool {
     }
 
     /// Runs it with `arguments` and `input`; an exit code other than 0 is an error with what it said.
-    pub(super) fn run(self, arguments: &[&str], input: &str) -> Result<()> {
+    pub(crate) fn run(self, arguments: &[&str], input: &str) -> Result<()> {
         let name = self.name;
         let mut child = self
             .command()
@@ -78,7 +80,7 @@ impl Tool {
     }
 
     /// An exit code other than 0 as an error.
-    pub(super) fn check(self, output: &Output) -> Result<()> {
+    pub(crate) fn check(self, output: &Output) -> Result<()> {
         if output.status.success() {
             return Ok(());
         }

@@ -52,7 +52,7 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// The layer as a tar file; the same programs give the same bytes.
-pub(super) fn tar(programs: &Programs) -> io::Result<Vec<u8>> {
+pub(crate) fn tar(programs: &Programs) -> io::Result<Vec<u8>> {
     let mut builder = Builder::new(Vec::with_capacity(programs.size() + 64 * 1024));
     for directory in directories() {
         add(&mut builder, EntryType::Directory, directory, 0o755, &[])?;

@@ -6,20 +6,22 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use nix::ifaddrs::getifaddrs;
 
-use super::failure::Doing;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    provider::local::failure::Doing,
+};
 
 /// The bridge's address, and every host's way out.
-pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
 /// The resolver inside slirp4netns; it asks whatever the machine's resolv.conf names at that moment.
-pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 /// One MTU all along: a smaller one on the way drops full-size segments without a word.
-pub(super) const MTU: u32 = 65520;
+pub(crate) const MTU: u32 = 65520;
 /// First and last host number of the /24.
 const HOSTS: std::ops::RangeInclusive<u8> = 10..=254;
 
 /// The lowest address that no host has.
-pub(super) fn free_address(taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr> {
+pub(crate) fn free_address(taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr> {
     HOSTS.map(|last| Ipv4Addr::new(10, 213, 0, last)).find(|address| !taken.contains(address)).ok_or_else(
         || {
             Error::invalid(format!("this local cloud is full: {} hosts", HOSTS.len()))
@@ -29,7 +31,7 @@ pub(super) fn free_address(taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr> {
 }
 
 /// IPv4 addresses of the machine itself, which hosts must not reach.
-pub(super) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
+pub(crate) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
     let interfaces = getifaddrs().doing(|| "cannot list the machine's addresses")?;
     Ok(interfaces
         .filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
@@ -38,7 +40,7 @@ pub(super) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
 }
 
 /// `ip -batch`: the bridge.
-pub(super) fn bridge() -> String {
+pub(crate) fn bridge() -> String {
     format!(
         "link set lo up\n\
          link add magpie0 type bridge\n\
@@ -48,7 +50,7 @@ pub(super) fn bridge() -> String {
 }
 
 /// `nft -f`: masquerade what leaves, and drop what is for the machine itself.
-pub(super) fn firewall(machine: &BTreeSet<Ipv4Addr>) -> String {
+pub(crate) fn firewall(machine: &BTreeSet<Ipv4Addr>) -> String {
     let drop = match machine.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ") {
         none if none.is_empty() => String::new(),
         some => format!("ip daddr {{ {some} }} drop"),
@@ -64,7 +66,7 @@ pub(super) fn firewall(machine: &BTreeSet<Ipv4Addr>) -> String {
 /// `ip -batch`, inside the host's namespace: loopback and `eth0`, whose other end goes to `cloud`.
 ///
 /// The hardware address follows from the IP address: a new host at an old address is found at once.
-pub(super) fn host_side(address: Ipv4Addr, port: &str, cloud: &str) -> String {
+pub(crate) fn host_side(address: Ipv4Addr, port: &str, cloud: &str) -> String {
     let last = address.octets()[3];
     format!(
         "link set lo up\n\
@@ -76,7 +78,7 @@ pub(super) fn host_side(address: Ipv4Addr, port: &str, cloud: &str) -> String {
 }
 
 /// `ip -batch`, inside the cloud's namespace: plugs a host into the bridge.
-pub(super) fn cloud_side(port: &str) -> String {
+pub(crate) fn cloud_side(port: &str) -> String {
     format!("link set {port} master magpie0\nlink set {port} up\n")
 }
 

@@ -24,32 +24,36 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    cgroup::Cgroups,
-    channel::Channel,
-    cloud,
-    devices::Nodes,
-    failure::Doing,
-    init::{self, SeedFile},
-    record::Record,
-    reexec::{Start, Step, THIS_PROGRAM},
-    state::{HostDir, StateDir, lock, write_pids},
-    userns::{self, IdMap},
+use super::init::{self, SeedFile};
+use crate::{
+    error::{Error, Result},
+    provider::local::{
+        cloud,
+        failure::Doing,
+        namespace::{
+            cgroup::Cgroups,
+            channel::Channel,
+            devices::Nodes,
+            userns::{self, IdMap},
+        },
+        record::Record,
+        reexec::{Start, Step, THIS_PROGRAM},
+        state::{HostDir, StateDir, lock, write_pids},
+    },
 };
-use crate::error::{Error, Result};
 
 /// What the supervisor has to know.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Boot {
-    pub(super) record: Record,
+pub(crate) struct Boot {
+    pub(crate) record: Record,
     /// Names this state directory's cgroups.
-    pub(super) hash: String,
+    pub(crate) hash: String,
     /// Read-only layers, the uppermost first, relative to the state directory.
-    pub(super) layers: Vec<PathBuf>,
+    pub(crate) layers: Vec<PathBuf>,
     /// Files and directories to remove before the first boot, relative to the host's root.
-    pub(super) forget: Vec<PathBuf>,
+    pub(crate) forget: Vec<PathBuf>,
     /// Files to write before the first boot.
-    pub(super) seeds: Vec<SeedFile>,
+    pub(crate) seeds: Vec<SeedFile>,
 }
 
 /// Beyond this size the console log starts anew: a host in a restart loop must not fill the disk.
@@ -57,7 +61,7 @@ const CONSOLE_LIMIT: u64 = 4 << 20;
 
 /// The supervisor's whole life: it boots the host, and boots it again each time it reboots. Its working directory is
 /// the state directory.
-pub(super) fn supervise(channel: &Channel) -> Result<()> {
+pub(crate) fn supervise(channel: &Channel) -> Result<()> {
     let mut boot: Boot = channel.receive()?;
     let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
     let running = lock(&state.host(&boot.record.id).running())?;
@@ -105,7 +109,7 @@ fn boot_once(boot: &Boot, state: &StateDir, running: &File, launcher: Option<&Ch
 }
 
 /// One boot of a host, and its console until it ends. The working directory is the state directory.
-pub(super) fn keep_host(channel: &Channel) -> Result<()> {
+pub(crate) fn keep_host(channel: &Channel) -> Result<()> {
     let boot: Boot = channel.receive()?;
     let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
     let host = state.host(&boot.record.id);

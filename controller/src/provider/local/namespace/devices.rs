@@ -27,13 +27,14 @@ use rustix::{
     pty::unlockpt,
 };
 
-use super::{
-    channel::Channel,
-    failure::Doing,
-    init::{bind_read_only, flags, mount_new},
-    userns::IdMap,
+use super::{channel::Channel, userns::IdMap};
+use crate::{
+    error::Result,
+    provider::local::{
+        failure::Doing,
+        host::init::{bind_read_only, flags, mount_new},
+    },
 };
-use crate::error::Result;
 
 /// Name, major and minor number; the kernel's admin-guide/devices.txt.
 const NODES: [(&str, u64, u64); 6] =
@@ -41,11 +42,11 @@ const NODES: [(&str, u64, u64); 6] =
 
 /// Device nodes for one host, or nothing when nobody here may make any.
 #[derive(Debug)]
-pub(super) struct Nodes(Option<OwnedFd>);
+pub(crate) struct Nodes(Option<OwnedFd>);
 
 impl Nodes {
     /// Makes them, owned by root inside, if root asks; call it outside of any user namespace of ours.
-    pub(super) fn make(map: &IdMap) -> Result<Self> {
+    pub(crate) fn make(map: &IdMap) -> Result<Self> {
         match map {
             IdMap::Fixed => make(map).doing(|| "cannot make device nodes for the host").map(Some).map(Self),
             IdMap::Subordinate { .. } => Ok(Self(None)),
@@ -53,13 +54,13 @@ impl Nodes {
     }
 
     /// Hands them to the process that will mount them.
-    pub(super) fn send(self, channel: &Channel) -> Result<()> {
+    pub(crate) fn send(self, channel: &Channel) -> Result<()> {
         let files: Vec<_> = self.0.iter().map(AsFd::as_fd).collect();
         channel.send_files(&files)
     }
 
     /// What [`Nodes::send`] sent.
-    pub(super) fn receive(channel: &Channel) -> Result<Self> {
+    pub(crate) fn receive(channel: &Channel) -> Result<Self> {
         Ok(Self(channel.receive_files()?.into_iter().next()))
     }
 }
@@ -86,7 +87,7 @@ fn make(map: &IdMap) -> std::io::Result<OwnedFd> {
 }
 
 /// Mounts /dev below `root`; returns both ends of the console.
-pub(super) fn lay_out(root: &Path, nodes: Nodes) -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn lay_out(root: &Path, nodes: Nodes) -> Result<(OwnedFd, OwnedFd)> {
     let dev = root.join("dev");
     let what = || "cannot lay out /dev";
     match nodes.0 {

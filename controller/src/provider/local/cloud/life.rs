@@ -22,17 +22,21 @@ use nix::{
     unistd::setsid,
 };
 
-use super::{
-    cgroup::Cgroups,
-    channel::Channel,
-    failure::Doing,
-    network,
-    reexec::{Start, Step},
-    state::{StateDir, held_by, lock, open_lock, write_pids},
-    tool::{IP, NFT, SLIRP},
-    userns::{self, IdMap},
+use super::network;
+use crate::{
+    error::{Error, Kind, Result},
+    provider::local::{
+        failure::Doing,
+        namespace::{
+            cgroup::Cgroups,
+            channel::Channel,
+            tool::{IP, NFT, SLIRP},
+            userns::{self, IdMap},
+        },
+        reexec::{Start, Step},
+        state::{StateDir, held_by, lock, open_lock, write_pids},
+    },
 };
-use crate::error::{Error, Kind, Result};
 
 /// How long the holder may take to end after the last host.
 const ENDING: Duration = Duration::from_secs(5);
@@ -40,7 +44,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// Joins the users of the cloud, starting it if need be. The cloud lives at least as long as the file.
 ///
 /// Starts processes of `ctl`, so the caller must have a single thread and be where state is.
-pub(super) fn ensure(state: &StateDir, ctl: &Path, map: &IdMap, cgroups: &Cgroups) -> Result<(File, u32)> {
+pub(crate) fn ensure(state: &StateDir, ctl: &Path, map: &IdMap, cgroups: &Cgroups) -> Result<(File, u32)> {
     let _turn = lock(&state.cloud("lock"))?;
     cgroups.join_cloud()?;
     let path = state.cloud("users");
@@ -132,7 +136,7 @@ fn uplink_refused(log: &Path) -> Error {
 }
 
 /// The holder: makes the namespaces, waits until no host is left.
-pub(super) fn hold(channel: &Channel) -> Result<()> {
+pub(crate) fn hold(channel: &Channel) -> Result<()> {
     let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
     let users = open_lock(&state.cloud("users")).doing(|| "cannot open cloud/users")?;
     let holder = lock(&state.cloud("holder"))?;
@@ -155,7 +159,7 @@ pub(super) fn hold(channel: &Channel) -> Result<()> {
 }
 
 /// Waits until the cloud is gone and removes its cgroups, if no host is left.
-pub(super) fn clear(state: &StateDir, cgroups: &Cgroups) -> Result<()> {
+pub(crate) fn clear(state: &StateDir, cgroups: &Cgroups) -> Result<()> {
     let _turn = lock(&state.cloud("lock"))?;
     for id in state.host_ids()? {
         if held_by(&state.host(&id).running())?.is_some() {

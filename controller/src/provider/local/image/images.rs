@@ -2,22 +2,22 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use super::{
-    bake,
-    failure::Doing,
-    prune,
-    record::Record,
-    sandbox::remove_tree,
-    state::{StateDir, lock},
-    userns::IdMap,
-};
+use super::{bake, prune};
 use crate::{
     error::{Error, Kind as Failure, Result},
-    provider::{Image, ImageId, Kind},
+    provider::{
+        Image, ImageId, Kind,
+        local::{
+            failure::Doing,
+            namespace::{sandbox::remove_tree, userns::IdMap},
+            record::Record,
+            state::{StateDir, lock},
+        },
+    },
 };
 
 /// All that are whole, the newest first.
-pub(super) fn list(state: &StateDir) -> Result<Vec<Image>> {
+pub(crate) fn list(state: &StateDir) -> Result<Vec<Image>> {
     let images: Result<Vec<Image>> = bake::list(state)?.into_iter().map(|id| image(state, id)).collect();
     let mut images = images?;
     images.sort_by_key(|image| std::cmp::Reverse(image.baked_at));
@@ -41,7 +41,7 @@ fn image(state: &StateDir, id: ImageId) -> Result<Image> {
 }
 
 /// Removes one, unless a host uses it. What an interruption leaves, the next bake removes.
-pub(super) fn remove(state: &StateDir, ctl: &Path, map: &IdMap, image: &ImageId) -> Result<()> {
+pub(crate) fn remove(state: &StateDir, ctl: &Path, map: &IdMap, image: &ImageId) -> Result<()> {
     let path = state.images().join(&image.0);
     let doomed = {
         let _turn = lock(&state.allocation_lock())?;

@@ -21,19 +21,23 @@ use serde::{Deserialize, Serialize};
 use super::{
     channel::Channel,
     devices::{self, Nodes},
-    failure::Doing,
-    init,
-    reexec::{Start, Step, THIS_PROGRAM},
-    state::StateDir,
     tool::TAR,
     userns::{self, IdMap},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    provider::local::{
+        failure::Doing,
+        host::init,
+        reexec::{Start, Step, THIS_PROGRAM},
+        state::StateDir,
+    },
+};
 
 /// Creates `directory` and unpacks the tar stream that `write` produces into it, with its numeric owners.
 ///
 /// `write` gets one end of a socket, as a file to give to a child process or to write to.
-pub(super) fn unpack_into(
+pub(crate) fn unpack_into(
     ctl: &Path,
     map: &IdMap,
     directory: &Path,
@@ -59,7 +63,7 @@ pub(super) fn unpack_into(
 }
 
 /// The other side. Device nodes cannot be made in a user namespace, and /dev is laid out at boot.
-pub(super) fn unpack(channel: &Channel) -> Result<()> {
+pub(crate) fn unpack(channel: &Channel) -> Result<()> {
     userns::enter_new(channel)?;
     let output = TAR
         .command()
@@ -74,7 +78,7 @@ pub(super) fn unpack(channel: &Channel) -> Result<()> {
 }
 
 /// Removes a tree of the state directory, whoever owns what is in it. A missing one is fine.
-pub(super) fn remove_tree(ctl: &Path, map: &IdMap, tree: &Path) -> Result<()> {
+pub(crate) fn remove_tree(ctl: &Path, map: &IdMap, tree: &Path) -> Result<()> {
     let what = || format!("cannot remove {}", tree.display());
     if !tree.exists() {
         return Ok(());
@@ -89,7 +93,7 @@ pub(super) fn remove_tree(ctl: &Path, map: &IdMap, tree: &Path) -> Result<()> {
 }
 
 /// The other side: empties the working directory.
-pub(super) fn remove(channel: &Channel) -> Result<()> {
+pub(crate) fn remove(channel: &Channel) -> Result<()> {
     userns::enter_new(channel)?;
     let what = || "cannot empty a directory";
     for entry in fs::read_dir(".").doing(what)? {
@@ -112,7 +116,7 @@ struct Run {
 
 /// Runs a program of an image with `tree` read-only at /mnt, no network, and nothing else of the machine.
 /// What it writes elsewhere is gone afterwards.
-pub(super) fn run_in(
+pub(crate) fn run_in(
     state: &StateDir,
     ctl: &Path,
     map: &IdMap,
@@ -143,7 +147,7 @@ pub(super) fn run_in(
 }
 
 /// The other side: makes the namespaces, and waits for the program.
-pub(super) fn run(channel: &Channel) -> Result<()> {
+pub(crate) fn run(channel: &Channel) -> Result<()> {
     let request: Run = channel.receive()?;
     let map = IdMap::of_this_user()?;
     // Root on the machine can walk to the tree where root inside cannot; for a user it is the reverse.
@@ -188,7 +192,7 @@ fn show_tree(tree: &Path) -> Result<()> {
 }
 
 /// The first process of the program's process namespace; becomes the program.
-pub(super) fn run_inside(channel: &Channel) -> Result<()> {
+pub(crate) fn run_inside(channel: &Channel) -> Result<()> {
     let request: Run = channel.receive()?;
     let nodes = Nodes::receive(channel)?;
     new_mounts()?;

@@ -8,15 +8,19 @@ use std::{
     time::SystemTime,
 };
 
-use super::{
-    bake,
-    failure::Doing,
-    record::Record,
-    sandbox::remove_tree,
-    state::{StateDir, lock},
-    userns::IdMap,
+use super::bake;
+use crate::{
+    error::Result,
+    provider::{
+        ImageId,
+        local::{
+            failure::Doing,
+            namespace::{sandbox::remove_tree, userns::IdMap},
+            record::Record,
+            state::{StateDir, lock},
+        },
+    },
 };
-use crate::{error::Result, provider::ImageId};
 
 /// So many images stay though no host uses them: switching back to yesterday's agent costs nothing.
 const NEWEST: usize = 3;
@@ -40,7 +44,7 @@ struct Plan {
 
 /// Removes what no host uses and nobody will miss. `fresh` has just been baked; the caller holds the lock on
 /// bakes.
-pub(super) fn prune(
+pub(crate) fn prune(
     state: &StateDir,
     ctl: &Path,
     map: &IdMap,
@@ -77,7 +81,7 @@ fn put_out_of_reach(state: &StateDir, fresh: &ImageId) -> Result<Vec<PathBuf>> {
 }
 
 /// Gives a tree a name under which nobody uses it, and the next bake removes it.
-pub(super) fn doom(path: &Path) -> Result<PathBuf> {
+pub(crate) fn doom(path: &Path) -> Result<PathBuf> {
     let doomed = path.with_extension(DOOMED);
     fs::rename(path, &doomed).doing(|| format!("cannot rename {}", path.display()))?;
     Ok(doomed)

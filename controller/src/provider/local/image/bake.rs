@@ -12,17 +12,24 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{
-    failure::Doing,
-    layer, prune,
-    sandbox::{remove_tree, unpack_into},
+    agent, prune,
     sources::{self, Distribution, Source},
-    state::{StateDir, lock},
-    tool::MMDEBSTRAP,
-    userns::IdMap,
 };
 use crate::{
     error::{Error, Result},
-    provider::{ImageId, ImageSpec, programs::Programs},
+    provider::{
+        ImageId, ImageSpec,
+        local::{
+            failure::Doing,
+            namespace::{
+                sandbox::{remove_tree, unpack_into},
+                tool::MMDEBSTRAP,
+                userns::IdMap,
+            },
+            state::{StateDir, lock},
+        },
+        programs::Programs,
+    },
 };
 
 /// Changes whenever the same packages must give another base.
@@ -34,7 +41,7 @@ const PACKAGES: [&str; 7] =
 const FORGET: &str = r#"rm -f "$1"/etc/hostname "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/var/lib/systemd/random-seed "$1"/etc/ssh/ssh_host_* "$1"/etc/ssl/private/ssl-cert-snakeoil.key; : >"$1"/etc/machine-id"#;
 
 /// Finds the image of this content, or bakes it.
-pub(super) fn image(
+pub(crate) fn image(
     state: &StateDir,
     ctl: &Path,
     map: &IdMap,
@@ -45,7 +52,7 @@ pub(super) fn image(
     let distribution = Distribution::of_this_machine()?;
     let packages = all_packages(spec);
     let base = key([RECIPE, &distribution.id, &distribution.codename, &packages].map(str::as_bytes));
-    let tar = layer::tar(&programs).doing(|| "cannot lay out the agent's layer")?;
+    let tar = agent::tar(&programs).doing(|| "cannot lay out the agent's layer")?;
     let id = ImageId(format!("{base}-{}", key([tar.as_slice()])));
 
     let (base_path, image_path) = (state.bases().join(&base), state.images().join(&id.0));
@@ -76,12 +83,12 @@ pub(super) fn image(
 
 /// The image that this one lies upon; `None` if that is a base. A base is named by one key, an image by that of
 /// what it lies upon and its own.
-pub(super) fn below(image: &str) -> Option<&str> {
+pub(crate) fn below(image: &str) -> Option<&str> {
     image.rsplit_once('-').map(|(below, _)| below).filter(|below| below.contains('-'))
 }
 
 /// The layers of an image, the uppermost first, relative to the state directory.
-pub(super) fn layers(state: &StateDir, id: &ImageId) -> Result<Vec<PathBuf>> {
+pub(crate) fn layers(state: &StateDir, id: &ImageId) -> Result<Vec<PathBuf>> {
     let unknown = || {
         Error::invalid(format!("no image {} is here", id.0))
             .hint("bake it again: the agent may have been built anew")
@@ -99,7 +106,7 @@ pub(super) fn layers(state: &StateDir, id: &ImageId) -> Result<Vec<PathBuf>> {
 }
 
 /// All images that are here, by name.
-pub(super) fn list(state: &StateDir) -> Result<Vec<ImageId>> {
+pub(crate) fn list(state: &StateDir) -> Result<Vec<ImageId>> {
     let what = || format!("cannot list {}", state.images().display());
     let mut images = Vec::new();
     for entry in fs::read_dir(state.images()).doing(what)? {
@@ -130,7 +137,7 @@ fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 
 /// Lets `make` fill a directory beside `path`, and renames it when it is whole. What an interrupted bake left
 /// there is removed first: the caller holds the lock.
-pub(super) fn in_place(
+pub(crate) fn in_place(
     ctl: &Path,
     map: &IdMap,
     path: &Path,

@@ -21,20 +21,26 @@ use nix::unistd::{chown, setsid};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Inner, bake,
-    cgroup::Cgroups,
-    channel::Channel,
-    failure::Doing,
-    record::Record,
-    reexec::{Start, Step},
-    state::{HostDir, held_by, lock},
-    tool::CP,
-    userns::{self, IdMap},
-};
+use super::lifecycle;
 use crate::{
     error::{Error, Result},
-    provider::{Host, ImageId, Launch},
+    provider::{
+        Host, ImageId, Launch,
+        local::{
+            Inner,
+            failure::Doing,
+            image::bake,
+            namespace::{
+                cgroup::Cgroups,
+                channel::Channel,
+                tool::CP,
+                userns::{self, IdMap},
+            },
+            record::Record,
+            reexec::{Start, Step},
+            state::{HostDir, held_by, lock},
+        },
+    },
 };
 
 /// What is the original's alone: a key that waits for its certificate, and runs that the copy never made.
@@ -47,7 +53,7 @@ const FREEZING: Duration = Duration::from_secs(5);
 impl Inner {
     /// Launches a host whose disk is a copy of another's. Its identity is copied too, and quarantined by the
     /// agent when it finds itself on another machine.
-    pub(super) fn clone_host(&self, original: &str, launch: &Launch, with_record: bool) -> Result<Host> {
+    pub(crate) fn clone_host(&self, original: &str, launch: &Launch, with_record: bool) -> Result<Host> {
         let image = self.whole(&self.state.host(original))?.image;
         let launch = Launch { image, ..launch.clone() };
         let forget = FORGET.into_iter().chain((!with_record).then_some(RECORD)).map(PathBuf::from).collect();
@@ -58,7 +64,7 @@ impl Inner {
     }
 
     /// Makes an image of a host's disk as it is, identity and all, on top of the image that it was booted from.
-    pub(super) fn capture(&self, original: &str) -> Result<ImageId> {
+    pub(crate) fn capture(&self, original: &str) -> Result<ImageId> {
         let below = self.whole(&self.state.host(original))?.image;
         let mut mark = [0; 8];
         rand::fill(&mut mark).doing(|| "the machine has no random numbers")?;
@@ -75,7 +81,7 @@ impl Inner {
 
     /// The record of a host that has a disk.
     fn whole(&self, host: &HostDir) -> Result<Record> {
-        let record = Record::read(host)?.ok_or_else(|| super::lifecycle::gone(host))?;
+        let record = Record::read(host)?.ok_or_else(|| lifecycle::gone(host))?;
         if record.booted {
             return Ok(record);
         }
@@ -86,7 +92,7 @@ impl Inner {
     /// stopped nor destroyed meanwhile.
     fn copy_disk(&self, original: &str, to: &Path) -> Result<()> {
         let host = self.state.host(original);
-        let _turn = host.lock()?.ok_or_else(|| super::lifecycle::gone(&host))?;
+        let _turn = host.lock()?.ok_or_else(|| lifecycle::gone(&host))?;
         let name = self.whole(&host)?.name;
         let freeze = match held_by(&host.running())? {
             Some(_) => Some(Cgroups::find(&self.hash)?.host(original)),
@@ -119,7 +125,7 @@ struct Request {
 }
 
 /// The other side. It freezes and thaws, so that a host goes on even if the `ctl` that asked is killed.
-pub(super) fn copy(channel: &Channel) -> Result<()> {
+pub(crate) fn copy(channel: &Channel) -> Result<()> {
     let request: Request = channel.receive()?;
     setsid().doing(|| "cannot leave the terminal")?;
     let freezer = request.freeze.as_deref().map(Freezer::open).transpose()?;

@@ -15,12 +15,14 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::failure::{Doing, Failure};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    provider::local::failure::{Doing, Failure},
+};
 
 /// One end of the socket.
 #[derive(Debug)]
-pub(super) struct Channel(UnixStream);
+pub(crate) struct Channel(UnixStream);
 
 /// What travels: a value, or why there is none.
 #[derive(Serialize, Deserialize)]
@@ -31,24 +33,24 @@ enum Message<T> {
 
 impl Channel {
     /// Two connected ends.
-    pub(super) fn pair() -> Result<(Self, Self)> {
+    pub(crate) fn pair() -> Result<(Self, Self)> {
         let (one, other) = UnixStream::pair().doing(|| "cannot create a socket pair")?;
         Ok((Self(one), Self(other)))
     }
 
     /// The end that this process was started with, as its standard input.
-    pub(super) fn inherited() -> Result<Self> {
+    pub(crate) fn inherited() -> Result<Self> {
         let end = io::stdin().as_fd().try_clone_to_owned().doing(|| "cannot use standard input")?;
         Ok(Self(end.into()))
     }
 
     /// Says `value`.
-    pub(super) fn send<T: Serialize>(&self, value: T) -> Result<()> {
+    pub(crate) fn send<T: Serialize>(&self, value: T) -> Result<()> {
         self.write(&Message::Value(value))
     }
 
     /// Says that it cannot go on.
-    pub(super) fn send_error(&self, error: Error) -> Result<()> {
+    pub(crate) fn send_error(&self, error: Error) -> Result<()> {
         self.write(&Message::<()>::Failed(error.into()))
     }
 
@@ -59,12 +61,12 @@ impl Channel {
     }
 
     /// Waits for a value.
-    pub(super) fn receive<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(crate) fn receive<T: DeserializeOwned>(&self) -> Result<T> {
         self.next()?.ok_or_else(|| Error::unreachable("the other process ended without a word"))
     }
 
     /// Waits until the other process has become another program, or says why it could not.
-    pub(super) fn replaced(&self) -> Result<()> {
+    pub(crate) fn replaced(&self) -> Result<()> {
         self.next::<()>().map(drop)
     }
 
@@ -89,7 +91,7 @@ impl Channel {
     }
 
     /// Hands over open files, with a one-byte message to carry them (see unix(7), `SCM_RIGHTS`).
-    pub(super) fn send_files(&self, files: &[BorrowedFd<'_>]) -> Result<()> {
+    pub(crate) fn send_files(&self, files: &[BorrowedFd<'_>]) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(files));
@@ -99,7 +101,7 @@ impl Channel {
     }
 
     /// Receives the open files of one [`Channel::send_files`].
-    pub(super) fn receive_files(&self) -> Result<Vec<OwnedFd>> {
+    pub(crate) fn receive_files(&self) -> Result<Vec<OwnedFd>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
@@ -116,12 +118,12 @@ impl Channel {
     }
 
     /// The socket itself, for raw data after the messages.
-    pub(super) fn into_stream(self) -> UnixStream {
+    pub(crate) fn into_stream(self) -> UnixStream {
         self.0
     }
 
     /// The same end once more.
-    pub(super) fn try_clone(&self) -> Result<Self> {
+    pub(crate) fn try_clone(&self) -> Result<Self> {
         Ok(Self(self.0.try_clone().doing(|| "cannot duplicate a socket")?))
     }
 }

@@ -19,8 +19,11 @@ use std::{
 
 use nix::unistd::{AccessFlags, access, chown, geteuid};
 
-use super::{failure::Doing, userns::IdMap};
-use crate::error::{Error, Result};
+use super::userns::IdMap;
+use crate::{
+    error::{Error, Result},
+    provider::local::failure::Doing,
+};
 
 /// Name of the cloud's own processes' cgroup.
 const CLOUD: &str = "cloud";
@@ -31,7 +34,7 @@ const EMPTYING: Duration = Duration::from_secs(2);
 
 /// The cgroups of one state directory.
 #[derive(Clone, Debug)]
-pub(super) struct Cgroups {
+pub(crate) struct Cgroups {
     /// In the cgroup2 tree.
     unified: PathBuf,
     /// In the v1 memory tree, when that is where memory is limited.
@@ -65,7 +68,7 @@ fn parse_mountinfo(text: &str) -> Trees {
 
 impl Cgroups {
     /// The cgroups for the state directory with this hash; nothing is created.
-    pub(super) fn find(hash: &str) -> Result<Self> {
+    pub(crate) fn find(hash: &str) -> Result<Self> {
         let mounts =
             fs::read_to_string("/proc/self/mountinfo").doing(|| "cannot read /proc/self/mountinfo")?;
         let trees = parse_mountinfo(&mounts);
@@ -86,7 +89,7 @@ impl Cgroups {
     }
 
     /// A host's own.
-    pub(super) fn host(&self, id: &str) -> PathBuf {
+    pub(crate) fn host(&self, id: &str) -> PathBuf {
         self.unified.join(id)
     }
 
@@ -95,12 +98,12 @@ impl Cgroups {
     }
 
     /// Whether a host's memory is charged in the v1 tree, so that its cgroup2 does not show it.
-    pub(super) fn charges_in_v1(&self, id: &str) -> bool {
+    pub(crate) fn charges_in_v1(&self, id: &str) -> bool {
         self.host_memory(id).is_some_and(|group| group.exists())
     }
 
     /// Creates the cloud's own cgroup and moves this process there, out of the session it was started from.
-    pub(super) fn join_cloud(&self) -> Result<()> {
+    pub(crate) fn join_cloud(&self) -> Result<()> {
         let cloud = self.unified.join(CLOUD);
         create(&cloud)?;
         write(&cloud.join("cgroup.procs"), "0")
@@ -109,7 +112,7 @@ impl Cgroups {
     /// Creates a host's cgroups, limits them, and opens the files by which its init will join them.
     ///
     /// The kernel judges a write to `cgroup.procs` by whoever opened it, so root inside may use these.
-    pub(super) fn create_host(&self, id: &str, memory: Option<u64>, map: &IdMap) -> Result<Vec<File>> {
+    pub(crate) fn create_host(&self, id: &str, memory: Option<u64>, map: &IdMap) -> Result<Vec<File>> {
         let group = self.host(id);
         create(&group)?;
         let mut doors = vec![group.join("cgroup.procs")];
@@ -143,7 +146,7 @@ impl Cgroups {
     }
 
     /// How many processes of the host the kernel killed for want of memory, if it counts them.
-    pub(super) fn oom_kills(&self, id: &str) -> Option<u64> {
+    pub(crate) fn oom_kills(&self, id: &str) -> Option<u64> {
         let counters = [
             Some(self.host(id).join("memory.events")),
             self.host_memory(id).map(|group| group.join("memory.oom_control")),
@@ -153,14 +156,14 @@ impl Cgroups {
     }
 
     /// Is there still something of a host?
-    pub(super) fn knows_host(&self, id: &str) -> bool {
+    pub(crate) fn knows_host(&self, id: &str) -> bool {
         self.host(id).exists()
     }
 
     /// Removes a host's cgroups and waits until the last process is gone from them. Its supervisor has ended,
     /// so the kernel is killing its processes already; doing it again is for any that the supervisor had not
     /// yet tied to itself.
-    pub(super) fn remove_host(&self, id: &str) -> Result<()> {
+    pub(crate) fn remove_host(&self, id: &str) -> Result<()> {
         // Linux 5.14; there may be no such host.
         drop(fs::write(self.host(id).join("cgroup.kill"), "1"));
         remove_empty(&self.host(id))?;
@@ -168,7 +171,7 @@ impl Cgroups {
     }
 
     /// Removes the cloud's cgroups, all hosts' being gone; another ctl's new host keeps what it needs.
-    pub(super) fn remove_cloud(&self) -> Result<()> {
+    pub(crate) fn remove_cloud(&self) -> Result<()> {
         remove_empty(&self.unified)?;
         self.memory.as_ref().map_or(Ok(()), |group| remove_empty(group))
     }

@@ -11,10 +11,12 @@ use nix::{
 
 use super::{
     channel::Channel,
-    failure::Doing,
     tool::{NEWGIDMAP, NEWUIDMAP, Tool},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    provider::local::failure::Doing,
+};
 
 /// Ids inside: 0–65535, all that a distribution uses.
 const COUNT: u32 = 65536;
@@ -26,7 +28,7 @@ const FIRST: u32 = 0x4d41_0000;
 
 /// How ids inside map to ids on the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum IdMap {
+pub(crate) enum IdMap {
     /// Started by root: one range, written directly.
     Fixed,
     /// Started by a user: their own id is root inside, the rest are their subordinate ids.
@@ -40,7 +42,7 @@ pub(super) enum IdMap {
 
 impl IdMap {
     /// The map for whoever runs this process.
-    pub(super) fn of_this_user() -> Result<Self> {
+    pub(crate) fn of_this_user() -> Result<Self> {
         if geteuid().is_root() {
             return Ok(Self::Fixed);
         }
@@ -53,7 +55,7 @@ impl IdMap {
     }
 
     /// Who root inside is on the machine.
-    pub(super) fn root(&self) -> (Uid, Gid) {
+    pub(crate) fn root(&self) -> (Uid, Gid) {
         match self {
             Self::Fixed => (Uid::from_raw(FIRST), Gid::from_raw(FIRST)),
             Self::Subordinate { uid, gid } => (Uid::from_raw(uid.0), Gid::from_raw(gid.0)),
@@ -79,7 +81,7 @@ impl IdMap {
     }
 
     /// The parent's half of [`enter_new`].
-    pub(super) fn grant(&self, channel: &Channel, pid: u32) -> Result<()> {
+    pub(crate) fn grant(&self, channel: &Channel, pid: u32) -> Result<()> {
         let () = channel.receive()?;
         self.write(pid)?;
         channel.send(())
@@ -121,7 +123,7 @@ fn parse_subordinate(text: &str, name: &str, uid: u32) -> Option<u32> {
 /// Makes a user namespace and becomes root in it; the process at the other end of `channel` writes the map.
 ///
 /// There must be no exec in between: a process without a mapped id loses its capabilities by it.
-pub(super) fn enter_new(channel: &Channel) -> Result<()> {
+pub(crate) fn enter_new(channel: &Channel) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER).map_err(refused)?;
     channel.send(())?;
     let () = channel.receive()?;
@@ -129,7 +131,7 @@ pub(super) fn enter_new(channel: &Channel) -> Result<()> {
 }
 
 /// Joins the user and network namespaces of process `pid` and becomes root there.
-pub(super) fn join(pid: u32) -> Result<()> {
+pub(crate) fn join(pid: u32) -> Result<()> {
     let open = |kind: &str| {
         let path = format!("/proc/{pid}/ns/{kind}");
         fs::File::open(&path).doing(|| format!("cannot open {path}"))

@@ -21,24 +21,23 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{
-    Inner, bake,
-    cgroup::Cgroups,
-    cloud,
-    failure::Doing,
-    init::SeedFile,
-    network,
-    record::Record,
-    reexec::{Start, Step},
-    sandbox::remove_tree,
-    state::{HostDir, held_by, lock},
-    supervise::Boot,
-    tool::KILL,
-    userns::IdMap,
-};
+use super::{init::SeedFile, supervise::Boot};
 use crate::{
     error::{Error, Result},
-    provider::{Host, Launch, name},
+    provider::{
+        Host, Launch,
+        local::{
+            Inner,
+            cloud::{self, network},
+            failure::Doing,
+            image::bake,
+            namespace::{cgroup::Cgroups, sandbox::remove_tree, tool::KILL, userns::IdMap},
+            record::Record,
+            reexec::{Start, Step},
+            state::{HostDir, held_by, lock},
+        },
+        name,
+    },
 };
 
 /// How long an orderly shutdown may take.
@@ -48,13 +47,13 @@ const KILLING: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Launches a host, or returns the one that this transaction launched before.
-    pub(super) fn launch(&self, launch: &Launch) -> Result<Host> {
+    pub(crate) fn launch(&self, launch: &Launch) -> Result<Host> {
         self.create(launch, Vec::new(), |_| Ok(()))
     }
 
     /// Lets `fill` lay out the disk of a new host, and boots it without the files of `forget`. A no-op if this
     /// transaction has done so before.
-    pub(super) fn create(
+    pub(crate) fn create(
         &self,
         launch: &Launch,
         forget: Vec<PathBuf>,
@@ -114,7 +113,7 @@ impl Inner {
     }
 
     /// All hosts of a fleet, ordered by role and number.
-    pub(super) fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
+    pub(crate) fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
         let mut records = Record::all(&self.state)?;
         records.retain(|record| record.fleet == fleet);
         records.sort_by_cached_key(|record| {
@@ -148,7 +147,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn mark(&self, marked: &Host) -> Result<()> {
+    pub(crate) fn mark(&self, marked: &Host) -> Result<()> {
         let host = self.state.host(&marked.id);
         let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
         let mut record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
@@ -157,7 +156,7 @@ impl Inner {
         record.write(&host)
     }
 
-    pub(super) fn start(&self, id: &str) -> Result<Host> {
+    pub(crate) fn start(&self, id: &str) -> Result<Host> {
         let host = self.state.host(id);
         let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
         let record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
@@ -196,7 +195,7 @@ impl Inner {
         booted
     }
 
-    pub(super) fn stop(&self, id: &str) -> Result<()> {
+    pub(crate) fn stop(&self, id: &str) -> Result<()> {
         let host = self.state.host(id);
         let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
         self.shut_down(&host)?;
@@ -205,7 +204,7 @@ impl Inner {
 
     /// The process of a running host that is in the cloud for as long as the host is up; waits until the deadline for a
     /// host that reboots.
-    pub(super) fn keeper(&self, id: &str, name: &str, deadline: Instant) -> io::Result<u32> {
+    pub(crate) fn keeper(&self, id: &str, name: &str, deadline: Instant) -> io::Result<u32> {
         let unreachable =
             |what: &str| io::Error::new(io::ErrorKind::HostUnreachable, format!("{name} {what}"));
         loop {
@@ -259,7 +258,7 @@ impl Inner {
         cloud::clear(&self.state, &cgroups)
     }
 
-    pub(super) fn destroy(&self, id: &str) -> Result<()> {
+    pub(crate) fn destroy(&self, id: &str) -> Result<()> {
         let host = self.state.host(id);
         match host.lock()? {
             Some(_turn) => self.remove(id),
@@ -283,7 +282,7 @@ impl Inner {
     }
 
     /// Removes a host's disk, or what there is of it.
-    pub(super) fn clear_disk(&self, host: &HostDir) -> Result<()> {
+    pub(crate) fn clear_disk(&self, host: &HostDir) -> Result<()> {
         let map = IdMap::of_this_user()?;
         ["upper", "work"]
             .into_iter()
@@ -309,7 +308,7 @@ fn wait_until_ended(host: &HostDir, patience: Duration) -> Result<bool> {
     Ok(true)
 }
 
-pub(super) fn gone(host: &HostDir) -> Error {
+pub(crate) fn gone(host: &HostDir) -> Error {
     Error::invalid(format!("no local host is at {}", host.root().display()))
         .hint("it may have been destroyed a moment ago")
 }

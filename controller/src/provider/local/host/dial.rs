@@ -14,13 +14,14 @@ use std::{
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    channel::Channel,
-    reexec::{Start, Step},
-    state::StateDir,
-    userns,
+use crate::{
+    error::Result,
+    provider::local::{
+        namespace::{channel::Channel, userns},
+        reexec::{Start, Step},
+        state::StateDir,
+    },
 };
-use crate::error::Result;
 
 /// The shortest time that a connection attempt gets.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -38,7 +39,7 @@ struct Request {
 
 /// Connects to `address` inside the cloud that process `member` is in. The error keeps its kind, so that a caller can tell "not yet" from
 /// "never"; `name` is for its sentence.
-pub(super) fn dial(
+pub(crate) fn dial(
     state: &StateDir,
     ctl: &Path,
     member: u32,
@@ -74,7 +75,7 @@ fn sentence(cause: io::Error, name: &str, address: impl Display) -> io::Error {
 }
 
 /// The other side: joins the cloud, connects, hands over the socket.
-pub(super) fn connect(channel: &Channel) -> Result<()> {
+pub(crate) fn connect(channel: &Channel) -> Result<()> {
     let request: Request = channel.receive()?;
     userns::join(request.member)?;
     match connect_until(request.address, Instant::now() + request.patience) {

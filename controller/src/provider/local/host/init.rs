@@ -31,46 +31,50 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    channel::Channel,
-    devices::{self, Nodes},
-    failure::Doing,
-    network,
-    tool::IP,
+use crate::{
+    error::{Error, Result},
+    provider::local::{
+        cloud::network,
+        failure::Doing,
+        namespace::{
+            channel::Channel,
+            devices::{self, Nodes},
+            tool::IP,
+        },
+    },
 };
-use crate::error::{Error, Result};
 
 /// Where Debian and Ubuntu have it.
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
 /// What to boot.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
-    pub(super) id: String,
-    pub(super) hostname: String,
-    pub(super) address: Ipv4Addr,
-    pub(super) layers: Vec<PathBuf>,
-    pub(super) forget: Vec<PathBuf>,
-    pub(super) seeds: Vec<SeedFile>,
+pub(crate) struct Request {
+    pub(crate) id: String,
+    pub(crate) hostname: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) forget: Vec<PathBuf>,
+    pub(crate) seeds: Vec<SeedFile>,
     /// Its memory is charged to a control group of version 1.
-    pub(super) memory_in_v1: bool,
+    pub(crate) memory_in_v1: bool,
     /// Name of the host's port on the bridge.
-    pub(super) port: String,
+    pub(crate) port: String,
 }
 
 /// A file to write into the host before its first boot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct SeedFile {
+pub(crate) struct SeedFile {
     /// Relative to the host's root.
-    pub(super) path: PathBuf,
-    pub(super) mode: u32,
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
     /// Mode of the directory it is in, if that has to be made.
-    pub(super) directory_mode: u32,
-    pub(super) content: Vec<u8>,
+    pub(crate) directory_mode: u32,
+    pub(crate) content: Vec<u8>,
 }
 
 /// Becomes the host's init. Returns only on failure; the caller reports it and ends, and the host with it.
-pub(super) fn init(channel: &Channel) -> Result<()> {
+pub(crate) fn init(channel: &Channel) -> Result<()> {
     let request: Request = channel.receive()?;
     // No supervisor, no host.
     prctl::set_pdeathsig(Signal::SIGKILL).doing(|| "cannot tie the host to its supervisor")?;
@@ -128,14 +132,14 @@ fn connect(address: Ipv4Addr, port: &str) -> Result<()> {
 }
 
 /// Keeps what is mounted from now on from everybody else.
-pub(super) fn private_mounts() -> Result<()> {
+pub(crate) fn private_mounts() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .doing(|| "cannot keep mounts private")
 }
 
 /// Mounts `layers` with a writable layer on top. All paths are relative to the working directory, which may
 /// be somewhere that root inside could not walk to.
-pub(super) fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<()> {
+pub(crate) fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<()> {
     let lower: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
     let options = format!(
         "userxattr,lowerdir={},upperdir={},workdir={}",
@@ -204,17 +208,17 @@ fn write_seed(root: &Path, seed: &SeedFile) -> Result<()> {
     file.set_permissions(Permissions::from_mode(seed.mode)).doing(what)
 }
 
-pub(super) fn flags() -> MsFlags {
+pub(crate) fn flags() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV
 }
 
-pub(super) fn mount_new(kind: &str, target: &Path, flags: MsFlags, options: Option<&str>) -> Result<()> {
+pub(crate) fn mount_new(kind: &str, target: &Path, flags: MsFlags, options: Option<&str>) -> Result<()> {
     mount(Some(kind), target, Some(kind), flags, options)
         .doing(|| format!("cannot mount {kind} at {}", target.display()))
 }
 
 /// /proc, /sys, /run and /tmp.
-pub(super) fn mount_kernel(root: &Path) -> Result<()> {
+pub(crate) fn mount_kernel(root: &Path) -> Result<()> {
     let still = flags() | MsFlags::MS_NOEXEC;
     let masked = |error: Error| {
         error
@@ -244,7 +248,7 @@ fn mount_memory_counters(root: &Path) -> Result<()> {
 }
 
 /// A bind mount takes its flags from a second, re-mounting call only (mount(2)).
-pub(super) fn bind_read_only(source: &Path, target: &Path, more: MsFlags) -> nix::Result<()> {
+pub(crate) fn bind_read_only(source: &Path, target: &Path, more: MsFlags) -> nix::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | more;
     mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
@@ -267,7 +271,7 @@ fn restrict_proc(root: &Path) -> Result<()> {
 }
 
 /// Makes `root` the root and lets go of the old one; see pivot_root(2), "pivot_root(".", ".")".
-pub(super) fn enter(root: &Path) -> Result<()> {
+pub(crate) fn enter(root: &Path) -> Result<()> {
     let what = || "cannot enter the host's root file system";
     chdir(root).and_then(|()| pivot_root(".", ".")).doing(what)?;
     umount2(".", MntFlags::MNT_DETACH).and_then(|()| chdir("/")).doing(what)

@@ -1,0 +1,8 @@
+//! What hosts boot from. A base is made from the machine's own apt sources, the agent's layer goes on top, and what no
+//! host needs any more is removed.
+
+mod agent;
+pub(super) mod bake;
+pub(super) mod images;
+mod prune;
+mod sources;

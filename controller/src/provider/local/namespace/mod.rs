@@ -1,0 +1,9 @@
+//! Processes in namespaces of their own: how they talk, which ids and control groups they have, and what is mounted and
+//! laid out for them. Nothing here knows what a host is.
+
+pub(super) mod cgroup;
+pub(super) mod channel;
+pub(super) mod devices;
+pub(super) mod sandbox;
+pub(super) mod tool;
+pub(super) mod userns;
