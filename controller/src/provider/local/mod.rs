@@ -31,7 +31,7 @@ pub use self::reexec::reexecuted;
 use self::{
     failure::Doing,
     host::dial,
-    image::{bake, images},
+    image::{bake, images, layers},
     namespace::{cgroup::Cgroups, sandbox, userns::IdMap},
     state::StateDir,
 };
@@ -94,7 +94,7 @@ impl Local {
     /// # Errors
     /// The state directory cannot be read.
     pub fn images(&self) -> Result<Vec<ImageId>> {
-        bake::list(&self.0.state)
+        layers::list(&self.0.state)
     }
 
     /// Runs a program of an image in throw-away namespaces: `tree` is at /mnt, read-only, and the working
@@ -104,7 +104,7 @@ impl Local {
     /// Namespaces are refused, or the program cannot be started. Its exit code is not an error.
     pub fn run_in_image(&self, image: &ImageId, tree: &Path, argv: &[&str]) -> Result<Output> {
         let Inner { state, ctl, .. } = &*self.0;
-        sandbox::run_in(state, ctl, &IdMap::of_this_user()?, bake::layers(state, image)?, tree, argv)
+        sandbox::run_in(state, ctl, &IdMap::of_this_user()?, layers::layers(state, image)?, tree, argv)
     }
 
     /// Finds the image of this content, or bakes it.

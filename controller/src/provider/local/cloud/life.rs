@@ -30,10 +30,10 @@ use crate::{
         namespace::{
             cgroup::Cgroups,
             channel::Channel,
+            step::{Start, Step},
             tool::{IP, NFT, SLIRP},
             userns::{self, IdMap},
         },
-        reexec::{Start, Step},
         state::{StateDir, held_by, lock, open_lock, write_pids},
     },
 };

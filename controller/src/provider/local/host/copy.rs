@@ -33,11 +33,11 @@ use crate::{
             namespace::{
                 cgroup::Cgroups,
                 channel::Channel,
+                step::{Start, Step},
                 tool::CP,
                 userns::{self, IdMap},
             },
             record::Record,
-            reexec::{Start, Step},
             state::{HostDir, held_by, lock},
         },
     },

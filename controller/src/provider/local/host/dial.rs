@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Result,
     provider::local::{
-        namespace::{channel::Channel, userns},
-        reexec::{Start, Step},
+        namespace::{
+            channel::Channel,
+            step::{Start, Step},
+            userns,
+        },
         state::StateDir,
     },
 };

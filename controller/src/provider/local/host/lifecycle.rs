@@ -5,15 +5,12 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    rand,
-};
+use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use nix::{
     errno::Errno,
@@ -21,7 +18,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{init::SeedFile, supervise::Boot};
+use super::{
+    seeds::{self, SeedFile},
+    supervise::Boot,
+};
 use crate::{
     error::{Error, Result},
     provider::{
@@ -30,10 +30,15 @@ use crate::{
             Inner,
             cloud::{self, network},
             failure::Doing,
-            image::bake,
-            namespace::{cgroup::Cgroups, sandbox::remove_tree, tool::KILL, userns::IdMap},
+            image::layers,
+            namespace::{
+                cgroup::Cgroups,
+                sandbox::remove_tree,
+                step::{Start, Step},
+                tool::KILL,
+                userns::IdMap,
+            },
             record::Record,
-            reexec::{Start, Step},
             state::{HostDir, held_by, lock},
         },
         name,
@@ -63,8 +68,8 @@ impl Inner {
         let host = self.state.host(&host_id(&launch.tid));
         let (_turn, mut record) = self.admit(launch, &host)?;
         if !record.booted {
-            let layers = bake::layers(&self.state, &record.image)?;
-            let first = First { forget, seeds: seeds(&record, launch)? };
+            let layers = layers::layers(&self.state, &record.image)?;
+            let first = First { forget, seeds: seeds::seeds(&record, launch)? };
             fill(&host).and_then(|()| self.boot(&record, layers, first)).map_err(|error| {
                 let error = error.context(format!("cannot launch {}", record.name));
                 match self.remove(&record.id) {
@@ -82,7 +87,7 @@ impl Inner {
     fn admit(&self, launch: &Launch, host: &HostDir) -> Result<(File, Record)> {
         let allocation = lock(&self.state.allocation_lock())?;
         // From here to the record, which tells that this image is in use, nobody else may remove it.
-        bake::layers(&self.state, &launch.image)?;
+        layers::layers(&self.state, &launch.image)?;
         host.create()?;
         if Record::read(host)?.is_none() {
             let turn = host.lock()?.ok_or_else(|| gone(host))?;
@@ -167,7 +172,7 @@ impl Inner {
             return Err(Error::unreachable(format!("the launch of {} was interrupted", record.name))
                 .hint("launch it again, or destroy it"));
         }
-        let layers = bake::layers(&self.state, &record.image)?;
+        let layers = layers::layers(&self.state, &record.image)?;
         self.boot(&record, layers, First::default())
             .map_err(|error| error.context(format!("cannot start {}", record.name)))?;
         record.into_host(&host)
@@ -331,43 +336,6 @@ fn check_role(role: &str) -> Result<()> {
     }
     Err(Error::invalid(format!("{role:?} cannot be a role"))
         .hint("lower-case letters, digits, _ and -, a letter first, at most 50"))
-}
-
-/// What makes this host itself, written before its first boot.
-fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
-    let mut machine_id = [0; 16];
-    rand::fill(&mut machine_id).doing(|| "the machine has no random numbers")?;
-    // Marked as a version 4 UUID; machine-id(5).
-    machine_id[6] = machine_id[6] & 0x0f | 0x40;
-    machine_id[8] = machine_id[8] & 0x3f | 0x80;
-    let machine_id: String = machine_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let Record { name, address, .. } = record;
-    let public = |path: &str, content: String| SeedFile {
-        path: path.into(),
-        mode: 0o644,
-        directory_mode: 0o755,
-        content: content.into_bytes(),
-    };
-    let private = |name: &str, mode, content| SeedFile {
-        path: Path::new("var/lib/magpie").join(name),
-        mode,
-        directory_mode: 0o700,
-        content,
-    };
-    let limits = serde_json::json!({ "memory_bytes": launch.settings.memory }).to_string();
-    let mut seeds = vec![
-        public("etc/hostname", format!("{name}\n")),
-        public("etc/hosts", format!("127.0.0.1 localhost\n{address} {name}\n")),
-        public("etc/resolv.conf", format!("nameserver {}\n", network::RESOLVER)),
-    ];
-    // Without a document the disk itself says who the host is, or its metadata service does.
-    if !launch.enrol_document.is_empty() {
-        seeds.push(public("etc/machine-id", format!("{machine_id}\n")));
-        // A limit set from outside cannot be seen inside; the agent looks here.
-        seeds.push(private("limits.json", 0o644, limits.into_bytes()));
-        seeds.push(private("enrol.json", 0o600, launch.enrol_document.clone()));
-    }
-    Ok(seeds)
 }
 
 #[cfg(test)]

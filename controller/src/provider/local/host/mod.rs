@@ -5,4 +5,5 @@ pub(super) mod copy;
 pub(super) mod dial;
 pub(super) mod init;
 mod lifecycle;
+mod seeds;
 pub(super) mod supervise;

@@ -24,7 +24,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::init::{self, SeedFile};
+use super::{init, seeds::SeedFile};
 use crate::{
     error::{Error, Result},
     provider::local::{
@@ -34,26 +34,26 @@ use crate::{
             cgroup::Cgroups,
             channel::Channel,
             devices::Nodes,
+            step::{Start, Step, THIS_PROGRAM},
             userns::{self, IdMap},
         },
         record::Record,
-        reexec::{Start, Step, THIS_PROGRAM},
         state::{HostDir, StateDir, lock, write_pids},
     },
 };
 
 /// What the supervisor has to know.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Boot {
-    pub(crate) record: Record,
+pub(super) struct Boot {
+    pub(super) record: Record,
     /// Names this state directory's cgroups.
-    pub(crate) hash: String,
+    pub(super) hash: String,
     /// Read-only layers, the uppermost first, relative to the state directory.
-    pub(crate) layers: Vec<PathBuf>,
+    pub(super) layers: Vec<PathBuf>,
     /// Files and directories to remove before the first boot, relative to the host's root.
-    pub(crate) forget: Vec<PathBuf>,
+    pub(super) forget: Vec<PathBuf>,
     /// Files to write before the first boot.
-    pub(crate) seeds: Vec<SeedFile>,
+    pub(super) seeds: Vec<SeedFile>,
 }
 
 /// Beyond this size the console log starts anew: a host in a restart loop must not fill the disk.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use super::{bake, prune};
+use super::{layers, prune};
 use crate::{
     error::{Error, Kind as Failure, Result},
     provider::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// All that are whole, the newest first.
 pub(crate) fn list(state: &StateDir) -> Result<Vec<Image>> {
-    let images: Result<Vec<Image>> = bake::list(state)?.into_iter().map(|id| image(state, id)).collect();
+    let images: Result<Vec<Image>> = layers::list(state)?.into_iter().map(|id| image(state, id)).collect();
     let mut images = images?;
     images.sort_by_key(|image| std::cmp::Reverse(image.baked_at));
     Ok(images)

@@ -4,5 +4,6 @@
 mod agent;
 pub(super) mod bake;
 pub(super) mod images;
+pub(super) mod layers;
 mod prune;
 mod sources;

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::bake;
+use super::layers;
 use crate::{
     error::Result,
     provider::{
@@ -107,7 +107,7 @@ fn plan(mut found: Found, used: &BTreeSet<String>) -> Plan {
         .iter()
         .map(String::as_str)
         .chain(newest)
-        .flat_map(|name| successors(Some(name), |name| bake::below(name)))
+        .flat_map(|name| successors(Some(name), |name| layers::below(name)))
         .map(str::to_owned)
         .collect();
     let (kept, images): (Vec<String>, Vec<String>) =

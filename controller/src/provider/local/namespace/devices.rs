@@ -27,14 +27,12 @@ use rustix::{
     pty::unlockpt,
 };
 
-use super::{channel::Channel, userns::IdMap};
-use crate::{
-    error::Result,
-    provider::local::{
-        failure::Doing,
-        host::init::{bind_read_only, flags, mount_new},
-    },
+use super::{
+    channel::Channel,
+    mounts::{bind_read_only, flags, mount_new},
+    userns::IdMap,
 };
+use crate::{error::Result, provider::local::failure::Doing};
 
 /// Name, major and minor number; the kernel's admin-guide/devices.txt.
 const NODES: [(&str, u64, u64); 6] =

@@ -4,6 +4,8 @@
 pub(super) mod cgroup;
 pub(super) mod channel;
 pub(super) mod devices;
+pub(super) mod mounts;
 pub(super) mod sandbox;
+pub(super) mod step;
 pub(super) mod tool;
 pub(super) mod userns;

@@ -21,17 +21,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     channel::Channel,
     devices::{self, Nodes},
+    mounts,
+    step::{Start, Step, THIS_PROGRAM},
     tool::TAR,
     userns::{self, IdMap},
 };
 use crate::{
     error::{Error, Result},
-    provider::local::{
-        failure::Doing,
-        host::init,
-        reexec::{Start, Step, THIS_PROGRAM},
-        state::StateDir,
-    },
+    provider::local::{failure::Doing, state::StateDir},
 };
 
 /// Creates `directory` and unpacks the tar stream that `write` produces into it, with its numeric owners.
@@ -182,7 +179,7 @@ pub(crate) fn run(channel: &Channel) -> Result<()> {
 
 fn new_mounts() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).doing(|| "this machine refuses a mount namespace")?;
-    init::private_mounts()
+    mounts::private_mounts()
 }
 
 fn show_tree(tree: &Path) -> Result<()> {
@@ -197,21 +194,21 @@ pub(crate) fn run_inside(channel: &Channel) -> Result<()> {
     let nodes = Nodes::receive(channel)?;
     new_mounts()?;
     let scratch = Path::new("scratch/root");
-    init::mount_new("tmpfs", scratch, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))?;
+    mounts::mount_new("tmpfs", scratch, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))?;
     let [upper, work, root] = ["upper", "work", "root"].map(|name| scratch.join(name));
     for path in [&upper, &work, &root] {
         fs::create_dir(path).doing(|| "cannot lay out a throw-away root file system")?;
     }
-    init::mount_overlay(&request.layers, &upper, &work, &root)?;
-    init::mount_kernel(&root)?;
+    mounts::mount_overlay(&request.layers, &upper, &work, &root)?;
+    mounts::mount_kernel(&root)?;
     drop(devices::lay_out(&root, nodes)?);
-    init::bind_read_only(
+    mounts::bind_read_only(
         Path::new("scratch/tree"),
         &root.join("mnt"),
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
     )
     .doing(|| "cannot show the tree to the image")?;
-    init::enter(&root)?;
+    mounts::enter(&root)?;
     chdir("/mnt").doing(|| "cannot enter /mnt")?;
     let (program, arguments) =
         request.argv.split_first().ok_or_else(|| Error::invalid("no program was named"))?;
