@@ -12,6 +12,7 @@ use super::{
         channel::Channel,
         sandbox,
         step::{MARK, Step},
+        tree,
     },
 };
 use crate::error::{Error, Result};
@@ -45,8 +46,8 @@ fn work(step: Step, channel: &Channel) -> Result<()> {
         Step::Keep => supervise::keep_host(channel),
         Step::Init => init::init(channel),
         Step::Dial => dial::connect(channel),
-        Step::Unpack => sandbox::unpack(channel),
-        Step::Remove => sandbox::remove(channel),
+        Step::Unpack => tree::unpack(channel),
+        Step::Remove => tree::remove(channel),
         Step::Copy => copy::copy(channel),
         Step::Run => sandbox::run(channel),
         Step::RunInside => sandbox::run_inside(channel),

@@ -7,22 +7,19 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{self, Read},
+    io,
     net::Ipv4Addr,
-    os::fd::{AsRawFd, OwnedFd},
     path::Path,
-    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
-    fcntl::{FcntlArg, FdFlag, fcntl},
     sched::{CloneFlags, unshare},
     unistd::setsid,
 };
 
-use super::network;
+use super::{network, uplink};
 use crate::{
     error::{Error, Kind, Result},
     provider::local::{
@@ -31,7 +28,7 @@ use crate::{
             cgroup::Cgroups,
             channel::Channel,
             step::{Start, Step},
-            tool::{IP, NFT, SLIRP},
+            tool::{IP, NFT},
             userns::{self, IdMap},
         },
         state::{StateDir, held_by, lock, open_lock, write_pids},
@@ -70,68 +67,22 @@ fn start(state: &StateDir, ctl: &Path, map: &IdMap) -> Result<u32> {
     let mut step =
         Start::new(ctl, Step::Hold, "cloud").log(log.try_clone().doing(|| "cannot duplicate the log")?);
     step.stdout = exit_hold.into();
-    let (channel, holder) = step.spawn(state.root())?;
+    let (channel, mut holder) = step.spawn(state.root())?;
     let started = map
         .grant(&channel, holder.id())
         .and_then(|()| channel.send(&machine))
         .and_then(|()| channel.receive::<()>())
-        .and_then(|()| start_uplink(holder.id(), map, exit_watch.into(), &log, &log_path))
+        .and_then(|()| uplink::start(holder.id(), map, exit_watch.into(), &log, &log_path))
         .and_then(|()| channel.send(()))
         .and_then(|()| channel.receive::<()>());
     match started {
         Ok(()) => Ok(holder.id()),
         Err(error) => {
-            end(holder);
+            // Both fail only when it has ended already.
+            drop(holder.kill());
+            drop(holder.wait());
             Err(error.context("cannot start the local cloud"))
         }
-    }
-}
-
-fn end(mut child: Child) {
-    // Both fail only when it has ended already.
-    drop(child.kill());
-    drop(child.wait());
-}
-
-/// slirp4netns ends by itself when `exit_watch` hangs up, which is when the holder ends.
-fn start_uplink(holder: u32, map: &IdMap, exit_watch: OwnedFd, log: &File, log_path: &Path) -> Result<()> {
-    let (mut ready, announce) = io::pipe().doing(|| "cannot create a pipe")?;
-    let announce = OwnedFd::from(announce);
-    fcntl(&announce, FcntlArg::F_SETFD(FdFlag::empty())).doing(|| "cannot pass on a pipe")?;
-    let log_copy = || log.try_clone().map(Stdio::from).doing(|| "cannot duplicate the log");
-    let mut command = SLIRP.command();
-    command
-        .args(["--configure", "--disable-host-loopback", "--exit-fd=0", "--netns-type=path"])
-        .arg(format!("--mtu={}", network::MTU))
-        .arg(format!("--ready-fd={}", announce.as_raw_fd()));
-    if *map != IdMap::Fixed {
-        command.arg(format!("--userns-path=/proc/{holder}/ns/user"));
-    }
-    let slirp = command
-        .arg(format!("/proc/{holder}/ns/net"))
-        .arg("tap0")
-        .stdin(exit_watch)
-        .stdout(log_copy()?)
-        .stderr(log_copy()?)
-        .spawn()
-        .map_err(|error| SLIRP.not_started(&error))?;
-    drop(announce);
-    if ready.read(&mut [0]).doing(|| "cannot hear slirp4netns")? == 0 {
-        end(slirp);
-        return Err(uplink_refused(log_path));
-    }
-    Ok(())
-}
-
-fn uplink_refused(log: &Path) -> Error {
-    let said = std::fs::read_to_string(log).unwrap_or_default();
-    let last = said.lines().last().unwrap_or("it said nothing").to_owned();
-    let error = Error::invalid(format!("slirp4netns gives no uplink: {last}"));
-    match File::options().read(true).write(true).open("/dev/net/tun") {
-        Err(cause) => {
-            error.hint(format!("/dev/net/tun cannot be opened ({cause}): modprobe tun, or run ctl as root"))
-        }
-        Ok(_) => error.hint(format!("its words are in {}", log.display())),
     }
 }
 

@@ -3,5 +3,6 @@
 
 mod life;
 pub(super) mod network;
+mod uplink;
 
 pub(super) use self::life::{clear, ensure, hold};

@@ -8,12 +8,11 @@
 
 use std::{
     fs::{DirBuilder, File},
-    io::{self, Read},
-    os::unix::fs::{DirBuilderExt, FileExt},
+    io::Read,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
 use aws_lc_rs::rand;
@@ -29,12 +28,13 @@ use crate::{
         local::{
             Inner,
             failure::Doing,
-            image::bake,
             namespace::{
                 cgroup::Cgroups,
                 channel::Channel,
+                freezer::Freezer,
                 step::{Start, Step},
                 tool::CP,
+                tree,
                 userns::{self, IdMap},
             },
             record::Record,
@@ -47,8 +47,6 @@ use crate::{
 const FORGET: [&str; 2] = ["var/lib/magpie/state.new", "var/lib/magpie/runs"];
 /// The original's flight record.
 const RECORD: &str = "var/lib/magpie/history";
-/// How long the kernel may take to freeze a host: until its last process has left the system call it is in.
-const FREEZING: Duration = Duration::from_secs(5);
 
 impl Inner {
     /// Launches a host whose disk is a copy of another's. Its identity is copied too, and quarantined by the
@@ -72,7 +70,7 @@ impl Inner {
         let id = ImageId(format!("{}-{mark}", below.0));
         let path = self.state.images().join(&id.0);
         let _turn = lock(&self.state.bake_lock())?;
-        bake::in_place(&self.ctl, &IdMap::of_this_user()?, &path, |fresh| self.copy_disk(original, fresh))?;
+        tree::in_place(&self.ctl, &IdMap::of_this_user()?, &path, |fresh| self.copy_disk(original, fresh))?;
         // The copy has the time of the disk; an image's age is counted from its making.
         let now = |directory: File| directory.set_modified(SystemTime::now());
         File::open(&path).and_then(now).doing(|| format!("cannot date {}", path.display()))?;
@@ -176,51 +174,4 @@ fn watch(mut child: Child, channel: &Channel) -> Result<Output> {
     }
     let status = child.wait().doing(what)?;
     Ok(Output { status, stdout: Vec::new(), stderr })
-}
-
-/// The switch of a cgroup that stops all processes in it; kernel documentation, admin-guide/cgroup-v2.rst,
-/// "cgroup.freeze". Held open, because who may write to it is decided when it is opened.
-struct Freezer {
-    switch: File,
-    events: File,
-}
-
-impl Freezer {
-    fn open(group: &Path) -> Result<Self> {
-        let what = || format!("cannot open the freezer of {}", group.display());
-        let switch = File::options().write(true).open(group.join("cgroup.freeze")).doing(what)?;
-        Ok(Self { switch, events: File::open(group.join("cgroup.events")).doing(what)? })
-    }
-
-    /// Stops all processes; they go on when what is returned is dropped.
-    fn freeze(self) -> Result<Frozen> {
-        let what = || "cannot freeze the host";
-        let frozen = Frozen(self.switch);
-        frozen.0.write_all_at(b"1", 0).doing(what)?;
-        let deadline = Instant::now() + FREEZING;
-        while !is_frozen(&self.events).doing(what)? {
-            if Instant::now() > deadline {
-                return Err(Error::unreachable(what())
-                    .hint("one of its processes waits for a device; stop the host and try again"));
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(frozen)
-    }
-}
-
-fn is_frozen(events: &File) -> io::Result<bool> {
-    let mut buffer = [0; 256];
-    let count = events.read_at(&mut buffer, 0)?;
-    Ok(buffer[..count].split(|byte| *byte == b'\n').any(|line| line == b"frozen 1"))
-}
-
-/// A frozen cgroup.
-struct Frozen(File);
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        // It was open for writing, and has been written to: this cannot be refused.
-        drop(self.0.write_all_at(b"0", 0));
-    }
 }

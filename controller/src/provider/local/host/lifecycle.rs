@@ -33,9 +33,9 @@ use crate::{
             image::layers,
             namespace::{
                 cgroup::Cgroups,
-                sandbox::remove_tree,
                 step::{Start, Step},
                 tool::KILL,
+                tree::remove_tree,
                 userns::IdMap,
             },
             record::Record,

@@ -9,7 +9,7 @@ use crate::{
         Image, ImageId, Kind,
         local::{
             failure::Doing,
-            namespace::{sandbox::remove_tree, userns::IdMap},
+            namespace::{tree::remove_tree, userns::IdMap},
             record::Record,
             state::{StateDir, lock},
         },

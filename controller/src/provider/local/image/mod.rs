@@ -3,6 +3,7 @@
 
 mod agent;
 pub(super) mod bake;
+mod base;
 pub(super) mod images;
 pub(super) mod layers;
 mod prune;

@@ -15,7 +15,7 @@ use crate::{
         ImageId,
         local::{
             failure::Doing,
-            namespace::{sandbox::remove_tree, userns::IdMap},
+            namespace::{tree::remove_tree, userns::IdMap},
             record::Record,
             state::{StateDir, lock},
         },

@@ -11,15 +11,15 @@
 
 use std::{
     fs::{self, File},
-    io,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
-use nix::unistd::{AccessFlags, access, chown, geteuid};
+use nix::unistd::{chown, geteuid};
 
-use super::userns::IdMap;
+use super::{
+    cgroup_tree::{create, delegated, parse_mountinfo, remove_empty, write},
+    userns::IdMap,
+};
 use crate::{
     error::{Error, Result},
     provider::local::failure::Doing,
@@ -29,8 +29,6 @@ use crate::{
 const CLOUD: &str = "cloud";
 /// What a host's systemd can make use of.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
-/// How long the kernel may take to empty a cgroup whose processes were killed.
-const EMPTYING: Duration = Duration::from_secs(2);
 
 /// The cgroups of one state directory.
 #[derive(Clone, Debug)]
@@ -39,31 +37,6 @@ pub(crate) struct Cgroups {
     unified: PathBuf,
     /// In the v1 memory tree, when that is where memory is limited.
     memory: Option<PathBuf>,
-}
-
-/// Where the kernel shows its cgroup trees.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Trees {
-    unified: Option<PathBuf>,
-    memory: Option<PathBuf>,
-}
-
-/// Finds the trees in a mountinfo text; format of proc_pid_mountinfo(5).
-fn parse_mountinfo(text: &str) -> Trees {
-    let mut trees = Trees::default();
-    for line in text.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let Some(point) = left.split(' ').nth(4) else { continue };
-        let mut right = right.split(' ');
-        match (right.next(), right.nth(1)) {
-            (Some("cgroup2"), _) => trees.unified.get_or_insert_with(|| point.into()),
-            (Some("cgroup"), Some(options)) if options.split(',').any(|option| option == "memory") => {
-                trees.memory.get_or_insert_with(|| point.into())
-            }
-            _ => continue,
-        };
-    }
-    trees
 }
 
 impl Cgroups {
@@ -177,36 +150,6 @@ impl Cgroups {
     }
 }
 
-/// The highest cgroup above `own` (itself included) that this user may divide.
-fn delegated(tree: &Path, own: &Path) -> Result<PathBuf> {
-    own.ancestors()
-        .take_while(|group| group.starts_with(tree))
-        .take_while(|group| access(&group.join("cgroup.procs"), AccessFlags::W_OK).is_ok())
-        .last()
-        .map(Path::to_path_buf)
-        .ok_or_else(|| {
-            Error::invalid(format!("this user may not divide its cgroup {}", own.display()))
-                .hint("systemd-run --user --scope -p Delegate=yes ctl ...")
-                .hint("or run ctl as root")
-        })
-}
-
-fn create(group: &Path) -> Result<()> {
-    fs::create_dir_all(group).map_err(|error| {
-        let failed = Error::invalid(format!("cannot create the cgroup {}: {error}", group.display()));
-        match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                failed.hint("in a container the cgroup tree must be writable")
-            }
-            _ => failed,
-        }
-    })
-}
-
-fn write(path: &Path, value: &str) -> Result<()> {
-    fs::write(path, value).doing(|| format!("cannot write {value} to {}", path.display()))
-}
-
 fn open_door(path: &Path) -> Result<File> {
     File::options().write(true).open(path).doing(|| format!("cannot open {}", path.display()))
 }
@@ -232,56 +175,9 @@ fn parse_oom_kills(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// Removes a tree of cgroups, waiting for the kernel to empty them. A missing one is fine.
-fn remove_empty(group: &Path) -> Result<()> {
-    let deadline = Instant::now() + EMPTYING;
-    loop {
-        match remove_tree(group) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => {
-                return Err(Error::unreachable(format!(
-                    "cannot remove the cgroup {}: {error}",
-                    group.display()
-                )));
-            }
-        }
-    }
-}
-
-fn remove_tree(group: &Path) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    let entries = match fs::read_dir(group) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    gone(fs::remove_dir(group))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn trees_of_a_hybrid_machine() {
-        let text = "24 1 0:22 / /proc rw - proc proc rw\n\
-            30 24 0:26 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n\
-            31 24 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
-        let trees = parse_mountinfo(text);
-        assert_eq!(trees.memory.as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
-        assert_eq!(trees.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
-    }
 
     #[test]
     fn oom_kills_in_both_formats() {
@@ -293,7 +189,6 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn foreign_text_never_panics(text in "\\PC*") {
-            parse_mountinfo(&text);
             parse_oom_kills(&text);
         }
     }
