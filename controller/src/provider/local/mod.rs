@@ -2,12 +2,13 @@
 //! and network namespace); each has its own process, mount, network, name, IPC and cgroup namespaces, an
 //! overlay over a baked image, and systemd as its init. Nothing of the machine is changed.
 //!
-//! `host::lifecycle` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
+//! `host` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
 
 mod cloud;
 mod failure;
 mod host;
 mod image;
+mod inner;
 mod namespace;
 mod record;
 mod reexec;
@@ -32,6 +33,7 @@ use self::{
     failure::Doing,
     host::dial,
     image::{bake, images, layers},
+    inner::Inner,
     namespace::{cgroup::Cgroups, sandbox, userns::IdMap},
     state::StateDir,
 };
@@ -46,17 +48,6 @@ use crate::{
 /// The local provider; clones share one state directory.
 #[derive(Clone, Debug)]
 pub struct Local(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    state: StateDir,
-    /// Hex digits that tell this state directory's cgroups from others'.
-    hash: String,
-    /// The program to start for namespace work.
-    ctl: PathBuf,
-    /// What its hosts boot from.
-    spec: ImageSpec,
-}
 
 impl Local {
     /// Opens a state directory, creating it if need be. `ctl` is the program that is started for namespace

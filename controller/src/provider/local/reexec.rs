@@ -7,7 +7,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::{
     cloud,
-    host::{copy, dial, init, supervise},
+    host::{copy, dial, init, keep, supervise},
     namespace::{
         channel::Channel,
         sandbox,
@@ -43,7 +43,7 @@ fn work(step: Step, channel: &Channel) -> Result<()> {
     match step {
         Step::Hold => cloud::hold(channel),
         Step::Supervise => supervise::supervise(channel),
-        Step::Keep => supervise::keep_host(channel),
+        Step::Keep => keep::keep_host(channel),
         Step::Init => init::init(channel),
         Step::Dial => dial::connect(channel),
         Step::Unpack => tree::unpack(channel),

@@ -20,14 +20,13 @@ use nix::unistd::{chown, setsid};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
-use super::lifecycle;
 use crate::{
     error::{Error, Result},
     provider::{
         Host, ImageId, Launch,
         local::{
-            Inner,
             failure::Doing,
+            inner::Inner,
             namespace::{
                 cgroup::Cgroups,
                 channel::Channel,
@@ -79,7 +78,7 @@ impl Inner {
 
     /// The record of a host that has a disk.
     fn whole(&self, host: &HostDir) -> Result<Record> {
-        let record = Record::read(host)?.ok_or_else(|| lifecycle::gone(host))?;
+        let record = Record::read(host)?.ok_or_else(|| host.gone())?;
         if record.booted {
             return Ok(record);
         }
@@ -90,7 +89,7 @@ impl Inner {
     /// stopped nor destroyed meanwhile.
     fn copy_disk(&self, original: &str, to: &Path) -> Result<()> {
         let host = self.state.host(original);
-        let _turn = host.lock()?.ok_or_else(|| lifecycle::gone(&host))?;
+        let _turn = host.lock()?.ok_or_else(|| host.gone())?;
         let name = self.whole(&host)?.name;
         let freeze = match held_by(&host.running())? {
             Some(_) => Some(Cgroups::find(&self.hash)?.host(original)),

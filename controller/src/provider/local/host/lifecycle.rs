@@ -1,22 +1,9 @@
-//! What happens to a host, in order: launch, start, stop, destroy. Each step can be repeated, and each begins
-//! by taking the host's lock, so that two controllers take turns.
+//! Launch and start. Each can be repeated, and each begins by taking the host's lock, so that two controllers take turns.
 
-use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io,
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs::File, path::PathBuf, thread};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use nix::{
-    errno::Errno,
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 
 use super::{
     seeds::{self, SeedFile},
@@ -27,16 +14,12 @@ use crate::{
     provider::{
         Host, Launch,
         local::{
-            Inner,
-            cloud::{self, network},
-            failure::Doing,
+            cloud::network,
             image::layers,
+            inner::Inner,
             namespace::{
                 cgroup::Cgroups,
                 step::{Start, Step},
-                tool::KILL,
-                tree::remove_tree,
-                userns::IdMap,
             },
             record::Record,
             state::{HostDir, held_by, lock},
@@ -44,11 +27,6 @@ use crate::{
         name,
     },
 };
-
-/// How long an orderly shutdown may take.
-const SHUTDOWN: Duration = Duration::from_secs(20);
-/// How long the kernel may take to end a host that was killed.
-const KILLING: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Launches a host, or returns the one that this transaction launched before.
@@ -90,15 +68,15 @@ impl Inner {
         layers::layers(&self.state, &launch.image)?;
         host.create()?;
         if Record::read(host)?.is_none() {
-            let turn = host.lock()?.ok_or_else(|| gone(host))?;
+            let turn = host.lock()?.ok_or_else(|| host.gone())?;
             let record = self.allocate(launch)?;
             record.write(host)?;
             return Ok((turn, record));
         }
         // It may be booting at the other launcher's hands; others need not wait for that.
         drop(allocation);
-        let turn = host.lock()?.ok_or_else(|| gone(host))?;
-        let record = Record::read(host)?.ok_or_else(|| gone(host))?;
+        let turn = host.lock()?.ok_or_else(|| host.gone())?;
+        let record = Record::read(host)?.ok_or_else(|| host.gone())?;
         Ok((turn, record))
     }
 
@@ -117,54 +95,10 @@ impl Inner {
         ))
     }
 
-    /// All hosts of a fleet, ordered by role and number.
-    pub(crate) fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
-        let mut records = Record::all(&self.state)?;
-        records.retain(|record| record.fleet == fleet);
-        records.sort_by_cached_key(|record| {
-            let number: u32 =
-                record.name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-            (record.role.clone(), number)
-        });
-        for record in &records {
-            // Whoever acts on the host next tries again, and says so.
-            drop(self.sweep(&record.id));
-        }
-        records
-            .into_iter()
-            .map(|record| {
-                let host = self.state.host(&record.id);
-                record.into_host(&host)
-            })
-            .collect()
-    }
-
-    /// Removes the cgroups of a host that ended by itself: neither it nor its supervisor could.
-    fn sweep(&self, id: &str) -> Result<()> {
-        let host = self.state.host(id);
-        let ended = || held_by(&host.running()).map(|pids| pids.is_none());
-        if !ended()? || !Cgroups::find(&self.hash)?.knows_host(id) {
-            return Ok(());
-        }
-        match host.lock()? {
-            Some(_turn) if ended()? => self.forget(id),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn mark(&self, marked: &Host) -> Result<()> {
-        let host = self.state.host(&marked.id);
-        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
-        let mut record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
-        record.name.clone_from(&marked.name);
-        record.usage.clone_from(&marked.usage);
-        record.write(&host)
-    }
-
     pub(crate) fn start(&self, id: &str) -> Result<Host> {
         let host = self.state.host(id);
-        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
-        let record = Record::read(&host)?.ok_or_else(|| gone(&host))?;
+        let _turn = host.lock()?.ok_or_else(|| host.gone())?;
+        let record = Record::read(&host)?.ok_or_else(|| host.gone())?;
         if held_by(&host.running())?.is_some() {
             return record.into_host(&host);
         }
@@ -199,100 +133,6 @@ impl Inner {
         thread::spawn(move || child.wait());
         booted
     }
-
-    pub(crate) fn stop(&self, id: &str) -> Result<()> {
-        let host = self.state.host(id);
-        let _turn = host.lock()?.ok_or_else(|| gone(&host))?;
-        self.shut_down(&host)?;
-        self.forget(id)
-    }
-
-    /// The process of a running host that is in the cloud for as long as the host is up; waits until the deadline for a
-    /// host that reboots.
-    pub(crate) fn keeper(&self, id: &str, name: &str, deadline: Instant) -> io::Result<u32> {
-        let unreachable =
-            |what: &str| io::Error::new(io::ErrorKind::HostUnreachable, format!("{name} {what}"));
-        loop {
-            let pids = held_by(&self.state.host(id).running()).map_err(io::Error::other)?;
-            match pids.as_deref() {
-                None => return Err(unreachable("is not running")),
-                Some([_, _, keeper]) => return Ok(*keeper),
-                // Booted by a ctl whose supervisors did not let hosts reboot.
-                Some([supervisor, _]) => return Ok(*supervisor),
-                Some(_) if Instant::now() > deadline => return Err(unreachable("is booting")),
-                Some(_) => thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-
-    fn shut_down(&self, host: &HostDir) -> Result<()> {
-        let Some([_, init]) =
-            held_by(&host.running())?.as_deref().and_then(|pids| pids.first_chunk()).copied()
-        else {
-            return self.end(host);
-        };
-        // What systemd(1) calls SIGRTMIN+3: halt in order.
-        KILL.run(&["-s", "RTMIN+3", &init.to_string()], "")?;
-        if wait_until_ended(host, SHUTDOWN)? { Ok(()) } else { self.end(host) }
-    }
-
-    /// Kills a host: its supervisor's end is its init's, and so everything's.
-    fn end(&self, host: &HostDir) -> Result<()> {
-        let deadline = Instant::now() + KILLING;
-        while let Some(pids) = held_by(&host.running())? {
-            if let Some(supervisor) = pids.first() {
-                match kill(Pid::from_raw(supervisor.cast_signed()), Signal::SIGKILL) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(errno) => {
-                        return Err(Error::unreachable(format!("cannot kill process {supervisor}: {errno}")));
-                    }
-                }
-            }
-            if Instant::now() > deadline {
-                return Err(Error::unreachable("the host does not end though it was killed"));
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
-    }
-
-    /// Removes what the kernel keeps of a host that has ended, and the cloud if it was the last.
-    fn forget(&self, id: &str) -> Result<()> {
-        let cgroups = Cgroups::find(&self.hash)?;
-        cgroups.remove_host(id)?;
-        cloud::clear(&self.state, &cgroups)
-    }
-
-    pub(crate) fn destroy(&self, id: &str) -> Result<()> {
-        let host = self.state.host(id);
-        match host.lock()? {
-            Some(_turn) => self.remove(id),
-            None if host.root().exists() => self.remove(id),
-            None => Ok(()),
-        }
-    }
-
-    /// Ends a host and removes all that it was, however little that is; the caller holds its lock.
-    fn remove(&self, id: &str) -> Result<()> {
-        let host = self.state.host(id);
-        self.end(&host)?;
-        self.forget(id)?;
-        // Should this be interrupted, what is left can be destroyed but not started.
-        if let Some(mut record) = Record::read(&host)?.filter(|record| record.booted) {
-            record.booted = false;
-            record.write(&host)?;
-        }
-        self.clear_disk(&host)?;
-        fs::remove_dir_all(host.root()).doing(|| format!("cannot remove {}", host.root().display()))
-    }
-
-    /// Removes a host's disk, or what there is of it.
-    pub(crate) fn clear_disk(&self, host: &HostDir) -> Result<()> {
-        let map = IdMap::of_this_user()?;
-        ["upper", "work"]
-            .into_iter()
-            .try_for_each(|name| remove_tree(&self.ctl, &map, &host.root().join(name)))
-    }
 }
 
 /// What is done to a disk before its first boot.
@@ -300,22 +140,6 @@ impl Inner {
 struct First {
     forget: Vec<PathBuf>,
     seeds: Vec<SeedFile>,
-}
-
-fn wait_until_ended(host: &HostDir, patience: Duration) -> Result<bool> {
-    let deadline = Instant::now() + patience;
-    while held_by(&host.running())?.is_some() {
-        if Instant::now() > deadline {
-            return Ok(false);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(true)
-}
-
-pub(crate) fn gone(host: &HostDir) -> Error {
-    Error::invalid(format!("no local host is at {}", host.root().display()))
-        .hint("it may have been destroyed a moment ago")
 }
 
 /// `l-` and ten hex digits: the same for the same transaction.
