@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Inner,
     cloud::Region,
+    inner::Inner,
     instance,
     pauses::Pauses,
     tags::{self, Tags},

@@ -1,5 +1,3 @@
-use aws_sdk_ec2::{error::ErrorMetadata, operation::run_instances::RunInstancesError};
-
 use super::*;
 
 fn place() -> Place {
@@ -26,22 +24,6 @@ fn failure(code: &str, message: &str) -> Failure {
 fn told(error: &Error) -> String {
     let hints = error.hints().iter().map(|hint| format!("hint: {hint}\n"));
     format!("{} ({:?})\n{}", error, error.kind(), hints.collect::<String>())
-}
-
-#[test]
-fn an_answer_of_ec2_keeps_code_and_words() {
-    let meta = ErrorMetadata::builder().code("VcpuLimitExceeded").message("too many").build();
-    let error = SdkError::service_error(RunInstancesError::generic(meta), ());
-    let expected = Failure { instance_type: String::new(), ..failure("VcpuLimitExceeded", "too many") };
-    assert_eq!(Failure::from(error), expected);
-}
-
-#[test]
-fn no_answer_is_told_from_no_credentials() {
-    let cause = |error: SdkError<RunInstancesError, ()>| Failure::from(error).cause;
-    assert_eq!(cause(SdkError::timeout_error("slow")), Cause::TimedOut);
-    assert_eq!(cause(SdkError::construction_failure("no credentials in the chain")), Cause::Credentials);
-    assert_eq!(cause(SdkError::construction_failure("a field is missing")), Cause::Other);
 }
 
 #[test]
@@ -135,16 +117,4 @@ fn throttling_and_trouble_are_not_the_users_fault() {
         assert_eq!(refused_with(code, "").kind(), Kind::Unreachable, "{code}");
     }
     assert_eq!(refused_with("InvalidParameterCombination", "").kind(), Kind::Invalid);
-}
-
-#[test]
-fn shortages_are_told_from_mistakes() {
-    for code in ["InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow"] {
-        assert_eq!(failure(code, "").shortage(), Some(Shortage::Here), "{code}");
-    }
-    assert_eq!(failure("MaxSpotInstanceCountExceeded", "").shortage(), Some(Shortage::Market));
-    assert_eq!(failure("VcpuLimitExceeded", "").shortage(), None);
-    let unsupported = "Your requested instance type is not supported in your requested Availability Zone";
-    assert_eq!(failure("Unsupported", unsupported).shortage(), Some(Shortage::Here));
-    assert_eq!(failure("Unsupported", "The configuration is not supported").shortage(), None);
 }
