@@ -11,6 +11,7 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod fanout;
+pub mod holder;
 pub mod pki;
 pub mod pool;
 pub mod provider;

@@ -13,11 +13,8 @@ use crate::{
     client,
     context::Context,
     error::{Error, Kind, Result},
-    fanout,
-    pool::{
-        gc::{self, Action, Step},
-        holder,
-    },
+    fanout, holder,
+    pool::gc::{self, Action, Step},
     provider::Host,
     render::{Output, pool},
 };

@@ -17,10 +17,9 @@ use crate::{
     client,
     context::Context,
     error::{Error, Result},
-    fanout, pki,
+    fanout, holder, pki,
     pool::{
         claim::{self, Claimant},
-        holder,
         ladder::{self, Reuse, Rung, Wanted},
     },
     provider::{Host, Kind, Standing, name},

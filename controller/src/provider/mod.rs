@@ -151,7 +151,7 @@ pub struct Usage {
     /// The user who has it, or had it last.
     #[serde(default)]
     pub owner: String,
-    /// The process that took it (see `pool::holder`).
+    /// The process that took it (see `holder`).
     #[serde(default)]
     pub holder: String,
     /// Id of its present claim, or of its last one if nobody has it.

@@ -34,11 +34,31 @@ pub fn make_unique(hosts: &mut [Host]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::ladder::tests::idle;
+    use crate::provider::{Fingerprint, HostState, ImageId, Kind, Usage};
+
+    fn host(name: &str, id: &str, launched_at: i64) -> Host {
+        Host {
+            provider: Kind::Local,
+            id: id.into(),
+            name: name.into(),
+            fleet: "f".into(),
+            role: "db".into(),
+            tid: id.into(),
+            state: HostState::Running,
+            address: String::new(),
+            image: ImageId::default(),
+            memory: None,
+            class: "local".into(),
+            region: String::new(),
+            launched_at,
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
+            usage: Usage::default(),
+        }
+    }
 
     #[test]
     fn of_two_with_one_name_the_younger_gets_another() {
-        let host = |name: &str, id: &str, launched_at| Host { id: id.into(), launched_at, ..idle(name) };
         let mut hosts =
             [host("db-1", "b", 2), host("db-1", "a", 1), host("db-2", "c", 3), host("db-1", "d", 2)];
         make_unique(&mut hosts);

@@ -20,8 +20,7 @@ use super::{
 use crate::{
     config::{Ec2Role, OneOrMore},
     error::{Error, Result},
-    pki,
-    pool::holder,
+    holder, pki,
     provider::{Host, HostState, ImageId, Progress, Usage},
 };
 
