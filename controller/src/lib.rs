@@ -12,6 +12,7 @@ pub mod context;
 pub mod error;
 pub mod fanout;
 pub mod holder;
+pub mod pauses;
 pub mod pki;
 pub mod pool;
 pub mod provider;

@@ -12,15 +12,15 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     process::{Child, ChildStdin, ChildStdout, Command},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{Stream, last_words::LastWords};
-use crate::config::ConnectConfig;
+use crate::{config::ConnectConfig, pauses::Pauses};
 
 /// The longest time that one attempt gets.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// Between attempts: doubled by each, up to the last.
+/// Between attempts: the first pause and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 /// How long a command that has closed its output may take to end.
 const ENDING: Duration = Duration::from_millis(500);
@@ -42,14 +42,13 @@ pub async fn to(connect: &ConnectConfig, address: &str, port: u16, deadline: Ins
 /// # Errors
 /// What the last attempt ended with.
 pub async fn tcp_until(address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
-    let mut pause = PAUSES[0];
+    let mut pauses = Pauses::new(PAUSES[0], PAUSES[1]);
     loop {
         match tcp(address, port).await {
             Ok(stream) => return Ok(stream),
-            Err(error) if Instant::now() + pause >= deadline => return Err(error),
-            Err(_) => sleep(pause).await,
+            Err(error) if !pauses.pause_before(deadline).await => return Err(error),
+            Err(_) => {}
         }
-        pause = (pause * 2).min(PAUSES[1]);
     }
 }
 

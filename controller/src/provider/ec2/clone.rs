@@ -6,11 +6,11 @@ use super::{
     cloud::Region,
     inner::Inner,
     instance,
-    pauses::Pauses,
     tags::{self, Tags},
 };
 use crate::{
     error::Result,
+    pauses::Pauses,
     provider::{Host, ImageId, Launch, Progress},
 };
 

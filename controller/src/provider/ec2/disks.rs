@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_ec2::types::{ImageState, ResourceType, TagSpecification};
 
-use super::{
-    cloud::Region, failure::Failure, images::owned, inner::Inner, pauses::Pauses, request, tags::Tags,
-};
+use super::{cloud::Region, failure::Failure, images::owned, inner::Inner, request, tags::Tags};
 use crate::{
     error::{Error, Result},
+    pauses::Pauses,
     provider::{Host, ImageId, Progress},
 };
 

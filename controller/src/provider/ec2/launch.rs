@@ -14,13 +14,13 @@ use super::{
     failure::Failure,
     inner::Inner,
     instance,
-    pauses::Pauses,
     request::{self, Plan},
     settling::SETTLED,
     tags,
 };
 use crate::{
     error::{Error, Result},
+    pauses::Pauses,
     provider::{Host, Launch, name},
 };
 

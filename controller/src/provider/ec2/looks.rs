@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::pauses::Pauses;
+use crate::pauses::Pauses;
 
 /// From the first question to EC2 to the longest pause between two.
 const ASKING: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));

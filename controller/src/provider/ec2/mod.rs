@@ -18,7 +18,6 @@ mod instance;
 mod launch;
 mod lifecycle;
 mod looks;
-mod pauses;
 mod recipe;
 mod request;
 mod seen;

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_ec2::types::Instance;
 
-use super::{cloud::Region, failure::Failure, inner::Inner, instance, pauses::Pauses};
+use super::{cloud::Region, failure::Failure, inner::Inner, instance};
 use crate::{
     error::{Error, Result},
+    pauses::Pauses,
     provider::Host,
 };
 

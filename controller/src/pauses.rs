@@ -1,6 +1,6 @@
 //! How long to wait between two looks at something that takes its time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Each pause is so much longer than the one before, until it is `longest`.
 const FACTOR: f64 = 1.6;
@@ -9,14 +9,14 @@ const JITTER: f64 = 0.2;
 
 /// An endless series of pauses.
 #[derive(Clone, Debug)]
-pub(super) struct Pauses {
+pub struct Pauses {
     next: Duration,
     longest: Duration,
 }
 
 impl Pauses {
     /// From `first` to `longest`.
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    pub fn new(first: Duration, longest: Duration) -> Self {
         Self { next: first, longest }
     }
 
@@ -28,15 +28,25 @@ impl Pauses {
     }
 
     /// How long the next one is.
-    pub(super) fn length(&mut self) -> Duration {
+    pub fn length(&mut self) -> Duration {
         let mut byte = [0];
         // Without randomness there is just no jitter.
         let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0);
         self.with(chance)
     }
 
+    /// Sleeps through the next one if it ends before `deadline`, and says whether it did.
+    pub async fn pause_before(&mut self, deadline: Instant) -> bool {
+        let pause = self.length();
+        let fits = Instant::now() + pause < deadline;
+        if fits {
+            tokio::time::sleep(pause).await;
+        }
+        fits
+    }
+
     /// Sleeps through the next one.
-    pub(super) async fn pause(&mut self) {
+    pub async fn pause(&mut self) {
         tokio::time::sleep(self.length()).await;
     }
 }
