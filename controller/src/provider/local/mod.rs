@@ -58,7 +58,7 @@ impl Local {
     pub fn open(state_dir: PathBuf, ctl: PathBuf, spec: ImageSpec) -> Result<Self> {
         let state = StateDir::open(&state_dir)?;
         let sum = digest(&SHA256, state.root().as_os_str().as_encoded_bytes());
-        let hash = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(&sum.as_ref()[..6]);
         Ok(Self(Arc::new(Inner { state, hash, ctl, spec })))
     }
 

@@ -65,7 +65,7 @@ impl Inner {
         let below = self.whole(&self.state.host(original))?.image;
         let mut mark = [0; 8];
         rand::fill(&mut mark).doing(|| "the machine has no random numbers")?;
-        let mark: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mark = hex::encode(mark);
         let id = ImageId(format!("{}-{mark}", below.0));
         let path = self.state.images().join(&id.0);
         let _turn = lock(&self.state.bake_lock())?;

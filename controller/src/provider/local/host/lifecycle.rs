@@ -145,7 +145,7 @@ struct First {
 /// `l-` and ten hex digits: the same for the same transaction.
 fn host_id(tid: &str) -> String {
     let sum = digest(&SHA256, tid.as_bytes());
-    let hex: String = sum.as_ref()[..5].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&sum.as_ref()[..5]);
     format!("l-{hex}")
 }
 

@@ -37,7 +37,7 @@ pub(super) fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
     // Marked as a version 4 UUID; machine-id(5).
     machine_id[6] = machine_id[6] & 0x0f | 0x40;
     machine_id[8] = machine_id[8] & 0x3f | 0x80;
-    let machine_id: String = machine_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let machine_id = hex::encode(machine_id);
     let Record { name, address, .. } = record;
     let public = |path: &str, content: String| SeedFile {
         path: path.into(),
