@@ -19,11 +19,10 @@ use std::{
 
 use tonic::async_trait;
 
-pub use self::{install::removal, openssh::Target};
+pub use self::{install::removal, openssh::Target, record::Adoption};
 use self::{machine::Machine, record::Record};
 use super::{
-    Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, Usage, dial,
-    programs::Programs,
+    Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, dial, programs::Programs,
 };
 use crate::{
     config::{ConnectConfig, RoleConfig},
@@ -36,25 +35,6 @@ pub struct Ssh {
     records: PathBuf,
     agent: PathBuf,
     connect: ConnectConfig,
-}
-
-/// What a machine is adopted as.
-#[derive(Debug)]
-pub struct Adoption {
-    /// Fleet that it will belong to.
-    pub fleet: String,
-    /// Role, such as `db`.
-    pub role: String,
-    /// `<role>-<n>`.
-    pub name: String,
-    /// Where its agent will be dialled.
-    pub address: String,
-    /// Enrolment transaction id.
-    pub tid: String,
-    /// What is to be remembered from the start.
-    pub usage: Usage,
-    /// The enrol document, JSON.
-    pub enrol_document: Vec<u8>,
 }
 
 impl Ssh {

@@ -6,7 +6,6 @@ use std::{fs, io, path::Path};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Adoption;
 use crate::{
     error::{Error, Result},
     pki::files,
@@ -15,6 +14,25 @@ use crate::{
 
 /// The format this module writes.
 const VERSION: u32 = 1;
+
+/// What a machine is adopted as.
+#[derive(Debug)]
+pub struct Adoption {
+    /// Fleet that it will belong to.
+    pub fleet: String,
+    /// Role, such as `db`.
+    pub role: String,
+    /// `<role>-<n>`.
+    pub name: String,
+    /// Where its agent will be dialled.
+    pub address: String,
+    /// Enrolment transaction id.
+    pub tid: String,
+    /// What is to be remembered from the start.
+    pub usage: Usage,
+    /// The enrol document, JSON.
+    pub enrol_document: Vec<u8>,
+}
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
