@@ -169,6 +169,7 @@ pub(crate) mod tests {
             image: ImageId("i".into()),
             memory: None,
             class: "local".into(),
+            spot: false,
             region: String::new(),
             launched_at: NOW - 600,
             fingerprint: [("image".to_owned(), "i".to_owned())].into(),

@@ -209,6 +209,9 @@ pub struct Host {
     pub memory: Option<u64>,
     /// What it costs by: `local`, or an instance type and its market, such as `t3.small spot`.
     pub class: String,
+    /// An instance of the spot market; `class` says so to people.
+    #[serde(skip)]
+    pub spot: bool,
     /// Region it is in; empty where there are none.
     pub region: String,
     /// Seconds since the Unix epoch.

@@ -49,6 +49,7 @@ mod tests {
             image: ImageId::default(),
             memory: None,
             class: "local".into(),
+            spot: false,
             region: String::new(),
             launched_at,
             fingerprint: Fingerprint::default(),

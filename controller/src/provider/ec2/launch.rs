@@ -166,6 +166,7 @@ mod tests {
             image: ImageId::default(),
             memory: None,
             class: "t3.small".into(),
+            spot: false,
             region: "eu-central-1".into(),
             launched_at,
             fingerprint: Fingerprint::default(),

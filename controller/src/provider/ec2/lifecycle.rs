@@ -124,7 +124,7 @@ impl Inner {
     /// Ends a host for good; what is gone already has ended.
     pub(super) async fn destroy(&self, host: &Host) -> Result<()> {
         let region = self.cloud.in_region(&host.region).await?;
-        if host.class.ends_with(" spot") {
+        if host.spot {
             self.cancel_spot(&region, host).await?;
         }
         let request = region.client.terminate_instances().instance_ids(&host.id);

@@ -136,6 +136,7 @@ impl From<Record> for Host {
             image: ImageId::default(),
             memory: None,
             class: "ssh".to_owned(),
+            spot: false,
             region: String::new(),
             launched_at: record.adopted_at,
             fingerprint: Fingerprint::default(),
