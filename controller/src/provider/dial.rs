@@ -30,7 +30,12 @@ const ENDING: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// What the last attempt ended with.
-pub async fn to(connect: &ConnectConfig, address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
+pub(super) async fn to(
+    connect: &ConnectConfig,
+    address: &str,
+    port: u16,
+    deadline: Instant,
+) -> io::Result<Stream> {
     match &connect.proxy {
         Some(command) => through(command, address, port),
         None => tcp_until(address, port, deadline).await,
@@ -41,7 +46,7 @@ pub async fn to(connect: &ConnectConfig, address: &str, port: u16, deadline: Ins
 ///
 /// # Errors
 /// What the last attempt ended with.
-pub async fn tcp_until(address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
+async fn tcp_until(address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
     let mut pauses = Pauses::new(PAUSES[0], PAUSES[1]);
     loop {
         match tcp(address, port).await {
@@ -69,7 +74,7 @@ async fn tcp(address: &str, port: u16) -> io::Result<Stream> {
 ///
 /// # Errors
 /// The shell cannot be started.
-pub fn through(command: &str, host: &str, port: u16) -> io::Result<Stream> {
+fn through(command: &str, host: &str, port: u16) -> io::Result<Stream> {
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(format!("exec {}", expand(command, host, port)))

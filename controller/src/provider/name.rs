@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Host;
 
 /// The lowest number above 0 whose name is not among `taken`, as a name.
-pub fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String {
     // A host name has no underscores (RFC 952), a role may.
     let role = role.replace('_', "-");
     let number = |name: &str| name.strip_prefix(&role)?.strip_prefix('-')?.parse().ok();
@@ -16,7 +16,7 @@ pub fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String 
 
 /// Lets each host have a name of its own: controllers that look at the same moment may choose the same. The oldest keeps
 /// it, the others get free ones; from the same hosts everybody makes the same names.
-pub fn make_unique(hosts: &mut [Host]) {
+pub(crate) fn make_unique(hosts: &mut [Host]) {
     let mut taken: BTreeSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
     let mut by_age: Vec<usize> = (0..hosts.len()).collect();
     by_age.sort_by_key(|&index| (hosts[index].launched_at, hosts[index].id.clone()));

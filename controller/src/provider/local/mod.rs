@@ -67,7 +67,7 @@ impl Local {
     ///
     /// # Errors
     /// Neither `XDG_DATA_HOME` nor `HOME` is set.
-    pub fn default_state_dir() -> Result<PathBuf> {
+    pub(crate) fn default_state_dir() -> Result<PathBuf> {
         if geteuid().is_root() {
             return Ok("/var/lib/magpie-local".into());
         }

@@ -19,8 +19,9 @@ use std::{
 
 use tonic::async_trait;
 
-pub use self::{install::removal, openssh::Target, record::Adoption};
+pub use self::install::removal;
 use self::{machine::Machine, record::Record};
+pub(crate) use self::{openssh::Target, record::Adoption};
 use super::{
     Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, dial, programs::Programs,
 };
@@ -39,7 +40,7 @@ pub struct Ssh {
 
 impl Ssh {
     /// The machines whose records are in the CA directory `ca`. `agent` is what is installed on others.
-    pub fn new(ca: &Path, agent: PathBuf, connect: ConnectConfig) -> Self {
+    pub(crate) fn new(ca: &Path, agent: PathBuf, connect: ConnectConfig) -> Self {
         Self { records: ca.join("adopted"), agent, connect }
     }
 
@@ -47,7 +48,12 @@ impl Ssh {
     ///
     /// # Errors
     /// The machine cannot be reached over ssh, will not do (then nothing was touched), or refuses the agent.
-    pub async fn adopt(&self, target: &Target, adoption: Adoption, progress: Progress<'_>) -> Result<Host> {
+    pub(crate) async fn adopt(
+        &self,
+        target: &Target,
+        adoption: Adoption,
+        progress: Progress<'_>,
+    ) -> Result<Host> {
         let programs = Programs::read(&self.agent)?;
         progress(&format!("looking at {target}"));
         let machine = Machine::parse(&target.run(machine::PROBE_COMMAND, machine::PROBE.as_bytes()).await?)?;

@@ -17,21 +17,21 @@ const VERSION: u32 = 1;
 
 /// What a machine is adopted as.
 #[derive(Debug)]
-pub struct Adoption {
+pub(crate) struct Adoption {
     /// Fleet that it will belong to.
-    pub fleet: String,
+    pub(crate) fleet: String,
     /// Role, such as `db`.
-    pub role: String,
+    pub(crate) role: String,
     /// `<role>-<n>`.
-    pub name: String,
+    pub(crate) name: String,
     /// Where its agent will be dialled.
-    pub address: String,
+    pub(crate) address: String,
     /// Enrolment transaction id.
-    pub tid: String,
+    pub(crate) tid: String,
     /// What is to be remembered from the start.
-    pub usage: Usage,
+    pub(crate) usage: Usage,
     /// The enrol document, JSON.
-    pub enrol_document: Vec<u8>,
+    pub(crate) enrol_document: Vec<u8>,
 }
 
 /// One machine.

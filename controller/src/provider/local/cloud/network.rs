@@ -12,11 +12,11 @@ use crate::{
 };
 
 /// The bridge's address, and every host's way out.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
+pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
 /// The resolver inside slirp4netns; it asks whatever the machine's resolv.conf names at that moment.
 pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 /// One MTU all along: a smaller one on the way drops full-size segments without a word.
-pub(crate) const MTU: u32 = 65520;
+pub(super) const MTU: u32 = 65520;
 /// First and last host number of the /24.
 const HOSTS: std::ops::RangeInclusive<u8> = 10..=254;
 
@@ -31,7 +31,7 @@ pub(crate) fn free_address(taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr> {
 }
 
 /// IPv4 addresses of the machine itself, which hosts must not reach.
-pub(crate) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
+pub(super) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
     let interfaces = getifaddrs().doing(|| "cannot list the machine's addresses")?;
     Ok(interfaces
         .filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
@@ -40,7 +40,7 @@ pub(crate) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
 }
 
 /// `ip -batch`: the bridge.
-pub(crate) fn bridge() -> String {
+pub(super) fn bridge() -> String {
     format!(
         "link set lo up\n\
          link add magpie0 type bridge\n\
@@ -50,7 +50,7 @@ pub(crate) fn bridge() -> String {
 }
 
 /// `nft -f`: masquerade what leaves, and drop what is for the machine itself.
-pub(crate) fn firewall(machine: &BTreeSet<Ipv4Addr>) -> String {
+pub(super) fn firewall(machine: &BTreeSet<Ipv4Addr>) -> String {
     let drop = match machine.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ") {
         none if none.is_empty() => String::new(),
         some => format!("ip daddr {{ {some} }} drop"),

@@ -44,7 +44,7 @@ struct Plan {
 
 /// Removes what no host uses and nobody will miss. `fresh` has just been baked; the caller holds the lock on
 /// bakes.
-pub(crate) fn prune(
+pub(super) fn prune(
     state: &StateDir,
     ctl: &Path,
     map: &IdMap,
@@ -81,7 +81,7 @@ fn put_out_of_reach(state: &StateDir, fresh: &ImageId) -> Result<Vec<PathBuf>> {
 }
 
 /// Gives a tree a name under which nobody uses it, and the next bake removes it.
-pub(crate) fn doom(path: &Path) -> Result<PathBuf> {
+pub(super) fn doom(path: &Path) -> Result<PathBuf> {
     let doomed = path.with_extension(DOOMED);
     fs::rename(path, &doomed).doing(|| format!("cannot rename {}", path.display()))?;
     Ok(doomed)

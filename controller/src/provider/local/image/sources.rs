@@ -10,7 +10,7 @@ use crate::{
 
 /// One entry, as deb822 writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Source {
+pub(super) struct Source {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
@@ -20,16 +20,16 @@ pub(crate) struct Source {
 
 /// The distribution, from os-release(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Distribution {
+pub(super) struct Distribution {
     /// `debian` or `ubuntu`.
-    pub(crate) id: String,
+    pub(super) id: String,
     /// `bookworm`, `noble`, …
-    pub(crate) codename: String,
+    pub(super) codename: String,
 }
 
 impl Distribution {
     /// The machine's own.
-    pub(crate) fn of_this_machine() -> Result<Self> {
+    pub(super) fn of_this_machine() -> Result<Self> {
         let text = fs::read_to_string("/etc/os-release").doing(|| "cannot read /etc/os-release")?;
         Self::parse(&text).ok_or_else(|| {
             Error::invalid("local hosts are baked from the machine's own distribution, and this is neither Debian nor Ubuntu")
@@ -47,7 +47,7 @@ impl Distribution {
 }
 
 /// All entries below `/etc/apt` (given as `apt`) that are the distribution's own.
-pub(crate) fn read(apt: &Path, distribution: &Distribution) -> Result<Vec<Source>> {
+pub(super) fn read(apt: &Path, distribution: &Distribution) -> Result<Vec<Source>> {
     let mut files = vec![apt.join("sources.list")];
     if let Ok(entries) = fs::read_dir(apt.join("sources.list.d")) {
         files.extend(entries.flatten().map(|entry| entry.path()));
@@ -96,7 +96,7 @@ fn select(sources: Vec<Source>, codename: &str) -> Vec<Source> {
 
 impl Source {
     /// The keyring file that a host needs besides those of the distribution.
-    pub(crate) fn own_key(&self) -> Option<&str> {
+    pub(super) fn own_key(&self) -> Option<&str> {
         let key = self.signed_by.as_deref()?;
         (!key.starts_with("/usr/share/keyrings/debian-archive")
             && !key.starts_with("/usr/share/keyrings/ubuntu-archive"))
@@ -104,7 +104,7 @@ impl Source {
     }
 
     /// The entry in deb822 format.
-    pub(crate) fn to_deb822(&self) -> String {
+    pub(super) fn to_deb822(&self) -> String {
         let key = self.signed_by.as_ref().map(|key| format!("Signed-By: {key}\n")).unwrap_or_default();
         format!(
             "Types: deb\nURIs: {}\nSuites: {}\nComponents: {}\n{key}\n",

@@ -33,7 +33,7 @@ enum Message<T> {
 
 impl Channel {
     /// Two connected ends.
-    pub(crate) fn pair() -> Result<(Self, Self)> {
+    pub(super) fn pair() -> Result<(Self, Self)> {
         let (one, other) = UnixStream::pair().doing(|| "cannot create a socket pair")?;
         Ok((Self(one), Self(other)))
     }

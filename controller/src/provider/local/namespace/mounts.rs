@@ -65,11 +65,11 @@ fn unfit(kind: FsType) -> Option<&'static str> {
 }
 
 /// What no mount inside may bring in.
-pub(crate) fn flags() -> MsFlags {
+pub(super) fn flags() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV
 }
 
-pub(crate) fn mount_new(kind: &str, target: &Path, flags: MsFlags, options: Option<&str>) -> Result<()> {
+pub(super) fn mount_new(kind: &str, target: &Path, flags: MsFlags, options: Option<&str>) -> Result<()> {
     mount(Some(kind), target, Some(kind), flags, options)
         .doing(|| format!("cannot mount {kind} at {}", target.display()))
 }
@@ -121,7 +121,7 @@ pub(crate) fn restrict_proc(root: &Path) -> Result<()> {
 }
 
 /// A bind mount takes its flags from a second, re-mounting call only (mount(2)).
-pub(crate) fn bind_read_only(source: &Path, target: &Path, more: MsFlags) -> nix::Result<()> {
+pub(super) fn bind_read_only(source: &Path, target: &Path, more: MsFlags) -> nix::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | more;
     mount(None::<&str>, target, None::<&str>, flags, None::<&str>)

@@ -21,11 +21,11 @@ pub(crate) const IP: Tool = Tool { name: "ip", package: "iproute2" };
 pub(crate) const NFT: Tool = Tool { name: "nft", package: "nftables" };
 pub(crate) const SLIRP: Tool = Tool { name: "slirp4netns", package: "slirp4netns" };
 pub(crate) const MMDEBSTRAP: Tool = Tool { name: "mmdebstrap", package: "mmdebstrap" };
-pub(crate) const TAR: Tool = Tool { name: "tar", package: "tar" };
+pub(super) const TAR: Tool = Tool { name: "tar", package: "tar" };
 pub(crate) const CP: Tool = Tool { name: "cp", package: "coreutils" };
 pub(crate) const KILL: Tool = Tool { name: "kill", package: "procps" };
-pub(crate) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
-pub(crate) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
+pub(super) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
+pub(super) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
 
 /// For a user without any; what Debian's login(1) sets.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
