@@ -1,8 +1,8 @@
-//! Who has this host. Several controllers may want it at once and share nothing else, so the host decides, and
-//! remembers over restarts and reboots.
+//! The claim on this host. Controllers share nothing else, so the host itself decides between them and remembers
+//! its decision over restarts and reboots.
 //!
-//! [`decide`], [`extend`] and [`may_release`] are the rules; [`Store`] applies them one at a time to the file. That
-//! lies within the identity, so that it goes where the identity goes: a clone is nobody's.
+//! [`decide`], [`extend`] and [`may_release`] are the rules; [`Store`] applies them to the file, one call at a time.
+//! The file is part of the identity directory and is quarantined with it, so a clone starts without a claim.
 
 use std::{
     fs,
@@ -16,49 +16,49 @@ use proto::pb::{Claim, ClaimRequest};
 
 use crate::{durable, paths::Paths, run::is_run_id};
 
-/// The longest holder, in bytes.
+/// Maximum length of a holder, in bytes.
 const MAX_HOLDER: usize = 200;
 
-/// Why a claim is not granted, changed or given back.
+/// Why a claim is not granted, changed or released.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// Somebody else has the host.
+    /// Another claim is in force.
     #[error("held by {} since {} (claim {})", .0.user, clock(.0.taken_unix_ms), .0.id)]
     Held(Claim),
-    /// There is nothing to extend.
-    #[error("nobody has this host, so there is no lease to extend")]
+    /// There is no claim to extend.
+    #[error("this host is not claimed, so there is no lease to extend")]
     Nobody,
-    /// The request says something that no claim can.
+    /// The request is malformed.
     #[error("{0}")]
     Invalid(&'static str),
     /// The stored claim cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// The file.
+        /// Path of the claim file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file operation.
         source: io::Error,
     },
-    /// The stored claim is none.
-    #[error("{} is not readable as a claim; release the host, whoever has it, to be rid of that", path.display())]
+    /// The stored claim is malformed.
+    #[error("{} is not a valid claim; clear it with `ctl release --force HOST`", path.display())]
     Corrupt {
-        /// The file.
+        /// Path of the claim file.
         path: PathBuf,
     },
 }
 
-/// The time of day in UTC. Which day, and in whose time zone, is for those who have the claim itself.
+/// The time of day in UTC; the message omits the date.
 fn clock(unix_ms: i64) -> String {
     let minutes = unix_ms.div_euclid(60_000);
     format!("{:02}:{:02} UTC", minutes.div_euclid(60).rem_euclid(24), minutes.rem_euclid(60))
 }
 
-/// Has the lease of a claim that is not settled run out? Then anybody may take the host.
+/// Whether the lease of an unsettled claim has expired, so that anyone may claim the host.
 fn has_lapsed(claim: &Claim, now_unix_ms: i64) -> bool {
     !claim.settled && claim.until_unix_ms < now_unix_ms
 }
 
-/// What `user` gets who asks while `present` stands.
+/// The claim that `user` gets if `present` is the current one.
 ///
 /// # Errors
 /// [`ClaimError::Held`] or [`ClaimError::Invalid`].
@@ -94,12 +94,12 @@ fn check(request: &ClaimRequest) -> Result<(), ClaimError> {
         return Err(ClaimError::Invalid("a claim's holder is at most 200 bytes without control characters"));
     }
     if request.until_unix_ms <= 0 {
-        return Err(ClaimError::Invalid("a claim says until when, in milliseconds since 1970"));
+        return Err(ClaimError::Invalid("a claim needs an end time, in milliseconds since 1970"));
     }
     Ok(())
 }
 
-/// The present claim with its lease moved out to `until_unix_ms`, if that is later.
+/// The current claim with its lease extended to `until_unix_ms`; an earlier time changes nothing.
 ///
 /// # Errors
 /// [`ClaimError::Nobody`].
@@ -108,7 +108,7 @@ pub fn extend(present: Option<&Claim>, until_unix_ms: i64) -> Result<Claim, Clai
     Ok(Claim { until_unix_ms: present.until_unix_ms.max(until_unix_ms), ..present.clone() })
 }
 
-/// May the claim `id`, or whichever it is if that is empty, be given back while `present` stands?
+/// Checks whether claim `id` may be released; an empty `id` means any claim.
 ///
 /// # Errors
 /// [`ClaimError::Held`].
@@ -119,21 +119,21 @@ pub fn may_release(present: Option<&Claim>, id: &str) -> Result<(), ClaimError> 
     }
 }
 
-/// The claim on disk. What a call says has happened is durable on its return; every call blocks on the disk.
+/// The claim on disk. All changes are durable on return; all calls block on the disk.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    /// Held from reading what there is until what replaces it is there.
+    /// Held from reading the old claim until the new one is stored.
     alone: Mutex<()>,
 }
 
 impl Store {
-    /// The claim of the host whose agent keeps things below `paths`. One store an agent.
+    /// The claim store below `paths`. An agent has only one store.
     pub fn new(paths: &Paths) -> Self {
         Self { path: paths.claim(), alone: Mutex::default() }
     }
 
-    /// Who has the host, be it that their lease is over.
+    /// The current claim, even if its lease has expired.
     ///
     /// # Errors
     /// [`ClaimError::File`] or [`ClaimError::Corrupt`].
@@ -148,15 +148,15 @@ impl Store {
         }
     }
 
-    /// Takes the host for `user`, or changes their claim: see [`decide`].
+    /// Claims the host for `user`, or changes the user's claim: see [`decide`].
     ///
     /// # Errors
-    /// Any but [`ClaimError::Nobody`].
+    /// Any error except [`ClaimError::Nobody`].
     pub fn claim(&self, request: &ClaimRequest, user: &str, now_unix_ms: i64) -> Result<Claim, ClaimError> {
         self.replace(|present| decide(present, request, user, now_unix_ms))
     }
 
-    /// Moves the end of the lease out: see [`extend`].
+    /// Extends the lease: see [`extend`].
     ///
     /// # Errors
     /// [`ClaimError::Nobody`], [`ClaimError::File`] or [`ClaimError::Corrupt`].
@@ -164,7 +164,7 @@ impl Store {
         self.replace(|present| extend(present, until_unix_ms))
     }
 
-    /// Gives the host back and returns the claim that it had; an empty `id` means whichever, were it unreadable.
+    /// Releases the host and returns its claim; an empty `id` releases any claim, even a malformed one.
     ///
     /// # Errors
     /// [`ClaimError::Held`], [`ClaimError::File`] or [`ClaimError::Corrupt`].

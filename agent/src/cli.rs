@@ -1,4 +1,4 @@
-//! What can be typed. One variant a verb.
+//! The command line: one variant for each command.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -7,72 +7,73 @@ use proto::PORT;
 
 use crate::enrol::metadata::Metadata;
 
-/// Magpie's agent: applies Puppet, runs commands, records every process.
+/// Magpie's agent: applies Puppet, runs commands, records every process
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The verbs.
+/// The agent's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Be enrolled if need be, then serve controllers
+    /// Enrol this host if needed, then serve controllers
     Serve {
-        /// Where the agent keeps things
+        /// The agent's data directory
         #[arg(long, value_name = "DIR", default_value = "/var/lib/magpie")]
         root: PathBuf,
-        /// Where to listen
+        /// Address and port to listen on
         #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], PORT)))]
         listen: SocketAddr,
-        /// The instance metadata service, such as http://169.254.169.254: it says which instance this is, and what it
-        /// was told at launch. Without it nobody is asked
+        /// URL of the instance metadata service, such as http://169.254.169.254. The agent reads the instance's id and
+        /// user-data there; without this option it uses no metadata service
         #[arg(long, value_name = "URL", env = "MAGPIE_METADATA")]
         metadata: Option<Metadata>,
     },
-    /// Carry out one queued run; started by `serve`
+    /// Execute one queued run; started by `serve`
     Run {
         /// The run's id
         id: String,
-        /// Where the agent keeps things
+        /// The agent's data directory
         #[arg(long, value_name = "DIR", default_value = "/var/lib/magpie")]
         root: PathBuf,
     },
-    /// Before a disk becomes an image: remove whatever tells this machine from others
+    /// Prepare a disk for imaging: remove everything that identifies this machine
     Seal {
-        /// Where the agent keeps things, within the tree
+        /// The agent's data directory, within the tree
         #[arg(long, value_name = "DIR", default_value = "/var/lib/magpie")]
         root: PathBuf,
-        /// The tree: the running system's, whose agent and recorder are stopped, or where a disk is mounted
+        /// Root of the tree: `/` for the running system (stops the agent and the recorder), or the mount point of a
+        /// disk
         #[arg(long, value_name = "DIR", default_value = "/")]
         root_dir: PathBuf,
-        /// Only print what would go
+        /// Only list what would be removed
         #[arg(long)]
         dry_run: bool,
-        /// Remove nothing; fail if anything is there that identifies a machine. In the running system only what no
-        /// boot makes counts
+        /// Remove nothing; fail if the tree holds anything that identifies a machine. On the running system, ignore
+        /// files that every boot recreates
         #[arg(long, conflicts_with = "dry_run")]
         check: bool,
     },
     /// Record every process, every second
     Record {
-        /// Where the agent keeps things
+        /// The agent's data directory
         #[arg(long, value_name = "DIR", default_value = "/var/lib/magpie")]
         root: PathBuf,
-        /// How to look at processes [default: bpf where it works, else proc]
+        /// How to read processes [default: bpf if the kernel supports it, else proc]
         #[arg(long, value_enum)]
         collector: Option<Collector>,
     },
 }
 
-/// How the recorder looks at processes.
+/// How the recorder reads processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Collector {
-    /// A BPF program that walks the kernel's own list of tasks
+    /// A BPF program that iterates over the kernel's tasks
     Bpf,
-    /// Files of /proc that are kept open
+    /// Files in /proc, kept open
     Proc,
 }
 

@@ -1,4 +1,4 @@
-//! Files that are whole or not there, also after a power cut.
+//! Files that are complete or absent, even after a power failure.
 
 use std::{
     fs::{self, File},
@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Writes a file of mode 0600 that appears, or is replaced, whole. Durable on return, with its name.
+/// Writes a file of mode 0600 atomically, replacing any previous one. Content and name are durable on return.
 ///
 /// # Errors
-/// When the disk refuses; what was there under this name before is still there.
+/// If the write fails; the previous file is unchanged.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = draft(path);
     let mut file = open(&draft)?;
@@ -21,18 +21,18 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Keeps room on the disk for a file that [`write()`] will make, so that a disk that is full by then does not matter.
+/// Reserves disk space for a later [`write()`], which then succeeds even if the disk is full by that time.
 ///
 /// # Errors
-/// When there is no room.
+/// If there is not enough space.
 pub(crate) fn reserve(path: &Path, bytes: usize) -> io::Result<()> {
     open(&draft(path))?.write_all(&vec![0; bytes])
 }
 
-/// Makes the names in the directory of `path` durable.
+/// Makes the directory entries beside `path` durable.
 ///
 /// # Errors
-/// When the disk refuses.
+/// If the directory cannot be synced.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(path))?.sync_all()
 }
@@ -41,7 +41,7 @@ fn draft(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-/// Opens a draft with the room that it has, rather than cut it to nothing.
+/// Opens the draft without truncating it, which keeps its reserved space.
 fn open(draft: &Path) -> io::Result<File> {
     File::options().create(true).truncate(false).write(true).mode(0o600).open(draft)
 }

@@ -1,11 +1,13 @@
-//! Magpie's on-host agent, a library behind a small `main`.
+//! Magpie's agent, which runs on each host: a library behind a small `main`.
 //!
-//! Three processes, each a fault domain that goes on when another dies:
-//! - [`serve`]: the only one with a socket; checks who calls, stores bundles, starts runs, serves events and history,
-//! - [`run`]: one short-lived supervisor a run, in its own cgroup; owns the Puppet child and writes the spool,
-//! - the crate `recorder`: the flight recorder, a program of its own; no network, no tokio.
+//! Three processes; each keeps running when another one dies:
+//! - [`serve`]: the only process with a socket. It authorises calls, stores bundles, starts runs, serves events and
+//!   history.
+//! - [`run`]: one short-lived supervisor for each run, in its own cgroup. It owns the Puppet child and writes the
+//!   spool.
+//! - the crate `recorder`: the flight recorder, a separate program without network or tokio.
 //!
-//! And one verb for who makes images: [`seal`].
+//! One more command, for building images: [`seal`].
 
 pub mod bundles;
 pub mod claim;

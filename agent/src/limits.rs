@@ -1,7 +1,7 @@
-//! How much memory this host may use: the machine's, or less.
+//! How much memory this host may use: the machine's, or a lower limit.
 //!
-//! In a container neither /proc/meminfo nor the cgroup file system need show the limit that applies, so a provider
-//! that sets one leaves it in `limits.json` beside the enrol document: `{"memory_bytes": 642777088}`.
+//! In a container, /proc/meminfo and the cgroup file system may not show the limit that applies. A provider that
+//! sets a limit therefore writes it to `limits.json`, beside the enrol document: `{"memory_bytes": 642777088}`.
 
 use std::{
     fs, io,
@@ -21,42 +21,42 @@ struct Limits {
     memory_bytes: Option<u64>,
 }
 
-/// The limit that the provider left, in bytes.
+/// The provider's memory limit, in bytes; `None` if there is no limit.
 pub fn provided(paths: &Paths) -> Option<u64> {
     let json = fs::read(paths.limits()).ok()?;
     serde_json::from_slice::<Limits>(&json).ok()?.memory_bytes
 }
 
-/// What there is and what is left, in bytes.
+/// Total and available memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// MemTotal, or a lower limit.
     pub total: u64,
-    /// What can still be had without swapping.
+    /// What processes can still allocate without swapping.
     pub available: u64,
 }
 
 impl Memory {
-    /// What the record says of the same moment ([`record::OwnMemory`]): the machine's memory, or the limit of
-    /// the host's own control group where that is lower, less what is charged to that group or held by its processes.
+    /// The same numbers as in the record ([`record::OwnMemory`]): the machine's memory, or the limit of the host's
+    /// own control group if that is lower, less what is charged to that group or held by its processes.
     ///
     /// # Errors
-    /// /proc/meminfo cannot be read.
+    /// If /proc/meminfo cannot be read.
     pub fn read(paths: &Paths, system: &Path) -> io::Result<Self> {
         let proc = system.join("proc");
         fs::metadata(proc.join("meminfo"))?;
         let (host, is_part) = recorder::look(&proc, &ControlGroups::below(system), provided(paths));
         let own = host.own_memory(is_part, || held_kib(&proc)).ok_or(io::ErrorKind::InvalidData)?;
         let left_kib = own.limit_kib.saturating_sub(own.used_kib);
-        // The machine may have less than the host may use.
+        // The machine may have less memory left than the host's limit allows.
         let available_kib = host.memory_available_kib.map_or(left_kib, |machine| machine.min(left_kib));
         let bytes = |kib: u64| kib.saturating_mul(1024);
         Ok(Self { total: bytes(own.limit_kib), available: bytes(available_kib) })
     }
 }
 
-/// Memory that processes hold and share with no file, KiB: what a limit that shows no counters within is
-/// used up by, near enough. From statm (proc_pid_statm(5): size, resident, shared, in pages).
+/// Memory that processes hold and share with no file, in KiB. Approximates the use of a limit that has no counters
+/// visible inside the host. From statm (proc_pid_statm(5): size, resident, shared, in pages).
 fn held_kib(proc: &Path) -> u64 {
     let private_pages = |path: PathBuf| -> Option<u64> {
         let text = fs::read_to_string(path.join("statm")).ok()?;

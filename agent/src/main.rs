@@ -1,4 +1,4 @@
-//! `agent`: see [`agent`] for what it is made of.
+//! The `agent` program: parses arguments and calls the library [`agent`].
 
 use std::{
     env,
@@ -58,10 +58,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Threads for what waits for the disk: those who look at the record use four, uploads eight.
+/// Threads for work that blocks on the disk: reads of the record use four, uploads eight.
 const BLOCKING_THREADS: usize = 32;
 
-/// One thread is enough, and keeps the agent small: nothing it does in `serve` takes long.
+/// One thread is enough and keeps the agent small: nothing in `serve` runs for long between awaits.
 fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build()?.block_on(async {
@@ -81,11 +81,11 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Becomes the recorder, a program of its own beside this one; returns if it cannot.
+/// Executes the recorder, a separate program in the same directory; returns only if that fails.
 fn record(paths: &Paths, collector: Option<Collector>) -> Result<(), Box<dyn Error>> {
     let recorder = env::current_exe()?.with_file_name("recorder");
     let collector = collector.map_or("-", |collector| record::Collector::from(collector).name());
     let limit = limits::provided(paths).map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
     let error = process::Command::new(&recorder).arg(paths.history()).args([collector, &limit]).exec();
-    Err(format!("cannot become {}, which is installed with the agent: {error}", recorder.display()).into())
+    Err(format!("cannot execute {}: {error}; reinstall the agent", recorder.display()).into())
 }

@@ -1,17 +1,17 @@
-//! Where the agent keeps things: one root directory, given by the caller, `/var/lib/magpie` by default.
+//! File layout of the agent's data: one root directory, passed in by the caller, `/var/lib/magpie` by default.
 //!
 //! ```text
-//! <root>/enrol.json            enrol document, root-only, put there by the provider
-//! <root>/limits.json           what the provider limits the host to (see `limits`)
-//! <root>/state/                identity: appears whole by one rename (see `enrol`)
-//! <root>/state/claim.pb        who has the host (see `claim`)
-//! <root>/state.new/            identity in the making; its key survives a crash
-//! <root>/quarantine/<time>/    identities that were found on another machine than their own
+//! <root>/enrol.json            enrol document, readable by root only, written by the provider
+//! <root>/limits.json           resource limits set by the provider (see `limits`)
+//! <root>/state/                identity: appears complete, by one rename (see `enrol`)
+//! <root>/state/claim.pb        the current claim (see `claim`)
+//! <root>/state.new/            unfinished identity; its key survives a crash
+//! <root>/quarantine/<time>/    identities that belong to another machine
 //! <root>/bundles/<digest>/     manifest, provenance.json, tree/
-//! <root>/bundles/.staging/     uploads under way
-//! <root>/runs/<id>/            request, lock, events, result, Puppet's directories of the run (see `run::directory`)
-//! <root>/runs/.apply.lock      held by the supervisor of the one apply under way
-//! <root>/puppet/               what Puppet keeps from run to run
+//! <root>/bundles/.staging/     uploads in progress
+//! <root>/runs/<id>/            request, lock, events, result, Puppet's directories for this run (see `run::directory`)
+//! <root>/runs/.apply.lock      held by the supervisor of the running apply
+//! <root>/puppet/               Puppet state that is kept between runs
 //! <root>/history/              the flight record
 //! ```
 
@@ -24,22 +24,22 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Names below `root`; nothing is created.
+    /// File names below `root`; creates nothing.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// The root itself.
+    /// The root directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The enrol document that a provider leaves for the first start.
+    /// The enrol document that a provider writes before the first start.
     pub fn enrol_document(&self) -> PathBuf {
         self.root.join("enrol.json")
     }
 
-    /// What the provider limits the host to.
+    /// The provider's limits for the host.
     pub fn limits(&self) -> PathBuf {
         self.root.join("limits.json")
     }
@@ -49,57 +49,57 @@ impl Paths {
         self.root.join("state")
     }
 
-    /// Who has the host; within the identity, so that it goes where that goes.
+    /// The current claim; part of the identity directory, so that both are quarantined together.
     pub fn claim(&self) -> PathBuf {
         self.state().join("claim.pb")
     }
 
-    /// Where an identity is made before it is renamed to [`Paths::state`].
+    /// Where an identity is prepared before the rename to [`Paths::state`].
     pub fn state_new(&self) -> PathBuf {
         self.root.join("state.new")
     }
 
-    /// Where identities go that do not belong to this machine.
+    /// Where identities of other machines are moved to.
     pub fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
     }
 
-    /// All bundles.
+    /// The directory of all bundles.
     pub fn bundles(&self) -> PathBuf {
         self.root.join("bundles")
     }
 
-    /// One bundle, by the hex digest of its manifest.
+    /// The directory of one bundle; `digest` is the hex digest of its manifest.
     pub fn bundle(&self, digest: &str) -> PathBuf {
         self.bundles().join(digest)
     }
 
-    /// The checked-out tree of a bundle.
+    /// The unpacked tree of a bundle.
     pub fn bundle_tree(&self, digest: &str) -> PathBuf {
         self.bundle(digest).join("tree")
     }
 
-    /// All runs.
+    /// The directory of all runs.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
     }
 
-    /// One run, by its id.
+    /// The directory of one run.
     pub fn run(&self, id: &str) -> PathBuf {
         self.runs().join(id)
     }
 
-    /// Held with `flock` by the supervisor of the apply under way.
+    /// Locked with `flock` by the supervisor of the running apply.
     pub fn apply_lock(&self) -> PathBuf {
         self.runs().join(".apply.lock")
     }
 
-    /// What Puppet keeps from run to run.
+    /// Puppet state that is kept between runs.
     pub fn puppet(&self) -> PathBuf {
         self.root.join("puppet")
     }
 
-    /// The flight record.
+    /// The directory of the flight record.
     pub fn history(&self) -> PathBuf {
         self.root.join("history")
     }

@@ -1,7 +1,7 @@
-//! `agent seal`: the last step before a disk becomes an image. What tells one machine from another must not be in it.
+//! `agent seal`: removes everything that identifies a machine, before its disk becomes an image.
 //!
-//! [`plan`] lists what is there and would go, [`execute`] does it. The tree may be the running system's or that of a
-//! disk that is mounted somewhere; in the second case no path may lead out of it.
+//! [`plan`] lists what would be removed, [`execute`] removes it. The tree is the running system's root or the mount
+//! point of another disk; in the second case no path may lead out of the tree.
 
 use std::{
     fs::{self, OpenOptions},
@@ -15,49 +15,47 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::paths::Paths;
 
-/// What is to be done.
+/// What [`seal`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Take it all away.
+    /// Remove everything on the list.
     Seal,
-    /// Only say what would go.
+    /// Only list what would be removed.
     DryRun,
-    /// Fail if there is something that identifies a machine.
+    /// Fail if anything on the list identifies a machine.
     Check,
 }
 
-/// Why a tree could not be sealed, or is not fit to be an image.
+/// Why a tree could not be sealed, or cannot become an image.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// A file could not be looked at or removed.
+    /// A file could not be read or removed.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which one.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file operation.
         source: io::Error,
     },
-    /// A symbolic link leads to somebody else's files.
+    /// A symbolic link leads out of the tree.
     #[error("{} leads out of {} through a symbolic link; nothing was removed", path.display(), tree.display())]
     Outside {
-        /// What was asked for.
+        /// The path before links are resolved.
         path: PathBuf,
-        /// What it should be in.
+        /// The tree that must contain it.
         tree: PathBuf,
     },
-    /// Puppet would go on writing.
-    #[error("an apply is under way; seal this host when it is over")]
+    /// An apply is running, and Puppet would write more files.
+    #[error("an apply is running; run `agent seal` again when it has finished")]
     Busy,
-    /// The units could not be stopped.
-    #[error("the agent's units cannot be stopped: {0}")]
+    /// systemd could not stop the units.
+    #[error("cannot stop the agent's units: {0}")]
     Units(String),
     /// The list could not be printed.
-    #[error("the list cannot be written: {0}")]
+    #[error("cannot write the list: {0}")]
     Output(#[from] io::Error),
     /// [`Mode::Check`] found something.
-    #[error(
-        "{0} of these identify a machine: an image must not carry them; run `agent seal` before it is made"
-    )]
+    #[error("{0} of these identify a machine and must not be in an image; run `agent seal` first")]
     Identified(usize),
 }
 
@@ -67,37 +65,38 @@ impl SealError {
     }
 }
 
-/// What something tells of a machine.
+/// What a path reveals about the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Who it is for its fleet or its Puppet server. Nothing makes it but enrolment.
+    /// Its identity in the fleet or at its Puppet server. Only enrolment creates this.
     Identity,
-    /// Who it is for everybody else; every boot makes what is missing of it.
+    /// Its identity towards everyone else; every boot creates what is missing.
     Boot,
-    /// What it did.
+    /// What it has done.
     Trace,
 }
 
-/// What happens to something.
+/// What happens to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    /// It goes, with all that is in it.
+    /// Remove the path and everything below it.
     Remove,
-    /// It stays, with nothing in it: systemd makes an id for an empty machine-id(5), at each boot anew for a missing one.
+    /// Keep an empty file: systemd fills an empty machine-id(5), but makes a new id at each boot if the file is
+    /// missing.
     Truncate,
 }
 
-/// Something that is there and would go.
+/// A path that would be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Where it is.
+    /// Path within the tree.
     pub path: PathBuf,
-    /// What it tells.
+    /// What the path reveals.
     pub kind: Kind,
     action: Action,
 }
 
-/// Below the agent's own directory.
+/// Paths below the agent's data directory.
 const OWN: &[(&str, Kind)] = &[
     ("state", Kind::Identity),
     ("state.new", Kind::Identity),
@@ -110,7 +109,7 @@ const OWN: &[(&str, Kind)] = &[
     ("puppet", Kind::Identity),
 ];
 
-/// Everywhere else. A name may begin or end with `*`, and a directory may be `*`.
+/// Paths below the tree. A name may begin or end with `*`, and a directory may be `*`.
 const ELSEWHERE: &[(&str, Kind)] = &[
     ("var/lib/puppet/ssl", Kind::Identity),
     ("etc/puppetlabs/puppet/ssl", Kind::Identity),
@@ -127,11 +126,11 @@ const ELSEWHERE: &[(&str, Kind)] = &[
     ("home/*/.*_history", Kind::Trace),
 ];
 
-/// Does what `mode` says to the tree below `tree` (`/`, or where a disk is mounted), in which the agent keeps things
-/// below `root`. The paths concerned are written to `out`, one a line.
+/// Seals `tree` (`/`, or the mount point of a disk), where `root` is the agent's data directory. Writes the listed
+/// paths to `out`, one on each line.
 ///
 /// # Errors
-/// Any [`SealError`]. With [`SealError::File`] some of it may have gone already: run it again.
+/// Any [`SealError`]. After [`SealError::File`], part of the list may be removed already: run it again.
 pub fn seal(tree: &Path, root: &Path, mode: Mode, out: &mut impl Write) -> Result<(), SealError> {
     let is_running = tree.canonicalize().is_ok_and(|tree| tree == Path::new("/"));
     let mut items = plan(tree, root)?;
@@ -150,13 +149,13 @@ pub fn seal(tree: &Path, root: &Path, mode: Mode, out: &mut impl Write) -> Resul
             if is_running {
                 stop_units()?;
             }
-            // What they have made since it was listed goes as well.
+            // The units may have written more files since the list was made.
             execute(&plan(tree, root)?)
         }
     }
 }
 
-/// What is there and would go, in the order in which it would.
+/// Lists what would be removed, in order.
 ///
 /// # Errors
 /// [`SealError::File`] and [`SealError::Outside`].
@@ -182,7 +181,7 @@ pub fn plan(tree: &Path, root: &Path) -> Result<Vec<Item>, SealError> {
     Ok(items)
 }
 
-/// Makes what [`plan`] listed go.
+/// Removes the items that [`plan`] listed.
 ///
 /// # Errors
 /// [`SealError::File`].
@@ -205,7 +204,7 @@ pub fn execute(items: &[Item]) -> Result<(), SealError> {
     Ok(())
 }
 
-/// What exists of a pattern, sorted. Nothing is looked at that is not in the tree.
+/// The existing paths that match a pattern, sorted. Never leaves the tree.
 fn matching(tree: &Path, pattern: &Path) -> Result<Vec<PathBuf>, SealError> {
     let mut found = vec![tree.to_owned()];
     for name in pattern {
@@ -219,12 +218,12 @@ fn matching(tree: &Path, pattern: &Path) -> Result<Vec<PathBuf>, SealError> {
     Ok(found)
 }
 
-/// The entries of a directory that have this name, or match it.
+/// The entries of a directory whose name equals or matches `name`.
 fn entries(tree: &Path, directory: &Path, name: &str) -> Result<Vec<PathBuf>, SealError> {
     let place = match directory.canonicalize() {
         Ok(place) if place.starts_with(tree) => place,
         Ok(_) => return Err(SealError::Outside { path: directory.to_owned(), tree: tree.to_owned() }),
-        // A link may also lead nowhere.
+        // Also for a dangling link.
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
         Err(error) => return Err(SealError::file(directory)(error)),
     };
@@ -259,13 +258,13 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// Whether a machine-id(5) is there, rather than still to be made.
+/// Whether the file has a machine-id(5), rather than none yet.
 fn is_set(path: &Path) -> Result<bool, SealError> {
     let id = fs::read(path).map_err(SealError::file(path))?;
     Ok(!matches!(id.trim_ascii(), b"" | b"uninitialized"))
 }
 
-/// Directories that packages leave tell nothing.
+/// Whether a directory tree holds any file. Empty directories from packages reveal nothing.
 fn has_files(path: &Path) -> Result<bool, SealError> {
     if !is_directory(path) {
         return Ok(true);
@@ -286,7 +285,7 @@ fn within(tree: &Path, root: &Path) -> PathBuf {
     tree.join(root.strip_prefix("/").unwrap_or(root))
 }
 
-/// Holds the lock of applies, if there have ever been any.
+/// Takes the apply lock, if this host has ever had an apply.
 fn no_apply(paths: &Paths) -> Result<Option<Flock<fs::File>>, SealError> {
     let path = paths.apply_lock();
     match fs::File::open(&path) {
@@ -296,7 +295,7 @@ fn no_apply(paths: &Paths) -> Result<Option<Flock<fs::File>>, SealError> {
     }
 }
 
-/// What would write again what was removed. Without systemd (sd_booted(3)) nobody knows of any units.
+/// Stops the units that would write new files. Without systemd (sd_booted(3)) there are no units.
 fn stop_units() -> Result<(), SealError> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What was typed: clap types only. What it means is [`crate::context`]'s and the commands' business.
+//! The command line: clap types only. [`crate::context`] and the commands interpret it.
 
 mod help;
 mod record;
@@ -21,14 +21,15 @@ use crate::{
 };
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done · 1 a run failed on some host · 2 usage, configuration or bundle invalid, or the user's role does not \
-allow it (nothing was touched) · 3 a host could not be reached or proved · 4 busy, or somebody else has the host · \
-5 cancelled or interrupted · 10 --noop found pending changes. ctl run exits with the command's own code: see its --help";
+Exit codes: 0 done · 1 a run failed on at least one host · 2 invalid usage, configuration or bundle, or your user role does \
+not allow the command (nothing was changed) · 3 a host could not be reached or verified · 4 busy, or the host belongs to \
+someone else · 5 cancelled or interrupted · 10 --noop found pending changes. ctl run exits with the command's own exit \
+code: see `ctl run --help`";
 
 const RIGHTS: &str = "\
-Rights: a host that runs is asked; it wants the user role operator, and --force if it is somebody else's. For one that does not answer, the \
-certificate is checked here, and the provider's tags say whose it is. Whoever has the provider's own rights (root on this machine, an \
-AWS account) needs no ctl for it.";
+Rights: you need the user role operator, and --force if the host belongs to someone else. A running host checks both. If a host does not \
+answer, ctl checks your certificate and takes the owner from the provider's tags. Anyone with direct access to the provider (root on this \
+machine, an AWS account) can do the same without ctl.";
 
 /// One command from a role and a git revision to a running, configured, recorded host.
 #[derive(Debug, Parser)]
@@ -37,13 +38,13 @@ pub struct Cli {
     /// Configuration file [default: magpie.toml here or in a parent directory]
     #[arg(long, global = true, value_name = "FILE", env = "MAGPIE_CONFIG", hide_env_values = true, help_heading = help::GLOBAL)]
     pub config: Option<PathBuf>,
-    /// Speak as this user of the CA directory [default: the only one]
+    /// User certificate to connect with, from the CA directory [default: the only one there]
     #[arg(long = "as", global = true, value_name = "NAME", env = "MAGPIE_USER", hide_env_values = true, help_heading = help::GLOBAL)]
     pub speak_as: Option<String>,
-    /// Only hosts of this provider; for new ones, instead of the role's
+    /// Use only hosts of this provider, and launch new hosts there instead of at the role's provider
     #[arg(long, global = true, value_enum, value_name = "PROVIDER", help_heading = help::GLOBAL)]
     pub provider: Option<Kind>,
-    /// Format of the data on standard output
+    /// Format of the output on stdout
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, help_heading = help::GLOBAL)]
     pub output: Format,
     /// What to do
@@ -52,7 +53,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// What of it concerns all verbs.
+    /// The options that apply to all commands.
     pub fn asked(&self) -> Asked<'_> {
         Asked {
             config: self.config.as_deref(),
@@ -63,52 +64,52 @@ impl Cli {
     }
 }
 
-/// One variant a verb.
+/// One variant per command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a fleet: magpie.toml with comments, CA directory, first admin certificate
+    /// Create a fleet: a commented magpie.toml, the CA directory, and an admin certificate
     Init(Init),
-    /// Build the image that hosts boot from, with the agent and Puppet inside
+    /// Build the image that hosts boot from, with the agent and Puppet
     Bake(Bake),
-    /// See what images there are, and remove those that are of no more use
+    /// List images and remove unused ones
     #[command(subcommand)]
     Image(ImageCommand),
-    /// From a role to a running, configured host: launch, enrol, push, apply
+    /// Get running, configured hosts of a role: launch or reuse, enrol, push, apply
     Provision(Provision),
-    /// Give hosts back to the pool, stopped, for the next provision of their role
+    /// Stop hosts and return them to the pool, for the next provision of their role
     #[command(after_help = RIGHTS)]
     Release(Release),
-    /// List hosts that were left half-made, are there twice, or whose lease is over; with --yes, clear them up
+    /// List unfinished, duplicate and expired hosts; clean them up with --yes
     #[command(after_help = RIGHTS)]
     Gc(Gc),
-    /// Make a machine that is there already a host: its agent is installed over ssh, once
+    /// Turn an existing machine into a host by installing the agent over ssh
     Adopt(Adopt),
-    /// Launch a copy of a host as it is now, under an identity of its own
+    /// Launch a copy of a host in its current state, with its own identity
     #[command(after_help = RIGHTS)]
     Clone(CloneHost),
     /// List the fleet's hosts
     Hosts(Hosts),
-    /// Ask hosts how they are
+    /// Show the current status of hosts
     Status(Targets),
-    /// Push the bundle to hosts and apply it
+    /// Push the Puppet code to hosts and apply it
     Apply(Apply),
     /// Run a command on hosts
     Run(Run),
     /// List recent runs on hosts
     Runs(Targets),
-    /// Follow a run again, from its beginning
+    /// Follow a run from its beginning
     Attach(Attach),
-    /// End a run and everything it started
+    /// Cancel a run and kill everything it started
     Cancel(RunId),
-    /// Who used the CPU and the memory: the flight record, as ps would have printed it
+    /// Show CPU and memory use by process from the flight record, in the format of ps
     CpuLog(CpuLog),
-    /// One moment of the flight record on the screen: live, and back in time with the arrow keys
+    /// Show a host's processes on a live screen, and go back in time with the arrow keys
     Top(Top),
-    /// Which processes ended, when and how: the flight record again
+    /// Show process exits from the flight record
     Exits(Exits),
-    /// Whom the kernel killed for want of memory, who asked for it, and who held it
+    /// Show out-of-memory kills: victim, trigger, and biggest memory users
     Oom(Oom),
-    /// See what a flight record holds, or copy it here
+    /// Show what a flight record contains, or copy it to this machine
     #[command(subcommand)]
     Record(RecordCommand),
     /// Shut hosts down and keep their disks
@@ -116,13 +117,13 @@ pub enum Command {
     Stop(Stop),
     /// Boot stopped hosts
     Start(Names),
-    /// End hosts and remove all that they were; adopted machines go on, without agent and record
+    /// Delete hosts with all their data; adopted machines keep running, without agent and flight record
     #[command(after_help = RIGHTS)]
     Destroy(Destroy),
-    /// Look at the bundle without sending it
+    /// Build or inspect the bundle of Puppet code without sending it
     #[command(subcommand)]
     Bundle(BundleCommand),
-    /// Issue certificates for people, CI and monitoring
+    /// Issue certificates for people, CI jobs and monitoring
     #[command(subcommand)]
     User(UserCommand),
     /// Print a shell completion script
@@ -130,10 +131,10 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages, for those who package ctl
+    /// Write the manual pages (for packaging)
     #[command(hide = true)]
     Manual {
-        /// Where to; made if need be
+        /// Directory for the pages; created if missing
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -150,10 +151,10 @@ pub struct Init {
 /// `ctl bake`
 #[derive(Debug, Args)]
 pub struct Bake {
-    /// For the provider of this role [default: the fleet's]
+    /// Build for the provider of this role [default: the fleet's provider]
     #[arg(long)]
     pub role: Option<String>,
-    /// So many images stay though no host uses them
+    /// Keep this many unused images
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub keep: usize,
 }
@@ -163,17 +164,17 @@ pub struct Bake {
 pub enum ImageCommand {
     /// List the fleet's images, and how many hosts boot from each
     List,
-    /// Say which images no host uses; with --yes, remove them
+    /// List unused images; remove them with --yes
     Prune(ImagePrune),
 }
 
 /// `ctl image prune`
 #[derive(Debug, Args)]
 pub struct ImagePrune {
-    /// So many of the newest stay, of each provider
+    /// Keep this many unused images of each provider, newest first
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub keep: usize,
-    /// Remove them
+    /// Remove the images (default: only list them)
     #[arg(long)]
     pub yes: bool,
 }
@@ -181,7 +182,7 @@ pub struct ImagePrune {
 /// `ctl provision`
 #[derive(Debug, Args)]
 pub struct Provision {
-    /// Role of the hosts, as in magpie.toml
+    /// Role of the hosts, from magpie.toml
     #[arg(long)]
     pub role: String,
     /// How many hosts
@@ -190,16 +191,16 @@ pub struct Provision {
     /// Memory limit, such as 613M or 2G [default: the role's]
     #[arg(long, value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Launch new hosts, whatever is there; the same as --reuse never
+    /// Always launch new hosts; same as --reuse never
     #[arg(long, conflicts_with = "reuse")]
     pub fresh: bool,
-    /// Which hosts that nobody has may be used again
+    /// Which free hosts may be reused
     #[arg(long, value_enum, default_value_t)]
     pub reuse: Reuse,
-    /// Leave out the differences between old and new files
+    /// Do not show diffs of changed files
     #[arg(long)]
     pub no_diff: bool,
-    /// Say which hosts would be used again and how many launched, and do nothing
+    /// Show which hosts would be reused and how many launched; change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Which Puppet code
@@ -213,10 +214,10 @@ pub struct Release {
     /// Hosts by name or id
     #[arg(value_name = "HOST", required = true)]
     pub hosts: Vec<String>,
-    /// Do not stop them
+    /// Leave the hosts running
     #[arg(long)]
     pub keep_running: bool,
-    /// Also hosts that somebody else has
+    /// Even if the host belongs to someone else
     #[arg(long)]
     pub force: bool,
 }
@@ -224,10 +225,10 @@ pub struct Release {
 /// `ctl gc`
 #[derive(Debug, Args)]
 pub struct Gc {
-    /// Do it
+    /// Make the changes (default: only list them)
     #[arg(long)]
     pub yes: bool,
-    /// In all regions
+    /// Look in all regions
     #[arg(long)]
     pub all: bool,
 }
@@ -235,10 +236,10 @@ pub struct Gc {
 /// `ctl hosts`
 #[derive(Debug, Args)]
 pub struct Hosts {
-    /// In all regions
+    /// List hosts in all regions
     #[arg(long)]
     pub all: bool,
-    /// All columns, however wide the terminal is
+    /// Show all columns, even if the terminal is too narrow
     #[arg(long)]
     pub wide: bool,
 }
@@ -246,7 +247,7 @@ pub struct Hosts {
 /// Which Puppet code.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// Git revision of the Puppet code [default: the working tree as it is]
+    /// Git revision of the Puppet code [default: the working tree, with uncommitted changes]
     #[arg(long, value_name = "REV")]
     pub rev: Option<String>,
 }
@@ -254,19 +255,19 @@ pub struct Source {
 /// `ctl adopt`
 #[derive(Debug, Args)]
 pub struct Adopt {
-    /// Where ssh connects to: a name of its configuration, or an address; as root, or as a user who may use sudo
+    /// Machine to connect to: a Host from your ssh configuration, or an address; log in as root or as a user with sudo
     #[arg(value_name = "[USER@]HOST")]
     pub destination: String,
-    /// Role of the machine, as in magpie.toml
+    /// Role of the machine, from magpie.toml
     #[arg(long)]
     pub role: String,
-    /// Port of its sshd [default: ssh's own choice]
+    /// Port of sshd [default: from your ssh configuration]
     #[arg(long)]
     pub port: Option<u16>,
-    /// Address of its agent [default: what ssh makes of HOST]
+    /// Address of the agent [default: the address that ssh uses for HOST]
     #[arg(long)]
     pub address: Option<String>,
-    /// Options for ssh, such as -J bastion
+    /// Extra ssh options, such as -J bastion
     #[arg(last = true, value_name = "SSH OPTIONS")]
     pub ssh_options: Vec<String>,
 }
@@ -277,13 +278,13 @@ pub struct Destroy {
     /// Hosts by name or id
     #[arg(value_name = "HOST", required = true)]
     pub hosts: Vec<String>,
-    /// Do it without asking; needed where nobody can be asked
+    /// Do not ask for confirmation; required without a terminal
     #[arg(long)]
     pub yes: bool,
-    /// Also hosts that somebody else has
+    /// Even if the host belongs to someone else
     #[arg(long)]
     pub force: bool,
-    /// Of adopted machines only forget what is known of them, and leave their agent there
+    /// Only remove adopted machines from the fleet; leave the agent installed
     #[arg(long)]
     pub forget: bool,
 }
@@ -294,7 +295,7 @@ pub struct Stop {
     /// Hosts by name or id
     #[arg(value_name = "HOST", required = true)]
     pub hosts: Vec<String>,
-    /// Also hosts that somebody else has
+    /// Even if the host belongs to someone else
     #[arg(long)]
     pub force: bool,
 }
@@ -302,21 +303,21 @@ pub struct Stop {
 /// `ctl clone`
 #[derive(Debug, Args)]
 pub struct CloneHost {
-    /// Host by name or id; if it runs, it is paused while its disk is copied
+    /// Host by name or id; a running host is paused while its disk is copied
     #[arg(value_name = "HOST")]
     pub host: String,
     /// Copy the flight record too
     #[arg(long)]
     pub with_record: bool,
-    /// Also a host that somebody else has
+    /// Even if the host belongs to someone else
     #[arg(long)]
     pub force: bool,
 }
 
-/// Some hosts, by name or by role; all, if neither is given. Of verbs that only look.
+/// Hosts by name or role; all running hosts if neither is given. For read-only commands.
 #[derive(Debug, Args)]
 pub struct Targets {
-    /// Hosts by name or id [default: all that run]
+    /// Hosts by name or id [default: all running hosts]
     #[arg(value_name = "HOST")]
     pub hosts: Vec<String>,
     /// All running hosts of a role
@@ -324,7 +325,7 @@ pub struct Targets {
     pub role: Option<String>,
 }
 
-/// Some hosts, and never all unless that was said. Of verbs that change something.
+/// Hosts by name or role; all only with `--all`. For commands that change hosts.
 #[derive(Debug, Args)]
 pub struct Chosen {
     /// Hosts by name or id
@@ -344,16 +345,16 @@ pub struct Apply {
     /// Which hosts
     #[command(flatten)]
     pub targets: Chosen,
-    /// Say what would change, and change nothing
+    /// Show what would change; change nothing
     #[arg(long)]
     pub noop: bool,
-    /// Keep the run's log and diffs from users with the role reader
+    /// Hide the run's log and diffs from users with the role reader
     #[arg(long)]
     pub private: bool,
-    /// Leave out the differences between old and new files
+    /// Do not show diffs of changed files
     #[arg(long)]
     pub no_diff: bool,
-    /// Only resources with one of these tags; a tag that no resource has is an error
+    /// Apply only resources with one of these tags; fails if no resource has one
     #[arg(long, value_delimiter = ',')]
     pub tags: Vec<String>,
     /// Which Puppet code
@@ -367,10 +368,10 @@ pub struct Attach {
     /// Which run
     #[command(flatten)]
     pub run: RunId,
-    /// Pass escape sequences in a command's output on to this terminal
+    /// Pass escape sequences in the command's output to this terminal
     #[arg(long)]
     pub raw: bool,
-    /// Leave out the differences between old and new files
+    /// Do not show diffs of changed files
     #[arg(long)]
     pub no_diff: bool,
 }
@@ -378,12 +379,12 @@ pub struct Attach {
 /// A run, by its id.
 #[derive(Debug, Args)]
 pub struct RunId {
-    /// Id of the run, such as db-1-x7k2m9
+    /// Run id, such as db-1-x7k2m9
     #[arg(value_name = "RUN")]
     pub run: String,
 }
 
-/// Some hosts, by name, at least one.
+/// One or more hosts, by name or id.
 #[derive(Debug, Args)]
 pub struct Names {
     /// Hosts by name or id
@@ -394,16 +395,16 @@ pub struct Names {
 /// `ctl bundle …`
 #[derive(Debug, Subcommand)]
 pub enum BundleCommand {
-    /// Build and check the bundle; print its digest
+    /// Build and check the bundle, and print its digest
     Build(Source),
-    /// List what is in the bundle
+    /// List the files in the bundle
     Show(Source),
 }
 
 /// `ctl user …`
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Issue a certificate, of 12 hours unless --ttl says otherwise; needs the fleet's user CA key
+    /// Issue a certificate, valid for 12 hours unless you set --ttl; needs the fleet's user CA key
     Issue(UserIssue),
 }
 
@@ -412,10 +413,10 @@ pub enum UserCommand {
 pub struct UserIssue {
     /// Name of the person or job
     pub name: String,
-    /// What they may do; no role of hosts
+    /// What the user may do (not a role of hosts)
     #[arg(long = "user-role", alias = "role", value_enum, value_name = "USER_ROLE", default_value_t = UserRole::Operator)]
     pub role: UserRole,
-    /// How long it is valid, such as 12h or 7d: up to 30d for the user role reader, 7d for others
+    /// Lifetime, such as 12h or 7d; at most 30d for the user role reader, 7d for the others
     #[arg(long, value_name = "TIME", default_value = "12h", value_parser = parse_duration)]
     pub ttl: Duration,
 }
@@ -427,9 +428,9 @@ pub enum UserRole {
     Admin,
     /// Push, apply, run, cancel
     Operator,
-    /// Look
+    /// Read only
     Reader,
-    /// Enrol new hosts and nothing else
+    /// Enrol new hosts, nothing else
     Enroller,
 }
 

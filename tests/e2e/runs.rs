@@ -124,7 +124,7 @@ fn exit_codes_and_hints(fleet: &Fleet) {
     assert!(seven.stderr.ends_with("quick-1: sh exited with 7\n"), "{}", seven.stderr);
     assert!(!seven.stderr.contains("error:") && !seven.stderr.contains("apply"), "{}", seven.stderr);
     let line = fleet.exits(127, &["run", "quick-1", "--", "ps aux | wc -l"]);
-    assert!(line.stderr.contains("hint: no shell reads the command; one does with"), "{}", line.stderr);
+    assert!(line.stderr.contains("hint: the command is not run by a shell; to use one:"), "{}", line.stderr);
     assert!(line.stderr.contains("`ctl run quick-1 -- sh -c 'ps aux | wc -l'`"), "{}", line.stderr);
     let dashes = fleet.exits(2, &["run", "quick-1", "hostname"]);
     let hint = "hint: a command comes after `--`: `ctl run quick-1 -- hostname`\n";

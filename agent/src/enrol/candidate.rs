@@ -1,5 +1,5 @@
-//! The host's key before it has a certificate: made once, kept across crashes, so that the digest on the
-//! console stays true.
+//! The host's key before it has a certificate. The key is created once and kept across crashes, so that the digest on
+//! the console stays valid.
 
 use std::{
     fs::{self, DirBuilder},
@@ -16,19 +16,19 @@ use zeroize::Zeroizing;
 use super::EnrolError;
 use crate::{durable, paths::Paths};
 
-/// Name of the key's file in the state directory; PEM.
+/// Name of the key file in the state directory; PEM.
 pub(super) const KEY_FILE: &str = "host.key";
 
-/// A key that waits for its certificate.
+/// A key without a certificate.
 pub struct Candidate {
     key: KeyPair,
 }
 
 impl Candidate {
-    /// The key in `state.new`, made if there is none yet. Durable on return.
+    /// Loads the key from `state.new`, or creates it. Durable on return.
     ///
     /// # Errors
-    /// The directory or key cannot be read or written.
+    /// If the directory or key cannot be read or written.
     pub fn prepare(paths: &Paths) -> Result<Self, EnrolError> {
         let dir = paths.state_new();
         match DirBuilder::new().mode(0o700).create(&dir) {
@@ -47,31 +47,31 @@ impl Candidate {
         Ok(Self { key })
     }
 
-    /// What the console shows, and what M1 is bound to.
+    /// The key's digest, as printed on the console and bound into M1.
     pub fn digest(&self) -> KeyDigest {
         KeyDigest::of(&self.key.subject_public_key_info())
     }
 
-    /// A PKCS#10 request without any name; DER.
+    /// A PKCS#10 request without a name; DER.
     ///
     /// # Errors
-    /// The request could not be signed.
+    /// If the request cannot be signed.
     pub fn request(&self) -> Result<Vec<u8>, EnrolError> {
         let request = nameless().serialize_request(&self.key).map_err(EnrolError::crypto)?;
         Ok(request.der().to_vec())
     }
 
-    /// A certificate that says nothing but which key this is, for TLS before the real one.
+    /// A self-signed certificate that states only the key, for TLS before enrolment.
     ///
     /// # Errors
-    /// The certificate could not be signed.
+    /// If the certificate cannot be signed.
     pub fn certificate(&self) -> Result<CertificateDer<'static>, EnrolError> {
         let mut params = nameless();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         Ok(params.self_signed(&self.key).map_err(EnrolError::crypto)?.der().clone())
     }
 
-    /// The key itself, for TLS.
+    /// The private key, for TLS.
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }

@@ -1,4 +1,4 @@
-//! What the agent says where a provider can read it without having access to the host.
+//! Messages on the console, which a provider can read without access to the host.
 
 use std::{
     convert::Infallible,
@@ -8,54 +8,54 @@ use std::{
     time::Duration,
 };
 
-/// How often the key's digest is repeated: consoles are rings that roll over.
+/// Interval between repetitions of the key's digest: consoles are ring buffers and lose old lines.
 const REPEAT: Duration = Duration::from_secs(30);
 
-/// How often in all: ten minutes' worth.
+/// Number of repetitions: ten minutes' worth.
 const REPEATS: u32 = 20;
 
-/// The console; what is said there is said in the log as well.
+/// The console; every message goes to the log as well.
 pub struct Console(Option<Mutex<Box<dyn Write + Send>>>);
 
 impl Console {
-    /// A console that is some writer.
+    /// A console that writes to `writer`.
     pub fn new(writer: impl Write + Send + 'static) -> Self {
         Self(Some(Mutex::new(Box::new(writer))))
     }
 
-    /// `/dev/console`; where it cannot be opened (containers often have none), the log alone must do.
+    /// `/dev/console`; if it cannot be opened (containers often have none), messages go only to the log.
     pub fn device() -> Self {
         match OpenOptions::new().append(true).open("/dev/console") {
             Ok(device) => Self::new(device),
             Err(error) => {
-                tracing::warn!("/dev/console: {error}; messages for it go to this log only");
+                tracing::warn!("/dev/console: {error}; console messages go to this log only");
                 Self(None)
             }
         }
     }
 
-    /// Says one line.
+    /// Writes one line.
     pub fn say(&self, line: &str) {
         tracing::info!("{line}");
         let Some(writer) = &self.0 else { return };
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // The newline before it ends whatever half line somebody else left there.
+        // The leading newline ends any partial line that another program wrote.
         let written = writer.write_all(format!("\n{line}\n").as_bytes()).and_then(|()| writer.flush());
         if let Err(error) = written {
             tracing::debug!("console: {error}");
         }
     }
 
-    /// For a condition that lasts: what is said once is not said again until something else was.
+    /// For a lasting condition: consecutive equal messages are written only once.
     pub fn changes(&self) -> Changes<'_> {
         Changes { console: self, last: None }
     }
 
-    /// Says one line now, when it is first polled, and again every 30 s for 10 min; never returns.
+    /// Writes one line when first polled, then again every 30 s for 10 min; never returns.
     pub async fn repeat(&self, line: &str) -> Infallible {
         for _ in 0..=REPEATS {
             self.say(line);
-            // No interval: its first tick takes up to a millisecond, in which a host can have been enrolled.
+            // Not an interval: its first tick takes up to a millisecond, and enrolment may finish in that time.
             tokio::time::sleep(REPEAT).await;
         }
         std::future::pending().await
@@ -69,7 +69,7 @@ pub struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// Says a line, unless it is what was said last.
+    /// Writes a line, unless it equals the previous one.
     pub fn say(&mut self, line: &str) {
         if self.last.as_deref() != Some(line) {
             self.console.say(line);

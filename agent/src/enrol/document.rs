@@ -1,4 +1,4 @@
-//! Waiting for an enrol document that is good: a file, or the agent's part of an instance's user-data.
+//! Waits for a valid enrol document, in a file or in an instance's user-data.
 
 use std::{
     fs::{self, DirBuilder},
@@ -17,19 +17,19 @@ use zeroize::Zeroizing;
 use super::{EnrolError, console::Console, metadata::Metadata};
 use crate::paths::Paths;
 
-/// More is no document; in bytes.
+/// Maximum length of a document, in bytes.
 const MAX_LENGTH: u64 = 4096;
 
-/// How often the document is read again although nothing happened to it.
+/// How often the document is read again without a change event.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// Room for many events, each with a file name (inotify(7)).
+/// Space for many events, each with a file name (inotify(7)).
 type Buffer = [u8; 4096];
 
-/// Reads the enrol document; `None` if there is none.
+/// Reads the enrol document; `None` if the file is missing.
 ///
 /// # Errors
-/// It cannot be read, is open to others, malformed, or has expired.
+/// If the document is unreadable, accessible to other users, malformed, or expired.
 pub fn read(paths: &Paths, now: SystemTime) -> Result<Option<Document>, EnrolError> {
     let path = paths.enrol_document();
     let file = match fs::File::open(&path) {
@@ -52,11 +52,11 @@ fn good(json: &[u8], now: SystemTime) -> Result<Document, EnrolError> {
     Ok(document)
 }
 
-/// Waits until there is a document that is good, first of all as a file. What is wrong with one that is not is said on
-/// the console.
+/// Waits until there is a valid document; a file takes precedence over user-data. Reports an invalid document on the
+/// console.
 ///
 /// # Errors
-/// The agent's directory cannot be made or watched.
+/// If the agent's directory cannot be created or watched.
 pub async fn wait(
     paths: &Paths,
     metadata: Option<&Metadata>,
@@ -75,8 +75,8 @@ pub async fn wait(
     }
 }
 
-/// Waits until the user-data holds a document that is good. EC2 lets it be changed only while the instance is stopped,
-/// but a clock may be set, and the service may have been asked too early.
+/// Waits until the user-data holds a valid document. EC2 allows changes to user-data only while the instance is
+/// stopped, but the clock may change, and the metadata service may not have been ready at first.
 async fn in_user_data(metadata: &Metadata, console: &Console) -> Document {
     let mut changes = console.changes();
     loop {
@@ -94,7 +94,7 @@ async fn in_user_data(metadata: &Metadata, console: &Console) -> Document {
 async fn in_file(paths: &Paths, console: &Console) -> Result<Document, EnrolError> {
     let root = paths.root();
     DirBuilder::new().recursive(true).mode(0o711).create(root).map_err(EnrolError::file(root))?;
-    // Watched before it is first read, so that no document can appear unseen in between.
+    // Watch before the first read, so that no document can appear unnoticed in between.
     let mut changes = watch(root).map_err(EnrolError::file(root))?;
     let mut said = false;
     loop {
@@ -104,19 +104,19 @@ async fn in_file(paths: &Paths, console: &Console) -> Result<Document, EnrolErro
             Err(error) if !said => console.say(&format!("MAGPIE-ENROL v1 error: {error}")),
             _ => (),
         }
-        // Looked at again from time to time: the clock may be set, and make a document good or not.
+        // Read again from time to time: a change of the clock may make a document valid or invalid.
         let change = timeout(RECHECK, changed(&mut changes, paths)).await;
         said = change.is_err();
         change.unwrap_or(Ok(())).map_err(EnrolError::file(root))?;
     }
 }
 
-/// Waits until something happens to the document.
+/// Waits for a change of the document.
 async fn changed(changes: &mut EventStream<Buffer>, paths: &Paths) -> io::Result<()> {
     let path = paths.enrol_document();
     loop {
         let event = changes.next().await.ok_or(ErrorKind::UnexpectedEof)??;
-        // An event without name tells of the directory, or that events were lost.
+        // An event without a name is about the directory, or reports lost events.
         if event.name.is_none() || event.name.as_deref() == path.file_name() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The agent's part in the three messages: see `proto::identity::enrol` for their codes.
+//! The agent's side of the three messages; `proto::identity::enrol` defines their codes.
 
 use std::{
     path::PathBuf,
@@ -32,23 +32,23 @@ use super::{
 };
 use crate::paths::Paths;
 
-/// A host that may be enrolled.
+/// A host that is ready for enrolment.
 pub struct Enrolment {
     paths: Paths,
     system: PathBuf,
     machine: Binding,
     document: Document,
     candidate: Candidate,
-    /// Several controllers may try at once: the first grant counts.
+    /// Several controllers may try at once: the first grant wins.
     committed: Mutex<bool>,
 }
 
 impl Enrolment {
-    /// Makes or finds the host's key. The identity will be bound to `machine`; `system` is the root of the file system
-    /// that describes it.
+    /// Loads or creates the host's key. `machine` is what the identity will be bound to; `system` is the root of the
+    /// file system that describes it.
     ///
     /// # Errors
-    /// The key cannot be read or written.
+    /// If the key cannot be read or written.
     pub fn prepare(
         paths: &Paths,
         system: PathBuf,
@@ -59,7 +59,7 @@ impl Enrolment {
         Ok(Self { paths: paths.clone(), system, machine, document, candidate, committed: Mutex::default() })
     }
 
-    /// The document that was found.
+    /// The enrol document.
     pub fn document(&self) -> &Document {
         &self.document
     }
@@ -69,21 +69,22 @@ impl Enrolment {
         &self.machine
     }
 
-    /// The key that was made.
+    /// The host's key.
     pub fn candidate(&self) -> &Candidate {
         &self.candidate
     }
 
-    /// What the console says, so that a provider can compare the key with that on the wire.
+    /// The console line with the key's digest, which a provider compares with the key on the wire.
     pub fn announcement(&self) -> String {
         format!("MAGPIE-ENROL v1 tid={} spki={}", self.document.tid, self.candidate.digest())
     }
 
-    /// Runs the exchange with a controller whose certificate names `fleet_id`. When it returns without
-    /// error the identity is stored; whether the controller knows is for it to find out.
+    /// Runs the exchange with a controller whose certificate names `fleet_id`. On success the identity is stored,
+    /// even if the final message did not reach the controller; the controller checks that itself.
     ///
     /// # Errors
-    /// The controller went away or could not prove itself, or its grant does not fit, or could not be stored.
+    /// If the connection breaks, the controller cannot prove that it knows the token, or its grant is invalid or
+    /// cannot be stored.
     pub async fn exchange<IO>(&self, stream: &mut TlsStream<IO>, fleet_id: &str) -> Result<(), EnrolError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -100,7 +101,7 @@ impl Enrolment {
         self.commit(&grant)?;
         let told = send(stream, &EnrolCommitted { serial }).await;
         if let Err(error) = told {
-            tracing::warn!("enrolled, but the controller could not be told: {error}");
+            tracing::warn!("enrolled, but the controller did not get the confirmation: {error}");
         }
         Ok(())
     }
@@ -108,7 +109,7 @@ impl Enrolment {
     fn commit(&self, grant: &EnrolGrant) -> Result<(), EnrolError> {
         let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
         if *committed {
-            return Err(EnrolError::Grant("another controller was quicker"));
+            return Err(EnrolError::Grant("another controller enrolled this host first"));
         }
         Identity::commit(&self.paths, grant, &self.machine)?;
         *committed = true;
@@ -130,20 +131,20 @@ impl Enrolment {
         })
     }
 
-    /// Checks a grant whose seal holds; the serial number of its certificate.
+    /// Checks a grant whose seal is valid; returns the serial number of its certificate.
     fn check(&self, grant: &EnrolGrant, hello: &EnrolHello, fleet_id: &str) -> Result<Vec<u8>, EnrolError> {
         if grant.nonce != hello.nonce {
-            return Err(EnrolError::Grant("it answers another hello"));
+            return Err(EnrolError::Grant("it does not answer this host's hello"));
         }
         if !names::is_label(&grant.host_id) || grant.fleet_id != fleet_id {
-            return Err(EnrolError::Grant("it is for another fleet than the controller's"));
+            return Err(EnrolError::Grant("it is for a different fleet than the controller's"));
         }
         let [leaf, host_ca] = grant.certificates.as_slice() else {
-            return Err(EnrolError::Grant("it does not hold two certificates"));
+            return Err(EnrolError::Grant("it does not have exactly two certificates"));
         };
         let host = HostCertificate::read(leaf, &grant.host_id, fleet_id)?;
         if host.key != self.candidate.digest() {
-            return Err(EnrolError::Grant("the certificate is for another key"));
+            return Err(EnrolError::Grant("the certificate is for a different key"));
         }
         if KeyDigest::of_certificate(&grant.user_ca)? != self.document.user_ca_pin {
             return Err(EnrolError::Grant("the users' CA is not the pinned one"));
@@ -153,7 +154,8 @@ impl Enrolment {
     }
 }
 
-/// Verifies what every controller will: chain and name. The time is the controller's, whose clock the dates come from.
+/// Verifies chain and name, as every controller will. Uses the controller's time, because the certificate's dates come
+/// from the controller's clock.
 pub(super) fn verify(leaf: &[u8], host_ca: &[u8], name: &str, time_unix_ms: i64) -> Result<(), EnrolError> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(host_ca)).map_err(EnrolError::crypto)?;

@@ -1,4 +1,4 @@
-//! The identity: what is stored when a host is enrolled, and its one commit point.
+//! The stored identity of an enrolled host, and the one rename that commits it.
 
 use std::{
     fs::{self, DirBuilder},
@@ -19,27 +19,27 @@ use super::{
 use crate::paths::Paths;
 
 const ABOUT_FILE: &str = "identity.json";
-/// Name of the certificate's file in the state directory; DER.
+/// Name of the certificate file in the state directory; DER.
 pub(super) const HOST_FILE: &str = "host.der";
 const HOST_CA_FILE: &str = "host-ca.der";
 const USER_CA_FILE: &str = "user-ca.der";
 
-/// Who this host is, and whose users it obeys.
+/// This host's identity, and the CA whose users it accepts.
 #[derive(Debug)]
 pub struct Identity {
-    /// The id in the certificate's name.
+    /// The host id in the certificate's name.
     pub host_id: String,
-    /// The fleet that the host belongs to.
+    /// The id of the host's fleet.
     pub fleet_id: String,
-    /// The host's certificate, then the CA's.
+    /// The host's certificate, followed by the CA's.
     pub chain: Vec<CertificateDer<'static>>,
     /// The host's key.
     pub key: PrivateKeyDer<'static>,
-    /// The only CA of users.
+    /// The only CA for users.
     pub user_ca: CertificateDer<'static>,
 }
 
-/// `identity.json`.
+/// The content of `identity.json`.
 #[derive(Serialize, Deserialize)]
 struct About {
     v: u32,
@@ -48,22 +48,22 @@ struct About {
     binding: Binding,
 }
 
-/// What was found in the state directory.
+/// What [`load`] found in the state directory.
 #[derive(Debug)]
 pub enum Found {
     /// The host is enrolled.
     Identity(Identity),
-    /// It is not.
+    /// The host is not enrolled.
     Nothing,
-    /// There was an identity, but of another machine; it is in quarantine now.
+    /// The identity belonged to another machine, and is now in quarantine.
     Clone,
 }
 
 impl Identity {
-    /// Reads the identity, if it belongs to `machine`; one that does not is moved away.
+    /// Reads the identity if it belongs to `machine`; moves any other one to quarantine.
     ///
     /// # Errors
-    /// It is there but cannot be used: nothing is made up in its place.
+    /// If the identity exists but cannot be used: it is never replaced silently.
     pub fn load(paths: &Paths, machine: &Binding, now: SystemTime) -> Result<Found, EnrolError> {
         let dir = paths.state();
         let path = dir.join(ABOUT_FILE);
@@ -94,14 +94,14 @@ impl Identity {
         Ok(Found::Identity(Self { host_id, fleet_id, chain, key, user_ca }))
     }
 
-    /// Stores what was granted to the key in `state.new` and makes it this host's identity by one rename.
-    /// The grant must have been checked. Durable on return.
+    /// Stores the grant beside the key in `state.new` and makes it this host's identity by one rename. The caller
+    /// must have checked the grant. Durable on return.
     ///
     /// # Errors
-    /// Something could not be written: then nothing has changed.
+    /// If anything cannot be written; then nothing has changed.
     pub fn commit(paths: &Paths, grant: &EnrolGrant, machine: &Binding) -> Result<(), EnrolError> {
         let [host, host_ca] = grant.certificates.as_slice() else {
-            return Err(EnrolError::Grant("it does not hold two certificates"));
+            return Err(EnrolError::Grant("it does not have exactly two certificates"));
         };
         let about = About {
             v: 1,
@@ -124,12 +124,12 @@ impl Identity {
     }
 }
 
-/// The document holds the token and is never read again.
+/// Removes the document: it holds the token and is no longer needed.
 fn forget_document(paths: &Paths) {
     let path = paths.enrol_document();
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            tracing::warn!("{} should be gone and is not: {error}", path.display());
+            tracing::warn!("cannot remove {}: {error}", path.display());
         }
         _ => (),
     }

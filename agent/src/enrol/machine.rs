@@ -1,23 +1,23 @@
-//! Which machine this is, as far as it can tell: an identity on a cloned disk must not speak.
+//! Which machine this is: an identity on a cloned disk must not be used.
 
 use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-/// What an identity is bound to.
+/// The machine properties that an identity is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
-    /// machine-id(5); made at first boot, cleared when an image is baked.
+    /// machine-id(5); created at first boot, cleared when an image is built.
     pub machine_id: Option<String>,
-    /// The SMBIOS system UUID, given by the hypervisor; only root can read it, containers may have none.
+    /// The SMBIOS system UUID, set by the hypervisor; only root can read it, and containers may have none.
     pub product_uuid: Option<String>,
-    /// The id of the instance, given by the cloud; known where a metadata service is configured.
+    /// The cloud's instance id; known only if a metadata service is configured.
     #[serde(default)]
     pub instance_id: Option<String>,
 }
 
 impl Binding {
-    /// Reads the machine's own marks; `root` is `/` but in tests.
+    /// Reads machine-id and UUID; `root` is `/` except in tests.
     pub fn read(root: &Path) -> Self {
         Self {
             machine_id: line(root, "etc/machine-id").filter(|id| id != "uninitialized"),
@@ -26,14 +26,14 @@ impl Binding {
         }
     }
 
-    /// The same machine as an instance of a cloud.
+    /// The same machine with this instance id.
     pub fn of_instance(self, id: String) -> Self {
         Self { instance_id: Some(id), ..self }
     }
 
-    /// Whether an identity bound to `self` may be used on `machine`. Each mark must be the same; the UUID
-    /// counts where both are known, because a change of privileges or kernel may hide it. The instance counts if the
-    /// identity is bound to one: then it must be known, and be the same.
+    /// Whether an identity bound to `self` may be used on `machine`. The machine-ids must be equal. The UUIDs must be
+    /// equal if both are known, because a change of privileges or kernel may hide one. If the identity is bound to an
+    /// instance, the instance id must be known and equal.
     pub fn fits(&self, machine: &Self) -> bool {
         let same_uuid = match (&self.product_uuid, &machine.product_uuid) {
             (Some(bound), Some(found)) => bound == found,
@@ -44,7 +44,7 @@ impl Binding {
     }
 }
 
-/// This boot's id (random(4)).
+/// The id of the current boot (random(4)).
 pub fn boot_id(root: &Path) -> Option<String> {
     line(root, "proc/sys/kernel/random/boot_id")
 }

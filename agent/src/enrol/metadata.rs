@@ -1,7 +1,7 @@
-//! The instance metadata service of EC2, version 2: which instance this is, and what it was told at launch.
+//! Client of EC2's instance metadata service, version 2: reads the instance's id and its user-data.
 //!
-//! Only version 2 is spoken: a token by PUT, which no simple request forgery can make, and then GET with that token (EC2
-//! user guide, "Use the Instance Metadata Service"). What answers without a token is not asked anything.
+//! Only version 2 is supported: PUT for a token, which no simple request forgery can send, then GET with that token
+//! (EC2 user guide, "Use the Instance Metadata Service"). A service that answers without a token is not used.
 
 use std::{fmt, io, str::FromStr, time::Duration};
 
@@ -19,68 +19,68 @@ use zeroize::Zeroizing;
 
 use super::console::Changes;
 
-/// For one question and its answer, connecting included.
+/// Timeout of one request, including the connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a token may be used, in seconds: for the question it was got for.
+/// Lifetime of a token, in seconds; each is used for one request.
 const TOKEN_TTL: HeaderValue = HeaderValue::from_static("60");
 
-/// The longest token or id, in bytes; EC2's are 56 and 19.
+/// Maximum length of a token or id, in bytes; EC2's have 56 and 19.
 const MAX_WORD: usize = 512;
 
-/// Between attempts at first, and at most.
+/// Initial and maximum pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Where the metadata service is. `http://169.254.169.254` on EC2.
+/// Address of the metadata service: `http://169.254.169.254` on EC2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
     host: String,
     port: u16,
 }
 
-/// Why the metadata service does not say what it is asked.
+/// Why a request to the metadata service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
-    /// No connection, or it broke.
+    /// The connection failed or broke.
     #[error("the metadata service at {at} cannot be reached: {source}")]
     Unreachable {
         /// Host and port.
         at: String,
-        /// Why.
+        /// The error of the connection.
         source: io::Error,
     },
-    /// What answers does not speak HTTP.
+    /// The service does not speak HTTP.
     #[error("the metadata service at {at} does not speak HTTP: {source}")]
     Protocol {
         /// Host and port.
         at: String,
-        /// Why.
+        /// The error of the HTTP client.
         source: hyper::Error,
     },
-    /// It answers, but gives no token.
-    #[error("the metadata service gives no token (it answers {0}); only version 2 of it is spoken")]
+    /// The service answers, but returns no token.
+    #[error("the metadata service gives no token (it answers {0}); the agent supports only version 2")]
     NoToken(StatusCode),
-    /// It does not want to say.
+    /// The service refuses the request.
     #[error("the metadata service answers {status} to {path}")]
     Status {
-        /// What it was asked for.
+        /// The requested path.
         path: &'static str,
-        /// What it answered.
+        /// The status of the answer.
         status: StatusCode,
     },
-    /// The answer is longer than it can be, or not what it should be.
+    /// The answer is too long or malformed.
     #[error("the metadata service's answer to {path} is malformed: {reason}")]
     Malformed {
-        /// What it was asked for.
+        /// The requested path.
         path: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         reason: &'static str,
     },
 }
 
-/// An address that no metadata service can be at.
+/// The URL is not one of a metadata service.
 #[derive(Debug, thiserror::Error)]
-#[error("a metadata service is named like http://169.254.169.254")]
+#[error("expected a URL such as http://169.254.169.254")]
 pub struct BadUrl;
 
 impl FromStr for Metadata {
@@ -106,8 +106,7 @@ impl fmt::Display for Metadata {
 }
 
 impl Metadata {
-    /// The id of this instance; asked for until there is an answer. What is in the way is said once, and again when it
-    /// changes.
+    /// The id of this instance; retries until the service answers. Reports each error once, and again when it changes.
     pub async fn instance_id(&self, changes: &mut Changes<'_>) -> String {
         let mut pauses = Pauses::default();
         loop {
@@ -120,8 +119,8 @@ impl Metadata {
         }
     }
 
-    /// What the instance was told at launch, if anything; asked for until there is an answer, as above. It may hold a
-    /// token: a secret.
+    /// The instance's user-data, if any; retries until the service answers, as above. It may contain a token, which is
+    /// secret.
     pub async fn user_data(&self, changes: &mut Changes<'_>) -> Option<Zeroizing<Vec<u8>>> {
         let mut pauses = Pauses::default();
         loop {
@@ -136,7 +135,7 @@ impl Metadata {
 
     async fn ask_instance_id(&self) -> Result<String, MetadataError> {
         const PATH: &str = "/latest/meta-data/instance-id";
-        let malformed = MetadataError::Malformed { path: PATH, reason: "this is no instance's id" };
+        let malformed = MetadataError::Malformed { path: PATH, reason: "no instance's id" };
         let answer = self.get(PATH, MAX_WORD).await?;
         let answer = answer.ok_or(MetadataError::Status { path: PATH, status: StatusCode::NOT_FOUND })?;
         match std::str::from_utf8(answer.trim_ascii()) {
@@ -149,7 +148,7 @@ impl Metadata {
         self.get("/latest/user-data", userdata::LIMIT).await
     }
 
-    /// What is at `path`; `None` if there is nothing.
+    /// The content of `path`; `None` if it does not exist.
     async fn get(
         &self,
         path: &'static str,
@@ -174,14 +173,14 @@ impl Metadata {
         if status != StatusCode::OK {
             return Err(MetadataError::NoToken(status));
         }
-        let malformed = |_| MetadataError::Malformed { path: PATH, reason: "this is no token" };
+        let malformed = |_| MetadataError::Malformed { path: PATH, reason: "not a token" };
         let mut token = HeaderValue::from_bytes(&body).map_err(malformed)?;
         token.set_sensitive(true);
         Ok(token)
     }
 
-    /// One request over a connection of its own, straight to the service: whatever proxy the environment names is not
-    /// asked (and the service would refuse what comes through one).
+    /// One request over a new connection, directly to the service: proxies from the environment are ignored (the
+    /// service rejects requests through a proxy).
     async fn exchange(
         &self,
         path: &'static str,
@@ -190,20 +189,20 @@ impl Metadata {
     ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), MetadataError> {
         let exchange = async {
             let unreachable = |source| MetadataError::Unreachable { at: self.to_string(), source };
-            // An IPv6 address stands in brackets in a URL, and only there.
+            // In a URL, and only there, an IPv6 address has brackets.
             let host = self.host.trim_start_matches('[').trim_end_matches(']');
             let stream = TcpStream::connect((host, self.port)).await.map_err(unreachable)?;
             let protocol = |source| MetadataError::Protocol { at: self.to_string(), source };
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
             let request = request.header(HOST, self.to_string()).body(Empty::<Bytes>::new());
             let request =
-                request.map_err(|_| MetadataError::Malformed { path, reason: "it cannot be asked" })?;
+                request.map_err(|_| MetadataError::Malformed { path, reason: "the request is invalid" })?;
             let answer = async {
                 let answer = sender.send_request(request).await.map_err(protocol)?;
                 let (head, body) = answer.into_parts();
                 let body = Limited::new(body, limit).collect().await.map_err(|error| {
                     let is_long = error.is::<LengthLimitError>();
-                    let reason = if is_long { "it is too long" } else { "it broke off" };
+                    let reason = if is_long { "too long" } else { "incomplete" };
                     MetadataError::Malformed { path, reason }
                 })?;
                 Ok((head.status, Zeroizing::new(body.to_bytes().to_vec())))
@@ -211,7 +210,7 @@ impl Metadata {
             tokio::pin!(answer);
             tokio::select! {
                 answer = &mut answer => answer,
-                // The connection may end before its last answer has been looked at.
+                // The connection may end before its last answer has been read.
                 ended = connection => match ended {
                     Ok(()) => answer.await,
                     Err(error) => Err(protocol(error)),
@@ -224,7 +223,7 @@ impl Metadata {
     }
 }
 
-/// 1, 2, 4 … 30 s; but 1 s as long as there is no network yet, when an attempt troubles nobody and boot waits for it.
+/// 1, 2, 4 … 30 s. Stays at 1 s while there is no network yet: such an attempt costs nothing, and boot waits for it.
 struct Pauses(Duration);
 
 impl Default for Pauses {
@@ -247,7 +246,7 @@ impl Pauses {
     }
 }
 
-/// `i-` and 8 or 17 hex digits today; anything that is a word will do.
+/// Today's ids are `i-` and 8 or 17 hex digits; any word is accepted.
 fn is_instance_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -1,17 +1,17 @@
-//! How a fresh host becomes a member of its fleet: the agent's end of `enrol/1`.
+//! Enrolment: how a fresh host joins its fleet. The agent's side of `enrol/1`.
 //!
-//! A host without identity opens no port until a provider has left an enrol document. Then it makes a key,
-//! says on the console which, and lets a controller that both shows a certificate of the pinned CA and
-//! knows the document's token give it an identity. The identity appears by one rename; from then on no
-//! enrolment is possible, and the document is gone.
+//! A host without an identity opens no port until a provider has written an enrol document. Then it creates a key and
+//! prints the key's digest on the console. A controller may give it an identity if it has a certificate of the pinned
+//! CA and knows the document's token. The identity appears by one rename; after that the host cannot be enrolled again,
+//! and the document is removed.
 //!
-//! - [`console`]: what is said where a provider can read it,
-//! - [`document`]: waiting for a document that is good,
-//! - [`metadata`]: what an instance of EC2 is told, and which one it is,
+//! - [`console`]: messages that a provider can read,
+//! - [`document`]: waiting for a valid document,
+//! - [`metadata`]: id and user-data of an EC2 instance,
 //! - [`candidate`]: the key before it has a certificate,
 //! - [`exchange`]: the messages,
-//! - [`identity`]: what is stored, and the machine that it is bound to,
-//! - [`renewal`]: a new certificate for it before the present one ends.
+//! - [`identity`]: the stored identity and its binding to a machine,
+//! - [`renewal`]: replacing the certificate before it expires.
 
 pub mod candidate;
 pub mod console;
@@ -29,41 +29,41 @@ use proto::identity::{
     userdata::UserDataError,
 };
 
-/// Why enrolment, or reading its result, failed.
+/// Why enrolment failed, or why its result cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file operation.
         source: io::Error,
     },
     /// The stored identity cannot be used.
-    #[error("the identity in {} cannot be used: {reason}; remove it to enrol this host anew", path.display())]
+    #[error("the identity in {} cannot be used: {reason}; remove it to enrol this host again", path.display())]
     Identity {
-        /// The directory it is in.
+        /// The identity's directory.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// The identity is bound to an instance, and nothing says which one this is.
+    /// The identity is bound to an instance, and no metadata service is configured to compare with.
     #[error(
         "this host's identity belongs to instance {instance}, and without a metadata service (--metadata, \
-         MAGPIE_METADATA) nothing says whether that is this one"
+         MAGPIE_METADATA) the agent cannot check which instance this is"
     )]
     Unproved {
         /// The instance that the identity is bound to.
         instance: String,
     },
-    /// The enrol document is of no use, or not any more.
+    /// The enrol document is invalid or expired.
     #[error(transparent)]
     Document(#[from] DocumentError),
     /// The instance's user-data is malformed.
     #[error(transparent)]
     UserData(#[from] UserDataError),
-    /// The enrol document can be read by others than root.
+    /// Users other than root can access the enrol document.
     #[error("{} is open to others (mode {mode:04o}); it must be 0600", path.display())]
     Exposed {
         /// The document.
@@ -72,33 +72,33 @@ pub enum EnrolError {
         mode: u32,
     },
     /// The connection to the controller failed.
-    #[error("the controller went away: {0}")]
+    #[error("lost the connection to the controller: {0}")]
     Connection(#[from] io::Error),
     /// The controller could not prove that it knows the token.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// A message was too long or not the one that was due.
+    /// A message was too long or unexpected.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The certificate is not one for this host.
+    /// The certificate is not valid for this host.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// What the controller grants does not fit.
-    #[error("the controller's grant is refused: {0}")]
+    /// The controller's grant does not match.
+    #[error("refused the controller's grant: {0}")]
     Grant(&'static str),
-    /// TLS or X.509 could not do its part.
+    /// A TLS or X.509 operation failed.
     #[error("cryptography failed: {0}")]
     Crypto(String),
 }
 
 impl EnrolError {
-    /// A failed operation on `path`.
+    /// Converts the error of a file operation on `path`.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }
     }
 
-    /// A failed operation of a cryptographic library.
+    /// Converts the error of a cryptographic library.
     pub(crate) fn crypto(error: impl std::fmt::Display) -> Self {
         Self::Crypto(error.to_string())
     }

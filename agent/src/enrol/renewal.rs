@@ -1,5 +1,5 @@
-//! The certificate that a host shows, and how it gets another before it ends: the key stays, so that one file is all that
-//! changes, by one rename, and claims and runs are not touched.
+//! The host's current certificate, and its renewal before it expires. The key stays the same, so renewal replaces only
+//! one file, by one rename, and does not affect claims and runs.
 
 use std::{
     path::PathBuf,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::paths::Paths;
 
-/// What new connections are shown.
+/// The certificate that new connections see.
 #[derive(Debug)]
 pub struct Shown {
     host_id: String,
@@ -33,7 +33,7 @@ pub struct Shown {
     key: KeyDigest,
     file: PathBuf,
     current: RwLock<Current>,
-    /// Held while one is put in the place of another.
+    /// Held while a certificate is replaced.
     renewing: Mutex<()>,
 }
 
@@ -44,10 +44,10 @@ struct Current {
 }
 
 impl Shown {
-    /// What is stored now.
+    /// Uses the stored certificate.
     ///
     /// # Errors
-    /// Key or certificate cannot be used.
+    /// If the key or certificate cannot be used.
     pub fn new(identity: &Identity, paths: &Paths) -> Result<Self, EnrolError> {
         let Identity { host_id, fleet_id, chain, key, .. } = identity;
         let leaf = HostCertificate::read(&chain[0], host_id, fleet_id)?;
@@ -63,26 +63,26 @@ impl Shown {
         })
     }
 
-    /// When it ends.
+    /// When the certificate expires.
     pub fn until(&self) -> SystemTime {
         self.current().until
     }
 
-    /// Shows this certificate from now on, if it lasts longer than the present one; returns when the one that is shown
-    /// ends. Blocks on the disk, and is durable on return.
+    /// Uses this certificate from now on if it expires later than the current one; returns the expiry of the one in
+    /// use. Blocks on the disk; durable on return.
     ///
     /// # Errors
-    /// It is not one for this host and its key by the CA that it was enrolled with, or cannot be stored: then nothing has
-    /// changed.
+    /// If the certificate is not for this host and its key, is not from the CA that enrolled the host, or cannot be
+    /// stored; then nothing has changed.
     pub fn renew(&self, leaf: &[u8], now: SystemTime) -> Result<SystemTime, EnrolError> {
         let _one = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
         let Current { certified, until } = self.current();
         let new = HostCertificate::read(leaf, &self.host_id, &self.fleet_id)?;
         if new.key != self.key {
-            return Err(EnrolError::Grant("the certificate is for another key"));
+            return Err(EnrolError::Grant("the certificate is for a different key"));
         }
         let [_, host_ca] = &certified.cert[..] else {
-            return Err(EnrolError::Grant("this host does not know its CA"));
+            return Err(EnrolError::Grant("this host has no copy of its CA"));
         };
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = since_epoch.as_millis().try_into().unwrap_or(i64::MAX);

@@ -4,7 +4,7 @@ use super::*;
 
 const ROOT: &str = "/var/lib/magpie";
 
-/// What a machine that was used for a while has, and what an image may keep of it.
+/// Files of a used machine that must be removed; below: files that an image may keep.
 const USED: &[&str] = &[
     "var/lib/magpie/state/host.key",
     "var/lib/magpie/state/claim.pb",

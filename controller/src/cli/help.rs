@@ -1,13 +1,13 @@
-//! What `ctl --help` shows: the verbs by what they are for, and the options that all of them have apart from their own.
+//! The layout of `ctl --help`: commands in groups, and global options apart from a command's own.
 
 use clap::{Command, CommandFactory};
 
 use super::Cli;
 
-/// Heading of the options that every verb has.
+/// Heading of the options that every command accepts.
 pub(super) const GLOBAL: &str = "Global options";
 
-/// Every verb that is shown, by what it is for.
+/// Every visible command, grouped by purpose.
 const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Hosts",
@@ -18,7 +18,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Fleet and setup", &["init", "bake", "image", "bundle", "user", "completions", "help"]),
 ];
 
-/// The definition of the command line, whose own help groups the verbs.
+/// The clap definition of `ctl`, with the commands in groups.
 pub fn command() -> Command {
     let mut command = Cli::command();
     command.build();
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_verb_is_in_one_group() {
+    fn every_command_is_in_one_group() {
         let mut command = Cli::command();
         command.build();
         let mut shown: Vec<_> =
@@ -57,20 +57,20 @@ mod tests {
     }
 
     #[test]
-    fn the_options_of_all_verbs_are_apart_from_a_verbs_own() {
+    fn global_options_are_listed_apart_from_a_commands_own() {
         let mut command = Cli::command();
         command.build();
         let destroy = command.find_subcommand_mut("destroy").expect("it is there").render_help().to_string();
         let (own, global) = destroy.split_once("Global options:\n").expect("they are apart");
         assert!(own.contains("--yes") && own.contains("--force") && !own.contains("--config"), "{destroy}");
         assert!(
-            global.contains("--config") && global.contains("Rights: a host that runs is asked"),
+            global.contains("--config") && global.contains("Rights: you need the user role operator"),
             "{destroy}"
         );
     }
 
     #[test]
-    fn the_help_is_read_from_top_to_bottom() {
+    fn the_help_lists_commands_in_groups_before_global_options() {
         let help = command().render_help().to_string();
         let (verbs, options) = help.split_once("\nGlobal options:\n").expect("they are apart");
         insta::assert_snapshot!(verbs, @r"
@@ -79,37 +79,37 @@ mod tests {
         Usage: ctl [OPTIONS] <COMMAND>
 
         Hosts:
-          provision    From a role to a running, configured host: launch, enrol, push, apply
-          adopt        Make a machine that is there already a host: its agent is installed over ssh, once
-          clone        Launch a copy of a host as it is now, under an identity of its own
+          provision    Get running, configured hosts of a role: launch or reuse, enrol, push, apply
+          adopt        Turn an existing machine into a host by installing the agent over ssh
+          clone        Launch a copy of a host in its current state, with its own identity
           hosts        List the fleet's hosts
-          status       Ask hosts how they are
+          status       Show the current status of hosts
           start        Boot stopped hosts
           stop         Shut hosts down and keep their disks
-          release      Give hosts back to the pool, stopped, for the next provision of their role
-          destroy      End hosts and remove all that they were; adopted machines go on, without agent and record
-          gc           List hosts that were left half-made, are there twice, or whose lease is over; with --yes, clear them up
+          release      Stop hosts and return them to the pool, for the next provision of their role
+          destroy      Delete hosts with all their data; adopted machines keep running, without agent and flight record
+          gc           List unfinished, duplicate and expired hosts; clean them up with --yes
 
         Runs:
-          apply        Push the bundle to hosts and apply it
+          apply        Push the Puppet code to hosts and apply it
           run          Run a command on hosts
           runs         List recent runs on hosts
-          attach       Follow a run again, from its beginning
-          cancel       End a run and everything it started
+          attach       Follow a run from its beginning
+          cancel       Cancel a run and kill everything it started
 
         Flight record:
-          cpu-log      Who used the CPU and the memory: the flight record, as ps would have printed it
-          top          One moment of the flight record on the screen: live, and back in time with the arrow keys
-          exits        Which processes ended, when and how: the flight record again
-          oom          Whom the kernel killed for want of memory, who asked for it, and who held it
-          record       See what a flight record holds, or copy it here
+          cpu-log      Show CPU and memory use by process from the flight record, in the format of ps
+          top          Show a host's processes on a live screen, and go back in time with the arrow keys
+          exits        Show process exits from the flight record
+          oom          Show out-of-memory kills: victim, trigger, and biggest memory users
+          record       Show what a flight record contains, or copy it to this machine
 
         Fleet and setup:
-          init         Make a fleet: magpie.toml with comments, CA directory, first admin certificate
-          bake         Build the image that hosts boot from, with the agent and Puppet inside
-          image        See what images there are, and remove those that are of no more use
-          bundle       Look at the bundle without sending it
-          user         Issue certificates for people, CI and monitoring
+          init         Create a fleet: a commented magpie.toml, the CA directory, and an admin certificate
+          bake         Build the image that hosts boot from, with the agent and Puppet
+          image        List images and remove unused ones
+          bundle       Build or inspect the bundle of Puppet code without sending it
+          user         Issue certificates for people, CI jobs and monitoring
           completions  Print a shell completion script
           help         Print this message or the help of the given subcommand(s)
         ");

@@ -1,24 +1,24 @@
-//! `ctl run`, and what is meant by a command line without its `--`.
+//! Arguments of `ctl run`, and the hint for a command line without `--`.
 
 use clap::Args;
 
 use crate::config::parse_size;
 
 const MORE: &str = "\
-Standard input: what ctl reads on its own is given to the command, on each of several hosts the same: up to 4 MiB, read to its end \
-before the command starts. A terminal is not read.
+Standard input: ctl passes its own standard input to the command, the same on every host. It reads up to 4 MiB, to the end, \
+before the command starts. It does not read from a terminal.
 
-Exit codes: the command's own, as ssh does it (128 + signal if it was killed, 127 if it could not be started); of several hosts the \
-highest. Codes of ctl itself are 2 to 5, as in `ctl --help`; then, and only then, stderr has a line that begins with `error:` (or \
-`detached:` after Ctrl-C), and --output json an object of the type `error` (or `detached`). In JSON the command's \
-code is `summary.exit_code` of each host's `recap`. Output that was cut at --max-output makes an exit code of 0 a 1.
+Exit codes: ctl run exits like ssh, with the command's own exit code (128 + signal if the command was killed, 127 if it could not be \
+started); with several hosts, with the highest. ctl's own errors use 2 to 5, as in `ctl --help`; only then does stderr have a line that \
+begins with `error:` (or `detached:` after Ctrl-C), and --output json an object of type `error` (or `detached`). In JSON, the command's \
+exit code is `summary.exit_code` in each host's `recap`. If output was cut at --max-output, an exit code of 0 becomes 1.
 
-Secrets: while the command runs, every user of the host sees its arguments in `ps`, and the flight record and `ctl runs` keep them, \
-also with --private. Standard input is kept nowhere: `ctl run db-1 --private -- sh -s < script`.";
+Secrets: every user on the host can see the command's arguments in `ps` while it runs; the flight record and `ctl runs` keep them, \
+even with --private. Standard input is never stored: `ctl run db-1 --private -- sh -s < script`.";
 
 /// `ctl run`
 #[derive(Debug, Args)]
-#[command(after_long_help = MORE, after_help = "`ctl run --help` says more: standard input, exit codes, secrets")]
+#[command(after_long_help = MORE, after_help = "See `ctl run --help` for standard input, exit codes and secrets")]
 pub struct Run {
     /// Host by name or id
     #[arg(value_name = "HOST", required_unless_present = "role", conflicts_with = "role")]
@@ -26,17 +26,17 @@ pub struct Run {
     /// All running hosts of a role
     #[arg(long)]
     pub role: Option<String>,
-    /// Keep the output from users with the role reader; the command's arguments stay visible in `ps` on the host and in the flight
-    /// record, so pass secrets on standard input
+    /// Hide the output from users with the role reader. The command's arguments stay visible in `ps` on the host and in the flight
+    /// record: pass secrets on standard input
     #[arg(long)]
     pub private: bool,
-    /// Pass escape sequences in the output on to this terminal; files and pipes always get it as it is
+    /// Pass escape sequences in the output to this terminal; files and pipes always get the output unchanged
     #[arg(long)]
     pub raw: bool,
     /// Give the command no standard input
     #[arg(short = 'n', long)]
     pub no_stdin: bool,
-    /// Keep this much of the output; the run fails if there is more
+    /// Maximum output to keep; the run fails if there is more
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
     pub max_output: u64,
     /// The command and its arguments
@@ -44,10 +44,10 @@ pub struct Run {
     pub command: Vec<String>,
 }
 
-/// Options that take a word after them, and may stand before a command.
+/// Options with a value that may come before the command.
 const VALUED: [&str; 6] = ["--role", "--max-output", "--output", "--as", "--config", "--provider"];
 
-/// What was probably meant by these words, if they are a `run` whose command has no `--` before it.
+/// The corrected command line, if `words` are a `run` that lacks the `--` before its command.
 pub fn hint(words: &[String]) -> Option<String> {
     let at = words.iter().position(|word| word == "run")?;
     if words.iter().any(|word| word == "--") {
@@ -70,12 +70,12 @@ pub fn hint(words: &[String]) -> Option<String> {
     Some(format!("a command comes after `--`: `ctl {said} -- {}`", spoken(command)))
 }
 
-/// The command as one would type it.
+/// The command as a user would type it.
 fn spoken(command: &[String]) -> String {
     command.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// A word for a shell: in quotes where it needs them.
+/// A word quoted for a shell where necessary.
 fn quote(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {
@@ -85,7 +85,7 @@ fn quote(word: &str) -> String {
 }
 
 impl Run {
-    /// What was probably meant by a command that is no program but a line for a shell.
+    /// The corrected command line, if the command is one word that looks like a shell command line.
     pub fn shell_hint(&self) -> Option<String> {
         let [line] = self.command.as_slice() else { return None };
         let is_line =
@@ -93,7 +93,10 @@ impl Run {
         let target = self.host.clone().or_else(|| self.role.as_ref().map(|role| format!("--role {role}")));
         is_line.then(|| {
             let target = target.unwrap_or_default();
-            format!("no shell reads the command; one does with `ctl run {target} -- sh -c {}`", quote(line))
+            format!(
+                "the command is not run by a shell; to use one: `ctl run {target} -- sh -c {}`",
+                quote(line)
+            )
         })
     }
 }
@@ -135,7 +138,7 @@ mod tests {
         };
         assert_eq!(
             run(&["ps aux | wc -l"]).as_deref(),
-            Some("no shell reads the command; one does with `ctl run web-1 -- sh -c 'ps aux | wc -l'`")
+            Some("the command is not run by a shell; to use one: `ctl run web-1 -- sh -c 'ps aux | wc -l'`")
         );
         assert_eq!(run(&["/no/such"]), None);
         assert_eq!(run(&["no such", "x"]), None);

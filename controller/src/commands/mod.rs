@@ -1,4 +1,5 @@
-//! One file a verb: gather, call, hand to render. No verb prints by itself.
+//! One file per command. A command gathers its input, calls the other modules and passes the result to `render`;
+//! commands never print directly.
 
 mod fleet;
 mod hosts;
@@ -15,11 +16,11 @@ use crate::{
     render::{Format, Output},
 };
 
-/// Does what was typed.
+/// Runs the command that was typed.
 pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
     if cli.output == Format::Csv && !matches!(cli.command, Command::CpuLog(_) | Command::Exits(_)) {
-        return Err(Error::invalid("only cpu-log and exits have rows to print as comma-separated values")
-            .hint("--output json gives one object a line"));
+        return Err(Error::invalid("only cpu-log and exits can print comma-separated values")
+            .hint("--output json prints one object per line"));
     }
     let fleet = || Context::load(cli.asked()).map(Arc::new);
     match &cli.command {

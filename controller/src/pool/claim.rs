@@ -8,14 +8,12 @@ use jiff::Timestamp;
 use proto::pb;
 use tonic::transport::Channel;
 
-use super::{
-    holder::{self, Life},
-    lease::{self, UNSETTLED},
-};
+use super::lease::{self, UNSETTLED};
 use crate::{
     client::claims::{self, Answer},
     config::RoleConfig,
     error::{Error, Kind, Result},
+    holder::{self, Life},
     pki,
     provider::Host,
 };

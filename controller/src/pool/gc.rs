@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{holder::Life, ladder::is_abandoned, lease};
-use crate::provider::{Host, HostState, Kind, Standing};
+use super::{ladder::is_abandoned, lease};
+use crate::{
+    holder::Life,
+    provider::{Host, HostState, Kind, Standing},
+};
 
 /// What to do with a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

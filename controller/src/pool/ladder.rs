@@ -6,8 +6,11 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use proto::identity::document;
 
-use super::{holder::Life, lease};
-use crate::provider::{Fingerprint, Host, HostState, Standing};
+use super::lease;
+use crate::{
+    holder::Life,
+    provider::{Fingerprint, Host, HostState, Standing},
+};
 
 /// How far down the ladder to go before launching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -166,6 +169,7 @@ pub(crate) mod tests {
             image: ImageId("i".into()),
             memory: None,
             class: "local".into(),
+            spot: false,
             region: String::new(),
             launched_at: NOW - 600,
             fingerprint: [("image".to_owned(), "i".to_owned())].into(),

@@ -4,7 +4,6 @@
 //! change them only if they are still what he has read. So the tags only say where to look: whether a host can be had is decided by
 //! the host itself, by a claim that it grants to one controller at a time (see [`claim`]).
 //!
-//! - [`holder`]: which process has a host, and whether it still lives,
 //! - [`ladder`]: which hosts to try before another is launched,
 //! - [`claim`]: taking a host, and giving it back,
 //! - [`lease`]: until when,
@@ -12,7 +11,6 @@
 
 pub mod claim;
 pub mod gc;
-pub mod holder;
 pub mod images;
 pub mod ladder;
 pub mod lease;

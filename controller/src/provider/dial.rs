@@ -12,15 +12,15 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     process::{Child, ChildStdin, ChildStdout, Command},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{Stream, last_words::LastWords};
-use crate::config::ConnectConfig;
+use crate::{config::ConnectConfig, pauses::Pauses};
 
 /// The longest time that one attempt gets.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// Between attempts: doubled by each, up to the last.
+/// Between attempts: the first pause and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 /// How long a command that has closed its output may take to end.
 const ENDING: Duration = Duration::from_millis(500);
@@ -30,7 +30,12 @@ const ENDING: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// What the last attempt ended with.
-pub async fn to(connect: &ConnectConfig, address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
+pub(super) async fn to(
+    connect: &ConnectConfig,
+    address: &str,
+    port: u16,
+    deadline: Instant,
+) -> io::Result<Stream> {
     match &connect.proxy {
         Some(command) => through(command, address, port),
         None => tcp_until(address, port, deadline).await,
@@ -41,15 +46,14 @@ pub async fn to(connect: &ConnectConfig, address: &str, port: u16, deadline: Ins
 ///
 /// # Errors
 /// What the last attempt ended with.
-pub async fn tcp_until(address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
-    let mut pause = PAUSES[0];
+async fn tcp_until(address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
+    let mut pauses = Pauses::new(PAUSES[0], PAUSES[1]);
     loop {
         match tcp(address, port).await {
             Ok(stream) => return Ok(stream),
-            Err(error) if Instant::now() + pause >= deadline => return Err(error),
-            Err(_) => sleep(pause).await,
+            Err(error) if !pauses.pause_before(deadline).await => return Err(error),
+            Err(_) => {}
         }
-        pause = (pause * 2).min(PAUSES[1]);
     }
 }
 
@@ -70,7 +74,7 @@ async fn tcp(address: &str, port: u16) -> io::Result<Stream> {
 ///
 /// # Errors
 /// The shell cannot be started.
-pub fn through(command: &str, host: &str, port: u16) -> io::Result<Stream> {
+fn through(command: &str, host: &str, port: u16) -> io::Result<Stream> {
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(format!("exec {}", expand(command, host, port)))

@@ -1,12 +1,12 @@
 //! Where hosts come from. A provider launches machines, remembers a few facts of each, and hands over byte
 //! streams to them; it knows nothing of certificates, bundles or Puppet.
 
-pub mod dial;
+mod dial;
 #[cfg(feature = "ec2")]
 pub mod ec2;
 mod last_words;
 pub mod local;
-pub mod name;
+pub(crate) mod name;
 mod programs;
 pub mod ssh;
 mod units;
@@ -36,7 +36,7 @@ pub struct Launch {
     pub fleet: String,
     /// Role, such as `db`.
     pub role: String,
-    /// A name that was free when the caller looked ([`name::free`]); a provider that can do better looks again.
+    /// A name that was free when the caller looked (`name::free`); a provider that can do better looks again.
     pub name: String,
     /// Enrolment transaction id, kept as a tag: launching twice with one tid yields one host.
     pub tid: String,
@@ -128,7 +128,7 @@ pub struct Usage {
     /// The user who has it, or had it last.
     #[serde(default)]
     pub owner: String,
-    /// The process that took it (see `pool::holder`).
+    /// The process that took it (see `holder`).
     #[serde(default)]
     pub holder: String,
     /// Id of its present claim, or of its last one if nobody has it.
@@ -153,7 +153,7 @@ fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Str
 
 impl Usage {
     /// `text` if it is a digest, else nothing.
-    pub fn whole_digest(text: String) -> String {
+    pub(crate) fn whole_digest(text: String) -> String {
         if text.parse::<Digest>().is_ok() { text } else { String::new() }
     }
 }
@@ -186,6 +186,9 @@ pub struct Host {
     pub memory: Option<u64>,
     /// What it costs by: `local`, or an instance type and its market, such as `t3.small spot`.
     pub class: String,
+    /// An instance of the spot market; `class` says so to people.
+    #[serde(skip)]
+    pub spot: bool,
     /// Region it is in; empty where there are none.
     pub region: String,
     /// Seconds since the Unix epoch.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Host;
 
 /// The lowest number above 0 whose name is not among `taken`, as a name.
-pub fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String {
     // A host name has no underscores (RFC 952), a role may.
     let role = role.replace('_', "-");
     let number = |name: &str| name.strip_prefix(&role)?.strip_prefix('-')?.parse().ok();
@@ -16,7 +16,7 @@ pub fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String 
 
 /// Lets each host have a name of its own: controllers that look at the same moment may choose the same. The oldest keeps
 /// it, the others get free ones; from the same hosts everybody makes the same names.
-pub fn make_unique(hosts: &mut [Host]) {
+pub(crate) fn make_unique(hosts: &mut [Host]) {
     let mut taken: BTreeSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
     let mut by_age: Vec<usize> = (0..hosts.len()).collect();
     by_age.sort_by_key(|&index| (hosts[index].launched_at, hosts[index].id.clone()));
@@ -34,11 +34,32 @@ pub fn make_unique(hosts: &mut [Host]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::ladder::tests::idle;
+    use crate::provider::{Fingerprint, HostState, ImageId, Kind, Usage};
+
+    fn host(name: &str, id: &str, launched_at: i64) -> Host {
+        Host {
+            provider: Kind::Local,
+            id: id.into(),
+            name: name.into(),
+            fleet: "f".into(),
+            role: "db".into(),
+            tid: id.into(),
+            state: HostState::Running,
+            address: String::new(),
+            image: ImageId::default(),
+            memory: None,
+            class: "local".into(),
+            spot: false,
+            region: String::new(),
+            launched_at,
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
+            usage: Usage::default(),
+        }
+    }
 
     #[test]
     fn of_two_with_one_name_the_younger_gets_another() {
-        let host = |name: &str, id: &str, launched_at| Host { id: id.into(), launched_at, ..idle(name) };
         let mut hosts =
             [host("db-1", "b", 2), host("db-1", "a", 1), host("db-2", "c", 3), host("db-1", "d", 2)];
         make_unique(&mut hosts);

@@ -144,6 +144,7 @@ mod tests {
             image: ImageId("0123456789abcdef".into()),
             memory: Some(512 << 20),
             class: "local".into(),
+            spot: false,
             region: String::new(),
             launched_at: 1_799_992_500,
             fingerprint: Fingerprint::default(),

@@ -15,8 +15,8 @@ use crate::{
     client::claims::{self, Present},
     context::Context,
     error::{Error, Kind, Result},
-    fanout,
-    pool::{claim, holder, ladder},
+    fanout, holder,
+    pool::{claim, ladder},
     provider::{Host, HostState, Standing},
 };
 

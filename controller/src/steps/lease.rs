@@ -9,9 +9,10 @@ use crate::{
     config::{Lease, RoleConfig},
     context::Context,
     error::{self, Result},
+    holder,
     pool::{
         claim::{self, Claimant},
-        holder, ladder, lease,
+        ladder, lease,
     },
     provider::{Host, Kind, Standing},
 };

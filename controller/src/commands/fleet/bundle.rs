@@ -1,4 +1,4 @@
-//! `ctl bundle build|show`: what would be pushed, without pushing it.
+//! `ctl bundle build|show`: builds the bundle without pushing it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     steps::{job, parse},
 };
 
-/// Builds the bundle and prints its digest, or what is in it.
+/// Builds the bundle and prints its digest or its list of files.
 pub(in crate::commands) async fn bundle(
     context: Arc<Context>,
     args: &BundleCommand,
@@ -25,9 +25,8 @@ pub(in crate::commands) async fn bundle(
             }
             match context.local.images()?.last() {
                 Some(image) => parse::check(&context, &bundle, Some(image)).await?,
-                None => {
-                    output.note("the manifests were not parsed: that takes an image, `ctl bake` makes one")
-                }
+                None => output
+                    .note("the manifests were not parsed, because there is no image yet: run `ctl bake`"),
             }
             render::bundle::bundle(output, &bundle)
         }

@@ -1,4 +1,4 @@
-//! `ctl gc`: what nobody needs any more.
+//! `ctl gc`: cleans up unfinished, duplicate and expired hosts.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,17 +10,14 @@ use crate::{
     commands::hosts::{release, said},
     context::Context,
     error::{Error, Kind, Result},
-    fanout,
-    pool::{
-        gc::{self, Action, Step},
-        holder,
-    },
+    fanout, holder,
+    pool::gc::{self, Action, Step},
     provider::Host,
     render::{Output, pool},
     steps::consent::{self, Word},
 };
 
-/// Says what there is to clear up, and why; with `--yes`, does it.
+/// Lists what to clean up and why; with `--yes`, does it.
 pub(in crate::commands) async fn gc(context: Arc<Context>, args: &Gc, output: &Output) -> Result<()> {
     if args.yes {
         consent::operator(&context, "gc --yes")?;
@@ -29,7 +26,11 @@ pub(in crate::commands) async fn gc(context: Arc<Context>, args: &Gc, output: &O
     let plan = plan(&hosts);
     pool::cleaning(output, &plan)?;
     if plan.is_empty() || !args.yes {
-        output.note(if plan.is_empty() { "nothing to clear up" } else { "nothing was done: --yes does it" });
+        output.note(if plan.is_empty() {
+            "nothing to clean up"
+        } else {
+            "nothing was changed: add --yes to do this"
+        });
         return Ok(());
     }
     let steps: HashMap<String, Step> = plan.iter().map(|step| (step.host.id.clone(), step.clone())).collect();
@@ -49,7 +50,7 @@ fn plan(hosts: &[Host]) -> Vec<Step> {
     gc::plan(hosts, Timestamp::now().as_second(), holder::life)
 }
 
-/// Looks once more first: others may have taken the host since it was listed, and its turn may come minutes later.
+/// Lists the hosts again first: someone may have taken the host since, and its turn may come minutes later.
 async fn act(context: &Context, step: &Step, all: bool) -> Result<()> {
     let (host, provider) = (&step.host, context.provider(step.host.provider)?);
     let fleet = context.fleet.id();
@@ -57,7 +58,10 @@ async fn act(context: &Context, step: &Step, all: bool) -> Result<()> {
     let same =
         |now: &Step| (&now.host.id, now.action, &now.host.usage) == (&host.id, step.action, &host.usage);
     if !plan(&hosts).iter().any(same) {
-        return Err(Error::new(Kind::Busy, format!("{} is not as it was listed: it is left", host.name)));
+        return Err(Error::new(
+            Kind::Busy,
+            format!("{} was skipped: it has changed since it was listed", host.name),
+        ));
     }
     match step.action {
         Action::Release => release::give_back(context, host, false, false).await,
@@ -72,17 +76,17 @@ async fn act(context: &Context, step: &Step, all: bool) -> Result<()> {
     }
 }
 
-/// Asks a host, if it answers, whether it is as unused as its tags say: nobody has it any more, and it does nothing.
+/// Checks with the host itself, if it answers, that nobody has claimed it and no run is active.
 async fn unused(context: &Context, host: &Host) -> Result<()> {
     let Word::Said(channel, claim) = consent::word_of(context, host).await? else { return Ok(()) };
-    let left = |why| Err(Error::new(Kind::Busy, format!("{} is left: {why}", host.name)));
+    let left = |why| Err(Error::new(Kind::Busy, format!("{} was skipped: {why}", host.name)));
     let now_unix_ms = Timestamp::now().as_millisecond();
     if let Some(claim) = claim.filter(|claim| claim.until_unix_ms > now_unix_ms) {
         let until = Timestamp::from_millisecond(claim.until_unix_ms).unwrap_or_default();
-        return left(format!("it says that {} has it until {until:.0}", claim.user));
+        return left(format!("{} has claimed it until {until:.0}", claim.user));
     }
     match client::status::ask(channel, &host.name).await.ok().and_then(|status| status.active_run) {
-        Some(run) => left(format!("run {run} is under way")),
+        Some(run) => left(format!("run {run} is still running")),
         None => Ok(()),
     }
 }

@@ -12,14 +12,14 @@ use crate::{
     render::Output,
 };
 
-/// Makes a fleet in the current directory. Refuses to touch one that exists.
+/// Creates a fleet in the current directory; an error if there already is one.
 pub(in crate::commands) fn init(args: &Init, output: &Output) -> Result<()> {
     let here =
         env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
     let file = here.join(config::FILE);
     if file.exists() {
-        return Err(Error::invalid(format!("{} exists", file.display()))
-            .hint("this is a fleet already; `ctl hosts` lists its hosts"));
+        return Err(Error::invalid(format!("{} already exists", file.display()))
+            .hint("this directory already has a fleet; `ctl hosts` lists its hosts"));
     }
     let name = fleet_name(args.name.as_deref(), &here)?;
     let directory = here.join(".magpie");
@@ -29,7 +29,7 @@ pub(in crate::commands) fn init(args: &Init, output: &Output) -> Result<()> {
     // The directory holds the keys to every host: git must never pick it up.
     write(&directory.join(".gitignore"), "*\n")?;
     write(&file, &config::template(&name, "puppet"))?;
-    output.note(&format!("made {} and the CA directory {}", file.display(), directory.display()));
+    output.note(&format!("created {} and the CA directory {}", file.display(), directory.display()));
     if !here.join("puppet/manifests/site.pp").exists() {
         output.note("next: put Puppet code into puppet/ (manifests/site.pp), or set `path` in [bundle]");
     }
@@ -45,9 +45,9 @@ fn fleet_name(given: Option<&str>, here: &Path) -> Result<String> {
     let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 32 || !name.chars().all(valid) {
         return Err(Error::invalid(format!(
-            "{name:?} cannot be a fleet's name: 1 to 32 of a-z, 0-9 and - are allowed"
+            "{name:?} is not a valid fleet name: use 1 to 32 of a-z, 0-9 and -"
         ))
-        .hint("`ctl init --name NAME` sets another"));
+        .hint("`ctl init --name NAME` sets another name"));
     }
     Ok(name)
 }

@@ -1,4 +1,4 @@
-//! `ctl manual`, `ctl completions`: from the definition that parses the command line.
+//! `ctl manual`, `ctl completions`: generated from the clap definition of the command line.
 
 use std::{fs, path::Path};
 
@@ -17,7 +17,7 @@ pub(in crate::commands) fn manual(directory: &Path) -> Result<()> {
     )
 }
 
-/// Prints a script that completes what is typed.
+/// Prints the completion script for a shell.
 pub(in crate::commands) fn completions(shell: clap_complete::Shell, output: &Output) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "ctl", &mut script);

@@ -1,4 +1,4 @@
-//! Verbs on the fleet itself: its directory, its users, what would be pushed, what nobody needs any more.
+//! Commands for the fleet itself: CA directory, users, bundle, cleaning up.
 
 pub(super) mod bundle;
 pub(super) mod gc;

@@ -26,11 +26,11 @@ pub(in crate::commands) fn user(context: &Context, command: &UserCommand, output
     let directory = context.directory.join(&context.config.fleet.ca);
     let User { name, role } = &issued.user;
     output.note(&format!(
-        "{name} may act as {role} until {}: `ctl --as {name} …`",
+        "issued a certificate for {name} ({role}), valid until {}: `ctl --as {name} …`",
         end.strftime("%Y-%m-%d %H:%M %Z")
     ));
     output.note(&format!(
-        "to use it elsewhere, copy fleet.json, host-ca.crt, user-ca.crt and users/{}.* of {}",
+        "to use it on another machine, copy fleet.json, host-ca.crt, user-ca.crt and users/{}.* from {}",
         args.name,
         directory.display()
     ));

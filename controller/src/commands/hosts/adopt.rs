@@ -1,4 +1,4 @@
-//! `ctl adopt`: a machine that is there already becomes a host of the fleet; and how it ceases to be one.
+//! `ctl adopt`: turns an existing machine into a host of the fleet. Also removes the agent again for `ctl destroy`.
 
 use std::{
     sync::Arc,
@@ -25,12 +25,12 @@ use crate::{
     steps::{follow, lease, obtain},
 };
 
-/// How long an agent may take to end, once it was told to.
+/// How long an agent may take to shut down after the request.
 const LEAVING: Duration = Duration::from_secs(20);
-/// Between questions whether it has.
+/// Interval between checks whether the agent is gone.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Installs the agent over ssh, and enrols it over its own port. Puppet is not applied.
+/// Installs the agent over ssh and enrols it over the agent's port. Does not apply Puppet code.
 pub(in crate::commands) async fn adopt(context: Arc<Context>, args: &Adopt, output: &Output) -> Result<()> {
     context.config.role(&args.role)?;
     context.fleet.enroller(SystemTime::now())?;
@@ -44,8 +44,8 @@ pub(in crate::commands) async fn adopt(context: Arc<Context>, args: &Adopt, outp
     if let Some(known) =
         hosts.iter().find(|host| host.provider == ProviderKind::Ssh && host.address == address)
     {
-        return Err(Error::invalid(format!("{} is {} already", known.address, known.name))
-            .hint(format!("if it was installed anew: `ctl destroy --forget {}` first", known.name)));
+        return Err(Error::invalid(format!("{} is already the host {}", known.address, known.name))
+            .hint(format!("if the machine was reinstalled: `ctl destroy --forget {}` first", known.name)));
     }
     let claimant = Claimant::of_this_process()?;
     let adoption = adoption(&context, args, address, &hosts, &claimant)?;
@@ -59,11 +59,11 @@ pub(in crate::commands) async fn adopt(context: Arc<Context>, args: &Adopt, outp
         error
             .context_once(&host.name)
             .hint(format!(
-                "its agent was installed and listens on port {}; `ctl status {}` tries again",
+                "the agent is installed and listens on port {}; `ctl status {}` tries again",
                 proto::PORT,
                 host.name
             ))
-            .hint("if the port is not open to this machine: `proxy = …` in [connect] of magpie.toml")
+            .hint("if this machine cannot reach the port: set `proxy = …` in [connect] of magpie.toml")
     })?;
     table::made(output, &host)
 }
@@ -93,9 +93,8 @@ fn adoption(
     })
 }
 
-/// Takes the agent off an adopted machine, with all that it keeps there. Returns when it does not answer any more;
-/// the machine goes on.
-/// `channel` is the connection to it, or why there is none.
+/// Removes the agent and its data from an adopted machine; the machine keeps running. Returns when the agent no
+/// longer answers. `channel` is the connection to the agent, or why there is none.
 pub(in crate::commands) async fn leave(
     context: &Context,
     host: &Host,
@@ -107,11 +106,13 @@ pub(in crate::commands) async fn leave(
         channel => channel,
     };
     let channel = channel.map_err(|error| {
-        error.context_once(name).hint(format!("`ctl destroy --forget {name}` leaves its agent where it is"))
+        error
+            .context_once(name)
+            .hint(format!("`ctl destroy --forget {name}` removes the host and leaves the agent installed"))
     })?;
     if let Some(run) = client::status::ask(channel.clone(), name).await?.active_run {
-        return Err(Error::new(Kind::Busy, format!("{name}: run {run} is under way"))
-            .hint(format!("`ctl cancel {run}` ends it")));
+        return Err(Error::new(Kind::Busy, format!("{name}: run {run} is still running"))
+            .hint(format!("`ctl cancel {run}` cancels it")));
     }
     let request = pb::StartRequest {
         run_id: follow::new_run_id(name)?,
@@ -122,8 +123,11 @@ pub(in crate::commands) async fn leave(
     let deadline = Instant::now() + LEAVING;
     while context.connect_now(host).await.is_ok() {
         if Instant::now() > deadline {
-            return Err(Error::unreachable(format!("{name}: its agent was told to go and is still there"))
-                .hint(format!("`ctl run {name} -- journalctl -u magpie-removal` may say why")));
+            return Err(Error::unreachable(format!(
+                "{name}: the agent did not remove itself within {} s",
+                LEAVING.as_secs()
+            ))
+            .hint(format!("`ctl run {name} -- journalctl -u magpie-removal` may show why")));
         }
         sleep(PAUSE).await;
     }

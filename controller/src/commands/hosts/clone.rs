@@ -1,4 +1,4 @@
-//! `ctl clone`: another host that begins where this one is now.
+//! `ctl clone`: launches a copy of a host in its current state.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -14,7 +14,7 @@ use crate::{
     steps::{consent, lease, obtain},
 };
 
-/// Copies the disk, boots the copy, and enrols it. Puppet is not applied: the copy is what the original is.
+/// Copies the disk, boots the copy and enrols it. Does not apply Puppet code: the copy has the state of the original.
 pub(in crate::commands) async fn clone(
     context: Arc<Context>,
     args: &CloneHost,
@@ -34,21 +34,19 @@ pub(in crate::commands) async fn clone(
         lease::settle(&context, &mut host, &channel, &claimant, None).await
     };
     taken.await.map_err(|error| {
-        error
-            .context_once(&host.name)
-            .hint(format!("{0} stays: `ctl status {0}` tries again, `ctl destroy {0}` ends it", host.name))
+        error.context_once(&host.name).hint(format!(
+            "{0} was kept: `ctl status {0}` tries again, `ctl destroy {0}` deletes it",
+            host.name
+        ))
     })?;
     table::made(output, &host)
 }
 
-/// As the original was launched, for whoever asked.
+/// The launch settings of the original, with the caller as owner.
 fn launch_of(context: &Context, original: &Host, claimant: &Claimant, name: String) -> Result<Launch> {
     if !original.enrolled() {
-        return Err(Error::invalid(format!(
-            "{} is not enrolled yet, so there is nothing to copy",
-            original.name
-        ))
-        .hint(format!("`ctl status {}` finishes its enrolment", original.name)));
+        return Err(Error::invalid(format!("{} cannot be cloned: it is not enrolled yet", original.name))
+            .hint(format!("`ctl status {}` finishes its enrolment", original.name)));
     }
     let (tid, now) = (pki::new_tid()?, SystemTime::now());
     let role = context.config.roles.get(&original.role).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `ctl destroy`: ends hosts for good, after asking.
+//! `ctl destroy`: deletes hosts, after a confirmation.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     steps::consent,
 };
 
-/// `ctl destroy HOST…`; adopted machines go on without agent, or with it if they are to be forgotten only.
+/// `ctl destroy HOST…`; adopted machines keep running, and with `--forget` keep their agent.
 pub(in crate::commands) async fn destroy(
     context: Arc<Context>,
     args: &Destroy,
@@ -24,8 +24,8 @@ pub(in crate::commands) async fn destroy(
 ) -> Result<()> {
     let hosts = context.named(&args.hosts).await?;
     if !args.yes && !question::can_be_asked() {
-        return Err(Error::invalid("destroy asks before it ends hosts, and nobody is there to answer")
-            .hint("--yes does it without asking"));
+        return Err(Error::invalid("destroy asks for confirmation, and there is no terminal to ask on")
+            .hint("--yes skips the confirmation"));
     }
     let mut hosts = consent::all(&context, hosts, "destroy", args.force).await?;
     if !args.yes && !agreed(&hosts, args.forget, output) {
@@ -47,7 +47,7 @@ pub(in crate::commands) async fn destroy(
     said(results.await, output)
 }
 
-/// Names what will be lost, and asks.
+/// Lists what will be deleted, and asks for confirmation.
 fn agreed(hosts: &[consent::Consenting], forget: bool, output: &Output) -> bool {
     for (host, _) in hosts {
         output.note(&format!("{}: {}", host.name, loss(host, forget)));
@@ -56,16 +56,16 @@ fn agreed(hosts: &[consent::Consenting], forget: bool, output: &Output) -> bool 
     question::ask(output, &format!("destroy {what}?")) == Answer::Yes
 }
 
-/// What there will not be any more.
+/// What `destroy` deletes of this host, in words.
 fn loss(host: &Host, forget: bool) -> String {
     let whose = match host.usage.owner.as_str() {
         "" => String::new(),
         owner => format!(" ({owner}'s)"),
     };
     match (host.provider, forget) {
-        (ProviderKind::Ssh, true) => format!("what is known of the machine here{whose}; its agent stays"),
+        (ProviderKind::Ssh, true) => format!("its entry in the fleet{whose}; the agent stays installed"),
         (ProviderKind::Ssh, false) => {
-            format!("the agent, its runs and its flight record{whose}; the machine goes on")
+            format!("the agent, its runs and its flight record{whose}; the machine keeps running")
         }
         _ => format!("the host with its disk, runs and flight record{whose}"),
     }

@@ -1,4 +1,4 @@
-//! `ctl hosts`: all hosts of the fleet, as the providers know them.
+//! `ctl hosts`: all hosts of the fleet, as the providers list them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Verbs on hosts: from none to running ones, and back.
+//! Commands that create, use, stop and delete hosts.
 
 pub(super) mod adopt;
 pub(super) mod clone;
@@ -12,7 +12,7 @@ pub(super) mod stop;
 
 use crate::{error::Result, fanout, provider::Host, render::Output};
 
-/// Says of each host what was done, and sums up the failures.
+/// Reports what was done on each host, and combines the failures into one error.
 pub(super) fn said(results: Vec<(Host, Result<&'static str>)>, output: &Output) -> Result<()> {
     let mut failures = Vec::new();
     for (host, result) in results {

@@ -11,10 +11,9 @@ use crate::{
     client,
     context::Context,
     error::{Error, Result},
-    fanout, pki,
+    fanout, holder, pki,
     pool::{
         claim::{self, Claimant},
-        holder,
         ladder::{self, Reuse, Rung, Wanted},
     },
     provider::{Host, Kind, Standing, name},
@@ -29,11 +28,11 @@ use crate::{
     },
 };
 
-/// How long letting go of hosts may take after Ctrl-C.
+/// Time limit for settling the claims of hosts after Ctrl-C.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
-/// Checks everything that can be checked first, so that a typo never costs a machine; then gets hosts, old ones or
-/// new, and configures them all at once.
+/// Checks everything it can before it launches anything, so that a typo never costs a machine. Then reuses or
+/// launches hosts and configures them in parallel.
 pub(in crate::commands) async fn provision(
     context: Arc<Context>,
     args: &Provision,
@@ -76,7 +75,7 @@ pub(in crate::commands) async fn provision(
     match (failures.into_iter().next(), configured) {
         (None, configured) => configured,
         (Some(error), Ok(())) => Err(error),
-        (Some(error), Err(other)) => Err(error.hint(format!("and on the hosts that there are: {other}"))),
+        (Some(error), Err(other)) => Err(error.hint(format!("also, on the hosts that did start: {other}"))),
     }
 }
 
@@ -97,7 +96,7 @@ async fn order(context: &Context, args: &Provision, output: &Output) -> Result<O
     })
 }
 
-/// Configures all hosts at once, and says of each how it went.
+/// Configures all hosts in parallel and reports each result.
 async fn configure(
     context: &Arc<Context>,
     obtained: Vec<Obtained>,
@@ -125,14 +124,14 @@ async fn configure(
             finish(&context, one, &job, &Screen { output, live, started }).await
         }
     });
-    // There are hosts now: an interruption must name them, and leave them to their owner.
+    // Hosts exist from here on: after an interruption, name them and leave them to their owner.
     let results = match started::or_detach(work, &live, &started).await {
         Ok(results) => results,
         Err(error) => {
             let named = claims.iter().map(|(host, _)| host.name.as_str()).collect::<Vec<_>>().join(" ");
             let _ = tokio::time::timeout(LETTING_GO, let_go(context, claims)).await;
             return Err(error.hint(format!(
-                "{named} stays: `ctl apply {named}` finishes it, `ctl destroy {named}` ends it"
+                "hosts kept: {named}; `ctl apply {named}` configures them, `ctl destroy {named}` deletes them"
             )));
         }
     };
@@ -145,7 +144,7 @@ struct Screen {
     started: Started,
 }
 
-/// From a host that is there to one that is configured. However the run ends, the host is its owner's then.
+/// Configures one host. However the run ends, the host then belongs to its owner.
 async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) -> Result<Ending> {
     let Obtained { mut host, connected, rung, took, claimant } = one;
     let connected = match connected {
@@ -161,7 +160,7 @@ async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) ->
     };
     host.usage.claim.clone_from(&claimant.id);
     host.usage.standing = Standing::Claimed;
-    // A host that was there already was reached, and perhaps booted, while it was taken.
+    // A reused host was connected to, and perhaps booted, while it was claimed.
     let boot = if rung.is_none() { took + connected.boot } else { took.saturating_sub(connected.enrol) };
     render::provision::ready(&screen.output, &screen.live, &host, boot, connected.enrol)?;
     let channel = connected.channel.clone();
@@ -175,22 +174,22 @@ async fn finish(context: &Context, one: Obtained, job: &Job, screen: &Screen) ->
     settled.map(|()| ending)
 }
 
-/// Waits for what a controller that died has begun on the host.
+/// Waits for a run that a dead controller left active on the host.
 async fn outlast(context: &Context, host: &Host, channel: &Channel, live: &Live) -> Result<()> {
     if let Some(run) = client::status::ask(channel.clone(), &host.name).await?.active_run {
-        live.step(&host.name, &format!("waits for run {run}, which was begun before"));
+        live.step(&host.name, &format!("waiting for run {run}, which was started earlier"));
         follow::to_the_end(context, host, channel.clone(), &run, live).await?;
     }
     Ok(())
 }
 
-/// Leaves hosts to their owner as they are.
+/// Settles the claims, so that the hosts belong to their owner in their current state.
 async fn let_go(context: &Arc<Context>, claims: Vec<(Host, Claimant)>) {
     let claimants: HashMap<String, Claimant> =
         claims.iter().map(|(host, claimant)| (host.id.clone(), claimant.clone())).collect();
     let claimants = Arc::new(claimants);
     let hosts = claims.into_iter().map(|(host, _)| host).collect();
-    // Whoever cannot be reached stays claimed by a process that is gone: the next provision finishes it.
+    // A host that cannot be reached stays claimed by a dead process: the next provision finishes it.
     let _ = fanout::each(hosts, |mut host| {
         let (context, claimants) = (Arc::clone(context), Arc::clone(&claimants));
         async move {

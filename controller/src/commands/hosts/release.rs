@@ -1,4 +1,4 @@
-//! `ctl release`: a host goes back to the pool.
+//! `ctl release`: returns hosts to the pool.
 
 use std::sync::Arc;
 
@@ -31,9 +31,9 @@ pub(in crate::commands) async fn release(
             give_back(&context, &host, keep_running, force).await?;
             Ok(match was {
                 (true, HostState::Running) if !keep_running && host.provider != ProviderKind::Ssh => {
-                    "was free already, and is stopped now"
+                    "was already free; stopped now"
                 }
-                (true, _) => "is free already",
+                (true, _) => "is already free",
                 (false, _) => "released",
             })
         }
@@ -41,9 +41,9 @@ pub(in crate::commands) async fn release(
     said(results.await, output)
 }
 
-/// Gives a host back if its claim is still the one in the tags, or whatever it is with `force`. It is free for others only when
-/// all is done, so that nobody takes what is about to be stopped. One that is stopped learns it from the next claim,
-/// which replaces the one in the tags.
+/// Releases a host if its claim is still the claim in the tags; with `force`, whatever its claim is. The tags mark the host
+/// free last, so that nobody claims a host that is about to be stopped. A stopped host keeps its old claim until the next
+/// claim replaces it.
 pub(in crate::commands) async fn give_back(
     context: &Context,
     host: &Host,
@@ -52,8 +52,11 @@ pub(in crate::commands) async fn give_back(
 ) -> Result<()> {
     let provider = context.provider(host.provider)?;
     if !host.enrolled() {
-        return Err(Error::new(Kind::Busy, format!("{} was never enrolled, so nobody has it", host.name))
-            .hint(format!("`ctl destroy {}` ends it", host.name)));
+        return Err(Error::new(
+            Kind::Busy,
+            format!("{} was never enrolled, so there is nothing to release", host.name),
+        )
+        .hint(format!("`ctl destroy {}` deletes it", host.name)));
     }
     if host.state == HostState::Running {
         let channel = context.connect(host).await?.channel;

@@ -1,4 +1,4 @@
-//! `ctl start`: boots stopped hosts, or does nothing to those that run.
+//! `ctl start`: boots stopped hosts; running hosts stay as they are.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     steps::{consent, lease},
 };
 
-/// `ctl start HOST…`; as with `apply`, it does not matter whose a host is.
+/// `ctl start HOST…`; as with `apply`, the owner of the host does not matter.
 pub(in crate::commands) async fn start(
     context: Arc<Context>,
     names: &[String],
@@ -27,7 +27,7 @@ pub(in crate::commands) async fn start(
             let mut host = context.provider(host.provider)?.start(&host).await?;
             let channel = context.connect_after_boot(&host).await?.channel;
             lease::used(&context, &mut host, &channel, None).await?;
-            Ok(if ran { "runs already" } else { "started" })
+            Ok(if ran { "is already running" } else { "started" })
         }
     });
     said(results.await, output)

@@ -1,4 +1,4 @@
-//! `ctl status`: what hosts say of themselves.
+//! `ctl status`: the status that each host reports.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     render::{Output, table},
 };
 
-/// `ctl status`: every host that answers gets a row, the others are the error.
+/// `ctl status`: a row for each host that answers; the other hosts are the error.
 pub(in crate::commands) async fn status(
     context: Arc<Context>,
     args: &Targets,
@@ -25,11 +25,9 @@ pub(in crate::commands) async fn status(
         async move {
             let channel = context.connect(&host).await?.channel;
             let mut reply = client::status::ask(channel, &host.name).await?;
-            // A local host cannot see its own kernel's log; its provider counts for it.
+            // A local host cannot read the kernel log; its provider counts the kills.
             if let Some(kills @ 1..) = context.provider(host.provider)?.oom_kills(&host) {
-                reply
-                    .degraded
-                    .push(format!("processes killed for want of memory since it was booted: {kills}"));
+                reply.degraded.push(format!("out-of-memory kills since boot: {kills}"));
             }
             Ok(reply)
         }

@@ -1,4 +1,4 @@
-//! `ctl stop`: shuts hosts down; they keep their disks.
+//! `ctl stop`: shuts hosts down and keeps their disks.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(in crate::commands) async fn stop(context: Arc<Context>, args: &Stop, output
         let context = Arc::clone(&context);
         async move {
             context.provider(host.provider)?.stop(&host).await?;
-            Ok(if host.state == HostState::Stopped { "is stopped already" } else { "stopped" })
+            Ok(if host.state == HostState::Stopped { "is already stopped" } else { "stopped" })
         }
     });
     said(results.await, output)

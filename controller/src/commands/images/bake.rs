@@ -1,4 +1,4 @@
-//! `ctl bake`: finds or makes the image that hosts boot from.
+//! `ctl bake`: builds the image that hosts boot from, unless it exists.
 
 use crate::{
     cli::Bake,
@@ -10,7 +10,7 @@ use crate::{
     steps::consent,
 };
 
-/// `ctl bake`: finds or makes the image, then removes those that it has made superfluous.
+/// `ctl bake`: finds or builds the image, then removes unused images beyond `--keep`.
 pub(in crate::commands) async fn bake(context: &Context, args: &Bake, output: &Output) -> Result<()> {
     let role = match &args.role {
         Some(role) => context.config.role(role)?.clone(),
@@ -25,7 +25,7 @@ pub(in crate::commands) async fn bake(context: &Context, args: &Bake, output: &O
         .filter(|image| image.id != baked)
     {
         provider.remove_image(&image.id).await?;
-        notes.note(&format!("removed {}, which no host uses", image.id.0));
+        notes.note(&format!("removed unused image {}", image.id.0));
     }
     render::baked(output, &baked)
 }

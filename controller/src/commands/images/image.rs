@@ -1,4 +1,4 @@
-//! `ctl image list`, `ctl image prune`: what hosts boot from.
+//! `ctl image list`, `ctl image prune`: the images that hosts boot from.
 
 use crate::{
     cli::{ImageCommand, ImagePrune},
@@ -30,7 +30,7 @@ pub(in crate::commands) async fn image(
     }
 }
 
-/// Says what goes; with `--yes`, removes it.
+/// Lists unused images; with `--yes`, removes them.
 async fn prune(
     context: &Context,
     args: &ImagePrune,
@@ -44,7 +44,11 @@ async fn prune(
         render::superfluous(output, image)?;
     }
     if plan.is_empty() || !args.yes {
-        output.note(if plan.is_empty() { "nothing to remove" } else { "nothing was done: --yes does it" });
+        output.note(if plan.is_empty() {
+            "nothing to remove"
+        } else {
+            "nothing was removed: add --yes to do this"
+        });
         return Ok(());
     }
     for image in plan {

@@ -1,4 +1,4 @@
-//! Verbs on images.
+//! Commands for images.
 
 pub(super) mod bake;
 pub(super) mod image;

@@ -1,4 +1,4 @@
-//! `ctl cpu-log`: who used the CPU and the memory, sample by sample.
+//! `ctl cpu-log`: CPU and memory use by process, sample by sample.
 
 use ::record::Columns;
 use jiff::tz::TimeZone;
@@ -21,9 +21,9 @@ use crate::{
     },
 };
 
-/// What is read before the window: rates take two samples.
+/// How far before the window reading starts, in ms: a rate needs two samples.
 const LEAD_MS: i64 = 60_000;
-/// Processes of a sample, unless another number is asked for.
+/// Default number of processes per sample.
 const TOP: usize = 10;
 
 /// `ctl cpu-log`
@@ -37,7 +37,7 @@ pub(in crate::commands) async fn cpu_log(cli: &Cli, args: &Args, output: &Output
     if args.summary {
         return summarize(&source, args, span, query, output).await;
     }
-    // The marks of runs are an extra: a record without them is still worth reading.
+    // Run marks are optional: a record without them is still worth reading.
     let runs = source.runs().await.unwrap_or_default();
     let blocks = blocks(&source, args, span, query.needs().with(form.needs())).await?;
     let busy_only = query.busy_only;
@@ -48,7 +48,7 @@ pub(in crate::commands) async fn cpu_log(cli: &Cli, args: &Args, output: &Output
     }
     tokio::select! {
         shown = show(blocks, args, &mut log, &form, output) => shown?,
-        // The way to end --follow; nothing was left half-done.
+        // The normal end of --follow; there is nothing to clean up.
         _ = tokio::signal::ctrl_c() => return Ok(()),
     }
     if !log.has_matched() {
@@ -56,20 +56,20 @@ pub(in crate::commands) async fn cpu_log(cli: &Cli, args: &Args, output: &Output
     }
     let missing = log.missing_pids().iter().map(u32::to_string).collect::<Vec<_>>();
     if !missing.is_empty() {
-        output.note(&format!("no sample in that time has process id {}", missing.join(", ")));
+        output.note(&format!("no sample in that time contains process id {}", missing.join(", ")));
     }
     if busy_only && log.shown() == 0 {
-        output.note("no process did anything in that time; --all shows them all");
+        output.note("all processes were idle in that time; --all shows idle processes too");
     }
     Ok(())
 }
 
-/// What to show, but for the selection.
+/// The query without its selection.
 fn query(args: &Args, span: Span) -> Query {
     let top = args.top.unwrap_or(if args.all { 0 } else { TOP });
     let is_selective =
         !args.pid.is_empty() || args.user.is_some() || args.command.is_some() || args.unit.is_some();
-    // Who holds memory does so without doing anything.
+    // An idle process may still hold memory.
     let by_work = matches!(args.sort, Sort::Cpu | Sort::Io);
     Query {
         from: span.from,
@@ -108,7 +108,7 @@ async fn blocks(source: &Source, args: &Args, span: Span, columns: Columns) -> R
             Filter { from_ms, until_ms: span.latest_ms(), pids: args.pid.clone(), ..Filter::default() };
         source.read(&filter).await?
     };
-    // Who ended is compared with users that others have.
+    // For `--user`, the users of exited processes are looked up among all processes.
     let pids = if args.user.is_none() { args.pid.clone() } else { Vec::new() };
     Ok(blocks.opened_ahead(Detail { columns, pids }))
 }
@@ -127,7 +127,7 @@ async fn show(
     let mut next_sequence = 0;
     while let Some(block) = blocks.next().await? {
         if let Some(header) = &block.header {
-            // Blocks without these processes do not come.
+            // The host does not send blocks without these processes.
             if !args.pid.is_empty() && header.first_sequence > next_sequence {
                 log.skip();
             }
@@ -157,7 +157,7 @@ fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) ->
     Ok(())
 }
 
-/// With `--summary`: one line a process.
+/// `--summary`: one line per process.
 async fn summarize(source: &Source, args: &Args, span: Span, query: Query, output: &Output) -> Result<()> {
     let zone = TimeZone::system();
     let selection = query.selection.clone();
@@ -185,7 +185,7 @@ async fn summarize(source: &Source, args: &Args, span: Span, query: Query, outpu
     render::record::summary::summary(output, &tracks, &zone)?;
     if unseen > 0 && args.pid.is_empty() {
         output.note(&format!(
-            "ended between two samples, and not in this list: {unseen}; `ctl exits` tells of them"
+            "not listed: {unseen} that started and exited between two samples; `ctl exits` shows them"
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `ctl exits`: who ended, when and how.
+//! `ctl exits`: process exits, with time and cause.
 
 use ::record::{Contents, Header, Sample, Sources};
 use jiff::tz::TimeZone;
@@ -50,10 +50,10 @@ pub(in crate::commands) async fn exits(cli: &Cli, args: &Args, output: &Output) 
     }
     output.page(&page)?;
     if ends.has_gaps() {
-        output.note("for a part of that time the host could not record process exits");
+        output.note("the host could not record process exits for part of that time");
     }
     match ends.shown() {
-        0 if ends.has_seen() => output.note("no process exit in that time fits"),
+        0 if ends.has_seen() => output.note("no process exit in that time matches"),
         0 => {
             return reading::nothing_found(&source, span, "process exits are recorded", cannot, output).await;
         }
@@ -66,7 +66,7 @@ pub(in crate::commands) async fn exits(cli: &Cli, args: &Args, output: &Output) 
 fn cannot(sample: &Sample) -> Option<Unrecorded> {
     (!sample.sources.has(Sources::EXITS)).then_some(Unrecorded {
         what: "process exits",
-        why: "the kernel reports them (taskstats) only to the whole machine with CAP_NET_ADMIN, not to a container",
+        why: "taskstats, the kernel interface that reports them, needs CAP_NET_ADMIN on the whole machine and is not available in a container",
         hint: "`ctl cpu-log --summary --all` shows when each process was last seen",
     })
 }

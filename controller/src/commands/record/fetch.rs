@@ -1,4 +1,4 @@
-//! `ctl record fetch`: a record, or a part of it, copied to this machine.
+//! `ctl record fetch`: copies a record, or part of it, to this machine.
 
 use jiff::tz::TimeZone;
 

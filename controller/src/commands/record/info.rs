@@ -1,4 +1,4 @@
-//! `ctl record info`: what a record holds, and what recording costs.
+//! `ctl record info`: what a record contains, and the cost of recording.
 
 use jiff::tz::TimeZone;
 

@@ -1,4 +1,4 @@
-//! Verbs that read a flight record; they need a fleet only for a host's record.
+//! Commands that read a flight record. Reading from a directory needs no fleet.
 
 pub(super) mod cpu_log;
 pub(super) mod exits;

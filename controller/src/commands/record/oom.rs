@@ -1,4 +1,4 @@
-//! `ctl oom`: whom the kernel killed for want of memory, who asked for it, and who held it.
+//! `ctl oom`: out-of-memory kills with victim, trigger and biggest memory users.
 
 use ::record::{Columns, Contents, Header, Sample, Sources, oom::SETTLE_NS};
 use jiff::tz::TimeZone;
@@ -45,7 +45,7 @@ pub(in crate::commands) async fn oom(cli: &Cli, args: &Args, output: &Output) ->
         })?;
         output.page(&page)?;
         if let Some(last) = kills.unsettled() {
-            // The next block that tells of kills may be hours away.
+            // The next block with kills may be hours away.
             let span_ms = (SETTLE_NS / 1_000_000) as i64;
             reading::trail(&source, &last, span_ms, |sample| reports.extend(kills.follow(sample))).await?;
             reports.extend(kills.finish());
@@ -66,7 +66,7 @@ fn cannot(sample: &Sample) -> Option<Unrecorded> {
     let could = sample.sources.has(Sources::KERNEL_LOG) || sample.own_kills().is_some();
     (!could).then_some(Unrecorded {
         what: "out-of-memory kills",
-        why: "it has neither the kernel's log nor a counter of its own kills (the machine's counts kills elsewhere too)",
-        hint: "`ctl cpu-log --summary --sort footprint` shows who held memory, and when each was last seen",
+        why: "it has no kernel log and no kill counter of its own (the machine's counter includes kills outside the host)",
+        hint: "`ctl cpu-log --summary --sort footprint` shows which processes held memory, and when each was last seen",
     })
 }

@@ -1,4 +1,4 @@
-//! The verbs that read a record, from what was typed to what is shown, on the disk of a host that is dead.
+//! The commands that read a record, from command line to output, on the disk of a dead host.
 
 use std::{fs, path::Path};
 
@@ -12,7 +12,7 @@ use crate::commands::dispatch;
 use crate::render::Format;
 use crate::{cli::Cli, error::Error, render::tests::pages};
 
-/// The night of 13 July 2011, 00:12:00 in Greenwich.
+/// 2011-07-13 00:12:00 UTC.
 const START_MS: i64 = 1_310_515_920_000;
 
 fn process(pid: u32, comm: &str, second: u64) -> Process {
@@ -31,7 +31,7 @@ fn process(pid: u32, comm: &str, second: u64) -> Process {
     }
 }
 
-/// Ten seconds; in the fifth, the kernel kills 7 for want of memory.
+/// Ten samples, one per second; in the fifth, the OOM killer kills process 7.
 fn samples(sources: Sources) -> Vec<Sample> {
     let sample = |second: u64| {
         let identity = Identity { pid: 7, started_ns: 0 };
@@ -100,7 +100,7 @@ fn disk(blocks: &[&[Sample]]) -> tempfile::TempDir {
     disk
 }
 
-/// What is shown and what is said, by a user in Greenwich.
+/// Runs a command; returns its result, stdout and stderr.
 async fn typed(disk: &Path, line: &str) -> (Result<(), Error>, String, String) {
     let words = ["ctl"].into_iter().chain(line.split_whitespace());
     let cli = Cli::try_parse_from(words.chain(["--from-dir", disk.to_str().unwrap()])).unwrap();
@@ -115,7 +115,7 @@ async fn shown(disk: &Path, line: &str) -> String {
     data
 }
 
-/// What is shown, without the times, which depend on the zone.
+/// The output without its times, which depend on the time zone.
 async fn timeless(disk: &Path, line: &str) -> String {
     let shown = shown(disk, line).await;
     let lines = shown.lines().map(|line| match line.strip_prefix("# ") {
@@ -131,19 +131,19 @@ fn all_sources() -> Sources {
 }
 
 #[tokio::test]
-async fn the_log_of_a_dead_host_has_processes_ends_kills_and_runs_in_one_time_line() {
+async fn the_log_of_a_dead_host_has_processes_exits_kills_and_runs_in_one_timeline() {
     let samples = samples(all_sources());
     let disk = disk(&[&samples[..5], &samples[5..]]);
     let shown = timeless(disk.path(), "cpu-log --since 7s --columns pid,cpu,footprint,unit").await;
     insta::assert_snapshot!(shown, @r"
           9   9.0    8100 mysqld.service
           7   7.0    6300 apache2.service
-    # run db-1-x7k2m9 apply of ada began
+    # run db-1-x7k2m9 apply by ada started
           9   9.0    8100 mysqld.service
           7   7.0    6300 apache2.service
           9   9.0    8100 mysqld.service
           7   7.0    6300 apache2.service
-    # killed for want of memory: 7 apache2, asked for by mysqld
+    # out-of-memory kill: pid 7 apache2, triggered by mysqld
     # exit 7 apache2: killed by SIGKILL, lived 5.0 s, CPU 0:00, peak 7.8 MiB
           9   9.0    8100 mysqld.service
           9   9.0    8100 mysqld.service
@@ -155,7 +155,7 @@ async fn the_log_of_a_dead_host_has_processes_ends_kills_and_runs_in_one_time_li
 }
 
 #[tokio::test]
-async fn what_is_asked_for_is_selected_and_time_ends_with_the_record() {
+async fn selections_work_and_times_count_back_from_the_newest_sample() {
     let samples = samples(all_sources());
     let disk = disk(&[&samples]);
     for selection in ["--pid 7", "--unit apache2", "--command -k.start --user 33 --pid 7,8"] {
@@ -171,7 +171,7 @@ async fn what_is_asked_for_is_selected_and_time_ends_with_the_record() {
 }
 
 #[tokio::test]
-async fn a_summary_an_end_and_a_kill() {
+async fn a_summary_an_exit_and_a_kill() {
     let samples = samples(all_sources());
     let disk = disk(&[&samples[..5], &samples[5..]]);
     let rows = shown(disk.path(), "cpu-log --since start --summary --sort footprint --output csv").await;
@@ -179,16 +179,16 @@ async fn a_summary_an_end_and_a_kill() {
     assert_eq!(pids, ["9", "7"]);
     insta::assert_snapshot!(timeless(disk.path(), "exits --since start").await, @"www-data       7       1 SIGKILL          5.0 s    0:00   7.8 MiB /usr/sbin/apache2 -k start");
     insta::assert_snapshot!(timeless(disk.path(), "oom").await, @r"
-    killed 7 apache2 (www-data), 6.2 MiB: /usr/sbin/apache2 -k start
-      asked for by     mysqld
-      ran out          all memory of 20 MiB
-      biggest process  9 mysqld (www-data), 7.9 MiB 1.0 s before: /usr/sbin/mysqld -k start
+    out-of-memory kill: pid 7 apache2 (www-data), 6.2 MiB: /usr/sbin/apache2 -k start
+      triggered by     mysqld
+      exhausted        all memory (20 MiB)
+      biggest process  pid 9 mysqld (www-data), 7.9 MiB 1.0 s before: /usr/sbin/mysqld -k start
       biggest by name  1 × mysqld = 7.9 MiB 1.0 s before
     ");
 }
 
 #[tokio::test]
-async fn where_no_log_can_be_read_a_kill_at_the_beginning_of_a_block_is_inferred_too() {
+async fn without_a_kernel_log_a_kill_at_the_start_of_a_block_is_inferred() {
     let samples = samples(Sources::default());
     for blocks in [&[&samples[..5], &samples[5..]][..], &[&samples[..]]] {
         let disk = disk(blocks);
@@ -200,7 +200,7 @@ async fn where_no_log_can_be_read_a_kill_at_the_beginning_of_a_block_is_inferred
 }
 
 #[tokio::test]
-async fn where_a_process_does_not_occur_is_no_gap_of_the_record() {
+async fn a_block_without_the_process_is_not_a_gap_in_the_record() {
     let mut samples = samples(Sources::default());
     for sample in &mut samples[3..6] {
         sample.processes.retain(|process| process.identity.pid != 7);
@@ -213,7 +213,7 @@ async fn where_a_process_does_not_occur_is_no_gap_of_the_record() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_shown_is_a_sentence_with_a_hint() {
+async fn every_error_has_a_hint() {
     let samples = samples(Sources::default());
     let full = disk(&[&samples]);
     let empty = disk(&[]);
@@ -231,14 +231,14 @@ async fn what_cannot_be_shown_is_a_sentence_with_a_hint() {
         (&empty, "cpu-log", "the record is empty"),
         (&empty, "record info", "the record is empty"),
         (&full, "cpu-log --command a(b", "--command \"a(b\" is not a regular expression: unclosed group"),
-        (&full, "oom --output csv", "only cpu-log and exits have rows to print as comma-separated values"),
+        (&full, "oom --output csv", "only cpu-log and exits can print comma-separated values"),
     ] {
         let (result, data, _) = typed(disk.path(), line).await;
         let error = result.unwrap_err();
         assert_eq!((error.to_string().as_str(), data.as_str()), (expected, ""), "{line}");
         assert_eq!((error.kind().exit_code(), error.hints().len()), (2, 1), "{line}");
     }
-    // Samples without ends of processes are no failure.
+    // Samples without process exits are not an error.
     let (result, data, talk) = typed(full.path(), "exits --since start").await;
     assert!(result.is_ok());
     let cannot = format!("{} cannot record process exits: ", full.path().display());
@@ -255,8 +255,8 @@ fn a_record_is_of_a_host_or_of_a_directory() {
     assert!(parse("ctl cpu-log").is_err());
     assert!(parse("ctl cpu-log db-1 --from-dir /tmp").is_err());
     assert!(parse("ctl cpu-log --from-dir /tmp --follow").is_err());
-    assert!(parse("ctl cpu-log db-1 --sort memory").is_ok(), "as it was called before");
-    // Who speaks, and whose processes.
+    assert!(parse("ctl cpu-log db-1 --sort memory").is_ok(), "the old name still works");
+    // `--as` is the user of the fleet, `--user` a user on the host.
     let cli = parse("ctl --as ada cpu-log db-1 --user www-data --output csv").unwrap();
     assert_eq!((cli.speak_as.as_deref(), cli.output), (Some("ada"), Format::Csv));
 }

@@ -1,4 +1,4 @@
-//! `ctl top`: keys, the record and the clock come in, the model says what they mean, the screen shows it.
+//! `ctl top`: passes keys, record data and clock ticks to the model, and draws the model on the screen.
 
 mod watch;
 
@@ -28,9 +28,9 @@ use crate::{
     render::record::top::{Look, Screen},
 };
 
-/// How often the screen is drawn although nothing came in: times on it say how long ago.
+/// How often the screen is redrawn without news, because it shows ages.
 const TICK: Duration = Duration::from_secs(1);
-/// Things that may wait to be shown.
+/// Capacity of the news queue.
 const QUEUE: usize = 64;
 
 /// `ctl top`
@@ -56,8 +56,8 @@ pub(in crate::commands) async fn top(cli: &Cli, args: &Args) -> Result<()> {
     }
 }
 
-/// What is known before anything is loaded, and the time that `--at` counts back from: on the disk of a dead host, that of
-/// its newest sample.
+/// The initial state, and the time that `--at` counts back from: the host's clock, or the newest sample on the disk of a
+/// dead host.
 async fn begin(args: &Args, source: &Source) -> Result<(State, Timestamp)> {
     let (info, now) = (source.info().await?, Timestamp::now());
     let recorded = (info.samples > 0).then(|| timestamp(info.newest_unix_ms));
@@ -76,28 +76,28 @@ fn title(args: &Args) -> String {
     args.place.host.clone().or_else(directory).unwrap_or_default()
 }
 
-/// The marks of runs are an extra: a record without them is still worth looking at.
+/// The run marks; empty if they cannot be read, since a record without them is still worth reading.
 async fn runs(source: &Source) -> Vec<RunMark> {
     Marks::of(&source.runs().await.unwrap_or_default()).until(Timestamp::MAX).collect()
 }
 
-/// Something that happened.
+/// An event for the main loop.
 enum News {
-    /// On the terminal: a key, another size. `None`: it is gone.
+    /// A terminal event, such as a key or a new size; `None` if the terminal is gone.
     Terminal(Option<Event>),
     /// The host took a sample.
     Sample(Box<::record::Sample>),
-    /// What runs there were by now.
+    /// The current list of runs.
     Runs(Vec<RunMark>),
-    /// The host is there (again), and this is how it is read.
+    /// The host answers (again); this is the connection to read from.
     Up(Source),
-    /// It does not answer.
+    /// The host does not answer, and why.
     Down(String),
-    /// Something was read of the record.
+    /// A read of the record finished.
     Answer(Request, std::result::Result<Answer, String>),
 }
 
-/// Keys can only be read by waiting for them, so a thread does; it ends with the program.
+/// Reads terminal events in a thread, because reading blocks. The thread ends with the program.
 fn read_keys(news: mpsc::Sender<News>) {
     thread::spawn(move || {
         loop {
@@ -110,7 +110,7 @@ fn read_keys(news: mpsc::Sender<News>) {
     });
 }
 
-/// The model and its ties to the world.
+/// The model, its record source and its event queue.
 struct Looking {
     state: State,
     source: Source,
@@ -126,7 +126,7 @@ impl Looking {
         mut screen: Screen,
         zone: TimeZone,
     ) -> Result<()> {
-        let unusable = |error| Error::invalid(format!("signals cannot be waited for: {error}"));
+        let unusable = |error| Error::invalid(format!("cannot handle signals: {error}"));
         let mut ended = signal(SignalKind::terminate()).map_err(unusable)?;
         let mut hung_up = signal(SignalKind::hangup()).map_err(unusable)?;
         let mut tick = interval(TICK);
@@ -170,7 +170,7 @@ impl Looking {
         Action::Show
     }
 
-    /// Reads what is asked for; what was asked for before is of no more use.
+    /// Starts a read and aborts the previous one, whose answer is no longer needed.
     fn load(&mut self, request: Request) {
         if let Some(before) = self.loading.take() {
             before.abort();
@@ -178,7 +178,7 @@ impl Looking {
         let (source, news) = (self.source.clone(), self.news.clone());
         let task = tokio::spawn(async move {
             let answer = read(&source, request).await.map_err(|error| error.to_string());
-            // Nobody waits any more when the program ends.
+            // Sending fails only when the program ends.
             let _ = news.send(News::Answer(request, answer)).await;
         });
         self.loading = Some(task.abort_handle());
@@ -203,7 +203,7 @@ async fn read(source: &Source, request: Request) -> Result<Answer> {
             }
             Ok(())
         })?;
-        // Reading a disk never waits: others get their turn here.
+        // Reading from a disk never awaits: let other tasks run.
         tokio::task::yield_now().await;
     }
     Ok(search.finish())

@@ -1,4 +1,4 @@
-//! `ctl apply`: Puppet code onto hosts.
+//! `ctl apply`: pushes Puppet code to hosts and applies it.
 
 use std::sync::Arc;
 

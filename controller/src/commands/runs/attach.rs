@@ -1,4 +1,4 @@
-//! `ctl attach`: follows a run that was started before.
+//! `ctl attach`: follows an existing run from its beginning.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `ctl cancel`: ends a run.
+//! `ctl cancel`: cancels a run.
 
 use crate::{
     client,
@@ -11,13 +11,13 @@ use crate::{
     steps::follow,
 };
 
-/// `ctl cancel`: asks, and waits until it is done.
+/// `ctl cancel`: cancels the run and waits until it has ended.
 pub(in crate::commands) async fn cancel(context: &Context, run_id: &str, output: &Output) -> Result<()> {
     let host = follow::host_of(context, run_id).await?;
     let channel = context.connect(&host).await?.channel;
     let run = client::runs::cancel(channel.clone(), &host.name, run_id).await?;
     if client::runs::is_over(run.state()) {
-        return Err(Error::new(Kind::Invalid, format!("run {run_id} has ended already"))
+        return Err(Error::new(Kind::Invalid, format!("run {run_id} has already ended"))
             .hint(format!("`ctl attach {run_id}` shows it")));
     }
     let silent = |_event| {};
@@ -26,6 +26,6 @@ pub(in crate::commands) async fn cancel(context: &Context, run_id: &str, output:
         let ending = Ending { host: host.name, run: *run, push: None, story: Default::default() };
         return recap::recap(output, &[ending]);
     }
-    output.note(&format!("{run_id} was told to end; the connection was lost before it did"));
+    output.note(&format!("{run_id} was asked to cancel, but the connection was lost before it ended: `ctl attach {run_id}` shows how it ended"));
     Ok(())
 }

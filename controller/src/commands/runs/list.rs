@@ -1,4 +1,4 @@
-//! `ctl runs`: the last runs of hosts.
+//! `ctl runs`: recent runs on hosts.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     render::{Output, table},
 };
 
-/// Runs listed of each host.
+/// Number of runs listed per host.
 const RUNS: u32 = 10;
 
 /// `ctl runs`

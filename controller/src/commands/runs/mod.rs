@@ -1,4 +1,4 @@
-//! Verbs on runs: Puppet code or a command on hosts.
+//! Commands for runs: applying Puppet code or running a command on hosts.
 
 pub(super) mod apply;
 pub(super) mod attach;

@@ -1,4 +1,4 @@
-//! `ctl run`: a command on hosts.
+//! `ctl run`: runs a command on hosts.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// `ctl run`: like ssh, one host's output passes through as it is; several hosts' lines say whose they are.
+/// `ctl run`: passes one host's output through unchanged, like ssh; with several hosts, prefixes each line with the host.
 pub(in crate::commands) async fn run(context: Arc<Context>, args: &Run, output: &Output) -> Result<()> {
     let names: Vec<String> = args.host.iter().cloned().collect();
     let hosts = context.running(&names, args.role.as_deref()).await?;
@@ -53,8 +53,11 @@ async fn run_on(
     let run = started.start(channel.clone(), &host, request, live).await?;
     if run.request.as_ref().map_or(0, taken_bytes) != sent {
         client::runs::cancel(channel, &host.name, &run.run_id).await?;
-        return Err(Error::invalid(format!("the agent of {} is too old to take standard input", host.name))
-            .hint("`ctl run -n` gives the command none"));
+        return Err(Error::invalid(format!(
+            "the agent of {} is too old to accept standard input",
+            host.name
+        ))
+        .hint("`ctl run -n` runs the command without standard input"));
     }
     lease::used(context, &mut host, &channel, None).await?;
     let run = follow::to_the_end(context, &host, channel, &run.run_id, live).await?;
@@ -75,7 +78,7 @@ fn taken_bytes(request: &pb::StartRequest) -> u64 {
     }
 }
 
-/// What to do about a command that failed for a reason that `ctl` knows.
+/// Adds a hint if the command failed for a reason that `ctl` recognizes.
 fn with_hints(error: Error, args: &Run) -> Error {
     match (error.kind(), args.shell_hint()) {
         (Kind::Command(127), Some(hint)) => error.hint(hint),

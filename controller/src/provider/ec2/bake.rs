@@ -4,39 +4,32 @@
 
 use std::time::{Duration, Instant};
 
-use aws_sdk_ec2::types::{Image as Ami, ImageState, ResourceType, TagSpecification};
+use aws_sdk_ec2::types::{Image as Ami, ImageState};
 
 use super::{
-    Inner, attempts,
+    attempts,
     cloud::Region,
-    failure::Failure,
+    disks::{COPY, pauses},
     images::owned,
+    inner::Inner,
     instance::{self, tagged},
-    pauses::Pauses,
     recipe::{self, Recipe},
-    request::{self, Plan},
+    request::Plan,
     tags::{self, Tags},
 };
 use crate::{
     config::{Ec2Role, OneOrMore},
     error::{Error, Result},
-    pki,
-    pool::holder,
+    holder, pki,
     provider::{Host, HostState, ImageId, Progress, Usage},
 };
 
 /// How long a machine may take from its launch to its end.
 const BUILD: Duration = Duration::from_secs(20 * 60);
-/// How long a disk may take to become an image.
-const COPY: Duration = Duration::from_secs(60 * 60);
 /// How long the console of a machine that has stopped may take to show its last words.
 const LAST_WORDS: Duration = Duration::from_secs(90);
 /// Lines of a console that an error shows.
 const LINES: usize = 5;
-
-fn pauses() -> Pauses {
-    Pauses::new(Duration::from_secs(2), Duration::from_secs(15))
-}
 
 impl Inner {
     /// The image of the settings' content, made if need be.
@@ -194,70 +187,6 @@ impl Inner {
                 let console = self.console(machine).await.unwrap_or_default();
                 return Err(with_console(Error::unreachable(error), &console));
             }
-        }
-    }
-
-    /// Makes an image of a host's disks, or finds the one of that name.
-    pub(super) async fn copy_disk(
-        &self,
-        region: &Region,
-        host: &Host,
-        name: &str,
-        tags: &Tags,
-    ) -> Result<ImageId> {
-        let specification = |kind| {
-            TagSpecification::builder().resource_type(kind).set_tags(Some(request::list(tags))).build()
-        };
-        let made = region
-            .client
-            .create_image()
-            .instance_id(&host.id)
-            .name(name)
-            .no_reboot(true)
-            .tag_specifications(specification(ResourceType::Image))
-            .tag_specifications(specification(ResourceType::Snapshot))
-            .send()
-            .await;
-        match made.map_err(Failure::from) {
-            Ok(made) => Ok(ImageId(made.image_id.unwrap_or_default())),
-            Err(failure) if failure.code == "InvalidAMIName.Duplicate" => {
-                let found = owned(region, vec![("name".to_owned(), vec![name.to_owned()])]).await?;
-                let id = found.first().and_then(|ami| ami.image_id()).map(|id| ImageId(id.to_owned()));
-                id.ok_or_else(|| region.explain("CreateImage", &failure))
-            }
-            Err(failure) => Err(region.explain("CreateImage", &failure).context_once(&host.name)),
-        }
-    }
-
-    /// Waits until an image can be booted from.
-    pub(super) async fn available(
-        &self,
-        region: &Region,
-        image: &ImageId,
-        progress: Progress<'_>,
-    ) -> Result<()> {
-        let (started, mut pauses, mut told) = (Instant::now(), pauses(), false);
-        loop {
-            let found = owned(region, vec![("image-id".to_owned(), vec![image.0.clone()])]).await?;
-            match found.first().and_then(|ami| ami.state()) {
-                Some(ImageState::Available) => return Ok(()),
-                Some(ImageState::Failed | ImageState::Error | ImageState::Invalid) => {
-                    let reason =
-                        found.first().and_then(|ami| ami.state_reason()?.message()).unwrap_or("no reason");
-                    return Err(Error::unreachable(format!("the image {} failed: {reason}", image.0)));
-                }
-                _ if started.elapsed() >= COPY => {
-                    return Err(Error::unreachable(format!(
-                        "the image {} is not there after {} minutes",
-                        image.0,
-                        COPY.as_secs() / 60
-                    )));
-                }
-                _ if !told => progress(&format!("waiting for EC2 to make {}", image.0)),
-                _ => {}
-            }
-            told = true;
-            pauses.pause().await;
         }
     }
 

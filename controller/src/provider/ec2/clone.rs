@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Inner,
     cloud::Region,
+    inner::Inner,
     instance,
-    pauses::Pauses,
     tags::{self, Tags},
 };
 use crate::{
     error::Result,
+    pauses::Pauses,
     provider::{Host, ImageId, Launch, Progress},
 };
 

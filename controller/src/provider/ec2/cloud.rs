@@ -17,7 +17,10 @@ use aws_sdk_ec2::{
 };
 use tokio::sync::OnceCell;
 
-use super::failure::{self, Failure};
+use super::{
+    explain::{self, Place},
+    failure::{self, Failure},
+};
 use crate::{
     config::Ec2Config,
     error::{Error, Result},
@@ -48,17 +51,6 @@ struct Found {
     place: Arc<Place>,
 }
 
-/// Where settings came from, for errors.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    /// What said which region to use.
-    pub(super) region_source: String,
-    /// The profile in use, if it has a name.
-    pub(super) profile: Option<String>,
-    /// Another endpoint than Amazon's.
-    pub(super) endpoint: Option<String>,
-}
-
 /// EC2 in one region.
 #[derive(Clone, Debug)]
 pub(super) struct Region {
@@ -79,7 +71,7 @@ impl Region {
 
     /// As [`Region::failed`].
     pub(super) fn explain(&self, action: &'static str, failure: &Failure) -> Error {
-        failure::explain(failure, action, &self.name, &self.place)
+        explain::explain(failure, action, &self.name, &self.place)
     }
 }
 

@@ -2,19 +2,19 @@
 //! only for what dialling cannot tell.
 
 use std::{
-    collections::HashMap,
     io,
     sync::{MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{Inner, instance, pauses::Pauses};
+use super::{
+    inner::Inner,
+    instance,
+    looks::{Looks, asking},
+};
 use crate::provider::{Host, HostState, Stream, dial};
-
-/// From the first question to EC2 to the longest pause between two.
-const ASKING: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
 
 impl Inner {
     /// Connects to a port of a host, and gives up early if EC2 says that it has ended.
@@ -82,44 +82,5 @@ impl Inner {
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn asking() -> Pauses {
-    Pauses::new(ASKING.0, ASKING.1)
-}
-
-/// When EC2 is to be asked about hosts that are dialled again and again.
-#[derive(Debug, Default)]
-pub(super) struct Looks(HashMap<String, (Pauses, Instant)>);
-
-impl Looks {
-    /// Whether a pause since the last look, or since the first time that the host was dialled, is over.
-    fn is_due(&mut self, id: &str, now: Instant) -> bool {
-        match self.0.get_mut(id) {
-            None => {
-                let mut pauses = asking();
-                let due = now + pauses.length();
-                self.0.insert(id.to_owned(), (pauses, due));
-                false
-            }
-            Some((_, due)) if now < *due => false,
-            Some((pauses, due)) => {
-                *due = now + pauses.length();
-                true
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_become_rarer() {
-        let (mut looks, start) = (Looks::default(), Instant::now());
-        let due = (0..60).filter(|second| looks.is_due("i-1", start + Duration::from_secs(*second))).count();
-        assert!((4..=7).contains(&due), "{due} looks in a minute");
     }
 }

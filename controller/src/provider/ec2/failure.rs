@@ -1,12 +1,6 @@
-//! What errors of EC2 mean to a user: one table from codes (EC2 API reference, "Error codes") to sentences.
+//! An error of the SDK, whichever call it is of, and what can be done about it.
 
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-
-use super::cloud::Place;
-use crate::error::{Error, Kind};
-
-/// Grants what `ctl` needs.
-const POLICY: &str = "deploy/aws/iam-policy.json";
 
 /// An error of the SDK, whichever call it is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,148 +123,46 @@ pub(super) fn shortage(code: &str) -> Option<Shortage> {
     }
 }
 
-/// The error for the user. `action` is EC2's name of the call.
-pub(super) fn explain(failure: &Failure, action: &str, region: &str, place: &Place) -> Error {
-    let said = format!("EC2 in {region}: {action}: {}", words(failure));
-    match failure.cause {
-        Cause::Refused => refused(failure, said, action, region, place),
-        Cause::Credentials => credentials(said, place, &failure.message),
-        Cause::Unreached => unreached(said, region, place),
-        Cause::TimedOut => unreached(said, region, place),
-        Cause::Other => Error::unreachable(said),
-    }
-}
-
-fn words(failure: &Failure) -> String {
-    // An encoded message is long and says nothing to a reader.
-    let message = failure.message.split(" Encoded authorization failure message:").next().unwrap_or_default();
-    let message = message.trim().trim_end_matches('.');
-    match (failure.code.as_str(), message) {
-        ("", message) => message.to_owned(),
-        (code, "") => code.to_owned(),
-        (code, message) => format!("{message} ({code})"),
-    }
-}
-
-fn refused(failure: &Failure, said: String, action: &str, region: &str, place: &Place) -> Error {
-    let code = failure.code.as_str();
-    match code {
-        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "TokenRefreshRequired" => {
-            credentials(said, place, "sso")
-        }
-        "AuthFailure" | "InvalidClientTokenId" | "SignatureDoesNotMatch" | "UnrecognizedClientException" => {
-            Error::invalid(said)
-                .hint(format!("the credentials are of {}; `aws sts get-caller-identity` shows whose they are", profile(place)))
-                .hint(format!("or {region} is not enabled in this account; it is from {}", place.region_source))
-                .hint("or this machine's clock is wrong")
-        }
-        "OptInRequired" => Error::invalid(said)
-            .hint(format!("the account has to enable {region}, or accept the image's terms, first")),
-        "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => {
-            let missing = unauthorised(&failure.message).unwrap_or_else(|| format!("ec2:{action}"));
-            Error::invalid(said).hint(format!(
-                "the credentials of {} may not {missing}; {POLICY} has all that ctl needs",
-                profile(place)
-            ))
-        }
-        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "EC2ThrottledException" => {
-            Error::unreachable(said).hint("EC2 throttles this account, and did so for a minute; try again later")
-        }
-        "InstanceLimitExceeded" | "VcpuLimitExceeded" | "MaxSpotInstanceCountExceeded" => quota(failure, said, region),
-        _ if shortage(code).is_some() => Error::unreachable(said)
-            .hint("other types, subnets and markets may have capacity: `instance_type`, `subnets` and `spot` take lists and a fallback"),
-        _ if code.ends_with(".NotFound") || code.ends_with(".Malformed") || code == "InvalidParameterValue" => {
-            Error::invalid(said).hint(format!(
-                "ids count in one region only: {region} is in use, from {}",
-                place.region_source
-            ))
-        }
-        _ if code.ends_with("LimitExceeded") => quota(failure, said, region),
-        "" | "InternalError" | "InternalFailure" | "Unavailable" | "ServiceUnavailable" => {
-            Error::unreachable(said).hint("that is EC2's own trouble; try again later")
-        }
-        _ => Error::new(Kind::Invalid, said),
-    }
-}
-
-/// `User: … is not authorized to perform: ec2:CreateTags on resource: …`
-fn unauthorised(message: &str) -> Option<String> {
-    let (_, after) = message.split_once("not authorized to perform: ")?;
-    let action: String =
-        after.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == ':' || *c == '-').collect();
-    (!action.is_empty()).then_some(action)
-}
-
-fn quota(failure: &Failure, said: String, region: &str) -> Error {
-    let raise = format!("raise it in Service Quotas for {region}, or end instances");
-    let named = match failure.code.as_str() {
-        "MaxSpotInstanceCountExceeded" => "\"All Standard Spot Instance Requests\" (L-34B43A08)".to_owned(),
-        "VcpuLimitExceeded" | "InstanceLimitExceeded" => {
-            let (name, code) = quota_of(&failure.instance_type);
-            format!("\"{name}\" ({code})")
-        }
-        _ => failure.code.clone(),
-    };
-    Error::unreachable(said).hint(format!("the quota is {named}; {raise}"))
-}
-
-/// Quota of an instance type on demand (EC2 user guide, "On-Demand Instance quotas").
-fn quota_of(instance_type: &str) -> (&'static str, &'static str) {
-    const FAMILIES: [(&[&str], &str, &str); 9] = [
-        (&["trn"], "Running On-Demand Trn instances", "L-2C3B7624"),
-        (&["inf"], "Running On-Demand Inf instances", "L-1945791B"),
-        (&["dl"], "Running On-Demand DL instances", "L-6E869C2A"),
-        (&["hpc"], "Running On-Demand HPC instances", "L-F7808C92"),
-        (&["u-", "u7"], "Running On-Demand High Memory instances", "L-43DA4232"),
-        (&["vt", "g"], "Running On-Demand G and VT instances", "L-DB2E81BA"),
-        (&["p"], "Running On-Demand P instances", "L-417A185B"),
-        (&["f"], "Running On-Demand F instances", "L-74FC7D96"),
-        (&["x"], "Running On-Demand X instances", "L-7295265B"),
-    ];
-    FAMILIES
-        .iter()
-        .find(|(prefixes, ..)| prefixes.iter().any(|prefix| instance_type.starts_with(prefix)))
-        .map_or(
-            ("Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", "L-1216C47A"),
-            |(_, name, code)| (*name, *code),
-        )
-}
-
-fn credentials(said: String, place: &Place, chain: &str) -> Error {
-    let named = place.profile.as_deref().map(|name| format!(" --profile {name}")).unwrap_or_default();
-    let error = Error::invalid(said);
-    if chain.to_ascii_lowercase().contains("sso") || chain.contains("token") {
-        return error.hint(format!(
-            "the credentials of {} are over: `aws sso login{named}`, or whatever gave them",
-            profile(place)
-        ));
-    }
-    error.hint(format!(
-        "credentials are taken from the environment, from {}, or from the role of the instance that this runs on; \
-         `aws configure sso{named}` sets some up",
-        profile(place)
-    ))
-}
-
-fn profile(place: &Place) -> String {
-    match &place.profile {
-        Some(name) => format!("the profile {name}"),
-        None => "the default profile".to_owned(),
-    }
-}
-
-fn unreached(said: String, region: &str, place: &Place) -> Error {
-    let error = Error::unreachable(said);
-    match &place.endpoint {
-        Some(endpoint) => error.hint(format!(
-            "the endpoint is {endpoint}: AWS_ENDPOINT_URL, or endpoint_url in the profile, says so"
-        )),
-        None => error.hint(format!(
-            "is ec2.{region}.amazonaws.com reachable from here? The region is from {}",
-            place.region_source
-        )),
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use aws_sdk_ec2::{error::ErrorMetadata, operation::run_instances::RunInstancesError};
+
+    use super::*;
+
+    fn failure(code: &str, message: &str) -> Failure {
+        Failure {
+            cause: Cause::Refused,
+            code: code.into(),
+            message: message.into(),
+            instance_type: "g5.xlarge".into(),
+        }
+    }
+
+    #[test]
+    fn an_answer_of_ec2_keeps_code_and_words() {
+        let meta = ErrorMetadata::builder().code("VcpuLimitExceeded").message("too many").build();
+        let error = SdkError::service_error(RunInstancesError::generic(meta), ());
+        let expected = Failure { instance_type: String::new(), ..failure("VcpuLimitExceeded", "too many") };
+        assert_eq!(Failure::from(error), expected);
+    }
+
+    #[test]
+    fn no_answer_is_told_from_no_credentials() {
+        let cause = |error: SdkError<RunInstancesError, ()>| Failure::from(error).cause;
+        assert_eq!(cause(SdkError::timeout_error("slow")), Cause::TimedOut);
+        assert_eq!(cause(SdkError::construction_failure("no credentials in the chain")), Cause::Credentials);
+        assert_eq!(cause(SdkError::construction_failure("a field is missing")), Cause::Other);
+    }
+
+    #[test]
+    fn shortages_are_told_from_mistakes() {
+        for code in ["InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow"] {
+            assert_eq!(failure(code, "").shortage(), Some(Shortage::Here), "{code}");
+        }
+        assert_eq!(failure("MaxSpotInstanceCountExceeded", "").shortage(), Some(Shortage::Market));
+        assert_eq!(failure("VcpuLimitExceeded", "").shortage(), None);
+        let unsupported = "Your requested instance type is not supported in your requested Availability Zone";
+        assert_eq!(failure("Unsupported", unsupported).shortage(), Some(Shortage::Here));
+        assert_eq!(failure("Unsupported", "The configuration is not supported").shortage(), None);
+    }
+}

@@ -49,7 +49,7 @@ fn volumes(volumes: &[Volume]) -> String {
 }
 
 fn digest_of(content: &[u8]) -> String {
-    digest(&SHA256, content).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest(&SHA256, content).as_ref()[..8])
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use aws_sdk_ec2::types::Image as Ami;
 
 use super::{
-    Inner,
     cloud::Region,
+    inner::Inner,
     instance::{self, tagged},
     tags,
 };

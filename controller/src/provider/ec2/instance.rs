@@ -53,6 +53,7 @@ pub(super) fn host(instance: &Instance, region: &str, address: Address) -> Optio
         image: ImageId(instance.image_id().unwrap_or_default().to_owned()),
         memory: None,
         class: class(instance),
+        spot: is_spot(instance),
         region: region.to_owned(),
         launched_at: launched_at(instance),
         fingerprint: identity.fingerprint,
@@ -87,10 +88,11 @@ pub(super) fn reason(instance: &Instance) -> String {
 
 fn class(instance: &Instance) -> String {
     let name = instance.instance_type().map_or("", |kind| kind.as_str());
-    match instance.instance_lifecycle() {
-        Some(InstanceLifecycleType::Spot) => format!("{name} spot"),
-        _ => name.to_owned(),
-    }
+    if is_spot(instance) { format!("{name} spot") } else { name.to_owned() }
+}
+
+fn is_spot(instance: &Instance) -> bool {
+    instance.instance_lifecycle() == Some(&InstanceLifecycleType::Spot)
 }
 
 /// `launch_time` is that of the last start; the first network interface and the disks are as old as the instance.

@@ -2,7 +2,6 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -10,58 +9,23 @@ use aws_sdk_ec2::types::Instance;
 use proto::identity::userdata;
 
 use super::{
-    Inner,
     attempts::{self, Attempt},
     cloud::Region,
     failure::Failure,
+    inner::Inner,
     instance,
-    pauses::Pauses,
     request::{self, Plan},
+    settling::SETTLED,
     tags,
 };
 use crate::{
     error::{Error, Result},
+    pauses::Pauses,
     provider::{Host, Launch, name},
 };
 
-/// EC2's parts know of a new instance so long after it was launched, at the latest.
-pub(super) const SETTLED: Duration = Duration::from_secs(60);
 /// A name is changed so often, should others take the new one as well.
 const RENAMES: usize = 5;
-
-/// What the last listing showed, and what was launched since.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// Instances by transaction.
-    instances: HashMap<String, String>,
-    /// Hosts in a subnet.
-    subnets: BTreeMap<String, usize>,
-}
-
-impl Seen {
-    /// Takes a listing instead of what was known.
-    pub(super) fn replace(&mut self, instances: &[Instance]) {
-        *self = Self::default();
-        for instance in instances {
-            let tags = instance::tags_of(instance.tags());
-            if let (Some(tid), Some(id)) = (tags.get(tags::TID), instance.instance_id()) {
-                self.instances.insert(tid.clone(), id.to_owned());
-            }
-            if let Some(subnet) = instance.subnet_id() {
-                *self.subnets.entry(subnet.to_owned()).or_default() += 1;
-            }
-        }
-    }
-
-    /// The order of attempts; the subnet of the first counts as taken from now on.
-    fn attempts(&mut self, launch: &Launch) -> Vec<Attempt> {
-        let attempts = attempts::order(&launch.settings.ec2, &self.subnets);
-        if let Some(subnet) = attempts.first().and_then(|first| first.subnet.clone()) {
-            *self.subnets.entry(subnet).or_default() += 1;
-        }
-        attempts
-    }
-}
 
 impl Inner {
     /// Launches a host, or finds the one that this transaction has launched already.
@@ -202,6 +166,7 @@ mod tests {
             image: ImageId::default(),
             memory: None,
             class: "t3.small".into(),
+            spot: false,
             region: "eu-central-1".into(),
             launched_at,
             fingerprint: Fingerprint::default(),

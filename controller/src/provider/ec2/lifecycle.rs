@@ -1,12 +1,17 @@
 //! Start, stop, end: safe to repeat, and patient with EC2's parts, which learn of a change one after another.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aws_sdk_ec2::types::{Instance, InstanceStateName};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    Inner, cloud::Region, failure::Failure, instance, launch::SETTLED, pauses::Pauses, request, tags,
+    cloud::Region,
+    failure::Failure,
+    inner::Inner,
+    instance, request,
+    settling::{is_early, known, pauses},
+    tags,
 };
 use crate::{
     config::Address,
@@ -18,14 +23,6 @@ use crate::{
 const DOWN: Duration = Duration::from_secs(300);
 /// How long a host may take to get its address.
 const ADDRESS: Duration = Duration::from_secs(60);
-
-/// What a call came to.
-type Outcome = std::result::Result<(), Failure>;
-
-/// Looks at something that takes seconds to a minute.
-fn pauses() -> Pauses {
-    Pauses::new(Duration::from_secs(1), Duration::from_secs(10))
-}
 
 impl Inner {
     /// Remembers name and usage.
@@ -127,7 +124,7 @@ impl Inner {
     /// Ends a host for good; what is gone already has ended.
     pub(super) async fn destroy(&self, host: &Host) -> Result<()> {
         let region = self.cloud.in_region(&host.region).await?;
-        if host.class.ends_with(" spot") {
+        if host.spot {
             self.cancel_spot(&region, host).await?;
         }
         let request = region.client.terminate_instances().instance_ids(&host.id);
@@ -176,55 +173,5 @@ impl Inner {
         // EC2 cuts what is long at its beginning, and never within a character of base64.
         let bytes = STANDARD.decode(encoded).unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// An instance as it is now; `None` if EC2 does not know it.
-    pub(super) async fn describe(&self, region: &Region, id: &str) -> Result<Option<Instance>> {
-        match region.client.describe_instances().instance_ids(id).send().await.map_err(Failure::from) {
-            Ok(reply) => {
-                let reservations = reply.reservations.unwrap_or_default().into_iter();
-                Ok(reservations.flat_map(|reservation| reservation.instances.unwrap_or_default()).next())
-            }
-            Err(failure) if failure.is_not_found() => Ok(None),
-            Err(failure) => Err(region.explain("DescribeInstances", &failure)),
-        }
-    }
-
-    /// An instance as it is now; that it has ended is an error. One that EC2 does not know yet is waited for.
-    pub(super) async fn alive(&self, region: &Region, host: &Host) -> Result<Instance> {
-        let mut pauses = pauses();
-        loop {
-            match self.describe(region, &host.id).await? {
-                Some(found) if instance::state(&found).is_some() => return Ok(found),
-                None if is_new(host) => pauses.pause().await,
-                found => {
-                    let why =
-                        found.as_ref().map_or_else(|| "EC2 does not know it".to_owned(), instance::reason);
-                    return Err(Error::unreachable(format!("{} is gone: {why}", host.name)));
-                }
-            }
-        }
-    }
-}
-
-/// Whether some part of EC2 may not know the host yet.
-fn is_new(host: &Host) -> bool {
-    let launched = Duration::from_secs(u64::try_from(host.launched_at).unwrap_or_default());
-    (SystemTime::UNIX_EPOCH + launched).elapsed().unwrap_or_default() < SETTLED
-}
-
-/// Whether a call was refused because the host is not there, or not as far, yet.
-fn is_early(host: &Host, failure: &Failure) -> bool {
-    failure.is_state() || (failure.is_not_found() && is_new(host))
-}
-
-/// Repeats a call that does not know a new instance yet.
-async fn known<F: Future<Output = Outcome>>(host: &Host, mut call: impl FnMut() -> F) -> Outcome {
-    let mut pauses = pauses();
-    loop {
-        match call().await {
-            Err(failure) if failure.is_not_found() && is_new(host) => pauses.pause().await,
-            other => return other,
-        }
     }
 }

@@ -1,62 +1,47 @@
 //! Instances of EC2 as hosts, at Amazon's or any other endpoint that speaks its protocol. Tags are the only state,
 //! so that any controller sees what another has done.
 //!
-//! This module alone names the SDK. `request` and `tags` say what EC2 is told, `failure` what its errors mean.
+//! This module alone names the SDK. `request` and `tags` say what EC2 is told, `explain` what its errors mean.
 
 mod attempts;
 mod bake;
 mod clone;
 mod cloud;
 mod dial;
+mod disks;
+mod explain;
 mod failure;
 mod fingerprint;
 mod images;
+mod inner;
 mod instance;
 mod launch;
 mod lifecycle;
-mod pauses;
+mod looks;
 mod recipe;
 mod request;
+mod seen;
+mod settling;
 mod tags;
 
 use std::{
-    collections::HashMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use aws_sdk_ec2::types::Instance;
-use tokio::task::JoinSet;
 use tonic::async_trait;
 
-use self::{
-    cloud::{Cloud, Region},
-    dial::Looks,
-    launch::Seen,
-    tags::Tags,
-};
+use self::{cloud::Cloud, inner::Inner};
 use super::{Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream};
 use crate::{
-    config::{ConnectConfig, Ec2Config, Ec2Role, ImageChoice, RoleConfig},
-    error::{Error, Result},
+    config::{ConnectConfig, Ec2Config, RoleConfig},
+    error::Result,
 };
 
 /// The provider; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Ec2(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    settings: Ec2Config,
-    connect: ConnectConfig,
-    /// Id of the fleet.
-    fleet: String,
-    cloud: Cloud,
-    seen: Mutex<Seen>,
-    looks: Mutex<Looks>,
-    images: tokio::sync::Mutex<HashMap<Option<ImageChoice>, ImageId>>,
-}
 
 impl Ec2 {
     /// Remembers the settings. Neither network nor credentials are touched until there is something to ask.
@@ -71,64 +56,6 @@ impl Ec2 {
             images: tokio::sync::Mutex::default(),
         }))
     }
-}
-
-impl Inner {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn host(&self, region: &Region, instance: &Instance) -> Option<Host> {
-        instance::host(instance, &region.name, self.settings.address)
-    }
-
-    /// The user's tags: those of the fleet, and those of the role.
-    fn user_tags(&self, role: &Ec2Role) -> Tags {
-        self.settings.tags.iter().chain(&role.tags).map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-
-    async fn hosts_in(&self, region: &Region, fleet: &str) -> Result<(Vec<Instance>, Vec<Host>)> {
-        let instances = instance::list(region, [instance::tagged(tags::FLEET, fleet)]).await?;
-        let hosts = instances.iter().filter_map(|instance| self.host(region, instance)).collect();
-        Ok((instances, hosts))
-    }
-
-    async fn hosts(&self, fleet: &str) -> Result<Vec<Host>> {
-        let region = self.cloud.home().await?;
-        let (instances, mut hosts) = self.hosts_in(&region, fleet).await?;
-        self.seen().replace(&instances);
-        sort(&mut hosts);
-        Ok(hosts)
-    }
-
-    async fn hosts_everywhere(self: Arc<Self>, fleet: &str) -> Result<Vec<Host>> {
-        let home = self.cloud.home().await?;
-        let regions = home.client.describe_regions().send().await;
-        let regions = regions.map_err(|error| home.failed("DescribeRegions", error))?;
-        let mut listings = JoinSet::new();
-        for region in regions.regions() {
-            let (inner, name, fleet) =
-                (Arc::clone(&self), region.region_name().unwrap_or_default().to_owned(), fleet.to_owned());
-            listings.spawn(async move {
-                let region = inner.cloud.in_region(&name).await?;
-                inner.hosts_in(&region, &fleet).await
-            });
-        }
-        let mut hosts = Vec::new();
-        while let Some(listing) = listings.join_next().await {
-            let listing =
-                listing.map_err(|error| Error::unreachable(format!("a listing broke off: {error}")))?;
-            hosts.extend(listing?.1);
-        }
-        sort(&mut hosts);
-        Ok(hosts)
-    }
-}
-
-/// By role and number, as every provider has it.
-fn sort(hosts: &mut [Host]) {
-    let number = |host: &Host| host.name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
-    hosts.sort_by_cached_key(|host| (host.role.clone(), number(host), host.id.clone()));
 }
 
 #[async_trait]

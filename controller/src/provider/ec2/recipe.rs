@@ -58,7 +58,7 @@ impl Recipe {
             context.update(&(part.len() as u64).to_le_bytes());
             context.update(part.as_bytes());
         }
-        context.finish().as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&context.finish().as_ref()[..8])
     }
 
     /// User-data of the builder: cloud-init runs it once, as root.

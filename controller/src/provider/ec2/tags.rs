@@ -162,7 +162,7 @@ pub(super) fn setting(value: &str) -> String {
 
 fn hashed(value: &str) -> String {
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, value.as_bytes());
-    let hex: String = sum.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&sum.as_ref()[..4]);
     format!("#{hex}")
 }
 

@@ -2,30 +2,17 @@
 //! and network namespace); each has its own process, mount, network, name, IPC and cgroup namespaces, an
 //! overlay over a baked image, and systemd as its init. Nothing of the machine is changed.
 //!
-//! `lifecycle` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
+//! `host` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
 
-mod bake;
-mod cgroup;
-mod channel;
 mod cloud;
-mod copy;
-mod devices;
-mod dial;
 mod failure;
-mod images;
-mod init;
-mod layer;
-mod lifecycle;
-mod network;
-mod prune;
+mod host;
+mod image;
+mod inner;
+mod namespace;
 mod record;
 mod reexec;
-mod sandbox;
-mod sources;
 mod state;
-mod supervise;
-mod tool;
-mod userns;
 
 use std::{
     io,
@@ -42,7 +29,14 @@ use tokio::net::TcpStream;
 use tonic::async_trait;
 
 pub use self::reexec::reexecuted;
-use self::{cgroup::Cgroups, failure::Doing, state::StateDir, userns::IdMap};
+use self::{
+    failure::Doing,
+    host::dial,
+    image::{bake, images, layers},
+    inner::Inner,
+    namespace::{cgroup::Cgroups, sandbox, userns::IdMap},
+    state::StateDir,
+};
 use super::{
     Fingerprint, Host, HostState, Image, ImageId, ImageSpec, Kind, Launch, Progress, Provider, Stream,
 };
@@ -55,17 +49,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Local(Arc<Inner>);
 
-#[derive(Debug)]
-struct Inner {
-    state: StateDir,
-    /// Hex digits that tell this state directory's cgroups from others'.
-    hash: String,
-    /// The program to start for namespace work.
-    ctl: PathBuf,
-    /// What its hosts boot from.
-    spec: ImageSpec,
-}
-
 impl Local {
     /// Opens a state directory, creating it if need be. `ctl` is the program that is started for namespace
     /// work; its `main` must call [`reexecuted`] first. `spec` is what hosts boot from.
@@ -75,7 +58,7 @@ impl Local {
     pub fn open(state_dir: PathBuf, ctl: PathBuf, spec: ImageSpec) -> Result<Self> {
         let state = StateDir::open(&state_dir)?;
         let sum = digest(&SHA256, state.root().as_os_str().as_encoded_bytes());
-        let hash = sum.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(&sum.as_ref()[..6]);
         Ok(Self(Arc::new(Inner { state, hash, ctl, spec })))
     }
 
@@ -84,7 +67,7 @@ impl Local {
     ///
     /// # Errors
     /// Neither `XDG_DATA_HOME` nor `HOME` is set.
-    pub fn default_state_dir() -> Result<PathBuf> {
+    pub(crate) fn default_state_dir() -> Result<PathBuf> {
         if geteuid().is_root() {
             return Ok("/var/lib/magpie-local".into());
         }
@@ -102,7 +85,7 @@ impl Local {
     /// # Errors
     /// The state directory cannot be read.
     pub fn images(&self) -> Result<Vec<ImageId>> {
-        bake::list(&self.0.state)
+        layers::list(&self.0.state)
     }
 
     /// Runs a program of an image in throw-away namespaces: `tree` is at /mnt, read-only, and the working
@@ -112,7 +95,7 @@ impl Local {
     /// Namespaces are refused, or the program cannot be started. Its exit code is not an error.
     pub fn run_in_image(&self, image: &ImageId, tree: &Path, argv: &[&str]) -> Result<Output> {
         let Inner { state, ctl, .. } = &*self.0;
-        sandbox::run_in(state, ctl, &IdMap::of_this_user()?, bake::layers(state, image)?, tree, argv)
+        sandbox::run_in(state, ctl, &IdMap::of_this_user()?, layers::layers(state, image)?, tree, argv)
     }
 
     /// Finds the image of this content, or bakes it.

@@ -115,6 +115,7 @@ impl Record {
             image: self.image,
             memory: self.memory,
             class: "local".to_owned(),
+            spot: false,
             region: String::new(),
             launched_at: self.launched_at,
             fingerprint: self.fingerprint,

@@ -142,6 +142,12 @@ impl HostDir {
             }
         }
     }
+
+    /// Why there is no such host.
+    pub(super) fn gone(&self) -> Error {
+        Error::invalid(format!("no local host is at {}", self.root.display()))
+            .hint("it may have been destroyed a moment ago")
+    }
 }
 
 /// Opens a lock file, creating it.

@@ -19,11 +19,11 @@ use std::{
 
 use tonic::async_trait;
 
-pub use self::{install::removal, openssh::Target};
+pub use self::install::removal;
 use self::{machine::Machine, record::Record};
+pub(crate) use self::{openssh::Target, record::Adoption};
 use super::{
-    Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, Usage, dial,
-    programs::Programs,
+    Fingerprint, Host, Image, ImageId, Kind, Launch, Progress, Provider, Stream, dial, programs::Programs,
 };
 use crate::{
     config::{ConnectConfig, RoleConfig},
@@ -38,28 +38,9 @@ pub struct Ssh {
     connect: ConnectConfig,
 }
 
-/// What a machine is adopted as.
-#[derive(Debug)]
-pub struct Adoption {
-    /// Fleet that it will belong to.
-    pub fleet: String,
-    /// Role, such as `db`.
-    pub role: String,
-    /// `<role>-<n>`.
-    pub name: String,
-    /// Where its agent will be dialled.
-    pub address: String,
-    /// Enrolment transaction id.
-    pub tid: String,
-    /// What is to be remembered from the start.
-    pub usage: Usage,
-    /// The enrol document, JSON.
-    pub enrol_document: Vec<u8>,
-}
-
 impl Ssh {
     /// The machines whose records are in the CA directory `ca`. `agent` is what is installed on others.
-    pub fn new(ca: &Path, agent: PathBuf, connect: ConnectConfig) -> Self {
+    pub(crate) fn new(ca: &Path, agent: PathBuf, connect: ConnectConfig) -> Self {
         Self { records: ca.join("adopted"), agent, connect }
     }
 
@@ -67,7 +48,12 @@ impl Ssh {
     ///
     /// # Errors
     /// The machine cannot be reached over ssh, will not do (then nothing was touched), or refuses the agent.
-    pub async fn adopt(&self, target: &Target, adoption: Adoption, progress: Progress<'_>) -> Result<Host> {
+    pub(crate) async fn adopt(
+        &self,
+        target: &Target,
+        adoption: Adoption,
+        progress: Progress<'_>,
+    ) -> Result<Host> {
         let programs = Programs::read(&self.agent)?;
         progress(&format!("looking at {target}"));
         let machine = Machine::parse(&target.run(machine::PROBE_COMMAND, machine::PROBE.as_bytes()).await?)?;

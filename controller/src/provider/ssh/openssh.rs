@@ -14,13 +14,13 @@ use crate::{
 
 /// Where ssh is to connect to.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// `[user@]host`, or a name of the user's configuration.
-    pub destination: String,
+    pub(crate) destination: String,
     /// Port of the machine's sshd, unless the configuration says so.
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Further options, as ssh(1) takes them.
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
 }
 
 impl fmt::Display for Target {
@@ -44,7 +44,7 @@ impl Target {
     ///
     /// # Errors
     /// ssh is not installed, or its configuration is wrong.
-    pub async fn host_name(&self) -> Result<String> {
+    pub(crate) async fn host_name(&self) -> Result<String> {
         let output = self.ssh("-G").stdin(Stdio::null()).output().await.map_err(not_started)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let name = text.lines().find_map(|line| line.strip_prefix("hostname "));

@@ -6,7 +6,6 @@ use std::{fs, io, path::Path};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Adoption;
 use crate::{
     error::{Error, Result},
     pki::files,
@@ -15,6 +14,25 @@ use crate::{
 
 /// The format this module writes.
 const VERSION: u32 = 1;
+
+/// What a machine is adopted as.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    /// Fleet that it will belong to.
+    pub(crate) fleet: String,
+    /// Role, such as `db`.
+    pub(crate) role: String,
+    /// `<role>-<n>`.
+    pub(crate) name: String,
+    /// Where its agent will be dialled.
+    pub(crate) address: String,
+    /// Enrolment transaction id.
+    pub(crate) tid: String,
+    /// What is to be remembered from the start.
+    pub(crate) usage: Usage,
+    /// The enrol document, JSON.
+    pub(crate) enrol_document: Vec<u8>,
+}
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +136,7 @@ impl From<Record> for Host {
             image: ImageId::default(),
             memory: None,
             class: "ssh".to_owned(),
+            spot: false,
             region: String::new(),
             launched_at: record.adopted_at,
             fingerprint: Fingerprint::default(),

@@ -1,4 +1,4 @@
-//! Ends of processes, one line each:
+//! Process exits, one line each:
 //!
 //! ```text
 //! 2011-07-13 00:12:22 www-data   26096    1200 SIGKILL      25 min 42 s    5:30    34 MiB /usr/sbin/apache2 -k start
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Columns of rows of comma-separated values; the keys of JSON too.
+/// CSV columns, with the same names as the JSON keys.
 const KEYS: [&str; 14] = [
     "at",
     "pid",
@@ -40,7 +40,7 @@ const KEYS: [&str; 14] = [
     "written_bytes",
 ];
 
-/// Names of the columns.
+/// Writes the column names: a `#` line for text, the first row for CSV, nothing for JSON.
 pub fn write_header(format: Format, out: &mut dyn Write) -> io::Result<()> {
     match format {
         Format::Text => {
@@ -54,7 +54,7 @@ pub fn write_header(format: Format, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Writes one end and a newline. Rows have no place for groups and losses: see [`aside`].
+/// Writes one exit and a newline. CSV skips groups and losses: see [`aside`].
 pub fn write(ended: &Ended, format: Format, zone: &TimeZone, out: &mut dyn Write) -> io::Result<()> {
     match (format, ended) {
         (Format::Text, Ended::One(one)) => write_line(one, zone, out),
@@ -65,7 +65,7 @@ pub fn write(ended: &Ended, format: Format, zone: &TimeZone, out: &mut dyn Write
     }
 }
 
-/// What has no place in rows and must be said beside them.
+/// What CSV rows cannot hold: a sentence for stderr.
 pub fn aside(ended: &Ended, format: Format) -> Option<String> {
     (format == Format::Csv && !matches!(ended, Ended::One(_))).then(|| sentence(ended, &TimeZone::UTC))
 }
@@ -95,7 +95,7 @@ fn sentence(ended: &Ended, zone: &TimeZone) -> String {
         Ended::One(_) => String::new(),
         Ended::Group(at, group) => format!("{} {}", local(*at, zone), group_sentence(group)),
         Ended::Lost(at, count) => {
-            format!("{} ends of processes that the kernel could not tell: {count}", local(*at, zone))
+            format!("{} process exits lost by the kernel: {count}", local(*at, zone))
         }
     }
 }
@@ -193,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn text_is_one_line_a_process() {
+    fn text_is_one_line_per_process() {
         insta::assert_snapshot!(rendered(Format::Text), @r#"
         #DATE     TIME     USER         PID    PPID HOW              LIVED CPU m:s  PEAK RSS COMMAND
         2011-07-13 00:12:22 www-data   26096    1200 SIGKILL    25 min 42 s    5:30    34 MiB /usr/sbin/apache2 -k start
         2011-07-13 00:12:22 33         26096    1200 exit 1     25 min 42 s    5:30    34 MiB [e\x1b[2J,"]
-        # 2011-07-13 00:12:22 exit 120 × sh of parent 77: 3 failed, CPU 0:00 together, peak 2.9 MiB
-        # 2011-07-13 00:12:22 ends of processes that the kernel could not tell: 12
+        # 2011-07-13 00:12:22 exit 120 × sh of parent 77: 3 failed, CPU 0:00 in total, peak 2.9 MiB
+        # 2011-07-13 00:12:22 process exits lost by the kernel: 12
         "#);
     }
 

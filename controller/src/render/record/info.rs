@@ -1,4 +1,4 @@
-//! What a record holds, and what came of copying one.
+//! Contents of a record, and the result of copying one.
 
 use std::path::Path;
 
@@ -15,21 +15,21 @@ use crate::{
     },
 };
 
-/// Gaps that are told, the longest.
+/// How many gaps are listed, longest first.
 const GAPS: usize = 5;
 
-/// Something that a host cannot record, so that nothing recorded does not mean that nothing happened.
+/// Something that a host cannot record: an empty result does not mean that nothing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unrecorded {
-    /// What, in the plural.
+    /// What is missing, a plural noun.
     pub what: &'static str,
-    /// Why not.
+    /// Why the host cannot record it.
     pub why: &'static str,
-    /// What to do instead.
+    /// An alternative to try, with its command.
     pub hint: &'static str,
 }
 
-/// Says that a host cannot record something; to programs too.
+/// Reports that a host cannot record something: a note on stderr, and an object with `--output json`.
 ///
 /// # Errors
 /// When stdout cannot be written.
@@ -45,7 +45,7 @@ pub fn unrecorded(output: &Output, name: &str, unrecorded: &Unrecorded) -> Resul
     Ok(())
 }
 
-/// What a record holds. Times are shown in `zone`.
+/// Prints the contents of a record. Times are shown in `zone`.
 ///
 /// # Errors
 /// When stdout cannot be written.
@@ -69,8 +69,8 @@ pub fn info(output: &Output, name: &str, info: &InfoReply, zone: &TimeZone) -> R
             line("recorder", "not running: these are the last samples".to_owned())?;
         }
         line("collector", collector(recorder))?;
-        line("own cost", cost(recorder))?;
-        line("dropped", format!("{} samples since the recorder was started", recorder.dropped))?;
+        line("overhead", cost(recorder))?;
+        line("dropped", format!("{} samples since recorder start", recorder.dropped))?;
     }
     match info.lost.as_slice() {
         [] => line("lost", "nothing".to_owned()),
@@ -86,7 +86,7 @@ fn space(info: &InfoReply) -> String {
             format!("; kept up to {} or {}", size(bytes), duration(age_s.saturating_mul(1_000)))
         }
     };
-    format!("{} on disk, {each} B a sample{bounds}", size(info.bytes))
+    format!("{} on disk, {each} B per sample{bounds}", size(info.bytes))
 }
 
 fn gaps(info: &InfoReply, zone: &TimeZone) -> String {
@@ -99,7 +99,7 @@ fn gaps(info: &InfoReply, zone: &TimeZone) -> String {
         .collect();
     match told.as_slice() {
         [] => "none".to_owned(),
-        told => format!("{}, the longest: {}", info.gaps.len(), told.join("; ")),
+        told => format!("{}, longest: {}", info.gaps.len(), told.join("; ")),
     }
 }
 
@@ -111,7 +111,7 @@ pub(in crate::render) fn collector(recorder: &Recorder) -> String {
 }
 
 fn cost(recorder: &Recorder) -> String {
-    format!("{} of one CPU, {} a sweep", cpu(recorder), sweep(recorder))
+    format!("{} of one CPU, {} per sample", cpu(recorder), sweep(recorder))
 }
 
 /// `0.21 %`
@@ -139,7 +139,7 @@ fn object(name: &str, info: &InfoReply) -> Value {
     })
 }
 
-/// What a host says of its recorder, for programs.
+/// The recorder's status as JSON.
 pub(in crate::render) fn recorder_object(recorder: &Recorder) -> Value {
     json!({
         "running": recorder.running, "last_sample_unix_ms": recorder.last_sample_unix_ms, "bytes": recorder.bytes,
@@ -148,7 +148,7 @@ pub(in crate::render) fn recorder_object(recorder: &Recorder) -> Value {
     })
 }
 
-/// What came of copying a record.
+/// Prints the result of copying a record.
 ///
 /// # Errors
 /// As [`info`].
@@ -165,10 +165,10 @@ pub fn fetched(output: &Output, directory: &Path, host: &str, fetched: &Fetched,
     }
     let before = match present {
         0 => String::new(),
-        present => format!("; {present} were there already"),
+        present => format!("; {present} already present"),
     };
     output.line(format!("{host}: {samples} samples, {}, and {runs} runs{before}", size(bytes)))?;
-    output.note(&format!("read them with `ctl cpu-log --from-dir {}`", directory.display()));
+    output.note(&format!("read it with `ctl cpu-log --from-dir {}`", directory.display()));
     Ok(())
 }
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_told_at_a_glance() {
+    fn a_record_is_summarized() {
         let (output, data, _) = pages(Format::Text);
         info(&output, "db-1", &reply(), &TimeZone::UTC).unwrap();
         let whole = InfoReply {
@@ -224,16 +224,16 @@ mod tests {
         insta::assert_snapshot!(data.text(), @r"
         range      2011-07-13 00:12:22 to 2011-07-14 00:12:22 (1 d 0 h)
         samples    86231 in 288 blocks
-        size       43 MiB on disk, 522 B a sample; kept up to 1.0 GiB or 7 d 0 h
-        gaps       2, the longest: 43.0 s at 2011-07-13 04:06:40; 4.2 s at 2011-07-13 01:20:00
+        size       43 MiB on disk, 522 B per sample; kept up to 1.0 GiB or 7 d 0 h
+        gaps       2, longest: 43.0 s at 2011-07-13 04:06:40; 4.2 s at 2011-07-13 01:20:00
         restarts   1
         collector  bpf, without: kernel log, pressure trigger
-        own cost   0.21 % of one CPU, 1.1 ms a sweep
-        dropped    3 samples since the recorder was started
+        overhead   0.21 % of one CPU, 1.1 ms per sample
+        dropped    3 samples since recorder start
         lost       50 bytes of history cannot be read: cut short
         range      2011-07-13 00:12:22 to 2011-07-14 00:12:22 (1 d 0 h)
         samples    86231 in 288 blocks
-        size       43 MiB on disk, 522 B a sample
+        size       43 MiB on disk, 522 B per sample
         gaps       none
         restarts   1
         lost       nothing
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_host_cannot_record_is_not_called_nothing() {
+    fn what_a_host_cannot_record_is_reported() {
         let exits = Unrecorded { what: "process exits", why: "it is in a container", hint: "look elsewhere" };
         for (format, expected) in [
             (Format::Text, ""),
@@ -282,7 +282,7 @@ mod tests {
         let (output, data, talk) = pages(Format::Text);
         let all = Fetched { samples: 3_600, bytes: 2 << 20, present: 300 };
         fetched(&output, Path::new("/tmp/db-1"), "db-1", &all, 2).unwrap();
-        insta::assert_snapshot!(data.text(), @"db-1: 3600 samples, 2.0 MiB, and 2 runs; 300 were there already");
-        insta::assert_snapshot!(talk.text(), @"read them with `ctl cpu-log --from-dir /tmp/db-1`");
+        insta::assert_snapshot!(data.text(), @"db-1: 3600 samples, 2.0 MiB, and 2 runs; 300 already present");
+        insta::assert_snapshot!(talk.text(), @"read it with `ctl cpu-log --from-dir /tmp/db-1`");
     }
 }

@@ -1,4 +1,4 @@
-//! What is shown of a flight record, one module for each that [`crate::record`] has.
+//! Output of flight records: one module for each module of [`crate::record`].
 
 pub mod exits;
 pub mod info;

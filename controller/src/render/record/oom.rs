@@ -1,4 +1,4 @@
-//! Kills for want of memory: for each, who was killed, who had asked, and who held the memory.
+//! Out-of-memory kills: victim, trigger, and biggest memory users of each.
 
 use jiff::tz::TimeZone;
 use record::oom::{MemoryUse, OomKill, Row};
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// Growth that is worth telling, KiB a second.
+/// Growth below this is not shown, KiB per second.
 const NOTABLE_GROWTH: f64 = 1024.0;
 
-/// Shows a kill, with the kernel's table of processes if that is wanted. Times are shown in `zone`.
+/// Shows a kill, optionally with the kernel's process table. Times are shown in `zone`.
 ///
 /// # Errors
 /// When stdout cannot be written.
@@ -28,8 +28,8 @@ pub fn report(output: &Output, report: &Report, with_table: bool, zone: &TimeZon
     output.line(headline(report, words, zone))?;
     let facts: [(&str, Option<String>); 6] = [
         ("probably", candidates(report, words)),
-        ("asked for by", asked(report)),
-        ("ran out", ran_out(report)),
+        ("triggered by", trigger(report)),
+        ("exhausted", exhausted(report)),
         ("memory", report.memory.as_ref().and_then(|memory| words.memory(memory))),
         ("biggest process", report.biggest.as_ref().map(|named| words.who(named))),
         ("biggest by name", report.by_name.as_ref().map(|holder| words.together(holder))),
@@ -49,15 +49,17 @@ fn headline(report: &Report, words: Words, zone: &TimeZone) -> String {
     let at = local(report.at, zone);
     match &report.kind {
         Kind::Told { victims, .. } if victims.is_empty() => {
-            format!("{at} the kernel looked for a process to kill")
+            format!("{at} OOM killer invoked: no victim in the kernel log")
         }
         Kind::Told { victims, .. } => {
             let victims: Vec<_> = victims.iter().map(|victim| words.who(victim)).collect();
-            format!("{at} killed {}", victims.join("; "))
+            format!("{at} out-of-memory kill: {}", victims.join("; "))
         }
         Kind::Inferred { kills, .. } => {
             let processes = if *kills == 1 { "process" } else { "processes" };
-            format!("{at} {kills} {processes} killed (inferred: this host has no kernel log)")
+            format!(
+                "{at} out-of-memory kill: {kills} {processes} killed (inferred: this host has no kernel log)"
+            )
         }
     }
 }
@@ -70,7 +72,7 @@ fn candidates(report: &Report, words: Words) -> Option<String> {
     }
 }
 
-fn asked(report: &Report) -> Option<String> {
+fn trigger(report: &Report) -> Option<String> {
     let Kind::Told { kill, .. } = &report.kind else { return None };
     let trigger = kill.trigger.as_ref()?;
     let pid = trigger.pid.map(|pid| format!(" ({pid})")).unwrap_or_default();
@@ -82,27 +84,27 @@ fn asked(report: &Report) -> Option<String> {
     ))
 }
 
-fn ran_out(report: &Report) -> Option<String> {
+fn exhausted(report: &Report) -> Option<String> {
     let Kind::Told { kill, .. } = &report.kind else { return None };
-    let limit = report.memory_kib.map(|kib| format!(" of {}", kib_size(kib))).unwrap_or_default();
+    let limit = report.memory_kib.map(|kib| format!(" ({})", kib_size(kib))).unwrap_or_default();
     Some(match (&kill.oom_memcg, kill.constraint.as_deref()) {
-        (Some(group), _) => format!("the limit{limit} of control group {}", printable(group)),
+        (Some(group), _) => format!("limit of control group {}{limit}", printable(group)),
         (None, Some("CONSTRAINT_CPUSET" | "CONSTRAINT_MEMORY_POLICY")) => {
-            "the memory of the NUMA nodes that it may use".to_owned()
+            "memory of the allowed NUMA nodes".to_owned()
         }
         (None, _) => format!("all memory{limit}"),
     })
 }
 
-/// How amounts of one kill are put into words.
+/// Puts the amounts of one kill into words.
 #[derive(Clone, Copy, Debug)]
 struct Words {
-    /// The time of the kill is only known to be between two samples.
+    /// The kill happened between two samples: the exact time is unknown.
     bound: bool,
 }
 
 impl Words {
-    /// `26096 apache2 (www-data), 33 MiB: /usr/sbin/apache2 -k start`
+    /// `pid 26096 apache2 (www-data), 33 MiB: /usr/sbin/apache2 -k start`
     fn who(self, named: &Named) -> String {
         let user = named.user.as_ref().map(|user| format!(" ({})", printable(user))).unwrap_or_default();
         let held = named.held.map(|held| format!(", {}", self.held(held))).unwrap_or_default();
@@ -111,17 +113,17 @@ impl Words {
             named.peak_kib.filter(is_more).map(|kib| format!(", peak {}", kib_size(kib))).unwrap_or_default();
         let command =
             named.command.as_ref().map(|command| format!(": {}", printable(command))).unwrap_or_default();
-        format!("{} {}{user}{held}{peak}{command}", named.pid, printable(&named.comm))
+        format!("pid {} {}{user}{held}{peak}{command}", named.pid, printable(&named.comm))
     }
 
-    /// `150 × apache2 = 4.3 GiB, 4.0 GiB of it swapped out`. Never "of" the memory that there is: swap may hold more.
+    /// `150 × apache2 = 4.3 GiB, 4.0 GiB of it swapped out`. No share of total memory: with swap it may exceed 100 %.
     fn together(self, holder: &Holder) -> String {
         let swapped = match holder.swap_kib {
             0 => String::new(),
             kib => format!(", {} of it swapped out", kib_size(kib)),
         };
         let shared = holder.counts_shared && holder.processes > 1;
-        let shared = if shared { ", shared pages counted for each" } else { "" };
+        let shared = if shared { ", shared pages counted once per process" } else { "" };
         let held = self.held(holder.held);
         format!("{} × {} = {held}{swapped}{shared}", holder.processes, printable(&holder.comm))
     }
@@ -138,14 +140,14 @@ impl Words {
         format!("{}{before}{growth}", kib_size(held.kib))
     }
 
-    /// `0.8 s before`; nothing of what the kernel said at the kill.
+    /// `0.8 s before`; `None` for figures from the kernel log, which are as of the kill.
     fn before(self, origin: Origin) -> Option<String> {
         let Origin::Sample { age_ms, .. } = origin else { return None };
         let bound = if self.bound { "up to " } else { "" };
         Some(format!("{bound}{} before", duration(age_ms)))
     }
 
-    /// `shared memory and tmpfs 248 MiB, processes 90 MiB, kernel 20 MiB, free 4.0 MiB = 362 MiB`: the largest first.
+    /// `shared memory and tmpfs 248 MiB, processes 90 MiB, kernel 20 MiB, free 4.0 MiB = 362 MiB`, largest first.
     fn memory(self, memory: &Memory) -> Option<String> {
         let MemoryUse { total_kib, anon_kib, shmem_kib, file_kib, kernel_kib, free_kib } = memory.parts;
         let mut used = [
@@ -171,10 +173,10 @@ fn kib_size(kib: u64) -> String {
     size(kib.saturating_mul(1024))
 }
 
-/// The kernel's table, the largest first.
+/// The kernel's process table, largest first.
 fn rows(output: &Output, kill: &OomKill) -> Result<()> {
     if kill.table.is_empty() {
-        return output.line("  the kernel printed no table of processes");
+        return output.line("  no process table in the kernel log");
     }
     let mut rows: Vec<&Row> = kill.table.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.footprint_kib()));
@@ -194,7 +196,7 @@ fn rows(output: &Output, kill: &OomKill) -> Result<()> {
     table::print(output, ["PID", "UID", "VSZ", "RSS", "SWAP", "PGTABLES", "ADJ", "NAME"], cells.collect())?;
     match kill.left_out {
         0 => Ok(()),
-        lines => output.line(format!("  lines left out by the recorder: {lines}")),
+        lines => output.line(format!("  lines omitted by the recorder: {lines}")),
     }
 }
 
@@ -260,7 +262,7 @@ fn memory_object(memory: &Memory) -> Value {
     with(known, origin(memory.origin))
 }
 
-/// How an amount is known. The age is that at the kill; where the kill is inferred, at most.
+/// Source of an amount, with its age at the kill; for an inferred kill, the maximum age.
 fn origin(origin: Origin) -> Value {
     match origin {
         Origin::Kernel => json!({ "source": "kernel" }),
@@ -376,23 +378,23 @@ mod tests {
     }
 
     #[test]
-    fn each_question_has_a_line() {
+    fn each_fact_has_a_line() {
         let (output, data, _) = pages(Format::Text);
         reports().iter().for_each(|kill| report(&output, kill, true, &TimeZone::UTC).unwrap());
         insta::assert_snapshot!(data.text(), @r"
-        2011-07-13 00:12:22 killed 26096 apache2 (www-data), 33 MiB: /usr/sbin/apache2 \x1b[2J
-          asked for by     mysqld (1200), 4 pages at once
-          ran out          all memory of 613 MiB
+        2011-07-13 00:12:22 out-of-memory kill: pid 26096 apache2 (www-data), 33 MiB: /usr/sbin/apache2 \x1b[2J
+          triggered by     mysqld (1200), 4 pages at once
+          exhausted        all memory (613 MiB)
           memory           shared memory and tmpfs 440 MiB, processes 90 MiB, kernel 61 MiB, other 18 MiB, free 4.0 MiB = 613 MiB
-          biggest process  1200 mysqld (www-data), 210 MiB: /usr/sbin/mysqld \x1b[2J
-          biggest by name  150 × apache2 = 4.3 GiB, 4.0 GiB of it swapped out, shared pages counted for each
+          biggest process  pid 1200 mysqld (www-data), 210 MiB: /usr/sbin/mysqld \x1b[2J
+          biggest by name  150 × apache2 = 4.3 GiB, 4.0 GiB of it swapped out, shared pages counted once per process
         PID    UID  VSZ    RSS    SWAP   PGTABLES  ADJ  NAME
         26096  33   70000  35000  29000  -         -    apache2
         300    33   1800   900    29000  -         -    sshd
-        2011-07-13 00:12:22 1 process killed (inferred: this host has no kernel log)
-          probably         9037 tail (www-data), 43 MiB up to 800 ms before, growing 500 MiB/s, peak 560 MiB: /usr/sbin/tail \x1b[2J; or 8 sh (www-data), 1.0 MiB up to 800 ms before: /usr/sbin/sh \x1b[2J
+        2011-07-13 00:12:22 out-of-memory kill: 1 process killed (inferred: this host has no kernel log)
+          probably         pid 9037 tail (www-data), 43 MiB up to 800 ms before, growing 500 MiB/s, peak 560 MiB: /usr/sbin/tail \x1b[2J; or pid 8 sh (www-data), 1.0 MiB up to 800 ms before: /usr/sbin/sh \x1b[2J
           memory           shared memory and tmpfs 440 MiB, processes 90 MiB (up to 800 ms before)
-          biggest process  9037 tail (www-data), 43 MiB up to 800 ms before, growing 500 MiB/s: /usr/sbin/tail \x1b[2J
+          biggest process  pid 9037 tail (www-data), 43 MiB up to 800 ms before, growing 500 MiB/s: /usr/sbin/tail \x1b[2J
           biggest by name  6 × apache2 = 30 MiB up to 800 ms before, growing 210 MiB/s
         ");
     }

@@ -1,4 +1,4 @@
-//! The summary of a window: one line a process.
+//! Summary of a time window: one line per process.
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Keys of JSON, and columns of rows.
+/// JSON keys and CSV columns.
 const KEYS: [&str; 20] = [
     "pid",
     "user",
@@ -43,7 +43,7 @@ const KEYS: [&str; 20] = [
     "started_after_boot_s",
 ];
 
-/// Shows tracks in the order given. Times are shown in `zone`.
+/// Prints the tracks in the given order. Times are shown in `zone`.
 ///
 /// # Errors
 /// When stdout cannot be written.
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_is_a_line_a_process() {
+    fn a_summary_is_one_line_per_process() {
         let (output, data, _) = pages(Format::Text);
         summary(&output, &tracks(), &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"

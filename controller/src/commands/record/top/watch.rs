@@ -1,4 +1,4 @@
-//! New samples as the host takes them. When it stops to answer, that is told, and it is tried again and again.
+//! Reports new samples as the host takes them. If the host stops answering, reports that and keeps reconnecting.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::{
     steps::reading,
 };
 
-/// Between attempts to reach a host again: doubled by each, up to the last.
+/// Pauses between reconnects: starts at the first value, doubles up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// How often the host is asked for its runs.
+/// Interval between queries for the host's runs.
 const RUNS: Duration = Duration::from_secs(10);
 
-/// Tells of every new sample. Does not end; of a disk there is nothing to tell.
+/// Reports every new sample. Never returns; for a directory, it reports nothing.
 pub(in crate::commands) async fn watch(
     cli: &Cli,
     place: &Place,
@@ -32,7 +32,7 @@ pub(in crate::commands) async fn watch(
     if matches!(source, Source::Directory(_)) {
         return std::future::pending().await;
     }
-    // The wall time of the newest sample that was told: there it goes on after a break. 0 is now.
+    // Wall time of the newest reported sample, in ms: following resumes there after a break. 0 means now.
     let (mut newest_ms, mut pause) = (0, PAUSES[0]);
     loop {
         let before_ms = newest_ms;
@@ -53,7 +53,7 @@ pub(in crate::commands) async fn watch(
     }
 }
 
-/// Tells of samples until there is no connection any more.
+/// Reports samples until the connection is lost.
 async fn follow(
     source: &Source,
     newest_ms: &mut i64,
@@ -64,7 +64,7 @@ async fn follow(
     loop {
         select! {
             block = blocks.next() => {
-                let block = block?.ok_or_else(|| Error::unreachable("the host ended the connection"))?;
+                let block = block?.ok_or_else(|| Error::unreachable("the host closed the connection"))?;
                 for sample in samples(&block)? {
                     *newest_ms = sample.wall_ms;
                     tell(news, News::Sample(Box::new(sample))).await;
@@ -86,7 +86,7 @@ fn samples(block: &StoredBlock) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// Nobody listens any more when the program ends.
+/// Sends an event; fails only when the program ends, which does not matter.
 async fn tell(news: &Sender<News>, what: News) {
     let _ = news.send(what).await;
 }

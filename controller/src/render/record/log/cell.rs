@@ -1,5 +1,4 @@
-//! How single values of a process are written for people. What is a cell of very many lines is appended to a buffer, not made
-//! anew.
+//! Formats single values of a process for people. Frequent cells are appended to a buffer instead of allocated.
 
 use crate::render::text::{push, push_printable};
 use std::fmt::Display;
@@ -7,15 +6,15 @@ use std::fmt::Display;
 use jiff::{Timestamp, Zoned};
 use record::Process;
 
-/// What stands for a value that is not known.
+/// Placeholder for an unknown value.
 const UNKNOWN: &str = "-";
 
-/// A word.
+/// Appends a word.
 pub(super) fn push_word(cell: &mut String, word: Option<&str>) {
     push_printable(cell, word.unwrap_or(UNKNOWN));
 }
 
-/// A number.
+/// Appends a number.
 pub(super) fn push_known(cell: &mut String, number: Option<impl Display>) {
     match number {
         Some(number) => push(cell, format_args!("{number}")),
@@ -23,7 +22,7 @@ pub(super) fn push_known(cell: &mut String, number: Option<impl Display>) {
     }
 }
 
-/// A number with one digit behind the point.
+/// Appends a number with one decimal place.
 pub(super) fn push_tenths(cell: &mut String, number: Option<f64>) {
     match number {
         Some(number) => push(cell, format_args!("{number:.1}")),
@@ -31,16 +30,16 @@ pub(super) fn push_tenths(cell: &mut String, number: Option<f64>) {
     }
 }
 
-/// The kernel's letter.
+/// The kernel's state letter (proc_pid_stat(5)).
 pub(super) fn state(process: &Process) -> char {
     char::from(process.state)
 }
 
-/// Names of the months, as `%b` has them.
+/// Month names, as `%b` prints them.
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// As ps does: the time on the same day, the day in the same year, else the year.
+/// Start time as in ps: the time on the same day, the day in the same year, else the year.
 pub(in crate::render) fn push_started(cell: &mut String, started: Timestamp, at: &Zoned) {
     let started = started.to_zoned(at.time_zone().clone());
     if started.date() == at.date() {
@@ -53,20 +52,20 @@ pub(in crate::render) fn push_started(cell: &mut String, started: Timestamp, at:
     }
 }
 
-/// CPU time as ps has it: minutes and seconds.
+/// CPU time in µs, as in ps: minutes and seconds.
 pub(super) fn push_minutes(cell: &mut String, us: u64) {
     let seconds = us / 1_000_000;
     push(cell, format_args!("{}:{:02}", seconds / 60, seconds % 60));
 }
 
-/// The same as a string.
+/// [`push_minutes`] as a string.
 pub(in crate::render) fn minutes(us: u64) -> String {
     let mut text = String::new();
     push_minutes(&mut text, us);
     text
 }
 
-/// The command line; a name in brackets where there is none.
+/// Appends the command line, or the name in brackets if there is none.
 pub(super) fn push_command(cell: &mut String, command: Option<&str>, comm: &str) {
     match command {
         Some(command) => push_printable(cell, command),
@@ -78,7 +77,7 @@ pub(super) fn push_command(cell: &mut String, command: Option<&str>, comm: &str)
     }
 }
 
-/// The same as a string.
+/// [`push_command`] as a string.
 pub(in crate::render) fn command(command: Option<&str>, comm: &str) -> String {
     let mut text = String::new();
     push_command(&mut text, command, comm);

@@ -1,4 +1,4 @@
-//! The columns that a process can be shown in: for people as `ps` has them, for programs as plain numbers.
+//! Columns of the process log: formatted as in `ps` for people, as plain numbers for programs.
 
 use std::borrow::Cow;
 
@@ -17,13 +17,13 @@ use crate::{
 /// Width of the widest columns.
 const WIDEST: usize = 40;
 
-/// As much as these.
+/// Padding for the widest column.
 const BLANK: &str = match std::str::from_utf8(&[b' '; WIDEST]) {
     Ok(blank) => blank,
     Err(_) => panic!("blanks are UTF-8"),
 };
 
-/// A column.
+/// A column of the process log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Column {
     /// Name of the user, or the id where it has none
@@ -36,25 +36,25 @@ pub enum Column {
     Ppid,
     /// CPU share of the interval; 100 is one CPU
     Cpu,
-    /// Resident share of the memory there is, percent
+    /// Resident memory, percent of all memory
     Mem,
     /// Address space, KiB
     Vsz,
     /// Resident memory, KiB
     Rss,
-    /// Always ?: kept for the classic line
+    /// Always ?: kept for compatibility with ps aux
     Tty,
     /// State: R running, S sleeping, D waiting for a disk, Z zombie
     State,
     /// Threads
     Threads,
-    /// When it started
+    /// Start time
     Start,
-    /// CPU time of its life
+    /// Total CPU time
     Time,
-    /// Time that it could have run and had no CPU, percent of the interval
+    /// Time spent waiting for a CPU, percent of the interval
     Wait,
-    /// Page faults that needed the disk, each second
+    /// Page faults that needed the disk, per second
     Majflt,
     /// Resident anonymous memory, KiB
     Anon,
@@ -62,26 +62,26 @@ pub enum Column {
     File,
     /// Resident shared memory, KiB
     Shmem,
-    /// Memory that was swapped out, KiB
+    /// Swapped-out memory, KiB
     Swap,
     /// Memory that cannot be dropped: anonymous memory, resident or swapped out, KiB
     Footprint,
-    /// KiB read from storage, each second
+    /// KiB read from storage per second
     Read,
-    /// KiB written to storage, each second
+    /// KiB written to storage per second
     Write,
-    /// Path of its control group
+    /// Path of the control group
     Cgroup,
-    /// The systemd unit
+    /// systemd unit
     Unit,
-    /// Name of its main thread
+    /// Name of the main thread
     Comm,
-    /// Command line; the name in brackets where there is none
+    /// Command line; [name] if there is none
     Command,
 }
 
 impl Column {
-    /// Those of `ps aux`.
+    /// The columns of `ps aux`.
     pub const CLASSIC: [Self; 11] = [
         Self::User,
         Self::Pid,
@@ -96,7 +96,7 @@ impl Column {
         Self::Command,
     ];
 
-    /// The columns of the record that it is made of.
+    /// The columns of the record that this column is computed from.
     pub(super) fn needs(self) -> Columns {
         match self {
             Self::User | Self::Uid => Columns::UID,
@@ -122,7 +122,7 @@ impl Column {
         }
     }
 
-    /// How it is called above the column, and for programs.
+    /// Column heading, and the key for programs.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::User => ("USER", "user"),
@@ -154,12 +154,12 @@ impl Column {
         }
     }
 
-    /// Its head for people.
+    /// Column heading.
     pub(super) fn head(self) -> &'static str {
         self.names().0
     }
 
-    /// What its numbers count, for people; nothing of texts and bare numbers.
+    /// Unit of the values; `None` for texts and plain counts.
     pub(super) fn measure(self) -> Option<&'static str> {
         match self {
             Self::Cpu | Self::Wait => Some("of one CPU in the interval"),
@@ -173,12 +173,12 @@ impl Column {
         }
     }
 
-    /// Its name for programs.
+    /// Key for programs.
     pub(super) fn key(self) -> &'static str {
         self.names().1
     }
 
-    /// Pads the cell that begins at `start` to the column's width; text at the end of a line is not.
+    /// Pads the cell that starts at `start` to the column's width, except text in the last column.
     pub(super) fn pad(self, line: &mut String, start: usize, is_last: bool) {
         if is_last && self.is_text() {
             return;
@@ -208,7 +208,7 @@ impl Column {
         matches!(self, Self::User | Self::Comm | Self::Unit | Self::Command | Self::Cgroup)
     }
 
-    /// Appends what people read. `at` is the time of the sample in the zone of the log.
+    /// Appends the value for people. `at` is the time of the sample in the log's time zone.
     pub(super) fn push_text(self, cell: &mut String, entry: &ProcessEntry<'_>, at: &Zoned) {
         let (process, rates) = (entry.process, &entry.rates);
         match self {
@@ -241,7 +241,7 @@ impl Column {
         }
     }
 
-    /// What programs read: bytes, seconds, times in UTC; empty if it is not known.
+    /// The value for programs: bytes, seconds, times in UTC; empty if unknown.
     pub(super) fn value<'a>(self, entry: &'a ProcessEntry<'a>) -> Cow<'a, str> {
         let (process, rates) = (entry.process, &entry.rates);
         let bytes = |kib: Option<u64>| kib.map(|kib| kib.saturating_mul(1024).to_string());

@@ -1,4 +1,4 @@
-//! The log for programs: one JSON object a line. Sizes in bytes, times in seconds, unknown values absent.
+//! The process log as JSON: one object per line. Sizes in bytes, durations in seconds, unknown values absent.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::{
     render::JSON_VERSION,
 };
 
-/// A line.
+/// One line of JSON.
 #[derive(Serialize)]
 pub(super) struct Line<'a> {
     v: u32,
@@ -83,7 +83,7 @@ enum Kind<'a> {
     },
 }
 
-/// The end of a process.
+/// A process exit.
 #[derive(Serialize)]
 struct ExitLine<'a> {
     at: Timestamp,

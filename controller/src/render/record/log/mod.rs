@@ -1,11 +1,10 @@
-//! The log of processes, one line each, by default in the columns of `ps aux` behind date and time:
+//! The process log: one line per process and sample, by default date, time and the columns of `ps aux`:
 //!
 //! ```text
 //! 2011-07-13 00:12:22 www-data 26096  21.4  0.9 160732   5972 ? D Jul12    5:30 /usr/sbin/apache2 -k start
 //! ```
 //!
-//! Made for grep: one line is one process and nothing else stands on a line, but for lines that begin with `#` and
-//! say why others are missing and what happened. A value that is not known is `-`.
+//! Made for grep: one line is one process. Lines that start with `#` report gaps and events. Unknown values are `-`.
 
 pub(super) mod cell;
 pub mod column;
@@ -26,22 +25,22 @@ use crate::{
     render::{csv, text::push_date_and_time},
 };
 
-/// Bytes that most lines fit in.
+/// Initial capacity of a line, bytes: most lines fit.
 const USUAL_LINE: usize = 160;
 
-/// How to write entries.
+/// Output format of the log.
 #[derive(Clone, Debug)]
 pub enum Form {
     /// Aligned columns, times in this zone.
     Text(Vec<Column>, TimeZone),
     /// One JSON object a line, times in UTC.
     Json,
-    /// Rows with these columns behind the time, times in UTC. Only processes.
+    /// CSV: the time, then these columns, times in UTC. Processes only.
     Csv(Vec<Column>),
 }
 
 impl Form {
-    /// The columns of the record that are shown.
+    /// The columns of the record that this format needs.
     pub fn needs(&self) -> Columns {
         match self {
             Self::Json => Columns::ALL,
@@ -52,8 +51,7 @@ impl Form {
     }
 }
 
-/// Names of the columns: for a person as `#` lines, where nobody greps, with the units before; for a program as the first
-/// row.
+/// Writes the column names: for text as `#` lines, units first; for CSV as the first row; nothing for JSON.
 pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
     match form {
         Form::Text(columns, _) => {
@@ -70,7 +68,7 @@ pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// `# units: VSZ RSS in KiB, TIME in CPU minutes:seconds`, as far as there are any.
+/// `# units: VSZ RSS in KiB, TIME in CPU minutes:seconds`; empty if no column has a unit.
 fn units(columns: &[Column]) -> String {
     let mut units: Vec<(&str, Vec<&str>)> = Vec::new();
     for (unit, column) in columns.iter().filter_map(|column| Some((column.measure()?, column))) {
@@ -101,7 +99,7 @@ pub fn write(entry: &Entry, form: &Form, out: &mut dyn Write) -> io::Result<()> 
     }
 }
 
-/// What of an entry has no place in rows and must be said beside them.
+/// What CSV rows cannot hold: a sentence for stderr.
 pub fn aside(entry: &Entry, form: &Form) -> Option<String> {
     match (form, entry) {
         (Form::Csv(_), Entry::Break(broken)) => Some(remark::break_sentence(broken, &TimeZone::UTC)),

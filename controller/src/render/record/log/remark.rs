@@ -1,5 +1,5 @@
-//! Lines that are no processes: breaks, ends of processes, what the kernel and the recorder said, runs. For people
-//! they begin with `#`.
+//! Log lines other than processes: breaks, process exits, kernel and recorder messages, runs. In text output they
+//! start with `#`.
 
 use jiff::{Timestamp, tz::TimeZone};
 use record::{Exit, ExitGroup, oom::OomKill};
@@ -15,7 +15,7 @@ use crate::{
     render::text::{duration, local, printable, size},
 };
 
-/// What to say of an entry that is no process.
+/// The sentence for any entry other than a process.
 pub(super) fn sentence(entry: &Entry, zone: &TimeZone) -> String {
     let at = |at: &Timestamp| local(*at, zone);
     match entry {
@@ -23,17 +23,15 @@ pub(super) fn sentence(entry: &Entry, zone: &TimeZone) -> String {
         Entry::Break(broken) => break_sentence(broken, zone),
         Entry::Exit(time, exit) => format!("{} {}", at(time), exit_sentence(exit)),
         Entry::ExitGroup(time, group) => format!("{} {}", at(time), group_sentence(group)),
-        Entry::MoreExits(time, count) => format!("{} {count} more ended", at(time)),
+        Entry::MoreExits(time, count) => format!("{} {count} more processes exited", at(time)),
         Entry::Kernel(time, text) => format!("{} {}", at(time), kernel_sentence(text)),
-        Entry::Kills(time, count) => {
-            format!("{} processes killed by the kernel for want of memory: {count}", at(time))
-        }
+        Entry::Kills(time, count) => format!("{} out-of-memory kills: {count}", at(time)),
         Entry::Note(time, text) => format!("{} recorder: {}", at(time), printable(text)),
         Entry::Run(mark) => run_sentence(mark, zone),
     }
 }
 
-/// Why lines are missing.
+/// Why samples are missing.
 pub(in crate::render) fn break_sentence(broken: &Break, zone: &TimeZone) -> String {
     let between = |from: &Timestamp, until: &Timestamp| {
         format!("between {} and {}", local(*from, zone), local(*until, zone))
@@ -55,9 +53,9 @@ pub(in crate::render) fn break_sentence(broken: &Break, zone: &TimeZone) -> Stri
 
 fn why_sentence(why: Why) -> String {
     match why {
-        Why::Recorder => "the recorder was started anew".to_owned(),
-        Why::Dropped(count) => format!("samples taken that could not be stored: {count}"),
-        Why::Late(late_ms) => format!("the recorder got to run {} late", duration(late_ms)),
+        Why::Recorder => "the recorder restarted".to_owned(),
+        Why::Dropped(count) => format!("dropped samples: {count}"),
+        Why::Late(late_ms) => format!("the recorder was scheduled {} late", duration(late_ms)),
     }
 }
 
@@ -74,7 +72,7 @@ fn exit_sentence(exit: &Exit) -> String {
     )
 }
 
-/// How a process ended, in words.
+/// Exit code or signal, in words.
 pub(in crate::render) fn ending(status: u32) -> String {
     match Ending::of(status) {
         Ending::Code(code) => format!("exit code {code}"),
@@ -84,7 +82,7 @@ pub(in crate::render) fn ending(status: u32) -> String {
 
 pub(in crate::render) fn group_sentence(group: &ExitGroup) -> String {
     format!(
-        "exit {} × {} of parent {}: {} failed, CPU {} together, peak {}",
+        "exit {} × {} of parent {}: {} failed, CPU {} in total, peak {}",
         group.count,
         printable(&group.comm),
         group.parent,
@@ -97,20 +95,20 @@ pub(in crate::render) fn group_sentence(group: &ExitGroup) -> String {
 fn run_sentence(mark: &RunMark, zone: &TimeZone) -> String {
     let what = format!("{} run {} {}", local(mark.at, zone), printable(&mark.run_id), printable(&mark.what));
     match &mark.state {
-        None => format!("{what} of {} began", printable(&mark.user)),
+        None => format!("{what} by {} started", printable(&mark.user)),
         Some(state) => format!("{what} ended: {}", printable(state)),
     }
 }
 
-/// A kill in short; of everything else the first line.
+/// An out-of-memory kill in short; the first line of any other message.
 fn kernel_sentence(text: &str) -> String {
     let Some(kill) = OomKill::parse(text).filter(|kill| !kill.victims.is_empty()) else {
         return format!("kernel: {}", first_line(text));
     };
     let victims: Vec<_> =
-        kill.victims.iter().map(|victim| format!("{} {}", victim.pid, printable(&victim.comm))).collect();
-    let asked = kill.trigger.map(|trigger| format!(", asked for by {}", printable(&trigger.comm)));
-    format!("killed for want of memory: {}{}", victims.join(", "), asked.unwrap_or_default())
+        kill.victims.iter().map(|victim| format!("pid {} {}", victim.pid, printable(&victim.comm))).collect();
+    let trigger = kill.trigger.map(|trigger| format!(", triggered by {}", printable(&trigger.comm)));
+    format!("out-of-memory kill: {}{}", victims.join(", "), trigger.unwrap_or_default())
 }
 
 fn first_line(text: &str) -> String {
@@ -118,6 +116,6 @@ fn first_line(text: &str) -> String {
     let first = printable(lines.next().unwrap_or_default());
     match lines.count() {
         0 => first,
-        more => format!("{first} (lines more: {more})"),
+        more => format!("{first} (more lines: {more})"),
     }
 }

@@ -1,4 +1,4 @@
-//! Goldens of the log.
+//! Golden tests of the process log.
 
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A worker of the night of 13 July 2011.
+/// An Apache worker in the night of 13 July 2011.
 fn apache() -> Process {
     Process {
         parent: 1200,
@@ -129,7 +129,7 @@ fn classic() -> Form {
 }
 
 #[test]
-fn text_is_one_line_a_process() {
+fn text_is_one_line_per_process() {
     let processes = [apache(), kswapd(), rogue()];
     let entries = [
         entry(&processes[0], Some(21.43), "2011-07-12T23:46:40Z"),
@@ -146,26 +146,26 @@ fn text_is_one_line_a_process() {
 }
 
 #[test]
-fn what_is_no_process_is_a_comment() {
+fn everything_but_a_process_is_a_comment() {
     let entries = [exit(9), exit(3 << 8)];
     insta::assert_snapshot!(rendered(&remarks(&entries), &classic()), @r"
     # units: %CPU of one CPU in the interval, %MEM of all memory, VSZ RSS in KiB, TIME in CPU minutes:seconds
     #DATE     TIME     USER         PID  %CPU %MEM     VSZ     RSS T S START    TIME COMMAND
     # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s)
-    # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s): the recorder was started anew
-    # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s): samples taken that could not be stored: 40
-    # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s): the recorder got to run 42.0 s late
+    # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s): the recorder restarted
+    # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s): dropped samples: 40
+    # no samples between 2011-07-13 00:12:22 and 2011-07-13 00:13:05 (43.0 s): the recorder was scheduled 42.0 s late
     # the host restarted between 2011-07-13 00:12:22 and 2011-07-13 00:13:05
     # the clock was set back by 1 h 0 min between 2011-07-13 00:12:22 and 2011-07-13 00:13:05
     # 50 bytes of history cannot be read: cut short
     # 2011-07-13 00:12:22 exit 26096 apache2: killed by SIGKILL, lived 25 min 42 s, CPU 5:30, peak 34 MiB
     # 2011-07-13 00:12:22 exit 26096 apache2: exit code 3, lived 25 min 42 s, CPU 5:30, peak 34 MiB
-    # 2011-07-13 00:12:22 88 more ended
-    # 2011-07-13 00:12:22 killed for want of memory: 7 \x1b[2Jx, asked for by mysqld
-    # 2011-07-13 00:12:22 kernel: md0: \x1b[2J failed (lines more: 1)
-    # 2011-07-13 00:12:22 processes killed by the kernel for want of memory: 1
+    # 2011-07-13 00:12:22 88 more processes exited
+    # 2011-07-13 00:12:22 out-of-memory kill: pid 7 \x1b[2Jx, triggered by mysqld
+    # 2011-07-13 00:12:22 kernel: md0: \x1b[2J failed (more lines: 1)
+    # 2011-07-13 00:12:22 out-of-memory kills: 1
     # 2011-07-13 00:12:22 recorder: the kernel's log was overwritten: lines lost: 12
-    # 2011-07-13 00:12:22 run db-1-x7k2m9 apply of ada began
+    # 2011-07-13 00:12:22 run db-1-x7k2m9 apply by ada started
     # 2011-07-13 00:12:22 run db-1-x7k2m9 apply ended: changed
     ");
 }
@@ -205,7 +205,7 @@ fn times_are_local() {
 }
 
 #[test]
-fn json_is_one_object_a_line() {
+fn json_is_one_object_per_line() {
     let processes = [apache(), kswapd()];
     let exits = [exit(9), exit(3 << 8)];
     let mut entries = vec![
@@ -236,7 +236,7 @@ fn json_is_one_object_a_line() {
 }
 
 #[test]
-fn what_rows_have_no_place_for_is_said_beside_them() {
+fn what_csv_rows_cannot_hold_goes_to_stderr() {
     let exits = [exit(9), exit(0)];
     let form = Form::Csv(vec![Column::Pid]);
     let entries = remarks(&exits);
@@ -245,7 +245,7 @@ fn what_rows_have_no_place_for_is_said_beside_them() {
     assert_eq!(aside.len(), 7, "{aside:?}");
 }
 
-/// A second of a host on which everything changes.
+/// One second of a host where every counter changes.
 fn second(second: u64) -> Sample {
     let busy = |pid: u32, factor: u64| {
         let value = second * factor * 1_000;
@@ -279,7 +279,7 @@ fn second(second: u64) -> Sample {
     }
 }
 
-/// The log of a block of which these columns are read.
+/// The log of a block, reading only these columns.
 fn log_of(block: &[u8], columns: Columns, query: &Query, form: &Form) -> String {
     let mut samples = Block::parse(block).unwrap().samples_of(columns).unwrap();
     let (mut log, mut out) = (Log::new(query.clone(), Marks::default()), Vec::new());
@@ -290,7 +290,7 @@ fn log_of(block: &[u8], columns: Columns, query: &Query, form: &Form) -> String 
 }
 
 #[test]
-fn what_is_not_shown_need_not_be_read() {
+fn columns_that_are_not_shown_are_not_needed() {
     let block = encode(&[second(1), second(2), second(3)], 1).unwrap();
     for column in Column::value_variants() {
         for sort in Sort::value_variants() {

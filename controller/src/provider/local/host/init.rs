@@ -1,0 +1,129 @@
+//! From the first process of a host's process namespace to its systemd.
+//!
+//! What systemd expects to find is in systemd.io/CONTAINER_INTERFACE.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    net::Ipv4Addr,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sched::{CloneFlags, setns, unshare},
+    sys::{prctl, signal::Signal},
+    unistd::{sethostname, setsid},
+};
+use serde::{Deserialize, Serialize};
+
+use super::seeds::{self, SeedFile};
+use crate::{
+    error::{Error, Result},
+    provider::local::{
+        cloud::network,
+        failure::Doing,
+        namespace::{
+            channel::Channel,
+            devices::{self, Nodes},
+            mounts,
+            tool::IP,
+        },
+    },
+};
+
+/// Where Debian and Ubuntu have it.
+const SYSTEMD: &str = "/lib/systemd/systemd";
+
+/// What to boot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) id: String,
+    pub(super) hostname: String,
+    pub(super) address: Ipv4Addr,
+    pub(super) layers: Vec<PathBuf>,
+    pub(super) forget: Vec<PathBuf>,
+    pub(super) seeds: Vec<SeedFile>,
+    /// Its memory is charged to a control group of version 1.
+    pub(super) memory_in_v1: bool,
+    /// Name of the host's port on the bridge.
+    pub(super) port: String,
+}
+
+/// Becomes the host's init. Returns only on failure; the caller reports it and ends, and the host with it.
+pub(crate) fn init(channel: &Channel) -> Result<()> {
+    let request: Request = channel.receive()?;
+    // No supervisor, no host.
+    prctl::set_pdeathsig(Signal::SIGKILL).doing(|| "cannot tie the host to its supervisor")?;
+    for door in channel.receive_files()? {
+        File::from(door).write_all(b"0").doing(|| "cannot join the host's cgroup")?;
+    }
+    let nodes = Nodes::receive(channel)?;
+    unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWCGROUP,
+    )
+    .doing(|| "this machine refuses namespaces")?;
+    sethostname(&request.hostname).doing(|| "cannot set the host's name")?;
+    connect(request.address, &request.port)?;
+
+    mounts::private_mounts()?;
+    let host = PathBuf::from("hosts").join(&request.id);
+    let root = host.join("root");
+    mounts::mount_overlay(&request.layers, &host.join("upper"), &host.join("work"), &root)?;
+    mounts::mount_kernel(&root)?;
+    mounts::mount_cgroups(&root)?;
+    if request.memory_in_v1 {
+        mounts::mount_memory_counters(&root)?;
+    }
+    let (master, slave) = devices::lay_out(&root, nodes)?;
+    mounts::restrict_proc(&root)?;
+    mounts::enter(&root)?;
+    // From here on a symbolic link of a copied disk leads nowhere but into the host.
+    for path in &request.forget {
+        seeds::forget(&Path::new("/").join(path))?;
+    }
+    for seed in &request.seeds {
+        seeds::write_seed(Path::new("/"), seed)?;
+    }
+    channel.send(())?;
+    channel.send_files(&[master.as_fd(), slave.as_fd()])?;
+    drop(master);
+    Err(Error::invalid(format!("cannot start {SYSTEMD} of the image: {}", become_systemd(&slave)?)))
+}
+
+/// Gives this process a network namespace of its own, plugged into the bridge of the one it came from.
+fn connect(address: Ipv4Addr, port: &str) -> Result<()> {
+    let here = || File::open("/proc/self/ns/net").doing(|| "cannot open the network namespace");
+    let cloud = here()?;
+    unshare(CloneFlags::CLONE_NEWNET).doing(|| "this machine refuses a network namespace")?;
+    let host = here()?;
+    fcntl(&cloud, FcntlArg::F_SETFD(FdFlag::empty())).doing(|| "cannot pass on a namespace")?;
+    let cloud_path = format!("/proc/self/fd/{}", cloud.as_raw_fd());
+    IP.run(&["-batch", "-"], &network::host_side(address, port, &cloud_path))?;
+    setns(&cloud, CloneFlags::CLONE_NEWNET).doing(|| "cannot return to the cloud's network")?;
+    IP.run(&["-batch", "-"], &network::cloud_side(port))?;
+    setns(&host, CloneFlags::CLONE_NEWNET).doing(|| "cannot enter the host's network")
+}
+
+/// Replaces this process. What it returns is the failure.
+fn become_systemd(console: &OwnedFd) -> Result<io::Error> {
+    setsid().doing(|| "cannot lead a session")?;
+    let copy = || console.try_clone().doing(|| "cannot duplicate the console");
+    Ok(Command::new(SYSTEMD)
+        .env_clear()
+        .env("container", "magpie")
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("TERM", "dumb")
+        .stdin(copy()?)
+        .stdout(copy()?)
+        .stderr(copy()?)
+        .exec())
+}
