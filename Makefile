@@ -1,21 +1,21 @@
-# What README and continuous integration call. Everything else is cargo.
+# Targets for people and continuous integration. Everything else is cargo.
 
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 target = $(or $(CARGO_TARGET_DIR),target)
 
-# Lints come from the compiler that builds what the tests use: a pass of their own would compile all dependencies twice.
+# Clippy is the compiler of the tests' build: a separate lint pass would compile all dependencies twice.
 linted = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ CARGO='$(CARGO)'
 
 .PHONY: demo test check build release package gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-package prerequisites-bench
 
-# From a fresh machine to a running, configured database host. The build leaves out what takes long and is not needed here.
+# From a fresh machine to a running, configured database host. The build leaves out slow parts that the demo does not need.
 demo: prerequisites
 	$(CARGO) build --profile demo --locked --no-default-features
 	@echo "This ctl has no provider ec2 and is not optimised: 'make release' builds all of it."
 	sh deploy/demo.sh $(target)/demo/ctl
 
-# Everything that must hold, from a clean clone.
+# All checks and tests, from a clean clone.
 test: prerequisites-test check
 	$(linted) sh tests/run.sh
 
@@ -25,11 +25,11 @@ check: prerequisites-test
 	sh puppet/check.sh
 	$(linted) $(CARGO) build --workspace --all-targets --locked
 
-# With the same features as the tests, so that these find the binaries as they are.
+# With the same features as the tests, so that the tests need not rebuild the binaries.
 build:
 	$(linted) $(CARGO) build --workspace --locked
 
-# agent, recorder and ctl with everything in them, optimised, in target/release.
+# agent, recorder and ctl, complete and optimised, in target/release.
 release: prerequisites
 	$(CARGO) build --release --locked
 
@@ -38,31 +38,31 @@ package: prerequisites-package
 	$(CARGO) build --release --locked
 	sh deploy/packages/build.sh $(target)/release $(target)/packages
 
-# Generated code is committed; this rewrites it from proto/magpie/v1 and agent/recorder/bpf.
+# Rewrites the committed generated code from proto/magpie/v1 and agent/recorder/bpf.
 gen:
 	sh agent/recorder/bpf/build.sh
 	MAGPIE_REGENERATE=1 $(CARGO) test -p proto --locked --test generated
 
-# Measures against peers in the same run; rewrites tests/bench/RESULTS.md.
+# Benchmarks Magpie and its peers in the same run; rewrites tests/bench/RESULTS.md.
 bench: prerequisites-bench
 	$(CARGO) build --release --locked --workspace --bins
 	CARGO='$(CARGO)' sh tests/bench/run.sh
 
-# Every parser of foreign bytes, FUZZ_SECONDS (20) each, with coverage from the toolchain's own flags.
+# Fuzzes every parser of untrusted bytes, FUZZ_SECONDS (20) each, with coverage from the toolchain's own flags.
 fuzz: prerequisites
 	CARGO="$(CARGO)" sh tests/fuzz/run.sh
 
-# What takes too long for every time: a controller killed at every step, power cuts and kills, again and again.
+# Tests that are too slow for every change: a controller killed at every step, repeated power cuts and kills.
 soak: prerequisites-test build
 	$(linted) $(CARGO) test --workspace --locked --test ec2 --test identity --test outage -- --ignored --nocapture
 
-# Licences, sources and bans of all dependencies; advisories where their database can be reached.
+# Checks licences, sources and bans of all dependencies.
 deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	cargo-deny --locked check bans licenses sources
 
-# For using Magpie; for checking and testing it, which needs Puppet and its packaged modules here; for measuring it; and
-# for packing it.
+# Install what is needed to use Magpie; to check and test it (Puppet and packaged modules, on this machine); to benchmark it;
+# and to package it.
 prerequisites:
 	sh deploy/prerequisites.sh
 

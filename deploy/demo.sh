@@ -1,6 +1,6 @@
 #!/bin/sh
-# The main job once, on this machine: a fleet, an image, a database host, a question to its PostgreSQL,
-# and its flight record. Can be run again: it ends the host of the time before and provisions a new one.
+# Shows the main use on this machine: makes a fleet and an image, provisions a database host, queries its PostgreSQL, and
+# reads its flight record. Can be run again: it destroys the previous host and provisions a new one.
 set -eu
 ctl=$(realpath "$1")
 puppet=$(realpath "$(dirname "$0")/../puppet")
@@ -30,7 +30,7 @@ run hosts
 
 cat <<TEXT
 
-The host db-1 is up. What to try next, in $(pwd):
+The host db-1 is up. Try next, in $(pwd):
   ctl status db-1
   ctl apply db-1 --noop                  # what would change
   ctl run db-1 -- journalctl -n 20

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Proves the borders between crates that ARCHITECTURE.md names, and that no crate asks for one that it does not use.
+# Proves the borders between crates that ARCHITECTURE.md lists, and that every crate uses all its declared dependencies.
 set -eu
 cd "$(dirname "$0")/.."
 failed=0
@@ -8,7 +8,7 @@ fail() {
     failed=1
 }
 
-# What is locked in memory on every host reaches no network code; the contract reaches nothing of either side.
+# The recorder is locked in memory on every host, so it must not pull in network code; the contract depends on neither side.
 reached=$(mktemp)
 trap 'rm -f "$reached"' EXIT
 refuse() {
@@ -25,7 +25,7 @@ refuse proto tokio-rustls clap recorder agent controller
 refuse agent controller
 refuse controller recorder agent
 
-# A dependency is used where its name is followed by a path, or stands in a derive or an attribute.
+# A dependency counts as used if its name is followed by `::`, `;` or ` as `.
 for manifest in proto/Cargo.toml proto/record/Cargo.toml agent/Cargo.toml agent/recorder/Cargo.toml controller/Cargo.toml tests/Cargo.toml; do
     folder=$(dirname "$manifest")
     case $folder in

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every test: builds them all once, then runs suites side by side that share nothing but the processor. Prints what
-# each lane said when it is over. Called by `make test`.
+# Runs every test: builds all once, then runs independent suites side by side. Prints the output of each lane when the lane
+# has finished. Called by `make test`.
 set -u
 cd "$(dirname "$0")/.."
 cargo="${CARGO:-cargo} test --workspace --locked --no-fail-fast"
@@ -9,7 +9,7 @@ trap 'rm -rf "$said"' EXIT
 
 $cargo --no-run --lib --bins --tests || exit 1
 
-# lane NAME ARGUMENTS...: one after the other, each a selection of tests.
+# lane NAME SELECTION...: runs selections of tests one after the other.
 lane() {
     name=$1
     shift
@@ -22,7 +22,7 @@ show() {
     cat "$said/$1"
 }
 
-# Hosts on this machine wait much, for their boots; so two lanes of them fill two processors.
+# Suites with real hosts mostly wait for boots, so two lanes are enough to keep two processors busy.
 lane hosts "--test e2e" &
 hosts=$!
 lane others "--lib --bins" "--test generated --test pki --test certificates --test runs --test identity" \
@@ -30,7 +30,8 @@ lane others "--lib --bins" "--test generated --test pki --test certificates --te
 show others
 wait "$hosts"
 show hosts
-# By themselves: one is about time, one installs what the others have baked in, and one compares the machine before and after.
+# Alone: outage depends on timing, packages installs what other suites have baked in, residue compares the machine before and
+# after.
 lane alone "--test outage" "--test packages" "--test residue"
 show alone
 ! grep -h "^FAILED: " "$said"/*

@@ -1,4 +1,4 @@
-//! Runs as a caller knows them: the service over a loopback connection, real supervisors, real processes.
+//! Runs from a caller's point of view: the service over a loopback connection, real supervisors, real processes.
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ impl Host {
         Self { root, paths, server, client }
     }
 
-    /// What a restart of `agent serve` does to callers.
+    /// Simulates a restart of `agent serve`.
     async fn restart(&mut self) {
         self.server.abort();
         (self.server, self.client) = serve(&self.paths, Role::Operator).await;
@@ -67,7 +67,7 @@ impl Host {
         self.events_until(id, offset, |_| false).await
     }
 
-    /// The events up to the one that is enough, or all.
+    /// The events up to the first that satisfies the condition, or all events.
     async fn events_until(
         &mut self,
         id: &str,
@@ -86,13 +86,13 @@ impl Host {
         events
     }
 
-    /// A queued run of bob's whose supervisor nobody has launched.
+    /// A queued run of bob's without a supervisor.
     fn queued(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
         let request = pb::StartRequest { run_id: id.into(), what: Some(what), ..pb::StartRequest::default() };
         self.queue(started_unix_ms, request)
     }
 
-    /// The same, for operators' eyes only.
+    /// Same as `queued`, but private.
     fn queued_privately(&self, id: &str, started_unix_ms: i64, what: start_request::What) -> RunDirectory {
         let request = pb::StartRequest {
             run_id: id.into(),
@@ -181,7 +181,7 @@ fn has_output(event: &pb::Event) -> bool {
     matches!(event.what, Some(What::Output(_)))
 }
 
-/// The process that a script named by `echo $$`.
+/// The process that a script named with `echo $$`.
 fn named_process(events: &[pb::Event]) -> procfs::process::Process {
     let pid = output(events, 1).lines().next().unwrap().parse().unwrap();
     procfs::process::Process::new(pid).unwrap()
@@ -212,11 +212,8 @@ async fn a_killed_command_and_one_that_is_not_there_have_the_shells_exit_codes()
     let events = host.events("r-1", 0).await;
     assert_eq!(summary(&events).exit_code, 137);
     let failure = &summary(&events).failure;
-    // Here, without a unit of its own, the kernel's count is not the run's.
-    assert!(
-        failure.starts_with("/bin/sh was killed by signal 9 (SIGKILL); by whom is not known: "),
-        "{failure}"
-    );
+    // The run has no unit here, so the kernel has no count for the run alone.
+    assert!(failure.starts_with("/bin/sh was killed by signal 9 (SIGKILL); cause unknown: "), "{failure}");
     let argv = vec!["/no/such/program".to_owned()];
     host.start("r-2", start_request::What::Command(pb::Command { argv, ..pb::Command::default() }))
         .await
@@ -306,7 +303,7 @@ async fn what_a_command_leaves_running_goes_on_and_is_named_though_it_keeps_the_
     assert!(is_running(&sleep));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(sleep.pid()), nix::sys::signal::Signal::SIGKILL)
         .unwrap();
-    // One that ends a moment later is nothing that was left.
+    // A process that ends a moment later does not count.
     host.command("r-2", "sleep 0.02 & true").await.unwrap();
     assert_eq!(self::summary(&host.events("r-2", 0).await).left_running, 0);
 }
@@ -327,7 +324,7 @@ async fn a_command_reads_what_was_sent_which_is_nowhere_afterwards() {
     assert_eq!(output(&events, 1), format!("{digest}  -\n"));
     assert!(output(&events, 2).contains("(deleted)"), "{events:?}");
     assert!(!host.paths.run("r-1").join("stdin").exists());
-    // The same again is the same run; what is too long is refused.
+    // Repeating the request returns the same run; longer input is refused.
     assert_eq!(host.start("r-1", what(&stdin)).await.unwrap().state(), RunState::Succeeded);
     let long = host.start("r-2", what(&vec![0; MAX_STDIN_BYTES + 1])).await.unwrap_err();
     assert_eq!(long.code(), Code::InvalidArgument);
@@ -353,7 +350,7 @@ async fn output_beyond_the_limit_fails_the_command_however_it_ended() {
     assert_eq!(self::summary(&host.events("r-2", 0).await).failure, "/bin/sh exited with 3");
 }
 
-/// With no inotify instance left, which is a limit of each user (here of each user namespace).
+/// Without any inotify instance, which is limited for each user (here: for each user namespace).
 #[tokio::test]
 async fn a_run_is_followed_and_cancelled_where_nothing_can_be_watched() {
     let mut host = Host::new().await;
@@ -366,7 +363,7 @@ async fn a_run_is_followed_and_cancelled_where_nothing_can_be_watched() {
     let mut supervisor = Command::new("unshare").args(["-r", "sh", "-c", &script]).spawn().unwrap();
     let seen = host.events_until("r-1", 0, has_output).await;
     let told = seen.iter().any(|event| {
-        matches!(&event.what, Some(What::Log(log)) if log.message.ends_with("looking every 100 ms instead"))
+        matches!(&event.what, Some(What::Log(log)) if log.message.ends_with("polling every 100 ms instead"))
     });
     assert!(told, "{seen:?}");
     host.client.cancel(pb::CancelRequest { run_id: "r-1".into() }).await.unwrap();
@@ -413,7 +410,7 @@ async fn a_restart_of_serve_loses_nothing() {
 
 #[tokio::test]
 async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
-    // One write, so that both ids come in one event.
+    // One write, so that both ids are in one event.
     const SCRIPT: &str = "echo $PPID $$; exec sleep 1000";
     let mut host = Host::new().await;
     host.command("r-1", SCRIPT).await.unwrap();
@@ -437,7 +434,7 @@ async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
 #[tokio::test]
 async fn want_of_room_costs_events_but_neither_those_after_it_nor_the_result() {
     let mut host = Host::new().await;
-    // A file size limit stands for the full disk: a write is cut at it in the same way. Its end is the script's deed.
+    // A file size limit simulates the full disk: it cuts writes in the same way. The script itself raises the limit.
     let script = "head -c 100000 /dev/zero; prlimit --fsize=unlimited --pid $PPID; echo after";
     let directory = host.queued("r-1", now_unix_ms(), shell(script));
     let limited = format!(
@@ -474,7 +471,7 @@ async fn a_supervisor_that_cannot_even_begin_leaves_a_result() {
 async fn a_second_apply_is_told_who_holds_the_host() {
     let mut host = Host::new().await;
     let apply = pb::Apply { bundle: host.bundle(), environment: "production".into(), ..pb::Apply::default() };
-    // An apply that some supervisor has taken up, as far as anyone can see.
+    // An apply whose lock is held as if by a supervisor.
     let directory = host.queued("r-1", 77, start_request::What::Apply(apply.clone()));
     let held = directory.hold().unwrap();
     let refused = host.start("r-2", start_request::What::Apply(apply.clone())).await.unwrap_err();

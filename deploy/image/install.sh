@@ -1,16 +1,16 @@
 #!/bin/sh
-# Makes a fresh Debian, Ubuntu or RHEL-like machine one that Magpie can manage, and an image if asked to. Run as root:
-# by cloud-init, by Packer, by hand. Doing it again is fine.
+# Prepares a fresh Debian, Ubuntu or RHEL-like machine for Magpie, and turns it into an image with --seal. Run it as root,
+# from cloud-init, Packer or a shell. Running it again is safe.
 #
 #   install.sh --package URL_OR_PATH [--sha256 HEX] [--packages "a b"] [--ec2] [--seal]
 #
-#   --package   magpie-agent's .deb or .rpm; a URL needs --sha256
-#   --sha256    what the package's digest must be
-#   --packages  packages of the distribution to install besides
-#   --ec2       let the agent take its enrol document from EC2's instance metadata
-#   --seal      at the end, remove all that must not be the same on two hosts; only an image is left
+#   --package   the .deb or .rpm of magpie-agent; a URL needs --sha256
+#   --sha256    expected digest of the package
+#   --packages  more packages of the distribution to install
+#   --ec2       let the agent read its enrol document from EC2's instance metadata
+#   --seal      at the end, remove everything that must differ between hosts; the machine is then only good as an image
 #
-# Puppet is installed from the distribution unless there is one. Its own services are masked: the agent alone runs it.
+# Puppet is installed from the distribution if it is missing. Its own services are masked: only the agent runs Puppet.
 set -eu
 umask 022
 export DEBIAN_FRONTEND=noninteractive
@@ -47,12 +47,12 @@ if command -v apt-get >/dev/null; then
 elif command -v dnf >/dev/null || command -v yum >/dev/null; then
     kind=rpm
 else
-    fail "this machine has neither apt-get nor dnf nor yum"
+    fail "this machine has no apt-get, dnf or yum"
 fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# apt reads local packages as its own user.
+# apt reads local packages as its own user, so the directory must be readable.
 chmod 755 "$work"
 
 fetch() {
@@ -63,7 +63,7 @@ fetch() {
     fi
 }
 
-# The package, checked, as $file.
+# Puts the package into $file and checks its digest.
 file=$work/magpie-agent.$kind
 case $package in
     http://* | https://*)
@@ -77,7 +77,7 @@ if [ -n "$sha256" ]; then
     [ "${found%% *}" = "$sha256" ] || fail "$package has the digest ${found%% *}, not $sha256"
 fi
 
-# A machine that has just booted may be updating itself: wait for that.
+# A machine that has just booted may be updating itself: wait for the lock.
 apt() {
     apt-get -q -y -o DPkg::Lock::Timeout=600 "$@"
 }
@@ -103,10 +103,10 @@ install_puppet() {
             return
         fi
     done
-    fail "no repository of this machine has Puppet: add one with Puppet 7 or 8 or OpenVox, or install it first"
+    fail "no package repository of this machine has Puppet: add one with Puppet 7 or 8 or OpenVox, or install Puppet first"
 }
 
-# Masked first: Debian's package would start it.
+# Mask first: Debian's package would start it.
 for unit in puppet.service pxp-agent.service puppet-run.timer; do
     systemctl --quiet mask "$unit" 2>/dev/null || :
 done
@@ -117,7 +117,7 @@ command -v puppet >/dev/null || install_puppet
 # shellcheck disable=SC2086 # a list of words
 [ -z "$packages" ] || from_distribution $packages
 
-# Before the agent is installed, and thereby started.
+# Before installation, which starts the agent.
 if [ -n "$ec2" ]; then
     mkdir -p /etc/systemd/system/magpie-agent.service.d
     printf '[Service]\nEnvironment=MAGPIE_METADATA=http://169.254.169.254\n' \
@@ -129,7 +129,7 @@ case $kind in
 esac
 
 if [ -n "$seal" ]; then
-    # Neither may write anew what is removed.
+    # Stop both, so that neither writes again what is removed.
     [ ! -d /run/systemd/system ] || systemctl stop magpie-agent.service magpie-record.service
     [ "$kind" = rpm ] || apt-get clean
     /usr/lib/magpie/agent seal

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Packs built binaries as .deb and .rpm: build.sh [--fast] BINARIES OUTPUT [VERSION]
 #
-# BINARIES is where cargo put `agent`, `recorder` and `ctl`, such as target/release. VERSION replaces the one in
-# Cargo.toml; --fast packs in a tenth of the time into larger files. Prints what it made. Needs no root. The same
+# BINARIES is the directory with `agent`, `recorder` and `ctl`, such as target/release. VERSION overrides the version in
+# Cargo.toml; --fast takes a tenth of the time and makes larger files. Prints the packages' paths. Needs no root. The same
 # binaries at the same commit give the same bytes.
 set -eu
 deb_compression='-Zxz -z6'
@@ -26,7 +26,7 @@ done
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 : "${version:=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)}"
-# What comes before a release, 1.0.0-rc.1, sorts before it in both formats when it is written so.
+# A pre-release such as 1.0.0-rc.1 becomes 1.0.0~rc.1, which sorts before 1.0.0 in both formats.
 version=$(printf %s "$version" | tr - '~')
 
 stage=$(mktemp -d)
@@ -100,8 +100,8 @@ make_deb() {
     dpkg-deb --root-owner-group $deb_compression --build "$tree" "$output/${package}_${version}_$architecture.deb" >/dev/null
 }
 
-# A home of its own, so that nobody's ~/.rpmmacros matters and nothing is left there. The programs are stripped already,
-# and what they were built from is not here: so nothing is to be done to the files, nor drawn from them.
+# HOME is set so that the user's ~/.rpmmacros has no effect and rpmbuild leaves nothing there. The programs are already
+# stripped and have no sources here, so rpmbuild must not process the files or extract anything from them.
 make_rpm() {
     find "$stage/rpm/$package" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
     HOME=$stage rpmbuild -bb --quiet \

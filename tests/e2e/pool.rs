@@ -1,4 +1,4 @@
-//! Hosts are used again, never shared, never lost.
+//! Hosts are reused, never shared, never lost.
 
 use std::{
     collections::BTreeSet,
@@ -40,7 +40,7 @@ fn a_released_host_is_the_next_one() {
 
     let other = fleet.exits(0, &["provision", "--role", "quick", "--memory", "512M", "--dry-run"]);
     assert!(
-        other.stderr.contains("quick-1 is passed over: memory is 1073741824, wanted 536870912"),
+        other.stderr.contains("quick-1 is not reused: memory is 1073741824, wanted 536870912"),
         "{}",
         other.stderr
     );
@@ -52,7 +52,7 @@ fn a_released_host_is_the_next_one() {
 
     let again = fleet.exits(0, &["provision", "--role", "quick"]);
     assert!(
-        again.stderr.contains("quick-1 is used again: it was stopped, and nobody has it"),
+        again.stderr.contains("quick-1 is reused: stopped and free"),
         "{}",
         again.stderr
     );
@@ -60,7 +60,7 @@ fn a_released_host_is_the_next_one() {
 
     fleet.ok(&["release", "quick-1", "--keep-running"]);
     let running = fleet.exits(0, &["provision", "--role", "quick", "--reuse", "running"]);
-    assert!(running.stderr.contains("quick-1 is used again: it runs"), "{}", running.stderr);
+    assert!(running.stderr.contains("quick-1 is reused: running and free"), "{}", running.stderr);
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn input_and_output(fleet: &Fleet) {
 fn what_is_left(fleet: &Fleet) {
     let daemon = fleet.exits(0, &["run", "quick-1", "--", "sh", "-c", "sleep 86398 & echo $!"]);
     let left =
-        format!("quick-1: still running: 1 process that the run started: sleep ({})\n", daemon.stdout.trim());
+        format!("quick-1: still running: 1 process started by the run: sleep ({})\n", daemon.stdout.trim());
     assert!(daemon.stderr.ends_with(&left), "{}", daemon.stderr);
     let unit = fleet.ok(&["run", "quick-1", "--", "cat", &format!("/proc/{}/cgroup", daemon.stdout.trim())]);
     assert!(unit.contains("/magpie-run-quick-1-") && unit.contains(".scope\n"), "{unit}");

@@ -74,7 +74,7 @@ fn without_a_terminal_there_is_a_sentence() {
     let output = top(directory.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(output.stdout.is_empty() && said.contains("no terminal") && said.contains("cpu-log"), "{said}");
+    assert!(output.stdout.is_empty() && said.contains("not a terminal") && said.contains("cpu-log"), "{said}");
 }
 
 #[test]
@@ -87,11 +87,11 @@ fn a_host_that_dies_stays_on_the_screen_and_goes_on_when_it_is_back() {
     terminal.wait_for("of limit 1.0G");
     terminal.wait_for("* of the whole machine");
     fleet.ok(&["stop", "quick-1"]);
-    terminal.wait_for("no connection, trying again");
+    terminal.wait_for("no connection, retrying");
     // What was seen last is still there.
     terminal.wait_for("/usr/bin/dbus-daemon");
     fleet.ok(&["start", "quick-1"]);
-    terminal.wait_for_end_of("no connection, trying again");
+    terminal.wait_for_end_of("no connection, retrying");
     terminal.type_keys("q");
     assert!(terminal.child.wait().expect("it ends").success());
 }

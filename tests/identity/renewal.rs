@@ -62,7 +62,7 @@ async fn any_ctl_that_can_renews_in_passing() {
     let (machine, running) = enrolled_before(&lab, 75 * DAY).await;
     let (days, warning) = left(&lab, &running).await;
     assert_eq!(days, 15);
-    let expected = "this host's certificate ends in 14 days: an operator's ctl whose CA directory has host-ca.key renews it";
+    let expected = "this host's certificate expires in 14 days: `ctl` renews it when an operator who has host-ca.key connects";
     assert_eq!(warning.as_deref(), Some(expected));
 
     running.status(&without(&lab, "host-ca.key")).await.expect("it answers");

@@ -105,7 +105,7 @@ async fn each_role_reaches_what_it_may() {
     let error = running.status(&lab.speaking_as(Role::Enroller)).await.expect_err("denied");
     assert_eq!(
         error.to_string(),
-        "db-1: /magpie.v1.Host/Status takes the role reader; enroller has enroller"
+        "db-1: enroller (enroller) may not call Host/Status: that needs reader"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Why a bundle was not taken, found or removed.
+//! Errors of the bundle store.
 
 use std::{
     io,
@@ -7,66 +7,66 @@ use std::{
 
 use proto::bundle::{Digest, ManifestError, UnpackError};
 
-/// A failed operation on the store.
+/// Why an operation on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The manifest breaks a rule.
+    /// The manifest is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The manifest is another one than was named.
-    #[error("the offer names bundle {named} and its manifest is that of {found}")]
+    /// The manifest does not have the digest in the offer.
+    #[error("the offer names bundle {named}, but its manifest is that of {found}")]
     OtherManifest {
         /// The digest in the offer.
         named: Digest,
         /// The digest of the manifest in the offer.
         found: Digest,
     },
-    /// An upload without an offer, or the offer was forgotten (the agent restarted, or many others came after).
-    #[error("bundle {digest} was not offered, or the agent restarted since: offer it again")]
+    /// An upload without an offer, or the offer was discarded (the agent restarted, or many other offers followed).
+    #[error("bundle {digest} was not offered, or the agent has restarted: offer it again")]
     NotOffered {
-        /// The bundle.
+        /// Digest of the bundle.
         digest: Digest,
     },
-    /// The bundle is not here.
+    /// The bundle is not on this host.
     #[error("bundle {digest} is not on this host: push it again")]
     Absent {
-        /// The bundle.
+        /// Digest of the bundle.
         digest: Digest,
     },
-    /// A kept bundle is not what its name says.
+    /// A kept bundle does not match its digest.
     #[error(
-        "bundle {digest} was changed on this host: `{path}` is not what its manifest says; apply it again to send it anew"
+        "bundle {digest} was changed on this host: `{path}` does not match its manifest; apply it again to resend it"
     )]
     Damaged {
-        /// The bundle.
+        /// Digest of the bundle.
         digest: Digest,
         /// The first path that differs, relative to the tree.
         path: String,
     },
-    /// A blob was counted on and is gone: a kept bundle was removed since the offer.
-    #[error("blob {digest} was here when the bundle was offered and is gone: offer the bundle again")]
+    /// A bundle that shared this blob was removed after the offer.
+    #[error("blob {digest} was removed after the bundle was offered: offer the bundle again")]
     BlobGone {
-        /// The blob.
+        /// Digest of the blob.
         digest: Digest,
     },
-    /// The stream is not what was announced.
+    /// The stream does not match the announced blobs.
     #[error(transparent)]
     Upload(UnpackError),
-    /// Not enough room, found out before anything was written.
+    /// There is not enough space; detected before the first write.
     #[error(
-        "the disk is full: {} has {} MiB and {free_inodes} inodes free, and the bundle needs {} MiB and {needed_inodes} inodes besides a reserve of {} MiB",
+        "the disk is full: {} has {} MiB and {free_inodes} inodes free, and the bundle needs {} MiB and {needed_inodes} inodes plus a reserve of {} MiB",
         path.display(), free_bytes >> 20, needed_bytes.div_ceil(1 << 20), reserve_bytes >> 20
     )]
     NoSpace {
-        /// A directory of the file system.
+        /// A directory on the file system.
         path: PathBuf,
         /// Bytes available to the agent.
         free_bytes: u64,
         /// Inodes available.
         free_inodes: u64,
-        /// Bytes that the bundle's new files take on the disk.
+        /// Bytes that the bundle's new files need on the disk.
         needed_bytes: u64,
-        /// Inodes that the bundle takes.
+        /// Inodes that the bundle needs.
         needed_inodes: u64,
         /// Bytes that must stay free afterwards.
         reserve_bytes: u64,
@@ -74,16 +74,16 @@ pub enum Error {
     /// A system call failed.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
-        /// A verb.
+        /// What was attempted, as a verb.
         what: &'static str,
-        /// What it was done to.
+        /// The path of the operation.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// Shorthand for this module.
+/// `Result` with this module's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -92,7 +92,7 @@ impl Error {
         move |source| Self::Io { what, path: path.to_owned(), source: source.into() }
     }
 
-    /// Whether the disk is full, be it found out before or while writing.
+    /// Whether the disk is full, detected before or during a write.
     pub fn is_full(&self) -> bool {
         match self {
             Self::NoSpace { .. } => true,

@@ -1,4 +1,4 @@
-//! What kept bundles already have.
+//! Finds blobs in kept bundles.
 
 use std::{collections::HashSet, fs, io, path::PathBuf, time::SystemTime};
 
@@ -7,18 +7,18 @@ use proto::bundle::{Digest, Manifest};
 use super::{Error, Found, Kept, Result};
 use crate::paths::Paths;
 
-/// Where a blob lies: a path in the tree of a kept bundle.
+/// Where a blob is: a path in the tree of a kept bundle.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) bundle: Digest,
     pub(super) path: String,
-    /// The same place, absolute.
+    /// The absolute path.
     pub(super) file: PathBuf,
-    /// The file is 0555, not 0444, so only an executable can share its inode.
+    /// The file's mode is 0555, not 0444, so only an executable can share its inode.
     pub(super) executable: bool,
 }
 
-/// All bundles below `paths`, in no particular order. Names that are not digests are nobody's business here.
+/// All bundles below `paths`, in no particular order. Ignores names that are not digests.
 pub(super) fn list(paths: &Paths) -> Result<Vec<Kept>> {
     let directory = paths.bundles();
     let mut kept = Vec::new();
@@ -45,8 +45,8 @@ pub(super) fn manifest(paths: &Paths, digest: &Digest) -> Result<Manifest> {
     Ok(Manifest::decode(&bytes)?)
 }
 
-/// Which blobs of `wanted` lie in kept bundles. The most recently used bundle is asked first: it is the likeliest to have
-/// them all. A bundle that cannot be read offers nothing, which costs an upload and breaks nothing.
+/// The blobs of `wanted` that are in kept bundles. Searches the most recently used bundle first, because it probably
+/// has them all. Skips an unreadable bundle: that costs an upload and breaks nothing.
 pub(super) fn find(paths: &Paths, wanted: &Manifest) -> Found {
     let mut open: HashSet<Digest> = wanted.files().map(|(_, _, blob)| blob.digest).collect();
     let mut kept = list(paths).unwrap_or_default();

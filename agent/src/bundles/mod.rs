@@ -1,20 +1,21 @@
-//! Bundles on this host: offered, received, verified, kept, and in the end removed.
+//! Bundles on this host: offer, upload, verification, retention.
 //!
 //! ```text
 //! bundles/                        0700
-//!   <digest>/                     appears whole, by one rename
+//!   <digest>/                     appears complete, by one rename
 //!     manifest                    the bytes whose SHA-256 is <digest>
-//!     provenance.json             of the latest offer
+//!     provenance.json             from the latest offer
 //!     tree/                       directories 0755, files 0444 or 0555
-//!   .staging/<digest>.<random>/   an upload under way, or a bundle being removed
+//!   .staging/<digest>.<random>/   an upload in progress, or a bundle being removed
 //! ```
 //!
-//! An upload is written to staging, forced to the disk with one `syncfs` and then renamed, so a kill or a power cut at any moment leaves
-//! a complete bundle or none; what lies in staging at the start belongs to nobody and is removed. Blobs that a kept bundle has
-//! already are hard-linked from there, after their content was hashed again. Size and times would be cheaper to compare and prove less: a
-//! file that somebody edited and gave its old time back would be carried on from bundle to bundle. Hashing and linking 3,000 files (20 MB) takes 40 ms.
+//! An upload is written to staging, flushed with one `syncfs` and then renamed, so a kill or a power failure at any
+//! moment leaves a complete bundle or none; whatever is in staging at the agent's start is removed. Blobs that a kept
+//! bundle has already are hard-linked from there, after their content is hashed again. Comparing size and times would
+//! cost less but prove less: an edited file whose old time was restored would spread from bundle to bundle. Hashing and
+//! linking 3,000 files (20 MB) takes 40 ms.
 //!
-//! A bundle's time of last use is the mtime of its directory; retention goes by it.
+//! The mtime of a bundle's directory is its time of last use, which retention goes by.
 
 mod error;
 mod kept;
@@ -43,7 +44,7 @@ pub use retention::{Kept, plan};
 
 use staging::Staging;
 
-/// Offers remembered until their upload comes; a controller whose offer was forgotten offers again.
+/// Maximum number of offers that await their upload; a controller whose offer was discarded offers again.
 const OPEN_OFFERS: usize = 8;
 
 /// All bundles of this host.
@@ -54,7 +55,7 @@ pub struct Store {
     offers: Mutex<VecDeque<Arc<Offer>>>,
 }
 
-/// What an upload will be checked against.
+/// The offer that an upload is checked against.
 #[derive(Debug)]
 struct Offer {
     digest: Digest,
@@ -66,18 +67,18 @@ struct Offer {
 /// The answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The bundle is complete; nothing need be sent.
+    /// The bundle is complete; no upload is needed.
     Present,
-    /// These blobs are needed, in this order; perhaps none.
+    /// These blobs must be uploaded, in this order; may be empty.
     Missing(Vec<Blob>),
 }
 
 impl Store {
-    /// Opens the store below `paths`, creating it if needed, and removes what an interrupted upload left in staging.
-    /// `keep` (at least 1) is how many bundles stay when a new one arrives.
+    /// Opens the store below `paths`, creates it if needed, and removes the remains of interrupted uploads from
+    /// staging. `keep` (at least 1) is the number of bundles to keep when a new one arrives.
     ///
     /// # Errors
-    /// The directories cannot be created, read or cleaned.
+    /// If the directories cannot be created, read or cleaned.
     pub fn open(paths: Paths, keep: usize) -> Result<Self> {
         let store = Self { paths, keep: keep.max(1), offers: Mutex::default() };
         staging::create_private(&store.paths.bundles())?;
@@ -89,15 +90,15 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether the bundle is here, complete and verified when it was received.
+    /// Whether the bundle is here and complete; it was verified on arrival.
     pub fn has(&self, digest: &Digest) -> bool {
         self.paths.bundle(&digest.to_string()).join("manifest").is_file()
     }
 
-    /// Marks a bundle as used now, which protects it from retention.
+    /// Marks a bundle as used at `now`, which protects it from retention.
     ///
     /// # Errors
-    /// The bundle is not here, or its directory cannot be changed.
+    /// If the bundle is missing, or its directory cannot be changed.
     pub fn touch(&self, digest: &Digest, now: SystemTime) -> Result<()> {
         let directory = self.paths.bundle(&digest.to_string());
         fs::File::open(&directory)
@@ -105,10 +106,10 @@ impl Store {
             .map_err(Error::io("set the time of", &directory))
     }
 
-    /// Takes an offer of a whole manifest and says which blobs have to be sent.
+    /// Accepts an offer with a complete manifest and returns the blobs to upload.
     ///
     /// # Errors
-    /// The manifest is not valid or not the one that `digest` names, or there is no room for what is missing.
+    /// If the manifest is invalid or does not match `digest`, or there is no space for the missing blobs.
     pub fn offer(
         &self,
         digest: Digest,
@@ -134,11 +135,10 @@ impl Store {
         Ok(answer)
     }
 
-    /// Takes an offer of a digest alone: `true` if the bundle is here, and then its provenance and time of use are
-    /// brought up to date.
+    /// Accepts an offer of a digest alone: `true` if the bundle is here; then updates its provenance and time of use.
     ///
     /// # Errors
-    /// The bundle's directory cannot be written.
+    /// If the bundle's directory cannot be written.
     pub fn again(&self, digest: &Digest, provenance: &Provenance, now: SystemTime) -> Result<bool> {
         if !self.has(digest) {
             return Ok(false);
@@ -150,11 +150,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Receives the blobs that the latest offer of `digest` was answered with. When this returns, the bundle is on the
-    /// disk and visible. Two receivers of one digest may run at once; both succeed.
+    /// Receives the blobs that the answer to the latest offer of `digest` asked for. On return, the bundle is on the
+    /// disk and visible. Two uploads of one digest may run at once; both succeed.
     ///
     /// # Errors
-    /// Nothing was offered, the stream is not what was announced, or the disk is full; then nothing has changed.
+    /// If there was no offer, the stream does not match, or the disk is full; then nothing has changed.
     pub fn receive(&self, digest: Digest, stream: impl Read, now: SystemTime) -> Result<()> {
         if self.has(&digest) {
             return self.touch(&digest, now);
@@ -172,7 +172,7 @@ impl Store {
         let kept = kept::find(&self.paths, &offer.manifest);
         match tree::write(&staging.tree(), &offer.manifest, &offer.missing, &kept, stream) {
             Err(Error::Damaged { digest: damaged, path }) => {
-                // Nobody may apply a bundle that is not what its name says; without it the next offer asks for the blob.
+                // A damaged bundle must never be applied; after its removal, the next offer asks for the blob.
                 self.remove(&damaged)?;
                 return Err(Error::Damaged { digest: damaged, path });
             }
@@ -184,7 +184,7 @@ impl Store {
     /// Hashes every file of a bundle again; see [`verify`].
     ///
     /// # Errors
-    /// The bundle is not here, or differs from its manifest; the message names the first path.
+    /// If the bundle is missing or differs from its manifest; the message names the first path.
     pub fn verify(&self, digest: &Digest) -> Result<()> {
         hash_again(&self.paths, digest)
     }
@@ -192,15 +192,15 @@ impl Store {
     /// The manifest of a kept bundle.
     ///
     /// # Errors
-    /// It is not here, or not readable.
+    /// If the manifest is missing or unreadable.
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest> {
         kept::manifest(&self.paths, digest)
     }
 
-    /// Where a kept bundle came from, by its latest offer.
+    /// The origin of a kept bundle, from its latest offer.
     ///
     /// # Errors
-    /// The bundle is not here, or the file is not readable.
+    /// If the bundle is missing, or the file is unreadable.
     pub fn provenance(&self, digest: &Digest) -> Result<Provenance> {
         let path = self.paths.bundle(&digest.to_string()).join("provenance.json");
         let text = fs::read(&path).map_err(Error::io("read", &path))?;
@@ -210,15 +210,15 @@ impl Store {
     /// All bundles with their time of last use.
     ///
     /// # Errors
-    /// The directory cannot be read.
+    /// If the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Kept>> {
         kept::list(&self.paths)
     }
 
-    /// Removes the bundles that [`plan`] lists, and returns them. `in_use` is never among them.
+    /// Removes the bundles that [`plan`] lists, and returns them. Never removes bundles in `in_use`.
     ///
     /// # Errors
-    /// A directory cannot be removed; those before it are gone.
+    /// If a directory cannot be removed; earlier ones are already removed.
     pub fn retain(&self, in_use: &BTreeSet<Digest>) -> Result<Vec<Digest>> {
         let removals = plan(self.list()?, self.keep, in_use);
         removals.iter().try_for_each(|digest| self.remove(digest))?;
@@ -253,15 +253,15 @@ impl Store {
     }
 }
 
-/// Blobs that kept bundles have: where each lies and in which bundle.
+/// Blobs in kept bundles, with their paths.
 type Found = HashMap<Digest, kept::Place>;
 
-/// Hashes every file of a bundle again: for the moment before it is applied, in the process that applies it. A bundle
-/// that is not what its manifest says is taken away, and with it all others that are damaged, since bundles share files:
-/// the next offer then asks for what is missing.
+/// Hashes every file of a bundle again, immediately before the apply and in the same process. Removes a bundle that
+/// does not match its manifest, and all other damaged ones, since bundles share files: the next offer then asks for
+/// the missing blobs.
 ///
 /// # Errors
-/// The bundle is not here, or differs from its manifest; the message names the first path.
+/// If the bundle is missing or differs from its manifest; the message names the first path.
 pub fn verify(paths: &Paths, digest: &Digest) -> Result<()> {
     let verified = hash_again(paths, digest);
     if matches!(verified, Err(Error::Damaged { .. })) {
@@ -278,7 +278,7 @@ fn hash_again(paths: &Paths, digest: &Digest) -> Result<()> {
     tree::verify(digest, &paths.bundle_tree(&digest.to_string()), &kept::manifest(paths, digest)?)
 }
 
-/// Takes a bundle away: first out of sight by a rename, then file by file.
+/// Removes a bundle: hides it by a rename, then deletes its files.
 fn remove(paths: &Paths, digest: &Digest) -> Result<()> {
     let grave = Staging::create(&staging_below(paths), digest)?;
     let bundle = paths.bundle(&digest.to_string());

@@ -1,4 +1,4 @@
-//! Which bundles go when a new one has come. Planned here without touching the disk; carried out by the store.
+//! Plans which bundles to remove after a new one arrived. Does not touch the disk; the store executes the plan.
 
 use std::{cmp::Reverse, collections::BTreeSet, time::SystemTime};
 
@@ -7,14 +7,14 @@ use proto::bundle::Digest;
 /// A bundle on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Its name.
+    /// Digest of the bundle.
     pub digest: Digest,
-    /// When it was last received, offered or applied.
+    /// Time of the last upload, offer or apply.
     pub used: SystemTime,
 }
 
-/// The bundles to remove, least recently used first: all but the `keep` most recently used and those in use.
-/// A bundle in use counts as one of the `keep`.
+/// The bundles to remove, least recently used first. Keeps the `keep` most recently used bundles and those in use,
+/// which count towards `keep`.
 pub fn plan(mut kept: Vec<Kept>, keep: usize, in_use: &BTreeSet<Digest>) -> Vec<Digest> {
     kept.sort_by_key(|bundle| (!in_use.contains(&bundle.digest), Reverse(bundle.used), bundle.digest));
     let surplus = kept.into_iter().skip(keep).map(|bundle| bundle.digest);

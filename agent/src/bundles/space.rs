@@ -1,4 +1,4 @@
-//! Whether a bundle fits, asked before the first byte is written.
+//! Checks whether a bundle fits on the disk, before the first byte is written.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use proto::bundle::{Blob, Manifest};
 
 use super::{Error, Result};
 
-/// Stays free after an upload: this, or a twentieth of a small file system. Run logs and the flight record live there too.
+/// Space that must stay free: this, or a twentieth of a small file system. Run logs and the flight record need it.
 const RESERVE_BYTES: u64 = 256 << 20;
 
-/// What a file system has left.
+/// Free space of a file system.
 #[derive(Clone, Copy, Debug)]
 struct Free {
     total_bytes: u64,
@@ -19,11 +19,11 @@ struct Free {
     block: u64,
 }
 
-/// Checks that the file system of `directory` holds `manifest` when `missing` is written anew and the rest is linked.
+/// Checks that the file system of `directory` has space for `manifest`, if `missing` is written and the rest is linked.
 pub(super) fn require(directory: &Path, manifest: &Manifest, missing: &[Blob]) -> Result<()> {
     let stat = statvfs(directory).map_err(Error::io("ask the free space of", directory))?;
     let block = stat.fragment_size().max(1);
-    // Some file systems (btrfs) have no table of inodes and say zero of zero.
+    // Some file systems (btrfs) have no inode table and report 0 of 0.
     let inodes = if stat.files() == 0 { u64::MAX } else { stat.files_available() };
     let free = Free {
         total_bytes: stat.blocks().saturating_mul(block),
@@ -36,7 +36,7 @@ pub(super) fn require(directory: &Path, manifest: &Manifest, missing: &[Blob]) -
 
 fn check(directory: &Path, free: Free, manifest: &Manifest, missing: &[Blob]) -> Result<()> {
     let entries = manifest.entries().len() as u64;
-    // Directories, links and the manifest itself are counted as one block for each entry.
+    // Directories, links and the manifest count as one block for each entry.
     let contents: u64 = missing.iter().map(|blob| blob.size.next_multiple_of(free.block)).sum();
     let needed_bytes = contents + entries * free.block;
     let reserve_bytes = RESERVE_BYTES.min(free.total_bytes / 20);
@@ -79,7 +79,7 @@ mod tests {
         assert!(error.is_full());
         assert_eq!(
             error.to_string(),
-            "the disk is full: /bundles has 257 MiB and 100 inodes free, and the bundle needs 2 MiB and 1 inodes besides a reserve of 256 MiB"
+            "the disk is full: /bundles has 257 MiB and 100 inodes free, and the bundle needs 2 MiB and 1 inodes plus a reserve of 256 MiB"
         );
     }
 

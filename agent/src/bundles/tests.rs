@@ -74,7 +74,7 @@ fn store(keep: usize) -> (TempDir, Store) {
     (temp, store)
 }
 
-/// Names in `bundles/` and in staging.
+/// Names in `bundles/`, and the number of entries in staging.
 fn visible(store: &Store) -> (Vec<Digest>, usize) {
     let mut listed: Vec<Digest> = store.list().expect("listed").into_iter().map(|kept| kept.digest).collect();
     listed.sort();
@@ -123,7 +123,7 @@ fn only_what_changed_is_asked_for_and_the_rest_is_shared() {
     assert_eq!(inode(&old), inode(&new));
 }
 
-/// Gives some bytes and then fails, as a connection does.
+/// Returns some bytes and then fails, like a broken connection.
 struct Broken<'b>(&'b [u8]);
 
 impl Read for Broken<'_> {
@@ -266,7 +266,7 @@ fn a_damaged_bundle_is_found_before_it_is_applied_and_sent_again_whole() {
     one.push(&store, at(1));
     two.push(&store, at(2));
     verify(&store.paths, &one.digest()).expect("intact");
-    // Both have it, and it is one file.
+    // Both bundles have this file, with one shared inode.
     let script = store.paths.bundle_tree(&one.digest().to_string()).join("d/run.sh");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("opened up");
     fs::write(&script, "#!/bin/sh\nrm -rf /\n").expect("changed");
@@ -274,7 +274,7 @@ fn a_damaged_bundle_is_found_before_it_is_applied_and_sent_again_whole() {
     let damaged = verify(&store.paths, &one.digest()).expect_err("changed").to_string();
     let (begin, end) = (
         format!("bundle {} was changed on this host: `d/", one.digest()),
-        "` is not what its manifest says; apply it again to send it anew",
+        "` does not match its manifest; apply it again to resend it",
     );
     assert!(damaged.starts_with(&begin) && damaged.ends_with(end), "{damaged}");
     assert_eq!(visible(&store), (Vec::new(), 0));

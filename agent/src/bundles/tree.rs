@@ -1,7 +1,7 @@
-//! The tree of one bundle: written into an empty directory of our own, and checked again later.
+//! The tree of one bundle: writes it into an empty directory, and verifies it later.
 //!
-//! All files are created relative to the tree's own descriptor with `O_EXCL | O_NOFOLLOW`, and symbolic links come last,
-//! so while files are written there is no link to write through. The manifest's rules have shut out everything else.
+//! All files are created relative to the tree's own descriptor with `O_EXCL | O_NOFOLLOW`, and symbolic links come
+//! last, so there is no link to write through while files are written. The manifest's rules exclude everything else.
 
 use std::{
     collections::HashMap,
@@ -29,7 +29,7 @@ fn file_mode(executable: bool) -> Mode {
     Mode::from_bits_truncate(if executable { 0o555 } else { 0o444 })
 }
 
-/// Creates `root` and in it everything that `manifest` lists: the blobs of `missing` from `stream`, the others from `found`.
+/// Creates `root` with everything that `manifest` lists: blobs in `missing` from `stream`, all others from `found`.
 pub(super) fn write(
     root: &Path,
     manifest: &Manifest,
@@ -40,7 +40,7 @@ pub(super) fn write(
     let mut tree = Tree::create(root)?;
     tree.make_directories(manifest)?;
     let firsts = first_paths(manifest);
-    // Announced blobs that have arrived with another bundle since are read from the stream all the same.
+    // Read announced blobs from the stream even if they have meanwhile arrived with another bundle.
     unpack(stream, missing, |blob| {
         let (path, executable) = firsts[&blob.digest];
         tree.create_file(path, executable)
@@ -60,7 +60,7 @@ pub(super) fn write(
     tree.make_links(manifest)
 }
 
-/// For each blob the first file that needs it.
+/// The first file that needs each blob.
 fn first_paths(manifest: &Manifest) -> HashMap<Digest, (&str, bool)> {
     let mut firsts = HashMap::new();
     for (path, executable, blob) in manifest.files() {
@@ -89,7 +89,7 @@ impl<'p> Tree<'p> {
         for entry in manifest.entries().iter().filter(|entry| entry.kind == Kind::Directory) {
             let path = entry.path.as_str();
             mkdirat(&self.root, path, DIRECTORY_MODE)
-                // The process's umask has its say in mkdirat, not here.
+                // mkdirat applies the umask; fchmodat does not.
                 .and_then(|()| fchmodat(&self.root, path, DIRECTORY_MODE, FchmodatFlags::NoFollowSymlink))
                 .map_err(|errno| Error::io("create", &self.path.join(path))(errno))?;
         }
@@ -112,7 +112,7 @@ impl<'p> Tree<'p> {
         Ok(file.into())
     }
 
-    /// Takes a blob from a kept bundle if it still is what its digest says.
+    /// Takes a blob from a kept bundle, if it still matches its digest.
     fn adopt(&mut self, place: &Place, blob: Blob, path: &str, executable: bool) -> Result<()> {
         if hash_file(&place.file, &mut self.buffer).ok() != Some(blob) {
             return Err(Error::Damaged { digest: place.bundle, path: place.path.clone() });
@@ -120,7 +120,7 @@ impl<'p> Tree<'p> {
         self.share(&place.file, place.executable == executable, path, executable)
     }
 
-    /// Gives `path` the content of `original`: by a hard link if mode and file system allow it, else by a copy.
+    /// Gives `path` the content of `original`: by a hard link if mode and file system allow, otherwise by a copy.
     fn share(&self, original: &Path, same_mode: bool, path: &str, executable: bool) -> Result<()> {
         if same_mode && linkat(AT_FDCWD, original, &self.root, path, AtFlags::empty()).is_ok() {
             return Ok(());
@@ -131,7 +131,7 @@ impl<'p> Tree<'p> {
     }
 }
 
-/// Digest and size of a regular file; a symbolic link in its place is an error.
+/// Digest and size of a regular file; fails on a symbolic link.
 fn hash_file(path: &Path, buffer: &mut [u8]) -> io::Result<Blob> {
     let mut file =
         fs::OpenOptions::new().read(true).custom_flags(libc_flags(OFlag::O_NOFOLLOW)).open(path)?;
@@ -152,7 +152,7 @@ fn libc_flags(flags: OFlag) -> i32 {
     flags.bits()
 }
 
-/// Checks that `root` holds exactly what `manifest` lists.
+/// Checks that `root` contains exactly what `manifest` lists.
 pub(super) fn verify(digest: &Digest, root: &Path, manifest: &Manifest) -> Result<()> {
     let mut check = Check { manifest, root, seen: 0, buffer: vec![0; 64 << 10] };
     check.directory("").map_err(|path| Error::Damaged { digest: *digest, path })?;
@@ -172,7 +172,7 @@ struct Check<'m> {
 }
 
 impl Check<'_> {
-    /// Walks the directory at `path`; the error is the first path that is not as listed.
+    /// Checks the directory at `path` recursively; the error is the first path that differs from the list.
     fn directory(&mut self, path: &str) -> Result<(), String> {
         let at = || if path.is_empty() { ".".to_owned() } else { path.to_owned() };
         for entry in fs::read_dir(self.root.join(path)).map_err(|_| at())? {
@@ -188,7 +188,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// `None` unless what lies at `path` is what is listed there.
+    /// `None` if the entry at `path` differs from the list.
     fn entry(&mut self, path: &str) -> Option<()> {
         let file = self.root.join(path);
         let metadata = file.symlink_metadata().ok()?;

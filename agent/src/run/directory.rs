@@ -1,14 +1,14 @@
 //! The files of one run, and the formats of its request and its result.
 //!
 //! ```text
-//! runs/<id>/request.pb   Intent, there from the first moment (the directory appears by one rename)
-//! runs/<id>/lock         flocked by the supervisor for its life; exists once it has started
+//! runs/<id>/request.pb   Intent, always present (the directory appears by one rename)
+//! runs/<id>/lock         flocked by the supervisor while it lives; exists once the supervisor has started
 //! runs/<id>/events       see `spool`
-//! runs/<id>/stdin        what a command is to read; the supervisor removes it when it opens it
-//! runs/<id>/cancel       exists once somebody asked for the end, and says who
-//! runs/<id>/result.pb    pb::Run with its summary, there once the run has ended
-//! runs/<id>/result.new   room kept for the result, so that a run that fills the disk still has one
-//! runs/<id>/puppet/      what is given to Puppet and what it leaves: facts.d, log.jsonl, report.json …
+//! runs/<id>/stdin        the command's standard input; the supervisor opens and then removes it
+//! runs/<id>/cancel       exists after a cancel request, and contains the user's name
+//! runs/<id>/result.pb    pb::Run with its summary, exists once the run has ended
+//! runs/<id>/result.new   space reserved for the result, for a run that fills the disk
+//! runs/<id>/puppet/      Puppet's input and output: facts.d, log.jsonl, report.json …
 //! ```
 
 use std::{
@@ -28,12 +28,12 @@ use super::{
 };
 use crate::{durable, paths::Paths};
 
-/// What the name of a directory begins with that is not a run yet.
+/// Prefix of directories that are not runs yet.
 const NEW: &str = ".new-";
-/// The same of one that is a run no more.
+/// Prefix of directories of removed runs.
 const GONE: &str = ".gone-";
 
-/// Room for what a result holds beyond the request, in bytes.
+/// Space for the part of a result that the request does not contain, in bytes.
 const SUMMARY_ROOM: usize = 8 << 10;
 
 /// The directory of one run.
@@ -43,17 +43,17 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes the directory of a new run by one rename; from then on the run is queued.
+    /// Creates the directory of a new run by one rename, which makes the run queued.
     ///
     /// # Errors
-    /// When the run exists or the disk refuses.
+    /// If the run exists already or the disk fails.
     pub fn create(paths: &Paths, id: &str, intent: &Intent) -> Result<Self, Error> {
         Self::create_with_input(paths, id, intent, &[])
     }
 
-    /// The same, with what the run's command will read on its standard input.
+    /// Creates the directory with `stdin` as the standard input of the run's command.
     ///
-    /// # Errors
+    /// See [`RunDirectory::create`].
     /// As [`RunDirectory::create`].
     pub fn create_with_input(paths: &Paths, id: &str, intent: &Intent, stdin: &[u8]) -> Result<Self, Error> {
         let (path, staging) = (paths.run(id), paths.runs().join(format!("{NEW}{id}")));
@@ -81,16 +81,16 @@ impl RunDirectory {
         Ok(Self { path })
     }
 
-    /// The directory of a run, if there is such a run.
+    /// The directory of run `id`; `None` if there is no such run.
     pub fn open(paths: &Paths, id: &str) -> Option<Self> {
         let path = paths.run(id);
         (super::is_run_id(id) && path.join("request.pb").exists()).then_some(Self { path })
     }
 
-    /// All runs, in no order.
+    /// All runs, in no particular order; none if the directory of runs does not exist yet.
     ///
     /// # Errors
-    /// When the directory of runs cannot be read; that it is not there yet is none.
+    /// If the directory of runs cannot be read.
     pub fn all(paths: &Paths) -> Result<Vec<Self>, Error> {
         let runs = paths.runs();
         let entries = match fs::read_dir(&runs) {
@@ -104,54 +104,54 @@ impl RunDirectory {
             .collect())
     }
 
-    /// The directory itself.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The spool.
+    /// Path of the spool.
     pub fn events(&self) -> PathBuf {
         self.path.join("events")
     }
 
-    /// What belongs to Puppet.
+    /// Path of Puppet's directory.
     pub fn puppet(&self) -> PathBuf {
         self.path.join("puppet")
     }
 
-    /// What was asked.
+    /// The run's request.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If the file is missing or unreadable.
     pub fn intent(&self) -> Result<Intent, Error> {
         let path = self.path.join("request.pb");
         read_message(&path, "request")?.ok_or(Error::Corrupt { path, what: "request" })
     }
 
-    /// How it ended, if it has.
+    /// The run's result; `None` if it has not ended.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If the file is unreadable.
     pub fn result(&self) -> Result<Option<pb::Run>, Error> {
         read_message(&self.path.join("result.pb"), "result")
     }
 
-    /// Ends the run.
+    /// Stores the result, which ends the run.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn write_result(&self, result: &pb::Run) -> Result<(), Error> {
         let path = self.path.join("result.pb");
         durable::write(&path, &result.encode_to_vec()).map_err(Error::file("cannot write", &path))
     }
 
-    /// Takes up the run: from now on its lock is held, until the file is dropped.
+    /// Takes the run's lock, which is held until the file is dropped.
     ///
-    /// The lock appears by a hard link, already held: whoever sees it free knows that its holder is gone. And a link
-    /// is made once, so of two supervisors one takes up the run.
+    /// The lock file appears by a hard link and is already locked: whoever finds it unlocked knows that its holder is
+    /// gone. A link can be made only once, so only one of two supervisors gets the run.
     ///
     /// # Errors
-    /// When somebody has taken up the run before, or the disk refuses.
+    /// If another supervisor has taken the run, or the disk fails.
     pub fn hold(&self) -> Result<File, Error> {
         let (path, staging) =
             (self.path.join("lock"), self.path.join(format!("lock.{}", std::process::id())));
@@ -165,10 +165,10 @@ impl RunDirectory {
         take().map_err(Error::file("cannot take", &path))
     }
 
-    /// What the lock says about the supervisor.
+    /// The supervisor's state, according to the lock.
     ///
     /// # Errors
-    /// When the lock cannot be tried.
+    /// If the lock cannot be tested.
     pub fn supervisor(&self) -> Result<Supervisor, Error> {
         let path = self.path.join("lock");
         let file = match File::open(&path) {
@@ -183,10 +183,10 @@ impl RunDirectory {
         }
     }
 
-    /// Opens what the command is to read, if anything was sent, and removes its name: it is nobody else's to read.
+    /// Opens the command's standard input, if there is any, and removes the file name, so that nobody else can read it.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn take_stdin(&self) -> Result<Option<File>, Error> {
         let path = self.path.join("stdin");
         match File::open(&path) {
@@ -197,13 +197,13 @@ impl RunDirectory {
         }
     }
 
-    /// Asks the supervisor to end the run, in the name of this user; safe to repeat, and then the first is named.
+    /// Asks the supervisor to cancel the run on behalf of `user`. May be repeated; the first user counts.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn request_cancel(&self, user: &str) -> Result<(), Error> {
         let path = self.path.join("cancel");
-        // It appears with the name inside: the supervisor reads it at once.
+        // The file appears with its content: the supervisor reads it at once.
         let write = || {
             let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
             file.write_all(user.as_bytes())?;
@@ -211,37 +211,37 @@ impl RunDirectory {
         };
         match write() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            // A run that has filled the disk can be ended: an empty file takes no block.
+            // A run that has filled the disk can still be cancelled: an empty file needs no block.
             Err(_) => File::create(&path).map(drop).map_err(Error::file("cannot make", &path)),
             Ok(()) => Ok(()),
         }
     }
 
-    /// Has somebody asked for the end?
+    /// Whether a user has cancelled the run.
     pub fn cancel_requested(&self) -> bool {
         self.path.join("cancel").exists()
     }
 
-    /// Who did, if that is known: a request of an older agent's names nobody.
+    /// The user who cancelled the run, if known: requests of older agents contain no name.
     pub fn cancelled_by(&self) -> Option<String> {
         fs::read_to_string(self.path.join("cancel")).ok().filter(|user| !user.is_empty())
     }
 
-    /// Where the run stands.
+    /// The state of the run.
     ///
     /// # Errors
-    /// When its files cannot be read.
+    /// If its files cannot be read.
     pub fn standing(&self, boot_id: &str, now_unix_ms: i64) -> Result<Standing, Error> {
-        // The lock is looked at before the result: a supervisor that ends in between has written one.
+        // Check the lock before the result: a supervisor that ends in between has written a result.
         let supervisor = self.supervisor()?;
         Ok(standing::derive(&self.intent()?, self.result()?, supervisor, boot_id, now_unix_ms))
     }
 
-    /// The run as callers see it, but for what only its spool says: one that is under way is `preparing` here, and
-    /// at no resource. [`RunDirectory::look_closer`] adds that.
+    /// The run as callers see it, without what only its spool contains: an active run has the state `preparing` and no
+    /// current resource. [`RunDirectory::look_closer`] adds those.
     ///
     /// # Errors
-    /// When its files cannot be read.
+    /// If its files cannot be read.
     pub fn outline(&self, boot_id: &str, now_unix_ms: i64) -> Result<pb::Run, Error> {
         let standing = self.standing(boot_id, now_unix_ms)?;
         let mut run = match standing {
@@ -260,10 +260,10 @@ impl RunDirectory {
         Ok(run)
     }
 
-    /// Adds to an outline of a run under way how far it has come. Reads the whole spool.
+    /// Adds state and current resource to the outline of an active run. Reads the whole spool.
     ///
     /// # Errors
-    /// When the spool cannot be read.
+    /// If the spool cannot be read.
     pub fn look_closer(&self, outline: pb::Run) -> Result<pb::Run, Error> {
         if outline.state() != pb::RunState::Preparing {
             return Ok(outline);
@@ -274,15 +274,15 @@ impl RunDirectory {
         Ok(pb::Run { state: state.into(), resource: latest.resource, ..outline })
     }
 
-    /// What all its files take of the disk, in bytes.
+    /// Disk space of all files of the run, in bytes.
     pub fn size(&self) -> u64 {
         size(&self.path)
     }
 
-    /// Removes the run. Its directory loses its name first: nobody finds half a run, not even after a crash.
+    /// Removes the run. Renames the directory first, so that a partly removed run is never visible, even after a crash.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn remove(self) -> Result<(), Error> {
         let mut name = OsString::from(GONE);
         name.push(self.path.file_name().unwrap_or_default());
@@ -291,11 +291,11 @@ impl RunDirectory {
         fs::remove_dir_all(&gone).map_err(Error::file("cannot remove", &gone))
     }
 
-    /// Removes what runs that were being made or removed have left behind when the host died. Not while another
-    /// process makes or removes runs.
+    /// Removes what incomplete creations and removals left when the host crashed. Must not run while another process
+    /// creates or removes runs.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn sweep(paths: &Paths) -> Result<(), Error> {
         let entries = match fs::read_dir(paths.runs()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -316,7 +316,7 @@ impl RunDirectory {
     }
 }
 
-/// What all files below a directory take of the disk, in bytes; symbolic links are not followed.
+/// Disk space of all files below a directory, in bytes; does not follow symbolic links.
 fn size(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -376,7 +376,7 @@ mod tests {
         directory.request_cancel("carol").unwrap();
         assert!(directory.cancel_requested());
         assert_eq!(directory.cancelled_by().as_deref(), Some("bob"));
-        // As an older agent left it.
+        // Written by an older agent.
         fs::write(directory.path().join("cancel"), "").unwrap();
         assert!(directory.cancel_requested() && directory.cancelled_by().is_none());
         let input = directory.take_stdin().unwrap().unwrap();
@@ -409,7 +409,7 @@ mod tests {
         }
     }
 
-    /// A child that another test starts has all descriptors until it executes its program, and with them the lock.
+    /// Children of other tests inherit all descriptors, and with them the lock, until they execute their program.
     fn await_release(directory: &RunDirectory) {
         File::open(directory.path.join("lock")).unwrap().lock_shared().unwrap();
     }

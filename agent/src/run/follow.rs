@@ -1,4 +1,4 @@
-//! Replays a run's events from an offset, then follows until the run has ended.
+//! Replays a run's events from an offset, then follows new ones until the run ends.
 
 use std::{
     io,
@@ -21,19 +21,19 @@ use super::{
     unix_ms,
 };
 
-/// How often the standing of a quiet run is looked at: the death of a supervisor changes no file.
+/// Interval for checking the state of a quiet run: a supervisor's death changes no file.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often a run that cannot be watched is looked at.
+/// Interval for checking a run that cannot be watched.
 const POLL: Duration = Duration::from_millis(200);
-/// How much of a spool is read in one look, in bytes, give or take an event.
+/// Approximate number of bytes read from a spool at once.
 const CHUNK: u64 = 256 << 10;
 
-/// Sends the events after `offset`, as they come. Returns when the run has ended or nobody listens any more.
+/// Sends the events after `offset`, then new events. Returns when the run has ended or the receiver is dropped.
 ///
-/// The last event is the summary; of an interrupted run, its state.
+/// The last event is the summary, or the state of an interrupted run.
 ///
 /// # Errors
-/// When the run's files cannot be read.
+/// If the run's files cannot be read.
 pub async fn follow(
     directory: RunDirectory,
     offset: u64,
@@ -48,7 +48,8 @@ pub async fn follow(
             (place, look)
         });
         let look;
-        (place, look) = looking.await.map_err(|gone| Error::system("cannot look")(io::Error::other(gone)))?;
+        (place, look) =
+            looking.await.map_err(|gone| Error::system("cannot read the run")(io::Error::other(gone)))?;
         let Look { events, next } = look?;
         for event in events {
             if to.send(Ok(event)).await.is_err() {
@@ -66,16 +67,16 @@ pub async fn follow(
     }
 }
 
-/// What says that a run's directory has changed.
+/// Where reports of changes in a run's directory come from.
 enum Changes {
-    /// The kernel.
+    /// inotify.
     Watched(EventStream<Vec<u8>>),
-    /// Nothing: it is looked at again and again.
+    /// A timer.
     Polled,
 }
 
 impl Changes {
-    /// Polls where the kernel has no watch left (inotify(7), `max_user_instances`).
+    /// Polls if no inotify instance is left (inotify(7), `max_user_instances`).
     fn watch(directory: &RunDirectory) -> Self {
         let mask = WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE;
         let watched = Inotify::init().and_then(|inotify| {
@@ -100,7 +101,7 @@ impl Changes {
     }
 }
 
-/// How far a run has been followed.
+/// The position reached in a run's events.
 struct Place {
     directory: RunDirectory,
     boot_id: String,
@@ -108,25 +109,25 @@ struct Place {
     reader: Option<Reader>,
 }
 
-/// What one look has found.
+/// The result of one read.
 struct Look {
     events: Vec<pb::Event>,
     next: Next,
 }
 
-/// What is to be expected after it.
+/// What to do after a read.
 enum Next {
-    /// More right away.
+    /// Read again at once.
     More,
-    /// More when something changes.
+    /// Read again after a change.
     Later,
-    /// No more.
+    /// Stop: the run has ended.
     Nothing,
 }
 
 impl Place {
     fn look(&mut self) -> Result<Look, Error> {
-        // The standing first: what an ended run wrote is then all there to be read.
+        // Get the state first: once a run has ended, all its events can be read.
         let standing = self.directory.standing(&self.boot_id, unix_ms(SystemTime::now()))?;
         let mut events = Vec::new();
         let end = self.offset.saturating_add(CHUNK);
@@ -147,7 +148,7 @@ impl Place {
         Ok(Look { events, next: Next::More })
     }
 
-    /// The next event, once there is a spool and one in it.
+    /// The next event; `None` if there is none yet.
     fn read(&mut self) -> Result<Option<pb::Event>, Error> {
         let events = self.directory.events();
         let reader = match &mut self.reader {
@@ -161,13 +162,14 @@ impl Place {
         reader.next().map_err(Error::file("cannot read", &events))
     }
 
-    /// The last event of a run whose spool has none: interrupted, or killed between its result and its summary event.
+    /// The last event of a run without one in its spool: interrupted, or killed between its result and its summary
+    /// event.
     fn farewell(&self, standing: &Standing) -> Result<Option<pb::Event>, Error> {
         let (time_unix_ms, what) = match standing {
             Standing::Interrupted(_) => {
                 (unix_ms(SystemTime::now()), What::State(pb::RunState::Interrupted.into()))
             }
-            // While the supervisor lives its summary event is on its way.
+            // As long as the supervisor lives, its summary event will follow.
             Standing::Ended(run) if self.directory.supervisor()? != Supervisor::Alive => {
                 (run.finished_unix_ms, What::Summary(run.summary.clone().unwrap_or_default()))
             }

@@ -1,8 +1,8 @@
-//! Installing Puppet where there is none, with the host's own package manager.
+//! Installs a missing Puppet with the host's own package manager.
 
 use std::path::Path;
 
-/// One command. It may fail: what counts is whether Puppet is there afterwards.
+/// One command. It may fail: all that matters is whether Puppet is installed afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Program and arguments.
@@ -12,9 +12,9 @@ pub struct Step {
 /// How long apt waits for another process that holds its lock, such as unattended-upgrades at first boot.
 const APT_LOCK: &str = "DPkg::Lock::Timeout=600";
 
-/// The commands that install Puppet, to be run in turn until Puppet is there; empty where no package manager is known.
+/// The commands that install Puppet, to be run in order until Puppet is found; empty without a known package manager.
 ///
-/// `exists` says whether a program is on the host.
+/// `exists` tells whether a program is on the host.
 pub fn plan(exists: impl Fn(&Path) -> bool) -> Vec<Step> {
     let has = |program: &str| exists(&Path::new("/usr/bin").join(program));
     if has("apt-get") {

@@ -1,4 +1,4 @@
-//! How a supervisor gets a life of its own, so that a restart of `agent serve` does not touch it.
+//! Starts supervisors in units of their own, so that a restart of `agent serve` does not affect them.
 
 use std::{
     env,
@@ -14,20 +14,20 @@ use crate::paths::Paths;
 /// How supervisors are started on this host.
 #[derive(Clone, Debug)]
 pub enum Launcher {
-    /// As a transient systemd unit: own cgroup, own session, ended with all that it started.
+    /// As a transient systemd unit: own cgroup, own session, killed together with its children.
     Systemd {
-        /// The agent binary.
+        /// Path of the agent binary.
         agent: PathBuf,
     },
     /// As a child of this process, in its own session but in the same cgroup.
     Direct {
-        /// The agent binary.
+        /// Path of the agent binary.
         agent: PathBuf,
     },
 }
 
 impl Launcher {
-    /// Chooses by whether systemd is the host's init (sd_booted(3)).
+    /// Uses systemd if it is the host's init (sd_booted(3)).
     pub fn detect(agent: PathBuf) -> Self {
         if Path::new("/run/systemd/system").is_dir() {
             Self::Systemd { agent }
@@ -36,18 +36,20 @@ impl Launcher {
         }
     }
 
-    /// What works less well than it should, as a sentence.
+    /// A warning, if runs are not fully isolated.
     pub fn degraded(&self) -> Option<&'static str> {
         match self {
             Self::Systemd { .. } => None,
-            Self::Direct { .. } => Some("no systemd here: runs share the agent's cgroup and may end with it"),
+            Self::Direct { .. } => {
+                Some("this host has no systemd: runs share the agent's cgroup and may die with it")
+            }
         }
     }
 
-    /// Starts the supervisor of a queued run; returns once it is on its way.
+    /// Starts the supervisor of a queued run; returns before the supervisor is ready.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If the supervisor cannot be started.
     pub fn launch(&self, paths: &Paths, id: &str) -> Result<(), Error> {
         let failed = |why: String| Error::Launch { id: id.to_owned(), why };
         match self {
@@ -72,7 +74,7 @@ impl Launcher {
                     .stdin(Stdio::null())
                     .spawn()
                     .map_err(|error| failed(error.to_string()))?;
-                // How it ended is in the run's directory; here it only must not stay a zombie.
+                // The run's directory records how it ended; only avoid a zombie here.
                 thread::spawn(move || child.wait());
                 Ok(())
             }
@@ -90,15 +92,15 @@ fn unit(id: &str, puppet: Option<OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> =
         vec!["--no-block".into(), "--collect".into(), "--quiet".into(), name.into()];
     let properties = [
-        // Should the supervisor be killed, all that it started ends too. What a run that ends in order leaves running
-        // has a scope of its own by then (see `left`).
+        // If the supervisor is killed, all its processes are killed as well. Processes that outlive an orderly end
+        // have moved to a scope of their own by then (see `left`).
         "KillMode=control-group",
         "TimeoutStopSec=10",
-        // A child that the kernel killed is a result to write down, not a reason to stop the supervisor.
+        // If the kernel kills a child, the supervisor must record that as a result and therefore survive.
         "OOMPolicy=continue",
-        // No core dump by itself, but what a run leaves running may want one: the hard limit cannot be raised again.
+        // No core dumps by default, but a surviving daemon may enable them: a hard limit cannot be raised again.
         "LimitCORE=0:infinity",
-        // A count of out-of-memory kills of the run's own, where version 1 of control groups keeps it (see `memory`).
+        // Gives the run its own count of out-of-memory kills with control groups version 1 (see `memory`).
         "MemoryAccounting=yes",
     ];
     for property in properties {

@@ -1,8 +1,9 @@
-//! What a run leaves running: processes that it started and that are alive when it has ended by itself.
+//! Processes that a run leaves running: started by the run and still alive after its normal end.
 //!
-//! They go on, as after any `puppet apply` and any command in a shell. systemd ends whatever is in a unit's control
-//! group once its main process has ended, and that is right for a run whose supervisor was killed. So at an orderly
-//! end what is left moves to a scope of its own, `magpie-run-<id>.scope`, where `systemctl` shows and stops it.
+//! They continue, as they would after `puppet apply` or a command in a shell. systemd kills all processes in a unit's
+//! control group once its main process has ended, which is right for a run whose supervisor was killed. Therefore, at
+//! an orderly end, the remaining processes move to a scope of their own, `magpie-run-<id>.scope`, which `systemctl`
+//! can show and stop.
 
 use std::{
     fs, io,
@@ -14,21 +15,21 @@ use std::{
 
 use super::process::{Descendant, descendants};
 
-/// How many processes are named; the others are counted.
+/// Maximum number of processes listed by name; the others are only counted.
 const NAMED: usize = 10;
-/// How long systemd may take to make a scope.
+/// Timeout for systemd to create a scope.
 const SCOPE: Duration = Duration::from_secs(5);
-/// Between looks at something that takes a moment.
+/// Polling interval.
 const PAUSE: Duration = Duration::from_millis(10);
-/// A process may start another one while it is moved; so often it is looked for those.
+/// Maximum number of attempts: a process may start another one while it is moved.
 const ROUNDS: usize = 20;
 
-/// The processes that go on.
+/// Processes that continue after the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// How many there are.
+    /// Total number.
     pub count: u32,
-    /// The first of them, such as `nginx (1234)`.
+    /// Names of the first ones, such as `nginx (1234)`.
     pub names: Vec<String>,
 }
 
@@ -39,22 +40,25 @@ impl Left {
     }
 }
 
-/// Sees to it that what this process's run has left running goes on after this process, and says what that is.
+/// Keeps the remaining processes of this process's run alive after its end, and returns them.
 ///
 /// # Errors
-/// When it cannot be kept; then systemd ends it with the unit of the run. The sentence names the processes.
+/// If they cannot be kept; systemd then kills them with the run's unit. The message names the processes.
 pub fn keep(id: &str) -> Result<Left, String> {
     let processes = descendants().map_err(|error| error.to_string())?;
     let left = Left::of(&processes);
     let Some(unit) = fs::read_to_string("/proc/self/cgroup").ok().filter(|text| is_unit_of(text, id)) else {
-        // No systemd, and nobody who ends what is left.
+        // Without systemd, the remaining processes are not killed.
         return Ok(left);
     };
     if processes.is_empty() {
         return Ok(left);
     }
     move_to_scope(id, &unit).map(|()| left).map_err(|error| {
-        format!("what the run started ends with it ({}): {error}", Left::of(&processes).names.join(", "))
+        format!(
+            "processes that the run started end with it ({}): {error}",
+            Left::of(&processes).names.join(", ")
+        )
     })
 }
 
@@ -63,7 +67,7 @@ fn is_unit_of(membership: &str, id: &str) -> bool {
     membership.lines().any(|line| line.ends_with(&end))
 }
 
-/// Makes the scope by a process that waits in it until the others are there.
+/// Creates the scope with a placeholder process, which waits in the scope until the others are moved.
 fn move_to_scope(id: &str, unit: &str) -> io::Result<()> {
     let mut guard = Command::new("systemd-run")
         .args(["--scope", "--collect", "--quiet"])
@@ -75,12 +79,12 @@ fn move_to_scope(id: &str, unit: &str) -> io::Result<()> {
         .stderr(Stdio::null())
         .spawn()?;
     let moved = await_scope(&guard, id).and_then(|scope| move_all(unit, &scope, guard.id()));
-    // The end of its input is its end.
+    // Closing its standard input ends the process.
     drop(guard.stdin.take());
     moved
 }
 
-/// The control groups of the scope, as files that take pids.
+/// The scope's control groups, as the files to write pids to.
 fn await_scope(guard: &Child, id: &str) -> io::Result<Vec<PathBuf>> {
     let (membership, until) = (format!("/proc/{}/cgroup", guard.id()), Instant::now() + SCOPE);
     while Instant::now() < until {
@@ -90,18 +94,18 @@ fn await_scope(guard: &Child, id: &str) -> io::Result<Vec<PathBuf>> {
         }
         thread::sleep(PAUSE);
     }
-    Err(io::Error::other(format!("systemd made no scope within {} s", SCOPE.as_secs())))
+    Err(io::Error::other(format!("systemd created no scope within {} s", SCOPE.as_secs())))
 }
 
-/// Where pids are written to so that they join the scope that a text of `/proc/<pid>/cgroup` names (cgroups(7)); empty
-/// while it names none.
+/// The files to write pids to in order to join the scope named in a text of `/proc/<pid>/cgroup` (cgroups(7)); empty if
+/// the text does not name the scope.
 fn doors(membership: &str, id: &str, tree: &Path) -> Vec<PathBuf> {
     let end = format!("/magpie-run-{id}.scope");
     let doors = membership.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
         let hierarchy = match controllers.strip_prefix("name=").unwrap_or(controllers) {
-            // Version 2, alone or beside version 1.
+            // Version 2, alone or alongside version 1.
             "" if tree.join("cgroup.controllers").exists() => tree.to_owned(),
             "" => tree.join("unified"),
             named => tree.join(named),
@@ -111,7 +115,7 @@ fn doors(membership: &str, id: &str, tree: &Path) -> Vec<PathBuf> {
     doors.collect()
 }
 
-/// Moves all that is left in the run's unit. Processes that something else has put elsewhere stay there.
+/// Moves all remaining processes of the run's unit. Leaves processes that were moved elsewhere.
 fn move_all(unit: &str, doors: &[PathBuf], guard: u32) -> io::Result<()> {
     for _ in 0..ROUNDS {
         let left = descendants().map_err(io::Error::other)?;
@@ -126,14 +130,14 @@ fn move_all(unit: &str, doors: &[PathBuf], guard: u32) -> io::Result<()> {
         for process in here {
             for door in doors {
                 match fs::write(door, process.pid.to_string()) {
-                    // It has ended since.
+                    // The process has exited meanwhile.
                     Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32) => {}
                     written => written?,
                 }
             }
         }
     }
-    Err(io::Error::other("it starts processes faster than they can be moved"))
+    Err(io::Error::other("new processes start faster than they can be moved"))
 }
 
 #[cfg(test)]

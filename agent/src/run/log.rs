@@ -1,7 +1,7 @@
-//! Puppet's log as it is written: one JSON object a line (`--logdest FILE.jsonl`), with `--evaltrace`.
+//! Interprets Puppet's log while Puppet writes it: one JSON object a line (`--logdest FILE.jsonl`), with `--evaltrace`.
 //!
-//! Evaltrace's lines become progress; what is logged between the start and the end of one resource says whether it
-//! changed or failed. That is a quick first answer: the report has the last word (see [`super::report`]).
+//! Evaltrace lines become progress. Messages between the start and the end of a resource show whether it changed or
+//! failed. That is a quick first answer; the report is authoritative (see [`super::report`]).
 
 use std::{
     collections::HashMap,
@@ -28,14 +28,14 @@ struct Line {
     line: Option<u32>,
 }
 
-/// The resource that is being evaluated.
+/// The resource that Puppet is evaluating.
 #[derive(Debug)]
 struct Current {
     path: String,
     resource: pb::Resource,
 }
 
-/// Reads Puppet's log and says what it means.
+/// Interprets the lines of Puppet's log.
 #[derive(Debug)]
 pub struct Interpreter {
     origin: Origin,
@@ -46,12 +46,12 @@ pub struct Interpreter {
 }
 
 impl Interpreter {
-    /// For one run; under `noop` what would change is pending.
+    /// An interpreter for one run; with `noop`, changes count as pending.
     pub fn new(origin: Origin, noop: bool) -> Self {
         Self { origin, noop, current: None, told: HashMap::new(), last_error: None }
     }
 
-    /// What one line says. A line that is not JSON is passed on as it is.
+    /// The event for one line. A line that is not JSON becomes a log event.
     pub fn line(&mut self, bytes: &[u8]) -> Option<What> {
         if bytes.trim_ascii().is_empty() {
             return None;
@@ -81,23 +81,23 @@ impl Interpreter {
         Some(What::Log(log))
     }
 
-    /// Has this very status of a resource been told already?
+    /// Whether this status of the resource was already reported.
     pub fn has_told(&self, resource: &pb::Resource) -> bool {
         self.told.get(&resource.resource) == Some(&resource.status())
     }
 
-    /// The last error of the log: why a catalog did not compile.
+    /// The last error in the log: the reason if a catalog did not compile.
     pub fn last_error(&self) -> Option<&pb::Log> {
         self.last_error.as_ref()
     }
 
-    /// The resource that is being evaluated, such as `Exec[migrate]`.
+    /// The resource that Puppet is evaluating, such as `Exec[migrate]`.
     pub fn current(&self) -> Option<&str> {
         self.current.as_ref().map(|current| current.resource.resource.as_str())
     }
 
     fn started(&mut self, line: &Line, path: String) -> Option<What> {
-        // Classes, stages and defined types are evaluated too, at their start and their end, but they do nothing.
+        // Puppet also evaluates classes, stages and defined types, at their start and end, but they do nothing.
         // Puppet names them without a path.
         let name = resource_of(&path).filter(|name| path.starts_with('/') && !is_built_in(name));
         let Some(name) = name.map(str::to_owned) else {
@@ -124,8 +124,8 @@ impl Interpreter {
         Some(What::Resource(resource))
     }
 
-    /// A notice below the resource's path is a property that changed (or the output of a command that ran),
-    /// an error at or below it a failure. What comes after a failure does not undo it.
+    /// A notice below the resource's path is a changed property (or the output of a command), an error at or below
+    /// the path is a failure. Later messages do not undo a failure.
     fn attribute(&mut self, line: &Line, source: &str) {
         let Some(current) = &mut self.current else { return };
         let Some(below) = source.strip_prefix(current.path.as_str()) else { return };
@@ -145,7 +145,7 @@ impl Interpreter {
     }
 }
 
-/// Puppet's own resources that are in every catalog and in nobody's code.
+/// Resources that Puppet adds to every catalog.
 pub(super) fn is_built_in(resource: &str) -> bool {
     const NAMES: [&str; 7] = [
         "Schedule[puppet]",
@@ -173,7 +173,7 @@ fn counters(message: &str) -> (u32, u32) {
 
 /// The last resource of a containment path: `/Stage[main]/Profile::Db/Exec[x]` → `Exec[x]`.
 ///
-/// Titles may hold slashes and brackets, so the path is walked from the left, each title up to its closing bracket.
+/// Titles may contain slashes and brackets, so parsing goes from left to right, each title up to its closing bracket.
 fn resource_of(path: &str) -> Option<&str> {
     let mut rest = path.strip_prefix('/').unwrap_or(path);
     loop {
@@ -185,7 +185,7 @@ fn resource_of(path: &str) -> Option<&str> {
     }
 }
 
-/// Where the first segment of a containment path ends: at the `/` after its name or after its title.
+/// The end of a containment path's first segment: the `/` after its name or title.
 fn segment_end(path: &str) -> usize {
     let name_end = path.find(['[', '/']).unwrap_or(path.len());
     if !path[name_end..].starts_with('[') {
@@ -203,7 +203,7 @@ fn segment_end(path: &str) -> usize {
     path.len()
 }
 
-/// Follows a growing file, line by line.
+/// Reads a growing file line by line.
 #[derive(Debug, Default)]
 pub struct Tail {
     file: Option<File>,
@@ -211,10 +211,10 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// The lines that were added since the last call; none while there is no file.
+    /// The lines added since the last call; none if there is no file yet.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn lines(&mut self, path: &Path) -> io::Result<Vec<Vec<u8>>> {
         if self.file.is_none() {
             match File::open(path) {

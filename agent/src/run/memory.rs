@@ -1,57 +1,55 @@
-//! Was it for lack of memory? What the kernel counted for a run, and what can be said where it counts nothing.
+//! Decides whether a run failed for lack of memory: from the kernel's counters, or by estimate if there are none.
 
 use std::{fs, path::Path};
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// What is known about the memory of a run that did not end well.
+/// Memory data of a run that did not end well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Out-of-memory kills in the run's own control group; `None` where the kernel shows no counter of its own.
+    /// Out-of-memory kills in the run's own control group; `None` if the run has no counter of its own.
     pub kills: Option<u64>,
-    /// The most memory that one process of the run ever held, in bytes.
+    /// The maximum memory of a single process of the run, in bytes.
     pub peak_bytes: u64,
-    /// How much memory this host may use, in bytes, if that is known.
+    /// How much memory this host may use, in bytes, if known.
     pub limit_bytes: Option<u64>,
 }
 
 impl Evidence {
-    /// What the kernel has counted since `before`, and the sizes of all processes of the run that have ended.
+    /// Reads the kernel's count since `before`, and the peak memory of all finished processes of the run.
     pub fn gather(before: Option<u64>, limit_bytes: Option<u64>) -> Self {
         let now = oom_kills(Path::new("/"));
         let kills = before.zip(now).map(|(before, now)| now.saturating_sub(before));
-        // In kilobytes (getrusage(2)).
+        // In KiB (getrusage(2)).
         let peak = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| usage.max_rss());
         Self { kills, peak_bytes: u64::try_from(peak).unwrap_or_default() << 10, limit_bytes }
     }
 
-    /// A half-sentence on memory as the cause, if it is or may be. `killed` says that the run's own program (such as
+    /// A clause about memory as the certain or possible cause. `killed` means that the run's own program (such as
     /// `Puppet`) was ended by SIGKILL.
     pub fn sentence(&self, program: &str, killed: bool) -> Option<String> {
         match (self.kills, killed) {
-            (Some(0), true) => {
-                Some("not for lack of memory: the kernel counted no out-of-memory kill in this run".into())
-            }
+            (Some(0), true) => Some("not an out-of-memory kill: the kernel counted none in this run".into()),
             (Some(0), false) | (None, false) => None,
             (Some(_), true) => Some(format!("an out-of-memory kill by the kernel; {}", self.size(program))),
             (Some(1), false) => {
-                Some("the kernel's out-of-memory killer ended a process that it had started".into())
+                Some("the kernel's OOM killer ended a process that the run had started".into())
             }
             (Some(kills), false) => {
-                Some(format!("the kernel's out-of-memory killer ended {kills} processes that it had started"))
+                Some(format!("the kernel's OOM killer ended {kills} processes that the run had started"))
             }
             (None, true) if self.is_big() => Some(format!(
                 "probably an out-of-memory kill: {}, and this host does not count such kills for a single run",
                 self.size(program)
             )),
             (None, true) => Some(format!(
-                "by whom is not known: {}, and this host does not count out-of-memory kills for a single run",
+                "cause unknown: {}, and this host does not count out-of-memory kills for a single run",
                 self.size(program)
             )),
         }
     }
 
-    /// Had a process grown so large that memory is the likely cause: to half of what there is?
+    /// Whether a process used so much memory that this is the likely cause: at least half of the limit.
     fn is_big(&self) -> bool {
         self.limit_bytes.is_some_and(|limit| self.peak_bytes >= limit / 2)
     }
@@ -66,10 +64,10 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-/// How many processes of this run's unit the kernel has killed for lack of memory: `memory.events` of version 2 (the
-/// kernel's cgroup-v2.rst), `memory.oom_control` of version 1 (cgroup-v1/memory.rst, since Linux 4.13).
+/// Number of out-of-memory kills in this run's unit: `memory.events` of version 2 (the kernel's cgroup-v2.rst),
+/// `memory.oom_control` of version 1 (cgroup-v1/memory.rst, since Linux 4.13).
 ///
-/// `None` where the run has no group of its own: any other counter is that of more than the run.
+/// `None` if the run has no control group of its own: other counters include more than the run.
 pub fn oom_kills(system: &Path) -> Option<u64> {
     let membership = fs::read_to_string(system.join("proc/self/cgroup")).ok()?;
     let group = |controllers: &str| {
@@ -87,7 +85,7 @@ pub fn oom_kills(system: &Path) -> Option<u64> {
     files.into_iter().flatten().find_map(|file| parse(&fs::read_to_string(file).ok()?))
 }
 
-/// Is this the control group of a run's unit (see `launch`)?
+/// Whether this is the control group of a run's unit (see `launch`).
 fn is_unit(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| name.starts_with("magpie-run-"))
 }
@@ -115,7 +113,7 @@ mod tests {
         );
         assert_eq!(
             say(evidence(Some(2)), false),
-            "the kernel's out-of-memory killer ended 2 processes that it had started"
+            "the kernel's OOM killer ended 2 processes that the run had started"
         );
         assert_eq!(
             say(evidence(None), true),
@@ -123,8 +121,8 @@ mod tests {
              count such kills for a single run"
         );
         let small = Evidence { peak_bytes: 12 * MIB, ..evidence(None) };
-        assert!(say(small, true).starts_with("by whom is not known: Puppet held up to 12 MiB"));
-        assert!(say(evidence(Some(0)), true).starts_with("not for lack of memory"));
+        assert!(say(small, true).starts_with("cause unknown: Puppet held up to 12 MiB"));
+        assert!(say(evidence(Some(0)), true).starts_with("not an out-of-memory kill"));
         assert_eq!(say(evidence(None), false) + &say(evidence(Some(0)), false), "");
     }
 

@@ -1,4 +1,4 @@
-//! Runs: one apply or command on this host, from the moment it is asked for to its result.
+//! Runs: one apply or command on this host, from the request to the result.
 //!
 //! ```text
 //! Start ─▶ queued ─▶ preparing ─▶ running ─▶ succeeded | changed | failed
@@ -6,20 +6,22 @@
 //!             └──────────┴───────────┴─▶ interrupted    (agent or host died; never re-run by itself)
 //! ```
 //!
-//! A run *is* its directory. `serve` makes it by one rename, with the request inside: that is `queued`. A process
-//! of its own, [`supervise`], takes the run's lock, owns Puppet, writes what happens to the spool, and ends the
-//! run by writing the result, again by one rename. Nobody stores a state: [`standing::derive`] reads it from what is
-//! on disk and who holds the lock, so no crash can leave a state that is not true.
+//! A run *is* its directory. `serve` creates it by one rename, with the request inside: that is `queued`. A separate
+//! process, [`supervise`], takes the run's lock, owns Puppet, writes events to the spool, and ends the run by writing
+//! the result, again by one rename. No state is stored: [`standing::derive`] computes it from the files and the lock,
+//! so no crash can leave a wrong state behind.
 //!
 //! - [`directory`]: the files of a run and their formats,
 //! - [`spool`]: the event file,
 //! - [`standing`]: the state machine as a pure function,
-//! - [`follow`]: replay, then live,
-//! - [`launch`]: how a supervisor gets its own cgroup, - [`supervisor`]: what it does,
-//! - [`process`]: children, their output and their end, - [`left`]: those that go on after it,
-//! - [`memory`]: whether a run was short of memory,
-//! - [`puppet`], [`install`], [`log`], [`report`], [`origin`]: all that Magpie knows of Puppet,
-//! - [`retention`]: which finished runs go.
+//! - [`follow`]: replays events and follows new ones,
+//! - [`launch`]: starts supervisors in their own cgroups,
+//! - [`supervisor`]: executes a run,
+//! - [`process`]: child processes, their output and their exit,
+//! - [`left`]: processes that outlive the run,
+//! - [`memory`]: whether a run ran out of memory,
+//! - [`puppet`], [`install`], [`log`], [`report`], [`origin`]: everything that is specific to Puppet,
+//! - [`retention`]: which finished runs to remove.
 
 pub mod directory;
 pub mod follow;
@@ -45,68 +47,68 @@ use std::{
 
 pub use self::{directory::RunDirectory, launch::Launcher, supervisor::supervise};
 
-/// What can go wrong with a run's own files and processes; a run that fails is not an error.
+/// Errors of a run's own files and processes; a run that fails is not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or directory could not be used.
+    /// A file operation failed.
     #[error("{action} {path}: {source}", path = path.display())]
     File {
-        /// Such as "cannot write".
+        /// For example "cannot write".
         action: &'static str,
-        /// Which one.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operation.
         source: io::Error,
     },
-    /// A file of ours holds something that is not ours.
-    #[error("{path} is not readable as a run's {what}", path = path.display())]
+    /// A file's content is malformed.
+    #[error("{path} is not a valid {what} of a run", path = path.display())]
     Corrupt {
-        /// Which one.
+        /// Path of the file.
         path: PathBuf,
-        /// What it should have been.
+        /// The expected content, such as "request".
         what: &'static str,
     },
-    /// A supervisor was asked to take up a run that has already been given up.
+    /// A supervisor was started for a run that is not queued.
     #[error("run {id} cannot start: {why}")]
     NotQueued {
-        /// The run.
+        /// Id of the run.
         id: String,
-        /// A sentence.
+        /// The reason.
         why: &'static str,
     },
     /// The supervisor process could not be started.
     #[error("cannot start the supervisor of run {id}: {why}")]
     Launch {
-        /// The run.
+        /// Id of the run.
         id: String,
-        /// A sentence.
+        /// The reason.
         why: String,
     },
-    /// The system refused something that the supervisor needs.
+    /// A system call of the supervisor failed.
     #[error("{action}: {source}")]
     System {
-        /// Such as "cannot watch the run directory".
+        /// For example "cannot watch the run directory".
         action: &'static str,
-        /// The system's reason.
+        /// The error of the call.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// For `map_err` on file operations.
+    /// For `map_err` after file operations.
     fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
 
-    /// For `map_err` on everything else.
+    /// For `map_err` after other system calls.
     fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { action, source }
     }
 }
 
-/// Is this a run id: 1 to 64 characters of `[a-z0-9-]`, not starting with `-`?
+/// Whether `id` is a valid run id: 1 to 64 characters of `[a-z0-9-]`, not starting with `-`.
 ///
-/// It becomes a directory, a unit name and an argument, so nothing else may pass.
+/// The id becomes a directory name, a unit name and an argument, so nothing else is allowed.
 pub fn is_run_id(id: &str) -> bool {
     (1..=64).contains(&id.len())
         && !id.starts_with('-')
@@ -118,23 +120,24 @@ pub fn unix_ms(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Names this boot of the host: the kernel's id of its own boot (proc_sys_kernel(5), `random/boot_id`) and when the first
-/// process started, in clock ticks. In a container the kernel's id is the machine's, and the same over all its boots.
+/// Identifies this boot of the host: the kernel's id of its own boot (proc_sys_kernel(5), `random/boot_id`) and the
+/// start time of the first process, in clock ticks. In a container, the kernel's id is the machine's, so it is the
+/// same for all boots of the container.
 ///
 /// # Errors
-/// When `/proc` is not there.
+/// If `/proc` cannot be read.
 pub fn boot_id() -> Result<String, Error> {
     let read = |path: &str| {
         let path = Path::new(path);
         std::fs::read_to_string(path).map_err(Error::file("cannot read", path))
     };
     let (kernel, first) = (read("/proc/sys/kernel/random/boot_id")?, read("/proc/1/stat")?);
-    // The twenty-second field (proc_pid_stat(5)); the second, in brackets, may hold anything.
+    // The twenty-second field (proc_pid_stat(5)); the second, in parentheses, may contain anything.
     let start = first.rsplit_once(')').and_then(|(_, fields)| fields.split_ascii_whitespace().nth(19));
     Ok(format!("{}/{}", kernel.trim(), start.unwrap_or_default()))
 }
 
-/// Is it the same boot? Older ids have the kernel's part alone.
+/// Whether both ids name the same boot. Older ids contain only the kernel's part.
 fn is_same_boot(one: &str, other: &str) -> bool {
     let kernel = |id: &str| id.split('/').next().unwrap_or_default().to_owned();
     one == other || (kernel(one) == kernel(other) && !(one.contains('/') && other.contains('/')))

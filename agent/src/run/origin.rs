@@ -1,4 +1,4 @@
-//! Turns Puppet's absolute paths into paths inside the bundle, which is what the person who wrote it knows.
+//! Turns Puppet's absolute paths into paths relative to the bundle, which the author of the code knows.
 
 /// The directories under which Puppet sees one bundle.
 #[derive(Clone, Debug)]
@@ -7,7 +7,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A bundle that Puppet may name by any of these directories.
+    /// A bundle that Puppet may see under any of these directories.
     pub fn new(directories: impl IntoIterator<Item = String>) -> Self {
         let prefixes = directories.into_iter().map(|mut prefix| {
             prefix.truncate(prefix.trim_end_matches('/').len());
@@ -17,7 +17,7 @@ impl Origin {
         Self { prefixes: prefixes.collect() }
     }
 
-    /// Shortens a path, or every path in a text.
+    /// Shortens all paths in a text.
     pub fn shorten(&self, text: &str) -> String {
         self.prefixes.iter().fold(text.to_owned(), |text, prefix| {
             if text.contains(prefix.as_str()) { text.replace(prefix.as_str(), "") } else { text }

@@ -1,7 +1,7 @@
-//! Children of a supervisor: how they are started, heard and ended, all as one stream of [`Signal`]s.
+//! Child processes of a supervisor: start, output and exit, as one stream of [`Signal`]s.
 //!
-//! The supervisor is a child subreaper (prctl(2)): a process that Puppet started in a session of its own, or that
-//! lost its parent, is still below the supervisor, so the whole tree can be found and ended without asking a cgroup.
+//! The supervisor is a child subreaper (prctl(2)): a process that Puppet started in a session of its own, or whose
+//! parent died, is still a descendant of the supervisor. So the whole tree can be found and killed without a cgroup.
 
 use std::{
     collections::BTreeMap,
@@ -26,23 +26,23 @@ use nix::{
 
 use super::Error;
 
-/// Signals that may wait for the supervisor, each of at most [`CHUNK`] bytes; what a child writes beyond that waits
-/// in its pipe, and so does the child.
+/// Maximum number of signals that wait for the supervisor, each of at most [`CHUNK`] bytes; further output waits in the
+/// child's pipe, and so does the child.
 const AHEAD: usize = 64;
-/// What is read of a child's output at once, in bytes.
+/// Maximum number of bytes read from a child's output at once.
 const CHUNK: usize = 16 << 10;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By itself, with this status: 0 to 255, so also one above 128.
+    /// Exited with this status: 0 to 255, which may also be above 128.
     Exited(i32),
-    /// By this signal.
+    /// Killed by this signal.
     Killed(UnixSignal),
 }
 
 impl End {
-    /// The exit status as a shell gives it: of a killed process 128 + signal.
+    /// The exit status as a shell shows it: 128 + signal for a killed process.
     pub fn code(self) -> i32 {
         match self {
             Self::Exited(code) => code,
@@ -51,7 +51,7 @@ impl End {
     }
 }
 
-/// Says "exited with 3" or "was killed by signal 9 (SIGKILL)".
+/// For example "exited with 3" or "was killed by signal 9 (SIGKILL)".
 impl fmt::Display for End {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -61,35 +61,35 @@ impl fmt::Display for End {
     }
 }
 
-/// Something that the supervisor has to look at.
+/// An event that the supervisor must handle.
 #[derive(Debug)]
 pub enum Signal {
-    /// Bytes on stdout (1) or stderr (2) of the child.
+    /// Output of the child.
     Output {
-        /// 1 or 2.
+        /// 1 for stdout, 2 for stderr.
         fd: u32,
-        /// As read.
+        /// The bytes read.
         data: Vec<u8>,
     },
-    /// One of a child's two streams has ended.
+    /// One of a child's two streams has been closed.
     Closed {
-        /// Whose.
+        /// Process id of the child.
         pid: Pid,
     },
     /// A watched directory has changed.
     Woken,
-    /// A child, or an orphan that became one, has ended.
+    /// A child, or an orphan that the supervisor adopted, has ended.
     Exited {
-        /// Its process id.
+        /// Process id of the child.
         pid: Pid,
-        /// How.
+        /// How the process ended.
         end: End,
     },
-    /// There is no child left.
+    /// No children are left.
     Childless,
 }
 
-/// Starts children and hears of all that happens to them.
+/// Starts children and receives their signals.
 #[derive(Debug)]
 pub struct Nursery {
     signals: Receiver<Signal>,
@@ -98,10 +98,10 @@ pub struct Nursery {
 }
 
 impl Nursery {
-    /// Makes this process the one that hears of every end below it. Once a process.
+    /// Makes this process the subreaper of all its descendants. Call it only once in a process.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn new() -> Result<Self, Error> {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|errno| Error::system("cannot become a subreaper")(errno.into()))?;
@@ -112,14 +112,14 @@ impl Nursery {
         Ok(Self { signals, sender, born })
     }
 
-    /// What happens next, in order, if it happens before `until`. Nothing does after that, however much is waiting:
-    /// a child that never stops writing does not hold up its own end.
+    /// The next signal, if it comes before `until`. Returns `None` after that, even if more signals are waiting: a
+    /// child that never stops writing must not delay its own end.
     pub fn next_until(&self, until: Instant) -> Option<Signal> {
         let left = until.checked_duration_since(Instant::now())?;
         self.signals.recv_timeout(left).ok()
     }
 
-    /// What happens next, however long that takes.
+    /// The next signal; waits without a limit.
     pub fn next(&self) -> Signal {
         self.signals.recv().expect("the nursery itself keeps a sender")
     }
@@ -127,7 +127,7 @@ impl Nursery {
     /// Wakes the supervisor whenever something in these directories changes.
     ///
     /// # Errors
-    /// When a directory cannot be watched.
+    /// If a directory cannot be watched.
     pub fn watch(&self, directories: &[(&Path, WatchMask)]) -> Result<(), Error> {
         let mut inotify = Inotify::init().map_err(Error::system("cannot watch"))?;
         for (directory, mask) in directories {
@@ -141,10 +141,10 @@ impl Nursery {
         start_thread(watch).map_err(Error::system("cannot watch"))
     }
 
-    /// Wakes the supervisor every `pause`, whatever changes: where nothing can be watched.
+    /// Wakes the supervisor every `pause`, for directories that cannot be watched.
     ///
     /// # Errors
-    /// When there can be no further thread.
+    /// If no more threads can be started.
     pub fn poll(&self, pause: Duration) -> Result<(), Error> {
         let to = self.sender.clone();
         let wake = move || {
@@ -155,14 +155,14 @@ impl Nursery {
         start_thread(wake).map_err(Error::system("cannot start a thread"))
     }
 
-    /// Starts a child that reads `input`; its output and its end come as signals.
+    /// Starts a child with `input` as its standard input; its output and end are sent as signals.
     ///
     /// # Errors
-    /// When it cannot be started, as the system says it.
+    /// If the child cannot be started; returns the system's error.
     pub fn spawn(&self, command: &mut Command, input: Stdio) -> io::Result<Pid> {
         let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let pid = Pid::from_raw(child.id() as i32);
-        // The reaper waits for it: it ends only when this nursery is gone.
+        // The reaper receives it, because it ends only after this nursery is dropped.
         let _ = self.born.send(());
         let stdout = child.stdout.take().map_or(Ok(()), |stdout| self.listen(pid, 1, stdout));
         let stderr = child.stderr.take().map_or(Ok(()), |stderr| self.listen(pid, 2, stderr));
@@ -194,12 +194,12 @@ impl Nursery {
     }
 }
 
-/// Starts a thread; a limit on them is an error like any other.
+/// Starts a thread; exceeding a limit on threads is an ordinary error.
 fn start_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().spawn(work).map(drop)
 }
 
-/// Waits for children until there are none, each time one is born.
+/// After each start of a child, waits for children until none are left.
 fn reap(births: &Receiver<()>, to: &SyncSender<Signal>) {
     while births.recv().is_ok() {
         loop {
@@ -219,28 +219,28 @@ fn reap(births: &Receiver<()>, to: &SyncSender<Signal>) {
     }
 }
 
-/// A process below this one.
+/// A descendant of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descendant {
-    /// Its process id.
+    /// Process id.
     pub pid: i32,
-    /// Its parent's.
+    /// Process id of the parent.
     pub parent: i32,
-    /// What the kernel calls it (`comm` of proc_pid_stat(5)).
+    /// The kernel's name for the process (`comm` of proc_pid_stat(5)).
     pub name: String,
 }
 
-/// Says `nginx (1234)`.
+/// For example `nginx (1234)`.
 impl fmt::Display for Descendant {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         write!(formatter, "{} ({})", self.name, self.pid)
     }
 }
 
-/// Every process below this one that has not ended, in order of process id.
+/// All living descendants of this process, ordered by process id.
 ///
 /// # Errors
-/// When `/proc` cannot be read.
+/// If `/proc` cannot be read.
 pub fn descendants() -> Result<Vec<Descendant>, Error> {
     let all = procfs::process::all_processes()
         .map_err(|error| Error::system("cannot list processes")(io::Error::other(error)))?;
@@ -253,20 +253,20 @@ pub fn descendants() -> Result<Vec<Descendant>, Error> {
     Ok(below.into_iter().filter_map(|pid| processes.get(&pid).cloned()).collect())
 }
 
-/// Sends a signal, or none, to every process below this one; returns how many there were.
+/// Sends a signal, or none, to every descendant; returns their number.
 ///
 /// # Errors
-/// When `/proc` cannot be read.
+/// If `/proc` cannot be read.
 pub fn signal_descendants(signal: Option<UnixSignal>) -> Result<usize, Error> {
     let descendants = descendants()?;
     for process in &descendants {
-        // It may have ended since; its id cannot have been given to another, for only the reaper frees it.
+        // It may have exited meanwhile; its id cannot be reused, because only the reaper frees it.
         let _ = kill(Pid::from_raw(process.pid), signal);
     }
     Ok(descendants.len())
 }
 
-/// All processes below `root`, given each process's parent.
+/// All descendants of `root`, computed from each process's parent.
 fn below(parents: &BTreeMap<i32, i32>, root: i32) -> Vec<i32> {
     let is_below = |pid: i32| {
         let mut at = pid;

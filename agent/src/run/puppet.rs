@@ -1,7 +1,7 @@
 //! Puppet's command line, directories and exit codes. No other module knows them.
 //!
-//! Everything that Puppet would look for in a distribution's own place is passed explicitly, so that all packages
-//! (Puppet 7 and 8, OpenVox, Debian's) behave alike and nothing of the host's own Puppet set-up leaks in.
+//! Every path that depends on the distribution is passed explicitly, so that all packages (Puppet 7 and 8, OpenVox,
+//! Debian's) behave alike and the host's own Puppet configuration has no effect.
 
 use std::{
     ffi::OsString,
@@ -18,38 +18,38 @@ use proto::{
 
 use super::{Error, origin::Origin, process::End};
 
-/// Where programs are looked for, ours and Puppet's.
+/// Search path for programs, both for the agent and for Puppet.
 pub const PATH: &str = "/opt/puppetlabs/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Terminus for the report: JSON instead of tagged YAML, in Puppet since 6.20.
 const ROUTES: &str = "---\napply:\n  report:\n    cache: json\n";
 
-/// Digits of a digest that tell bundles apart, as `ctl` shows them.
+/// Digits of a digest that identify a bundle, as in `ctl`'s output.
 const SHORT_DIGEST: usize = 12;
 
 /// The directories of one apply.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// The checked-out bundle.
+    /// The unpacked bundle.
     pub tree: PathBuf,
-    /// What outlives the run: client state, library cache, last schedule times.
+    /// Directory kept between runs: client state, library cache, last schedule times.
     pub lasting: PathBuf,
-    /// What belongs to the run alone.
+    /// Directory of this run.
     pub own: PathBuf,
 }
 
 impl Layout {
-    /// Puppet's log, one JSON object a line.
+    /// Path of Puppet's log, one JSON object on each line.
     pub fn log(&self) -> PathBuf {
         self.own.join("log.jsonl")
     }
 
-    /// Puppet's report.
+    /// Path of Puppet's report.
     pub fn report(&self) -> PathBuf {
         self.own.join("report.json")
     }
 
-    /// The directories under which Puppet may name a file of the bundle.
+    /// The directories under which Puppet may see the bundle's files.
     pub fn origin(&self, apply: &pb::Apply) -> Origin {
         Origin::new([self.environment(apply), self.tree.clone()].map(|path| path.display().to_string()))
     }
@@ -59,7 +59,7 @@ impl Layout {
     }
 }
 
-/// Finds Puppet: `$MAGPIE_PUPPET`, the vendors' place, then the path.
+/// Finds Puppet: `$MAGPIE_PUPPET`, then the vendors' directory, then the search path.
 pub fn find(chosen: Option<OsString>) -> Option<PathBuf> {
     let chosen = chosen.map(PathBuf::from);
     let candidates =
@@ -67,10 +67,10 @@ pub fn find(chosen: Option<OsString>) -> Option<PathBuf> {
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
-/// Lays out what Puppet reads: the bundle as an environment, role and usable memory as facts, the report's route.
+/// Writes Puppet's input: the bundle as an environment, role and usable memory as facts, the report's route.
 ///
 /// # Errors
-/// When the disk refuses.
+/// If the disk fails.
 pub fn prepare(layout: &Layout, apply: &pb::Apply, memory_bytes: Option<u64>) -> Result<(), Error> {
     for directory in ["conf", "environments", "facts.d", "log", "public", "run"] {
         make_directory(&layout.own.join(directory))?;
@@ -86,14 +86,14 @@ pub fn prepare(layout: &Layout, apply: &pb::Apply, memory_bytes: Option<u64>) ->
     write(&layout.own.join("facts.d").join("magpie.json"), &facts)
 }
 
-/// The whole command of one apply.
+/// The complete command of one apply.
 pub fn command(puppet: &Path, layout: &Layout, apply: &pb::Apply) -> Command {
     let mut command = Command::new(puppet);
     command.args(arguments(layout, apply));
     command
 }
 
-/// Puppet's arguments. The log goes to a file alone: what then still comes on stdout and stderr is unforeseen.
+/// Puppet's arguments. The log goes only to a file: any output on stdout and stderr is unexpected.
 fn arguments(layout: &Layout, apply: &pb::Apply) -> Vec<OsString> {
     let flags = [
         "apply",
@@ -134,23 +134,23 @@ fn arguments(layout: &Layout, apply: &pb::Apply) -> Vec<OsString> {
     if !apply.tags.is_empty() {
         arguments.extend(["--tags".into(), apply.tags.join(",").into()]);
     }
-    // A command of the bundle's own, which would ask git, finds no git on a host; the bundle's name says the same.
+    // A command from the bundle would call git, which hosts do not have; the bundle's name serves the same purpose.
     let version = apply.bundle.get(..SHORT_DIGEST).unwrap_or(&apply.bundle);
     arguments.extend(["--config_version".into(), format!("/bin/echo {version}").into()]);
     arguments.push(manifest(layout, apply).into_os_string());
     arguments
 }
 
-/// The file or directory that Puppet itself would read; when it applies, it has to be told.
+/// The manifest that Puppet would read by default; `puppet apply` needs it as an argument.
 fn manifest(layout: &Layout, apply: &pb::Apply) -> PathBuf {
     let text = fs::read(layout.tree.join(environment::FILE)).unwrap_or_default();
     let settings = Environment::parse(&String::from_utf8_lossy(&text));
-    // The controller refuses a path that leads out of the bundle; here Puppet says what it thinks of it.
+    // The controller refuses a path that leads out of the bundle; here, Puppet itself reports the error.
     let path = settings.manifest(&apply.environment);
     layout.environment(apply).join(path.unwrap_or_else(str::to_owned))
 }
 
-/// What an exit code of `puppet apply --detailed-exitcodes` means: 2 and 4 are bits, 1 is "did not get that far".
+/// The state for an exit code of `puppet apply --detailed-exitcodes`: 2 and 4 are bits, 1 means an early failure.
 pub fn state(exit_code: i32) -> pb::RunState {
     match exit_code {
         0 => pb::RunState::Succeeded,
@@ -159,19 +159,19 @@ pub fn state(exit_code: i32) -> pb::RunState {
     }
 }
 
-/// Why an apply without a report failed: the resource it was killed at, or the last error of its log.
+/// Why an apply without a report failed: the resource at which Puppet was killed, or the last error of its log.
 pub fn failure(end: End, at: Option<&str>, error: Option<&pb::Log>) -> String {
     if matches!(end, End::Killed(_)) {
         let at = at.map(|resource| format!(" while it applied {resource}")).unwrap_or_default();
         return format!("Puppet {end}{at}");
     }
-    let Some(error) = error else { return format!("Puppet {end} and said nothing of it") };
+    let Some(error) = error else { return format!("Puppet {end} without an error message") };
     let place =
         if error.file.is_empty() { String::new() } else { format!(" ({}:{})", error.file, error.line) };
     format!("{}{place}{}", error.message, legacy_fact_hint(&error.message).unwrap_or_default())
 }
 
-/// Puppet 8 no longer sets the facts of old; on 7 the same code works, so the message alone does not help.
+/// Puppet 8 no longer sets the legacy facts. The same code works on 7, so the error alone is confusing.
 fn legacy_fact_hint(message: &str) -> Option<String> {
     const RENAMED: [(&str, &str); 12] = [
         ("architecture", "$facts['os']['architecture']"),
@@ -192,24 +192,24 @@ fn legacy_fact_hint(message: &str) -> Option<String> {
     Some(format!("; ${name} is a legacy fact that Puppet 8 no longer sets, use {modern}"))
 }
 
-/// A Puppet agent of the host's own, which knows nothing of ours.
+/// The state of the host's own Puppet agent, which is independent of Magpie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnAgent {
-    /// It is applying a catalog right now.
+    /// The agent is applying a catalog.
     Running {
-        /// Its process.
+        /// Process id of the agent.
         pid: u32,
     },
-    /// Somebody has switched it off, and said why.
+    /// An administrator has disabled the agent.
     Disabled {
-        /// The reason given.
+        /// The administrator's reason.
         message: String,
     },
 }
 
-/// Looks for the locks that a Puppet agent leaves in its state directory, in all packages' places below `root`.
+/// Checks for a Puppet agent's locks, in the state directories of all packages below `root`.
 ///
-/// `puppet apply` neither takes nor honours them.
+/// `puppet apply` neither takes nor honours these locks.
 pub fn own_agent(root: &Path) -> Option<OwnAgent> {
     let places = ["opt/puppetlabs/puppet/cache/state", "var/cache/puppet/state", "var/lib/puppet/state"];
     places.iter().find_map(|place| own_agent_in(&root.join(place), root))

@@ -1,4 +1,4 @@
-//! Puppet's report, format 12 as JSON: the truth about a run that got as far as applying its catalog.
+//! Puppet's report, format 12 as JSON: the authoritative result of a run that applied its catalog.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +33,8 @@ struct Status {
 }
 
 impl Status {
-    /// Was it left out because it has none of these tags? Puppet compares them in lower case, and asks for tags
-    /// before anything else (Puppet::Transaction#skip?, `missing_tags?`).
+    /// Whether Puppet skipped the resource because it has none of these tags. Puppet compares tags in lower case, and
+    /// checks them before anything else (Puppet::Transaction#skip?, `missing_tags?`).
     fn is_untagged(&self, tags: &[String]) -> bool {
         let has = |tag: &String| self.tags.iter().any(|own| own.eq_ignore_ascii_case(tag.trim()));
         self.skipped && !tags.is_empty() && !tags.iter().any(has)
@@ -48,19 +48,19 @@ struct Event {
     status: Option<String>,
 }
 
-/// What a report says, in Magpie's words.
+/// A report in Magpie's terms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Resources that are not simply in order, in the order in which Puppet came to them.
+    /// Resources that are not unchanged, in the order in which Puppet evaluated them.
     pub resources: Vec<pb::Resource>,
-    /// Counts, version, compile time, and the first failure; exit code and duration are not in a report.
+    /// Counts, version, compile time, and the first failure; a report has no exit code and no duration.
     pub summary: pb::Summary,
 }
 
-/// Parses the report of a run that was limited to resources with one of these tags, or to none if there are none.
+/// Parses the report of a run. If `tags` is not empty, the run was limited to resources with one of these tags.
 ///
 /// # Errors
-/// When it is not JSON or has no resources.
+/// If the text is not JSON or has no resources.
 pub fn parse(bytes: &[u8], origin: &Origin, tags: &[String]) -> Result<Report, serde_json::Error> {
     let document: Document = serde_json::from_slice(bytes)?;
     let mut statuses: Vec<_> =

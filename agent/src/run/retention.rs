@@ -1,14 +1,14 @@
-//! Which finished runs go: a plan first, then its execution.
+//! Plans which finished runs to remove, and removes them.
 
 use super::{Error, RunDirectory, standing::Standing};
 use crate::paths::Paths;
 
-/// What a host keeps of its finished runs.
+/// How many finished runs a host keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// At most so many.
+    /// Maximum number of runs.
     pub runs: usize,
-    /// At most so many bytes of them all, but always the newest.
+    /// Maximum disk space of all runs, in bytes; the newest run is always kept.
     pub bytes: u64,
 }
 
@@ -18,18 +18,18 @@ impl Default for Policy {
     }
 }
 
-/// A finished run, as the plan sees it.
+/// A finished run, as input of the plan.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Its directory.
+    /// Directory of the run.
     pub directory: RunDirectory,
-    /// When it was started, in milliseconds since the Unix epoch.
+    /// Start of the run, in milliseconds since the Unix epoch.
     pub started_unix_ms: i64,
-    /// What it takes of the disk.
+    /// Disk space of the run, in bytes.
     pub bytes: u64,
 }
 
-/// The finished runs to remove, oldest last, so that what remains fits the policy.
+/// The finished runs to remove, oldest last, so that the rest fits the policy.
 pub fn plan(mut finished: Vec<Finished>, policy: Policy) -> Vec<RunDirectory> {
     finished.sort_by(|a, b| {
         (b.started_unix_ms, b.directory.path()).cmp(&(a.started_unix_ms, a.directory.path()))
@@ -45,7 +45,7 @@ pub fn plan(mut finished: Vec<Finished>, policy: Policy) -> Vec<RunDirectory> {
 /// All runs that have ended.
 ///
 /// # Errors
-/// When the directory of runs cannot be read; a single unreadable run is left alone.
+/// If the directory of runs cannot be read; a single unreadable run is skipped.
 pub fn finished(paths: &Paths, boot_id: &str, now_unix_ms: i64) -> Result<Vec<Finished>, Error> {
     let ended = |directory: &RunDirectory| {
         let over = matches!(
@@ -61,10 +61,10 @@ pub fn finished(paths: &Paths, boot_id: &str, now_unix_ms: i64) -> Result<Vec<Fi
     Ok(finished.collect())
 }
 
-/// Removes what [`plan`] named.
+/// Removes the runs that [`plan`] returned.
 ///
 /// # Errors
-/// At the first directory that cannot be removed.
+/// For the first directory that cannot be removed; later ones are kept.
 pub fn execute(plan: Vec<RunDirectory>) -> Result<(), Error> {
     plan.into_iter().try_for_each(RunDirectory::remove)
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::run::standing::Intent;
 
-    /// Makes finished runs, named after their start, each with so many bytes of events.
+    /// Creates finished runs, named after their start, each with the given number of bytes of events.
     fn runs(paths: &Paths, runs: &[(i64, usize)]) -> Vec<Finished> {
         for &(started_unix_ms, bytes) in runs {
             let id = format!("r-{started_unix_ms}");

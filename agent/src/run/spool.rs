@@ -1,16 +1,16 @@
-//! The event file of a run: written by its supervisor alone, read by everyone else while it grows.
+//! The event file of a run: written only by its supervisor, read by everyone else while it grows.
 //!
 //! ```text
 //! file  = "MAGPEV1\n" frame*
 //! frame = length: u32 LE │ crc32c(payload): u32 LE │ payload: pb::Event without next_offset
 //! ```
 //!
-//! Offsets given to callers are byte offsets of frame boundaries; 0 is the beginning. A frame is written by one
-//! `write`, so a reader sees at most one unfinished frame, at the end. A torn tail is normal: the reader stops
-//! before it, and goes on from there if it becomes whole.
+//! Offsets given to callers are byte offsets of frame boundaries; 0 is the beginning. Each frame is written by one
+//! `write`, so a reader sees at most one incomplete frame, at the end. This is normal: the reader stops before it,
+//! and continues there when the frame is complete.
 //!
-//! Where there is no room for a frame, the event is lost and what was written of it is taken back, so that the next
-//! frame follows the last whole one. Once there is room again, the loss is told.
+//! If there is no space for a frame, the event is lost and the partial frame is truncated, so that the next frame
+//! follows the last complete one. Once there is space again, a warning reports the loss.
 
 use std::{
     fs::File,
@@ -24,13 +24,13 @@ use proto::pb::{self, event::What};
 
 const MAGIC: &[u8; 8] = b"MAGPEV1\n";
 const HEADER: usize = 8;
-/// No frame is longer, so that a damaged length cannot make a reader allocate at will.
+/// Maximum length of a frame, so that a damaged length cannot make a reader allocate too much.
 const MAX_FRAME: usize = 4 << 20;
 
-/// What a run may write before its output and log are cut, in bytes.
+/// How much a run may write before its output and log are cut off, in bytes.
 pub const DEFAULT_LIMIT: u64 = 64 << 20;
 
-/// The writing end; one a run.
+/// The writer; a run has only one.
 #[derive(Debug)]
 pub struct Writer {
     file: File,
@@ -41,20 +41,20 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes the spool of a new run. `limit` bounds output and log; states, resources and the summary always fit.
+    /// Creates the spool of a new run. `limit` applies to output and log; states, resources and the summary always fit.
     ///
     /// # Errors
-    /// When the file exists or cannot be written.
+    /// If the file exists already or cannot be written.
     pub fn create(path: &Path, limit: u64) -> io::Result<Self> {
         let file = File::create_new(path)?;
         file.write_all_at(MAGIC, 0)?;
         Ok(Self { file, written: MAGIC.len() as u64, limit, dropped: 0, lost: 0 })
     }
 
-    /// Appends one event and makes it visible to readers, or loses it if there is no room.
+    /// Appends one event and makes it visible to readers, or drops it if there is no space.
     ///
     /// # Errors
-    /// When the disk refuses for another reason.
+    /// If the write fails for another reason than missing space.
     pub fn append(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
         if self.written > self.limit && matches!(what, What::Output(_) | What::Log(_)) {
             return self.drop_event(time_unix_ms, &what);
@@ -62,20 +62,20 @@ impl Writer {
         self.write(time_unix_ms, what)
     }
 
-    /// How many bytes of output and log were dropped because of the limit.
+    /// Number of bytes of output and log that were dropped because of the limit.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// The limit, in words.
+    /// The limit, as text.
     pub fn limit(&self) -> String {
         in_words(self.limit)
     }
 
-    /// Makes all that was appended survive a power cut.
+    /// Makes all appended events durable.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the sync fails.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -89,7 +89,8 @@ impl Writer {
         let first = self.dropped == 0;
         self.dropped += size as u64;
         if first {
-            let sentence = format!("the run has written more than {}; what follows is dropped", self.limit());
+            let sentence =
+                format!("the run wrote more than {}; dropping the rest of its output", self.limit());
             self.write(time_unix_ms, warning(sentence))?;
         }
         Ok(())
@@ -107,7 +108,7 @@ impl Writer {
 
     fn tell_loss(&mut self, time_unix_ms: i64) -> io::Result<()> {
         if self.lost > 0 {
-            let sentence = format!("{} events were lost here: there was no room on the disk", self.lost);
+            let sentence = format!("{} events were lost here: the disk was full", self.lost);
             self.write_frame(time_unix_ms, warning(sentence))?;
             self.lost = 0;
         }
@@ -117,7 +118,7 @@ impl Writer {
     fn write_frame(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
         let payload = pb::Event { next_offset: 0, time_unix_ms, what: Some(what) }.encode_to_vec();
         if payload.len() > MAX_FRAME {
-            let sentence = format!("an event of {} bytes was left out", payload.len());
+            let sentence = format!("an event of {} bytes was dropped: it is too large", payload.len());
             return self.write_frame(time_unix_ms, warning(sentence));
         }
         let mut frame = Vec::with_capacity(HEADER + payload.len());
@@ -133,22 +134,22 @@ impl Writer {
     }
 }
 
-/// A size in words: `64 MiB`, or `1000 bytes` where it is not so many whole ones.
+/// A size as text: `64 MiB`, or `1000 bytes` below 1 MiB.
 pub(super) fn in_words(bytes: u64) -> String {
     if bytes >> 20 > 0 { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }
 
-/// A word of Magpie's own among the events.
+/// A warning from Magpie itself, as an event.
 pub(super) fn warning(message: String) -> What {
     What::Log(pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() })
 }
 
-/// Is the disk, the quota or the largest file that this process may make used up?
+/// Whether the disk, the quota or this process's limit on file sizes is exhausted.
 fn is_want_of_room(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
-/// A reading end; any number of them, at any time.
+/// A reader; any number may exist at any time.
 #[derive(Debug)]
 pub struct Reader {
     file: BufReader<File>,
@@ -156,10 +157,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a spool at an offset that an earlier event named, or 0.
+    /// Opens a spool at the offset of an earlier event, or at 0.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
         let mut file = BufReader::new(File::open(path)?);
         let offset = offset.max(MAGIC.len() as u64);
@@ -172,10 +173,10 @@ impl Reader {
         self.offset
     }
 
-    /// The next whole event, or `None` where the file ends, is torn or does not hold a frame: ask again later.
+    /// The next complete event; `None` at the end of the file or at an incomplete or damaged frame: try again later.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     #[expect(clippy::should_implement_trait, reason = "None is not the end: the file may grow")]
     pub fn next(&mut self) -> io::Result<Option<pb::Event>> {
         let payload = self.payload()?;
@@ -206,7 +207,7 @@ impl Reader {
     }
 }
 
-/// Fills the buffer, or says that the file ended first.
+/// Fills the buffer; `false` if the file ended first.
 fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -215,19 +216,19 @@ fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-/// What a spool says about a run that is under way.
+/// The progress of an active run, according to its spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latest {
-    /// The last state that was written.
+    /// The last state in the spool.
     pub state: Option<pb::RunState>,
-    /// The resource that was taken up last.
+    /// The resource that was started last.
     pub resource: String,
 }
 
-/// Reads a spool through for where its run is; empty if there is no spool yet.
+/// Reads the whole spool for the run's progress; empty if there is no spool yet.
 ///
 /// # Errors
-/// When the disk refuses.
+/// If the disk fails.
 pub fn latest(path: &Path) -> io::Result<Latest> {
     let mut latest = Latest::default();
     let mut reader = match Reader::open(path, 0) {

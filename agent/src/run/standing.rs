@@ -1,14 +1,14 @@
-//! The state machine of a run, as a pure function of what is on disk and who is alive.
+//! The state machine of a run, as a pure function of its files and its supervisor.
 
 use prost::Message;
 use proto::pb;
 
 use super::is_same_boot;
 
-/// What was asked, by whom, when and in which boot.
+/// What was requested, by which user, when and in which boot.
 #[derive(Clone, PartialEq, Message)]
 pub struct Intent {
-    /// The run as it began: id, user, start and request.
+    /// The run at its start: id, user, start and request.
     #[prost(message, optional, tag = "1")]
     pub run: Option<pb::Run>,
     /// The boot at that time (see `run::boot_id`).
@@ -16,36 +16,36 @@ pub struct Intent {
     pub boot_id: String,
 }
 
-/// A run whose supervisor has not shown up for this long will not be taken up any more, in milliseconds.
+/// After this time without a supervisor, a queued run is given up, in milliseconds.
 ///
-/// Generous because systemd may start the unit only once the host has booted.
+/// Long enough for systemd to start the unit only after the host has booted.
 pub const QUEUE_LIMIT_MS: i64 = 120_000;
 
-/// What is known of a run's supervisor, from the run's `lock` file.
+/// The state of a run's supervisor, from the run's `lock` file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supervisor {
-    /// No lock file: it has not started.
+    /// There is no lock file: the supervisor has not started.
     NotStarted,
-    /// Somebody holds the lock.
+    /// The lock is held.
     Alive,
-    /// There is a lock file and nobody holds it.
+    /// The lock file exists, but the lock is not held.
     Gone,
 }
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
-    /// Asked for; its supervisor is on its way.
+    /// Requested; the supervisor has not started yet.
     Queued,
-    /// Its supervisor is alive.
+    /// The supervisor is alive.
     Active,
-    /// Over, with a result.
+    /// Ended with a result.
     Ended(Box<pb::Run>),
-    /// Over without a result; says why.
+    /// Ended without a result, for this reason.
     Interrupted(&'static str),
 }
 
-/// Derives the standing of a run; `now_unix_ms` only decides about runs that were never taken up.
+/// Derives the state of a run; `now_unix_ms` matters only for runs that never started.
 pub fn derive(
     intent: &Intent,
     result: Option<pb::Run>,

@@ -1,11 +1,10 @@
-//! `agent run <id>`: takes up one queued run, owns its processes, and writes down how it ended.
+//! `agent run <id>`: executes one queued run, owns its processes, and stores its result.
 //!
-//! There is one way to end a run early, the file `cancel` in its directory: it reaches the supervisor in every
-//! environment, and the supervisor survives to write the result. TERM and KILL of the supervisor itself mean what they
-//! say; the run is then interrupted.
+//! A run is cancelled only by the file `cancel` in its directory: this works in every environment, and the supervisor
+//! survives to write the result. TERM and KILL end the supervisor itself, and the run counts as interrupted.
 //!
-//! The order of the end matters: the spool is synced, the result written, the apply lock released, and only then
-//! comes the summary event. Who has seen the summary sees the result, and may start the next apply.
+//! The order at the end matters: the spool is synced, the result written, the apply lock released, and only then the
+//! summary event is sent. So whoever has seen the summary can read the result and start the next apply.
 
 use std::{
     env,
@@ -40,60 +39,60 @@ use super::{
 };
 use crate::{bundles, limits::Memory, paths::Paths};
 
-/// Between TERM and KILL.
+/// Time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
-/// After KILL; longer only for a process that the kernel cannot end, such as one that waits for a dead disk.
+/// Timeout after KILL; exceeded only by a process that the kernel cannot end, such as one that waits for a dead disk.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-/// How long output of an ended child is waited for: only a process that it left behind can hold the pipe open.
+/// How long to wait for output of an ended child: only its surviving children can keep the pipe open.
 const DRAIN: Duration = Duration::from_millis(250);
-/// How long processes that a run leaves behind may take to end by themselves before they count as left.
+/// How long remaining processes of a run may take to exit before they count as left running.
 const LINGER: Duration = Duration::from_millis(200);
-/// How often the run's directory is looked at where it cannot be watched.
+/// Interval for checking the run's directory if it cannot be watched.
 const POLL: Duration = Duration::from_millis(100);
-/// How often a lock that others hold is tried again.
+/// Interval for retrying a lock that is held.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long another Puppet agent on the host is waited for.
+/// How long to wait for another Puppet agent on the host.
 const OWN_AGENT_LIMIT: Duration = Duration::from_secs(300);
 
-/// The longest sentence on why a run failed, in bytes: a result has to fit into the room kept for it.
+/// Maximum length of a failure message, in bytes: the result must fit into its reserved space.
 const FAILURE_LIMIT: usize = 4 << 10;
 
-/// What became of one child.
+/// How one child ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
-    /// It ended.
+    /// The child ended.
     Ended(End),
-    /// It could not be started; says why.
+    /// The child could not be started; contains the reason.
     Unstartable(String),
-    /// Somebody cancelled the run.
+    /// A user cancelled the run.
     Cancelled,
 }
 
-/// How the run ended.
+/// State and summary of an ended run.
 type Outcome = (pb::RunState, pb::Summary);
 
-/// Takes up a queued run and returns when it has ended, however it did.
+/// Executes a queued run and returns after its end, whatever the outcome.
 ///
-/// Becomes the subreaper and session leader of this process: call it once, in a process of its own.
+/// Makes this process a subreaper and session leader: call it only once in a process.
 ///
 /// # Errors
-/// When the run is not there or not queued, or its own files fail. That Puppet fails is a result, not an error.
+/// If the run is missing or not queued, or its own files fail. A failure of Puppet is a result, not an error.
 pub fn supervise(paths: &Paths, id: &str) -> Result<(), Error> {
-    // Fails if this process leads a session already, which is just as well.
+    // Fails if this process is a session leader already, which is fine.
     let _ = nix::unistd::setsid();
     let not_queued = |why| Error::NotQueued { id: id.to_owned(), why };
     let directory = RunDirectory::open(paths, id).ok_or_else(|| not_queued("there is no such run"))?;
     match directory.standing(&boot_id()?, unix_ms(SystemTime::now()))? {
         Standing::Queued => {}
-        Standing::Active => return Err(not_queued("it is under way")),
-        Standing::Ended(_) => return Err(not_queued("it has ended")),
+        Standing::Active => return Err(not_queued("it is already running")),
+        Standing::Ended(_) => return Err(not_queued("it has already ended")),
         Standing::Interrupted(why) => return Err(not_queued(why)),
     }
-    // Puppet and commands expect the usual mask, whatever the agent's own is; the run's directory is closed anyway.
+    // Puppet and commands expect the usual umask, whatever the agent's is; the run's directory is private anyway.
     umask(Mode::from_bits_truncate(0o022));
     let run = directory.intent()?.run.unwrap_or_default();
     let _held = directory.hold()?;
-    // Whatever fails from here on, the run has a result.
+    // Whatever fails from here on, the run gets a result.
     let mut supervisor = match Supervisor::new(paths, directory.clone(), &run) {
         Ok(supervisor) => supervisor,
         Err(error) => return directory.write_result(&ended(run, failed(0, error.to_string()))),
@@ -149,14 +148,14 @@ impl<'a> Supervisor<'a> {
         Ok(supervisor)
     }
 
-    /// Hears of `cancel` and of Puppet's log, by looking again and again where the kernel has no watch left
-    /// (inotify(7), `max_user_instances`).
+    /// Receives `cancel` and changes of Puppet's log; polls if no inotify instance is left (inotify(7),
+    /// `max_user_instances`).
     fn watch(&mut self, own: &Path) -> Result<(), Error> {
         let appearing = WatchMask::CREATE | WatchMask::MOVED_TO;
         let directories = [(self.directory.path(), appearing), (own, WatchMask::CREATE | WatchMask::MODIFY)];
         let Err(error) = self.nursery.watch(&directories) else { return Ok(()) };
         self.nursery.poll(POLL)?;
-        self.warn(format!("{error}; looking every {} ms instead", POLL.as_millis()))
+        self.warn(format!("{error}; polling every {} ms instead", POLL.as_millis()))
     }
 
     fn carry_out(&mut self, run: &pb::Run) -> Result<Outcome, Error> {
@@ -170,11 +169,11 @@ impl<'a> Supervisor<'a> {
                 }
             }
             Some(pb::start_request::What::Command(command)) => self.command(&command.argv),
-            None => Ok(failed(0, "the request says neither apply nor command")),
+            None => Ok(failed(0, "the request has neither an apply nor a command")),
         }
     }
 
-    /// One apply at a time, also when somebody starts a supervisor by hand. False when cancelled meanwhile.
+    /// One apply at a time, even if a supervisor is started by hand. False if the run was cancelled meanwhile.
     fn take_apply_lock(&mut self, id: &str) -> Result<bool, Error> {
         let path = self.paths.apply_lock();
         let open = || File::options().create(true).truncate(false).write(true).open(&path);
@@ -224,15 +223,16 @@ impl<'a> Supervisor<'a> {
         self.judge(ending, &layout, apply, interpreter)
     }
 
-    /// Why the bundle cannot be applied, if it is not what was sent: somebody on the host may have changed its tree since.
+    /// Why the bundle cannot be applied, if it differs from what was uploaded: its tree may have been changed on the
+    /// host.
     fn damage(&self, bundle: &str) -> Option<String> {
         match bundle.parse() {
             Ok(digest) => bundles::verify(self.paths, &digest).err().map(|error| error.to_string()),
-            Err(error) => Some(format!("{bundle} does not name a bundle: {error}")),
+            Err(error) => Some(format!("{bundle} is not the name of a bundle: {error}")),
         }
     }
 
-    /// Waits, within reason, for a Puppet agent of the host's own. `Some` when the run ends here.
+    /// Waits up to a limit for the host's own Puppet agent. `Some` if the run ends here.
     fn wait_for_own_agent(&mut self) -> Result<Option<Outcome>, Error> {
         let since = Instant::now();
         let mut told = false;
@@ -241,7 +241,7 @@ impl<'a> Supervisor<'a> {
                 None => return Ok(None),
                 Some(OwnAgent::Disabled { message }) => {
                     self.warn(format!(
-                        "the host's own Puppet agent is disabled ({message}); applying all the same"
+                        "the host's own Puppet agent is disabled ({message}); applying anyway"
                     ))?;
                     return Ok(None);
                 }
@@ -256,14 +256,14 @@ impl<'a> Supervisor<'a> {
                 return Ok(Some(failed(0, sentence)));
             }
             if !told {
-                self.warn(format!("{sentence}; waiting for it to end"))?;
+                self.warn(format!("{sentence}; waiting for it to finish"))?;
                 told = true;
             }
             self.pause(RETRY);
         }
     }
 
-    /// Puppet's path, installing Puppet where there is none.
+    /// Puppet's path; installs Puppet if it is missing.
     fn find_puppet(&mut self) -> Result<Result<PathBuf, Outcome>, Error> {
         let find = || puppet::find(env::var_os("MAGPIE_PUPPET"));
         if let Some(puppet) = find() {
@@ -346,7 +346,7 @@ impl<'a> Supervisor<'a> {
         };
         let cut = (self.spool.dropped() > 0).then(|| self.cut());
         if end == End::Exited(0) {
-            // Half of an answer must not pass for the whole one.
+            // Partial output must not be mistaken for the complete output.
             return Ok(
                 cut.map_or_else(|| (pb::RunState::Succeeded, pb::Summary::default()), |cut| failed(0, cut))
             );
@@ -360,7 +360,7 @@ impl<'a> Supervisor<'a> {
         format!("the output was cut at its limit of {limit}: {dropped} were dropped")
     }
 
-    /// Runs one child to its end, telling what it says.
+    /// Runs one child to its end and reports its output.
     fn child(&mut self, command: &mut Command, stdin: Stdio) -> Result<Ending, Error> {
         if self.directory.cancel_requested() {
             return Ok(Ending::Cancelled);
@@ -371,7 +371,7 @@ impl<'a> Supervisor<'a> {
             Err(error) => {
                 let program = command.get_program().display();
                 return Ok(Ending::Unstartable(match error.kind() {
-                    io::ErrorKind::NotFound => format!("cannot start {program}: there is no such program"),
+                    io::ErrorKind::NotFound => format!("cannot start {program}: no such program"),
                     _ => format!("cannot start {program}: {error}"),
                 }));
             }
@@ -393,7 +393,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Tells what a signal says.
+    /// Reports the content of a signal.
     fn say(&mut self, signal: Signal) -> Result<(), Error> {
         match signal {
             Signal::Output { fd, data } => self.tell(What::Output(pb::Output { fd, data })),
@@ -402,7 +402,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// What the child wrote before its end is told before its end.
+    /// Reports remaining output of the child before its end.
     fn drain(&mut self, mut open_streams: u8, child: Pid) -> Result<(), Error> {
         let until = Instant::now() + DRAIN;
         while open_streams > 0 && !self.directory.cancel_requested() {
@@ -415,14 +415,14 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// TERM, grace, KILL, for everything below this process.
+    /// Sends TERM, waits, then sends KILL to all descendants.
     fn end_all(&mut self) -> Result<(), Error> {
         if signal_descendants(Some(UnixSignal::SIGTERM))? == 0 || self.await_childless(GRACE)? {
             return Ok(());
         }
-        self.warn(format!("still there {} s after TERM; killing", GRACE.as_secs()))?;
+        self.warn(format!("still running {} s after TERM; sending KILL", GRACE.as_secs()))?;
         let until = Instant::now() + KILL_LIMIT;
-        // Again and again, because a process that is being killed may just have made another.
+        // Repeat, because a process may start another one just before it is killed.
         while signal_descendants(Some(UnixSignal::SIGKILL))? > 0 && Instant::now() < until {
             self.await_childless(RETRY)?;
         }
@@ -433,7 +433,7 @@ impl<'a> Supervisor<'a> {
         let until = Instant::now() + limit;
         while let Some(signal) = self.nursery.next_until(until) {
             match signal {
-                // It may have been said of an earlier child, so look.
+                // The signal may be about an earlier child, so check.
                 Signal::Childless if signal_descendants(None)? == 0 => return Ok(true),
                 other => self.say(other)?,
             }
@@ -453,13 +453,13 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Lets what the run has started go on after it, and says what that is. Of a cancelled run nothing is left.
+    /// Lets remaining processes continue after the run, and adds them to the summary. A cancelled run leaves none.
     fn let_go(&mut self, id: &str, (state, mut summary): Outcome) -> Result<Outcome, Error> {
         if state != pb::RunState::Cancelled
             && signal_descendants(None)? > 0
             && !self.await_childless(LINGER)?
         {
-            // It was cancelled after its last process of its own had ended.
+            // The run was cancelled after its last own process had ended.
             if self.directory.cancel_requested() {
                 self.end_all()?;
                 return Ok((state, summary));
@@ -503,7 +503,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn pause(&self, limit: Duration) {
-        // Nothing runs: the only signal that can come is a change in the run's directory, such as `cancel`.
+        // No process runs: the only possible signal is a change in the run's directory, such as `cancel`.
         let _ = self.nursery.next_until(Instant::now() + limit);
     }
 
@@ -515,7 +515,7 @@ impl<'a> Supervisor<'a> {
         self.tell(spool::warning(message))
     }
 
-    /// A full disk does not end Puppet in the middle: what there is no room for is lost, the result has room.
+    /// A full disk does not stop Puppet halfway: events without space are lost, and the result has reserved space.
     fn tell(&mut self, what: What) -> Result<(), Error> {
         let told = self.spool.append(unix_ms(SystemTime::now()), what);
         told.map_err(Error::file("cannot write", &self.directory.events()))
@@ -528,7 +528,7 @@ fn program(argv: &[String]) -> Command {
     command
 }
 
-/// Gives a child a known environment, whatever the agent was started with.
+/// Gives a child a fixed environment, independent of the agent's.
 fn clean(command: &mut Command) {
     let added: Vec<(OsString, OsString)> =
         command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
@@ -536,7 +536,7 @@ fn clean(command: &mut Command) {
     command.current_dir("/");
 }
 
-/// The run with its end.
+/// The run with its result.
 fn ended(mut run: pb::Run, (state, mut summary): Outcome) -> pb::Run {
     summary.failure.truncate(summary.failure.floor_char_boundary(FAILURE_LIMIT));
     run.set_state(state);
@@ -545,7 +545,7 @@ fn ended(mut run: pb::Run, (state, mut summary): Outcome) -> pb::Run {
     run
 }
 
-/// A sentence with more to it, if there is more.
+/// A sentence, followed by `more` if there is any.
 fn with(sentence: String, more: Option<String>) -> String {
     more.map_or_else(|| sentence.clone(), |more| format!("{sentence}; {more}"))
 }

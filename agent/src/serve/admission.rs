@@ -1,5 +1,5 @@
-//! How many calls may be under way, and how long one may keep the agent waiting. What stands here holds for every call,
-//! whichever service it is for: a caller who does not read holds a place, never a thread, and not for ever.
+//! Limits how many calls run at once, and how long a call may keep the agent waiting. The limits apply to the calls of
+//! all services: a caller who does not read its answer occupies a place, never a thread, and only for a limited time.
 
 use std::{
     collections::HashMap,
@@ -26,38 +26,38 @@ use super::{
     shares::{Bounds, Full, Place, Places},
 };
 
-/// How long the caller may take for a request, and the agent for the beginning of its answer.
+/// Timeout for receiving a request, and for the first part of its answer.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// A slow line is one of so many bytes a second: a large request takes as long as it takes there.
+/// The slowest supported connection, in bytes/s; larger requests get more time accordingly.
 const SLOW: u64 = 8 << 10;
 
-/// The most bytes in one frame to a caller; the rest waits here, where it holds the place of its call.
+/// The most bytes in one frame to a caller; the rest stays in the agent and occupies the call's place.
 const SLICE: usize = 16 << 10;
 
-/// The one call whose request goes on for as long as the bundle is large; its service has a least rate for it.
+/// The only call whose request has no size limit of its own; its service enforces a minimum rate.
 const UPLOAD: &str = "/magpie.v1.Bundles/Upload";
 
-/// What the listener knows of a request: who sent it, and how its connection stands.
+/// What the listener knows about a request: the user, and the state of the connection.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Who it is, from the certificate.
+    /// The user, from the certificate.
     pub user: User,
-    /// What this connection's other end has not read.
+    /// Answers on this connection that the caller has not read.
     pub unread: Unread,
 }
 
-/// Answers of one connection that wait for its other end to read, each with the time since when.
+/// Answers of one connection that wait for the caller to read, each with its start time.
 #[derive(Clone, Debug, Default)]
 pub struct Unread(Arc<Mutex<HashMap<u64, Instant>>>);
 
 impl Unread {
     /// # Errors
-    /// An answer has been waiting for longer than `patience`.
+    /// If an answer has been unread for longer than `patience`.
     pub(super) fn check(&self, patience: Duration) -> io::Result<()> {
         let overdue = self.answers().values().any(|since| since.elapsed() > patience);
         if overdue {
-            return Err(io::Error::other(format!("an answer was not read for {} s", patience.as_secs())));
+            return Err(io::Error::other(format!("an answer was unread for {} s", patience.as_secs())));
         }
         Ok(())
     }
@@ -67,7 +67,7 @@ impl Unread {
     }
 }
 
-/// Lets in no more calls than there are places.
+/// Limits the number of calls.
 #[derive(Clone, Debug)]
 pub struct Admission {
     places: Places,
@@ -75,7 +75,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// So many calls at once.
+    /// A limiter with these bounds.
     pub fn new(bounds: Bounds) -> Self {
         Self { places: Places::new(bounds), calls: Arc::default() }
     }
@@ -83,8 +83,8 @@ impl Admission {
     fn admit(&self, caller: Caller) -> Result<Call, Status> {
         let place = self.places.take(&caller.user).map_err(|full| {
             Status::resource_exhausted(match full {
-                Full::User => format!("{} has too many calls under way on this host", caller.user.name),
-                Full::All => "this host has too many calls under way".to_owned(),
+                Full::User => format!("{} has too many open calls on this host", caller.user.name),
+                Full::All => "this host has too many open calls".to_owned(),
             })
         })?;
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +120,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // Without a caller there is no user either, and nobody lets in a request of nobody.
+        // Without a caller there is no user, and an anonymous request is never admitted.
         let Some(caller) = request.extensions_mut().remove::<Caller>() else {
             return Box::pin(self.inner.call(request));
         };
@@ -144,7 +144,7 @@ where
     }
 }
 
-/// How long a call may take until its answer begins; `None` for the one that has a least rate.
+/// Timeout until a call's answer begins; `None` for the call with a minimum rate.
 fn patience(path: &str) -> Option<Duration> {
     let largest = match path {
         UPLOAD => return None,
@@ -156,10 +156,10 @@ fn patience(path: &str) -> Option<Duration> {
 }
 
 fn too_long(limit: Duration) -> Status {
-    Status::deadline_exceeded(format!("the call was not answered within {} s", limit.as_secs()))
+    Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs()))
 }
 
-/// A call that was let in, until it is over.
+/// An admitted call, until it ends.
 #[derive(Debug)]
 struct Call {
     id: u64,
@@ -173,17 +173,17 @@ impl Drop for Call {
     }
 }
 
-/// What is asked for more only when the other end has taken what there was.
+/// A response body that polls for more only when the caller has read everything so far.
 struct Answer {
     body: Body,
-    /// Of the last frame of the body, what the other end has not asked for.
+    /// The part of the body's last frame that was not yet passed on.
     rest: Bytes,
     call: Call,
 }
 
 impl Answer {
-    /// The next frame, of which no more than a slice is passed on: what the connection has been given is off our hands, and
-    /// a caller with a tiny window would hold all of it for nothing.
+    /// The next frame, at most one slice long: data that the connection has accepted no longer counts against the call,
+    /// and a caller with a tiny window could make the connection hold a whole large frame.
     fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.rest.is_empty() {
             match Pin::new(&mut self.body).poll_frame(cx) {

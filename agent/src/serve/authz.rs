@@ -1,4 +1,4 @@
-//! Who may call what: one table, looked at before any service sees the request. What is not in it is not there.
+//! Authorisation: one table, checked before any service sees the request. Paths outside the table do not exist.
 
 use std::{
     future::ready,
@@ -13,39 +13,39 @@ use tower::{Layer, Service};
 
 use super::metrics;
 
-/// Every path that the agent answers, and the least role for it. A test holds this against the contract.
+/// Every path that the agent serves, and the minimum role for it. A test compares the table with the contract.
 const TABLE: &[(&str, Role)] = &[
     ("/magpie.v1.Host/Status", Role::Reader),
     ("/magpie.v1.Host/Claim", Role::Operator),
     ("/magpie.v1.Host/Release", Role::Operator),
     ("/magpie.v1.Host/Extend", Role::Operator),
-    // Of operators those can do it who have the CA's key: the certificate proves that.
+    // Also needs the CA's key: only an operator with that key can make a valid certificate.
     ("/magpie.v1.Host/Renew", Role::Operator),
     ("/magpie.v1.Bundles/Offer", Role::Operator),
     ("/magpie.v1.Bundles/Upload", Role::Operator),
     ("/magpie.v1.Runs/Start", Role::Operator),
     ("/magpie.v1.Runs/Cancel", Role::Operator),
-    // Private runs are kept from readers by the service, which alone knows which these are.
+    // The service hides private runs from readers, because only it knows which runs are private.
     ("/magpie.v1.Runs/Attach", Role::Reader),
     ("/magpie.v1.Runs/Get", Role::Reader),
     ("/magpie.v1.Runs/List", Role::Reader),
     ("/magpie.v1.History/Read", Role::Reader),
     ("/magpie.v1.History/Follow", Role::Reader),
     ("/magpie.v1.History/Info", Role::Reader),
-    // No RPC: for who scrapes.
+    // Not an RPC: for monitoring systems.
     (metrics::PATH, Role::Reader),
 ];
 
-/// Every path in the table and the least role for it.
+/// Every path in the table, and the minimum role for it.
 pub fn table() -> impl Iterator<Item = (&'static str, Role)> {
     TABLE.iter().copied()
 }
 
-/// Lets `user` call `path`, or says why not.
+/// Checks whether `user` may call `path`.
 ///
 /// # Errors
-/// UNIMPLEMENTED for a path that is not in the table, PERMISSION_DENIED with the missing role, and
-/// UNAUTHENTICATED where no user is known, which no connection that was accepted can bring about.
+/// UNIMPLEMENTED for a path outside the table, PERMISSION_DENIED if the role is not sufficient, UNAUTHENTICATED without
+/// a user, which cannot happen on an accepted connection.
 pub fn check(path: &str, user: Option<&User>) -> Result<(), Status> {
     let Some((_, least)) = table().find(|(row, _)| *row == path) else {
         return Err(Status::unimplemented(format!("this agent has no {path}")));
@@ -56,10 +56,11 @@ pub fn check(path: &str, user: Option<&User>) -> Result<(), Status> {
     }
     tracing::warn!(user = user.name, role = %user.role, path, "denied");
     let User { name, role } = user;
-    Err(Status::permission_denied(format!("{path} takes the role {least}; {name} has {role}")))
+    let call = path.trim_start_matches("/magpie.v1.");
+    Err(Status::permission_denied(format!("{name} ({role}) may not call {call}: that needs {least}")))
 }
 
-/// Puts [`check`] before a service. The user stays in the request's extensions for the service to see.
+/// Runs [`check`] before a service. The user stays in the request's extensions for the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Authorise;
 
@@ -97,7 +98,7 @@ where
     }
 }
 
-/// The answer to who may not, or not now: a status of gRPC, or of HTTP for who does not speak it.
+/// The response to a refused request: a gRPC status, or an HTTP status for clients that do not use gRPC.
 pub(super) fn refusal(path: &str, status: Status) -> Response<Body> {
     let code = match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => StatusCode::FORBIDDEN,
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn the_refusal_names_the_missing_role() {
         let status = check("/magpie.v1.Runs/Start", Some(&user(Role::Reader))).expect_err("refused");
-        assert_eq!(status.message(), "/magpie.v1.Runs/Start takes the role operator; ada has reader");
+        assert_eq!(status.message(), "ada (reader) may not call Runs/Start: that needs operator");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The `Bundles` service: translation between messages and the [`Store`], nothing else.
+//! The `Bundles` service: converts between messages and the [`Store`].
 
 use std::{
     collections::BTreeSet,
@@ -20,20 +20,20 @@ use super::{
 };
 use crate::bundles::{Answer, Error, Store};
 
-/// How long an upload may keep the agent waiting, and how long again for each so many bytes that have come: 8 KiB/s at least.
+/// How long an upload may pause; received bytes extend this, so that 8 KiB/s is always fast enough.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LEAST_RATE: u32 = 8 << 10;
 
-/// Uploads at once: each takes a thread.
+/// Limits on concurrent uploads: each takes a thread.
 const UPLOADS: Bounds = Bounds { all: 8, kept: 0, each: 4 };
 
-/// Pieces between the network and the disk: 2 MiB.
+/// Pieces buffered between network and disk: 2 MiB.
 const PIECES_AHEAD: usize = 8;
 
-/// Tells which bundles an apply under way is using.
+/// Returns the bundles that a running apply uses.
 type InUse = dyn Fn() -> BTreeSet<Digest> + Send + Sync;
 
-/// Serves one store.
+/// The service for one store.
 pub struct Service {
     store: Arc<Store>,
     in_use: Arc<InUse>,
@@ -41,12 +41,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service for `store`; `in_use` is asked, on a blocking thread, before old bundles are removed.
+    /// A service for `store`. Calls `in_use` on a blocking thread before it removes old bundles.
     pub fn new(store: Arc<Store>, in_use: impl Fn() -> BTreeSet<Digest> + Send + Sync + 'static) -> Self {
         Self { store, in_use: Arc::new(in_use), uploads: Places::new(UPLOADS) }
     }
 
-    /// The tonic service with its message limit: a manifest is larger than any other message.
+    /// The tonic service with its own message limit: a manifest is larger than any other message.
     pub fn into_server(self) -> BundlesServer<Self> {
         BundlesServer::new(self).max_decoding_message_size(MAX_MANIFEST_BYTES + (1 << 20))
     }
@@ -80,10 +80,10 @@ impl pb::bundles_server::Bundles for Service {
         request: Request<Streaming<pb::UploadRequest>>,
     ) -> Result<Response<pb::UploadReply>, Status> {
         let place = self.uploads.take(&caller(&request)?);
-        let place = place.map_err(|_| Status::resource_exhausted("too many uploads to this host at once"))?;
+        let place = place.map_err(|_| Status::resource_exhausted("too many uploads; retry later"))?;
         let mut stream = Incoming { stream: request.into_inner(), patience: Patience::default() };
         let Some(Part::Header(header)) = stream.next_part().await? else {
-            return Err(Status::invalid_argument("an upload begins with its header"));
+            return Err(Status::invalid_argument("the first message of an upload must be its header"));
         };
         let digest = parse(&header.digest)?;
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
@@ -97,14 +97,14 @@ impl pb::bundles_server::Bundles for Service {
         });
         let fed = feed(&mut stream, sender).await;
         let removed = received.await.map_err(|panic| Status::internal(panic.to_string()))?;
-        // Why the sender stopped explains more than that the stream was incomplete.
+        // The sender's error explains more than an incomplete stream does.
         fed?;
         let removed = removed.map_err(status)?.iter().map(Digest::to_string).collect();
         Ok(Response::new(pb::UploadReply { removed }))
     }
 }
 
-/// Passes pieces on until the stream ends or the store has seen enough.
+/// Forwards pieces until the stream ends or the store stops reading.
 async fn feed(stream: &mut Incoming, sender: mpsc::Sender<io::Result<Vec<u8>>>) -> Result<(), Status> {
     loop {
         let piece = match stream.next_part().await {
@@ -113,7 +113,7 @@ async fn feed(stream: &mut Incoming, sender: mpsc::Sender<io::Result<Vec<u8>>>) 
             Ok(Some(_)) => {
                 stop(&sender).await;
                 return Err(Status::invalid_argument(format!(
-                    "after its header an upload has data alone, in pieces of at most {CHUNK_BYTES} bytes"
+                    "after the header, an upload contains only data, in pieces of at most {CHUNK_BYTES} bytes"
                 )));
             }
             Err(status) => {
@@ -127,13 +127,13 @@ async fn feed(stream: &mut Incoming, sender: mpsc::Sender<io::Result<Vec<u8>>>) 
     }
 }
 
-/// Ends the store's reading with an error, so that an upload that broke off is never taken for a complete one.
+/// Makes the store's reader fail, so that an interrupted upload is never mistaken for a complete one.
 async fn stop(sender: &mpsc::Sender<io::Result<Vec<u8>>>) {
-    // If nobody reads any more there is nobody to tell.
+    // The send fails only if the store no longer reads; then there is nothing to report.
     let _ = sender.send(Err(io::ErrorKind::ConnectionAborted.into())).await;
 }
 
-/// An upload as it comes, and how long one still waits for it.
+/// An incoming upload, and the remaining time to wait for it.
 struct Incoming {
     stream: Streaming<pb::UploadRequest>,
     patience: Patience,
@@ -145,20 +145,20 @@ impl Incoming {
         let received = timeout(self.patience.left, self.stream.message()).await;
         let Ok(received) = received else {
             return Err(Status::deadline_exceeded(format!(
-                "the upload is too slow: less than {} KiB/s for {} s",
+                "the upload is too slow: below {} KiB/s for {} s",
                 LEAST_RATE >> 10,
                 PATIENCE.as_secs()
             )));
         };
         let Some(request) = received? else { return Ok(None) };
-        let part = request.part.ok_or_else(|| Status::invalid_argument("an upload has no empty messages"))?;
+        let part = request.part.ok_or_else(|| Status::invalid_argument("an upload message is empty"))?;
         let bytes = if let Part::Data(piece) = &part { piece.len() } else { 0 };
         self.patience.account(began.elapsed(), bytes);
         Ok(Some(part))
     }
 }
 
-/// How long one still waits for a sender. Time in which the disk is waited for does not count.
+/// The remaining time to wait for a sender. Time spent waiting for the disk does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Patience {
     left: Duration,
@@ -171,7 +171,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Waiting so long has brought so many bytes.
+    /// Records that waiting for `waited` brought `bytes` bytes.
     fn account(&mut self, waited: Duration, bytes: usize) {
         let earned = Duration::from_secs_f64(bytes as f64 / f64::from(LEAST_RATE));
         self.left = (self.left.saturating_sub(waited) + earned).min(PATIENCE);
@@ -211,7 +211,7 @@ async fn blocking<T: Send + 'static>(
     done.map_err(status)
 }
 
-/// The code says who can do something about it: `ABORTED` means that offering again will do.
+/// The status code tells the controller what to do: `ABORTED` means that it should offer the bundle again.
 fn status(error: Error) -> Status {
     let sentence = error.to_string();
     match error {

@@ -1,5 +1,5 @@
-//! One watch of a directory for any number of followers: the kernel has few inotify instances for each user (128 by
-//! default, see inotify(7)), and runs need some too.
+//! One directory watch for all followers: each user has few inotify instances (128 by default, see inotify(7)), and
+//! runs need some as well.
 
 use std::{
     fs::DirBuilder,
@@ -17,10 +17,10 @@ use tokio::{
 };
 use tokio_stream::StreamExt;
 
-/// How often followers look where nothing tells of changes: as often as there is a sample.
+/// How often followers check without change events: once for each sample.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Tells when something in a directory has changed. It watches only while somebody follows.
+/// Reports changes in a directory. Watches only while there are followers.
 #[derive(Clone, Debug)]
 pub(super) struct Changes {
     directory: PathBuf,
@@ -28,15 +28,15 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Of this directory, which is created when it is first followed.
+    /// Changes in `directory`, which is created by the first follower.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, watcher: Arc::default() }
     }
 
-    /// Every change from now on; several may be told as one.
+    /// Reports every change from now on; may combine several changes.
     ///
     /// # Errors
-    /// There is no such directory, and it cannot be created.
+    /// If the directory does not exist and cannot be created.
     pub(super) fn follow(&self) -> io::Result<watch::Receiver<()>> {
         let mut watcher = self.watcher();
         if let Some(sender) = &*watcher {
@@ -55,7 +55,7 @@ impl Changes {
             inotify.into_event_stream([0; 1024])
         });
         events.map(|events| Source::Events(Box::new(events))).unwrap_or_else(|error| {
-            tracing::warn!("{} is looked at every second: {error}", self.directory.display());
+            tracing::warn!("cannot watch {}, checking it every second: {error}", self.directory.display());
             Source::clock()
         })
     }
@@ -66,7 +66,7 @@ impl Changes {
                 () = source.next() => { sender.send_replace(()); }
                 () = sender.closed() => {
                     let mut watcher = self.watcher();
-                    // Somebody may have come in the meantime.
+                    // A new follower may have arrived in the meantime.
                     if sender.receiver_count() == 0 {
                         *watcher = None;
                         return;
@@ -81,10 +81,10 @@ impl Changes {
     }
 }
 
-/// What tells of changes.
+/// Where change reports come from.
 enum Source {
     Events(Box<EventStream<[u8; 1024]>>),
-    /// Nothing does.
+    /// No watch: a timer.
     Clock(Interval),
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// This process's inotify instances.
+    /// The number of inotify instances in this process.
     fn instances() -> usize {
         let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
         descriptors
@@ -129,7 +129,7 @@ mod tests {
         let changes = Changes::new(root.path().join("history"));
         let before = instances();
         let mut followers: Vec<_> = (0..200).map(|_| changes.follow().unwrap()).collect();
-        // Other tests may watch something as well.
+        // Other tests may use instances as well.
         assert!(instances() < before + 100);
         fs::write(root.path().join("history/a"), "a").unwrap();
         for follower in &mut followers {

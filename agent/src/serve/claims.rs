@@ -1,4 +1,4 @@
-//! The calls of `magpie.v1.Host` that take a host and give it back: [`crate::claim`] over gRPC.
+//! The calls of `magpie.v1.Host` that claim, extend and release a host: [`crate::claim`] over gRPC.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -38,7 +38,7 @@ pub(super) async fn extend(store: Arc<Store>, request: ExtendRequest) -> Result<
     blocking(move || store.extend(request.until_unix_ms)).await?.map_err(status)
 }
 
-/// The present claim travels in the details, for the controller to say more than a sentence about it.
+/// The status details contain the current claim, so that the controller can show more than the message.
 fn status(error: ClaimError) -> Status {
     let sentence = error.to_string();
     match error {

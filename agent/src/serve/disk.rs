@@ -1,14 +1,14 @@
-//! Looking at the record takes few threads, however many ask: the others stay free for those who act.
+//! Limits the threads that read the record, however many clients ask, so that threads remain for calls that act.
 
 use std::sync::Arc;
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::Status;
 
-/// Looks at once.
+/// Maximum number of concurrent reads.
 const LOOKS: usize = 4;
 
-/// The turns of those who look; clones share them.
+/// The limit for readers; clones share it.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Semaphore>);
 
@@ -19,18 +19,17 @@ impl Default for Disk {
 }
 
 impl Disk {
-    /// Does one piece of work when it is its turn, away from the threads that serve connections. It must end by itself:
-    /// who waits for a caller does not wait here.
+    /// Runs `work` on a blocking thread as soon as the limit allows. The work must finish without waiting for a caller.
     ///
     /// # Errors
-    /// The work panicked.
+    /// If the work panics.
     pub async fn look<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Status> {
         let turn = Arc::clone(&self.0).acquire_owned().await;
         let done = spawn_blocking(move || {
-            // Held by the work: it goes on when who asked for it has gone.
+            // The work holds its turn, because it continues even if the caller disconnects.
             let _turn = turn;
             work()
         });

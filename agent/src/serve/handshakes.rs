@@ -1,5 +1,5 @@
-//! Whose handshakes are under way. A new one is never refused: where there are too many, the oldest makes room, since a
-//! client that means it is done within some round trips, and one that is silent grows old.
+//! Open TLS handshakes. A new handshake is never refused: at the limit, the oldest is aborted. An honest client
+//! completes its handshake within a few round trips; a silent client's handshake becomes the oldest.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,12 +10,12 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-/// How long an address counts as one that proved a user.
+/// How long an address is trusted after it proved a user.
 const LATELY: Duration = Duration::from_secs(60 * 60);
-/// Of how many addresses this is remembered.
+/// Maximum number of trusted addresses.
 const REMEMBERED: usize = 1024;
 
-/// What one party can have many addresses of: a /24, of IPv6 a /64.
+/// The network that one party can have many addresses in: a /24, or a /64 for IPv6.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0xff).into(),
@@ -23,7 +23,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Handshakes under way, oldest first.
+/// Open handshakes, oldest first.
 #[derive(Debug)]
 pub(super) struct Handshakes {
     all: usize,
@@ -32,12 +32,12 @@ pub(super) struct Handshakes {
 }
 
 impl Handshakes {
-    /// At most `all` at once, and `each` of one origin.
+    /// At most `all` handshakes in total, and `each` from one origin.
     pub(super) fn new(all: usize, each: usize) -> Self {
         Self { all, each, under_way: VecDeque::new() }
     }
 
-    /// One more of `origin`; the oldest ends where it is one too many: of this origin, or of all.
+    /// Adds a handshake of `origin`; at a limit, aborts the oldest of this origin or of all.
     pub(super) fn add(&mut self, origin: IpAddr, handshake: AbortHandle) {
         self.under_way.retain(|(_, handshake)| !handshake.is_finished());
         let of_origin = self.under_way.iter().filter(|(other, _)| *other == origin).count();
@@ -53,12 +53,12 @@ impl Handshakes {
     }
 }
 
-/// Addresses that proved a user lately: strangers do not crowd them out.
+/// Addresses that proved a user recently: handshakes of strangers cannot displace theirs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proved(Arc<Mutex<HashMap<IpAddr, Instant>>>);
 
 impl Proved {
-    /// A user was proved there.
+    /// Records that `address` proved a user.
     pub(super) fn note(&self, address: IpAddr, now: Instant) {
         let mut proved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if proved.len() >= REMEMBERED && !proved.contains_key(&address) {
@@ -68,7 +68,7 @@ impl Proved {
         proved.insert(address, now);
     }
 
-    /// Whether that was within the last hour.
+    /// Whether `address` proved a user within the last hour.
     pub(super) fn knows(&self, address: IpAddr, now: Instant) -> bool {
         let proved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         proved.get(&address).is_some_and(|when| now.saturating_duration_since(*when) < LATELY)

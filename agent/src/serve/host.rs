@@ -1,4 +1,4 @@
-//! What a host says about itself, and its certificate. Taking it and giving it back is `claims`' part.
+//! The host's status and the renewal of its certificate; `claims` has the calls that claim and release it.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ use crate::{
     run::unix_ms,
 };
 
-/// With less left the status warns: `ctl` would have renewed the certificate long before.
+/// The status warns below this remaining lifetime: `ctl` normally renews the certificate long before.
 const CERTIFICATE_SHORT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The service `magpie.v1.Host`.
@@ -51,7 +51,7 @@ struct Inner {
 }
 
 impl Service {
-    /// Speaks for `identity`; `system` is the root of the file system that describes the machine.
+    /// The service for the host with `identity`; `system` is the root of the file system that describes the machine.
     pub fn new(
         identity: &Identity,
         paths: &Paths,
@@ -74,28 +74,28 @@ impl Service {
 }
 
 impl Inner {
-    /// What this user may know of the host. Blocks on the disk.
+    /// The status that this user may see. Blocks on the disk.
     fn reply(&self, user: &User) -> StatusReply {
         let mut degraded = Vec::new();
         let memory = Memory::read(&self.paths, &self.system).unwrap_or_else(|error| {
-            degraded.push(format!("memory is not known: {error}"));
+            degraded.push(format!("cannot read the memory use: {error}"));
             Memory::default()
         });
         let disk_free_bytes = disk_free(self.paths.root()).unwrap_or_else(|error| {
-            degraded.push(format!("free disk space is not known: {error}"));
+            degraded.push(format!("cannot read the free disk space: {error}"));
             0
         });
         let runs = self.runs.overview(user).unwrap_or_else(|error| {
-            degraded.push(format!("runs are not known: {error}"));
+            degraded.push(format!("cannot read the runs: {error}"));
             Overview::default()
         });
         let claim = self.claims.present().unwrap_or_else(|error| {
-            degraded.push(format!("who has this host is not known: {error}"));
+            degraded.push(format!("cannot read this host's claim: {error}"));
             None
         });
         let recorder = history::recorder_status(&self.paths).ok();
         if !recorder.as_ref().is_some_and(|recorder| recorder.running) {
-            degraded.push("the recorder does not run".to_owned());
+            degraded.push("the recorder is not running".to_owned());
         }
         degraded.extend(self.runs.degraded().map(str::to_owned));
         let applied = runs.last_apply.as_ref().and_then(apply);
@@ -156,18 +156,18 @@ impl Host for Service {
     }
 }
 
-/// The warning that a certificate ends soon.
+/// The warning that the certificate expires soon.
 fn certificate_short(until: SystemTime, now: SystemTime) -> Option<String> {
     let left = until.duration_since(now).unwrap_or_default();
     (left < CERTIFICATE_SHORT).then(|| {
         format!(
-            "this host's certificate ends in {} days: an operator's ctl whose CA directory has host-ca.key renews it",
+            "this host's certificate expires in {} days: `ctl` renews it when an operator who has host-ca.key connects",
             left.as_secs() / (24 * 60 * 60)
         )
     })
 }
 
-/// Whose fault it is decides who can do something about it.
+/// INTERNAL for the host's own errors, INVALID_ARGUMENT if the certificate is wrong.
 fn not_renewed(error: EnrolError) -> Status {
     let sentence = error.to_string();
     match error {
@@ -194,8 +194,8 @@ fn last_apply(run: &Run) -> LastApply {
     LastApply { run_id: run.run_id.clone(), state: state.into(), finished_unix_ms: run.finished_unix_ms }
 }
 
-/// Seconds since this host's init was started: since boot, or, in a container, since that was. proc_uptime(5) counts
-/// for the whole machine; field 22 of /proc/1/stat is the start of init in clock ticks on the same clock.
+/// Seconds since this host's init started: since boot, or since a container started. proc_uptime(5) counts for the
+/// whole machine; field 22 of /proc/1/stat is the start of init in clock ticks on the same clock.
 fn uptime(system: &Path) -> Option<u64> {
     let text = fs::read_to_string(system.join("proc/uptime")).ok()?;
     let machine: u64 = text.split(['.', ' ']).next()?.parse().ok()?;
@@ -206,7 +206,7 @@ fn uptime(system: &Path) -> Option<u64> {
     Some(machine.saturating_sub(started / ticks))
 }
 
-/// What an ordinary process may still write, in bytes.
+/// Bytes that an unprivileged process can still write.
 fn disk_free(path: &Path) -> nix::Result<u64> {
     let stat = statvfs(path)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
@@ -221,7 +221,7 @@ mod tests {
         let (now, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(24 * 60 * 60));
         assert_eq!(certificate_short(now + 30 * day, now), None);
         let warning = certificate_short(now + 12 * day + day / 2, now).expect("a warning");
-        assert!(warning.starts_with("this host's certificate ends in 12 days: "), "{warning}");
+        assert!(warning.starts_with("this host's certificate expires in 12 days: "), "{warning}");
         assert!(certificate_short(now, now + day).is_some_and(|warning| warning.contains("in 0 days")));
     }
 }

@@ -1,5 +1,5 @@
-//! From a listening socket to connections whose user is proved. tonic's own TLS has no timeout for handshakes,
-//! no limit on them, and spins when file descriptors run out; hence this.
+//! Turns a listening socket into connections with a verified user. tonic's own TLS has no timeout or limit for
+//! handshakes, and spins when file descriptors run out.
 
 use std::{
     io,
@@ -29,25 +29,25 @@ use super::{
     shares::{Bounds, Full, Place, Places},
 };
 
-/// How much the network may ask of the agent.
+/// Limits on what network clients may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For the first message of a TLS handshake, from addresses that proved no user lately. A client sends it at once, unless
-    /// its machine is busy.
+    /// Timeout for the first message of a TLS handshake, from addresses without a recently verified user. A client
+    /// sends this message at once, unless its machine is busy.
     pub hello_timeout: Duration,
-    /// For a whole TLS handshake.
+    /// Timeout for a whole TLS handshake.
     pub handshake_timeout: Duration,
-    /// Handshakes under way at once; of more the oldest ends.
+    /// Maximum number of open handshakes; beyond it the oldest is aborted.
     pub handshakes: usize,
-    /// Of these from one network, a /24 or a /64: one party can have many addresses of it.
+    /// Maximum from one network, a /24 or a /64: one party can have many addresses in it.
     pub handshakes_per_network: usize,
-    /// Beside these, handshakes from addresses that proved a user within the last hour.
+    /// Additional handshakes for addresses that proved a user within the last hour.
     pub handshakes_known: usize,
-    /// Connections at once; more are closed.
+    /// Maximum number of connections; further ones are closed.
     pub connections: Bounds,
-    /// Calls under way at once, on all connections; more are refused.
+    /// Maximum number of open calls on all connections; further ones are refused.
     pub calls: Bounds,
-    /// How long a caller may leave an answer unread; then the connection ends.
+    /// How long a caller may leave an answer unread before the connection is closed.
     pub unread: Duration,
 }
 
@@ -61,14 +61,14 @@ impl Default for Limits {
             handshakes_known: 32,
             connections: Bounds { all: 256, kept: 64, each: 32 },
             calls: Bounds { all: 160, kept: 64, each: 32 },
-            // Somebody may be reading the first page of it.
+            // A person may be reading its first page.
             unread: Duration::from_secs(600),
         }
     }
 }
 
-/// A connection whose other end is a user of this fleet. It ends, like any that breaks, when the user's
-/// certificate expires, or when an answer is not read for too long.
+/// A connection with a verified user of this fleet. It breaks when the user's certificate expires, or when an answer
+/// is unread for too long.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     certificate: UserCertificate,
@@ -80,18 +80,18 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// What the user's certificate says.
+    /// The user's certificate.
     pub fn certificate(&self) -> &UserCertificate {
         &self.certificate
     }
 
-    /// The TLS stream itself.
+    /// The TLS stream.
     pub fn stream(&mut self) -> &mut TlsStream<TcpStream> {
         &mut self.stream
     }
 
     /// # Errors
-    /// It must not go on.
+    /// If the connection must be closed.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.expiry.as_mut().poll(cx).is_ready() {
             return Err(io::Error::other("the user's certificate has expired"));
@@ -105,8 +105,8 @@ impl Connection {
     }
 }
 
-/// Accepts connections and hands over those that prove a user, until it is dropped; what is under way
-/// then is dropped as well. A slow handshake delays no other.
+/// Accepts connections and passes on those with a verified user, until the future is dropped; open handshakes are
+/// dropped with it. A slow handshake does not delay others.
 pub async fn accept(
     listener: &TcpListener,
     config: Arc<ServerConfig>,
@@ -151,13 +151,13 @@ pub async fn accept(
     }
 }
 
-/// 50 ms, doubled by each failure in a row, at most 1 s: file descriptors may come back, and until then
-/// accept fails at once.
+/// 50 ms, doubled for each consecutive failure, at most 1 s: file descriptors may become free, and until then accept
+/// fails at once.
 fn back_off(failures: u32) -> Duration {
     Duration::from_millis(50 << failures.min(5)).min(Duration::from_secs(1))
 }
 
-/// What every new socket must pass.
+/// The checks for every new connection.
 #[derive(Clone)]
 struct Gate {
     config: Arc<ServerConfig>,
@@ -176,16 +176,16 @@ impl Gate {
         let stream = handshake.await.map_err(|_| io::Error::other("the handshake took too long"))??;
         let connection = stream.get_ref().1;
         if connection.alpn_protocol().is_none() {
-            return Err(io::Error::other("the client does not say which protocol it speaks"));
+            return Err(io::Error::other("the client did not negotiate a protocol (ALPN)"));
         }
         let leaf = connection.peer_certificates().and_then(<[_]>::first);
-        let leaf = leaf.ok_or_else(|| io::Error::other("the client showed no certificate"))?;
+        let leaf = leaf.ok_or_else(|| io::Error::other("the client sent no certificate"))?;
         let certificate = UserCertificate::read(leaf).map_err(io::Error::other)?;
         self.proved.note(peer, Instant::now());
         let place = self.connections.take(&certificate.user).map_err(|full| {
             io::Error::other(match full {
                 Full::User => format!("{} has too many connections", certificate.user.name),
-                Full::All => "there are too many connections".to_owned(),
+                Full::All => "this host has too many connections".to_owned(),
             })
         })?;
         let admitted = self.connection(stream, certificate, place);
@@ -195,7 +195,7 @@ impl Gate {
     async fn handshake(&self, socket: TcpStream, patience: Duration) -> io::Result<TlsStream<TcpStream>> {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket);
         let hello = timeout(patience, hello).await;
-        let hello = hello.map_err(|_| io::Error::other("the client says nothing"))??;
+        let hello = hello.map_err(|_| io::Error::other("the client sent nothing"))??;
         hello.into_stream(Arc::clone(&self.config)).await
     }
 
@@ -221,7 +221,7 @@ impl Gate {
     }
 }
 
-/// Half-open connections are noticed after 30 s (tcp(7)).
+/// Enables keepalive, which detects a dead peer after 30 s (tcp(7)).
 fn notice_silence(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     setsockopt(socket, sockopt::KeepAlive, &true)?;
@@ -232,7 +232,7 @@ fn notice_silence(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// tonic puts this into every request's extensions.
+/// tonic stores this in the extensions of every request.
 impl Connected for Connection {
     type ConnectInfo = Caller;
 

@@ -1,4 +1,4 @@
-//! `GET /metrics`, on the same port and with the same certificates as everything else.
+//! `GET /metrics`, on the same port and with the same certificates as all services.
 
 use std::{
     convert::Infallible,
@@ -14,10 +14,10 @@ use tower::Service;
 use super::disk::Disk;
 use crate::{metrics, paths::Paths};
 
-/// Where it is.
+/// The path of the metrics.
 pub const PATH: &str = "/metrics";
 
-/// Answers from the record below `paths`.
+/// Serves metrics from the record below `paths`.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     directory: PathBuf,
@@ -25,14 +25,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// For the record of this agent, which need not exist yet.
+    /// Uses the record below `paths`, which may not exist yet.
     pub fn new(paths: &Paths, disk: Disk) -> Self {
         Self { directory: paths.history(), disk }
     }
 
     async fn answer(self, method: Method) -> Response<Body> {
         if method != Method::GET {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n".to_owned());
         }
         let Self { directory, disk } = self;
         let rendered = disk.look(move || metrics::render(&directory)).await;
@@ -46,7 +46,7 @@ impl Metrics {
     }
 }
 
-/// A sentence as an answer.
+/// A plain-text response.
 pub(super) fn plain(status: StatusCode, sentence: String) -> Response<Body> {
     of_type("text/plain; charset=utf-8", status, sentence)
 }

@@ -1,12 +1,13 @@
-//! `agent serve`: the composition root. Binds, is enrolled if need be, and then serves gRPC on the same socket.
+//! `agent serve`: the composition root. Binds the socket, waits for enrolment if needed, then serves gRPC.
 //!
-//! - [`listener`] with `handshakes`: from a socket to connections whose user is proved,
-//! - [`tls`]: whom to trust before and after enrolment,
-//! - [`admission`]: how many may call at once, and how long they may keep the agent waiting,
-//! - [`authz`]: who may call what,
-//! - [`host`] with `claims`, [`bundles`], [`runs`], [`history`]: one gRPC service each; [`metrics`] for who scrapes,
-//! - [`disk`], `changes`: the record is read by few threads and watched once, however many ask,
-//! - [`poweroff`]: a host that nobody needs any more stops itself.
+//! - [`listener`] with `handshakes`: connections with a verified user,
+//! - [`tls`]: which certificates to trust, before and after enrolment,
+//! - [`admission`]: limits on calls and on waiting times,
+//! - [`authz`]: which role may call what,
+//! - [`host`] with `claims`, [`bundles`], [`runs`], [`history`]: one gRPC service each; [`metrics`] for monitoring
+//!   systems,
+//! - [`disk`], `changes`: few threads and one watch for all readers of the record,
+//! - [`poweroff`]: stops a host that is no longer needed.
 
 pub mod admission;
 pub mod authz;
@@ -77,67 +78,67 @@ use crate::{
     run::{self, Launcher},
 };
 
-/// The largest message that a controller may send, in bytes; bulk travels in chunks of 256 KiB.
+/// Maximum size of a message from a controller, in bytes; large data is sent in chunks of 256 KiB.
 pub const MAX_REQUEST: usize = 1 << 20;
 
-/// Bundles kept on a host, the one in use among them.
+/// Bundles kept on a host, including the one in use.
 const KEPT_BUNDLES: usize = 5;
 
-/// How long a controller may take for its part of an enrolment.
+/// Timeout for a controller's part of an enrolment.
 const EXCHANGE: Duration = Duration::from_secs(15);
 
-/// Controllers that may try at once: one that takes its time keeps no other waiting.
+/// Concurrent enrolment attempts: a slow controller must not block others.
 const EXCHANGES: Bounds = Bounds { all: 32, kept: 0, each: 8 };
 
-/// How long connections may go on after the agent was told to stop.
+/// How long connections may continue after the agent begins to stop.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// What the agent is told from outside.
+/// Settings of the agent.
 pub struct Config {
-    /// Where it keeps things.
+    /// The agent's data directory.
     pub paths: Paths,
-    /// Where it listens.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
     /// Root of the file system that describes the machine: `/`.
     pub system: PathBuf,
-    /// Who knows which instance this is and what it was told; nobody is asked if there is none.
+    /// The instance metadata service; `None`: use none.
     pub metadata: Option<Metadata>,
-    /// The agent's own binary, which is started once more for each run.
+    /// The agent's own binary, which is executed for each run.
     pub agent: PathBuf,
-    /// Where it speaks to the provider.
+    /// The console, for messages to the provider.
     pub console: Console,
-    /// How much the network may ask of it.
+    /// Limits on network clients.
     pub limits: Limits,
-    /// What stops the host: a program and its arguments.
+    /// The command that stops the host: a program and its arguments.
     pub poweroff: Vec<OsString>,
 }
 
 /// Why the agent cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {
-        /// The address.
+        /// The address to listen on.
         address: SocketAddr,
-        /// Why.
+        /// The error of the socket.
         source: io::Error,
     },
-    /// The host has no identity and could get none.
+    /// The host has no identity and enrolment failed.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
-    /// The bundles that are there cannot be read.
-    #[error("the stored bundles cannot be used: {0}")]
+    /// The stored bundles cannot be read.
+    #[error("cannot use the stored bundles: {0}")]
     Bundles(#[from] crate::bundles::Error),
-    /// The runs that are there cannot be read.
-    #[error("the stored runs cannot be used: {0}")]
+    /// The stored runs cannot be read.
+    #[error("cannot use the stored runs: {0}")]
     Runs(#[from] run::Error),
-    /// HTTP/2 failed as a whole.
-    #[error("serving ended: {0}")]
+    /// The HTTP/2 server failed.
+    #[error("the HTTP/2 server failed: {0}")]
     Transport(#[from] transport::Error),
 }
 
-/// A socket that is bound, and what to do on it first.
+/// A bound socket, and whether enrolment comes first.
 pub struct Server {
     config: Config,
     listener: TcpListener,
@@ -150,11 +151,11 @@ enum Phase {
 }
 
 impl Server {
-    /// Binds the socket; a host without identity waits for an enrol document before it does, and any host for the
-    /// metadata service, if there is one.
+    /// Binds the socket. A host without an identity first waits for an enrol document; a host with a metadata service
+    /// first waits for that service.
     ///
     /// # Errors
-    /// The identity cannot be used, or the address cannot be listened on.
+    /// If the identity cannot be used, or the address cannot be bound.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
         let machine = Self::machine(&config).await;
         let phase = match Identity::load(&config.paths, &machine, SystemTime::now())? {
@@ -173,7 +174,7 @@ impl Server {
         Ok(Self { config, listener, phase })
     }
 
-    /// Which machine this is. Where a metadata service is configured, that must say so first.
+    /// Identifies this machine. Waits for the metadata service, if one is configured.
     async fn machine(config: &Config) -> Binding {
         let machine = Binding::read(&config.system);
         match &config.metadata {
@@ -188,18 +189,18 @@ impl Server {
         Ok(Phase::Enrolling(Arc::new(enrolment)))
     }
 
-    /// Where it listens.
+    /// The address that the socket is bound to.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// If the kernel does not return the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown`: first enrolment, if need be, then gRPC.
+    /// Serves until `shutdown`: enrolment first if needed, then gRPC.
     ///
     /// # Errors
-    /// The enrol document expired before a controller came, or the identity cannot be used.
+    /// If the enrol document expires before a controller comes, or the identity cannot be used.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { config, listener, phase } = self;
         let mut shutdown = pin!(shutdown);
@@ -215,7 +216,7 @@ impl Server {
     }
 }
 
-/// Lets controllers try until one has enrolled this host or the document expires.
+/// Lets controllers try until one enrols this host or the document expires.
 async fn enrol(
     config: &Config,
     listener: &TcpListener,
@@ -226,7 +227,7 @@ async fn enrol(
     let (ready, connections) = mpsc::channel(1);
     let announcement = enrolment.announcement();
     tokio::select! {
-        // The identity is there before anything else is looked at.
+        // Check for the identity before anything else.
         biased;
         () = exchanges(&config.console, enrolment, connections) => (),
         never = listener::accept(listener, tls, config.limits, ready) => match never {},
@@ -239,11 +240,11 @@ async fn enrol(
             config.console.say(&format!("MAGPIE-ENROL v1 done host={host_id} fleet={fleet_id}"));
             Ok(identity)
         }
-        Found::Nothing | Found::Clone => Err(EnrolError::Grant("the identity just stored is not there")),
+        Found::Nothing | Found::Clone => Err(EnrolError::Grant("the stored identity is missing")),
     }
 }
 
-/// Goes on until one of those who try has enrolled this host; the others' connections end then.
+/// Runs until one of the controllers has enrolled this host; then drops the other connections.
 async fn exchanges(
     console: &Console,
     enrolment: &Arc<Enrolment>,
@@ -262,7 +263,7 @@ async fn exchanges(
                             exchange(&enrolment, connection).await
                         });
                     }
-                    Err(_) => tracing::warn!("refused: too many controllers enrol this host at once"),
+                    Err(_) => tracing::warn!("refused: too many controllers are enrolling this host"),
                 }
             }
             Some(ended) = under_way.join_next() => match ended {
@@ -275,7 +276,7 @@ async fn exchanges(
     }
 }
 
-/// Waits until the document has expired, also if the clock is set meanwhile.
+/// Waits until the document has expired, even if the clock is changed meanwhile.
 async fn expiry(document: &Document) -> DocumentError {
     loop {
         let now = SystemTime::now();
@@ -326,12 +327,12 @@ async fn serve(
         served = serving => Ok(served?),
         never = listener::accept(listener, tls, config.limits, ready) => match never {},
         never = watch.watch(&config.console) => match never {},
-        // Streams that follow something never end by themselves; their readers attach again.
+        // Streams that follow something never end on their own; their readers attach again.
         () = async { stopping.notified().await; sleep(GRACE).await } => Ok(()),
     }
 }
 
-/// Every service of the agent. A service checks nothing that [`authz`] has checked.
+/// All services of the agent. Services do not repeat the checks of [`authz`].
 fn routes(paths: &Paths, host: host::Service, runs: runs::Service) -> Result<Routes, ServeError> {
     let (store, applies) = (Arc::new(Store::open(paths.clone(), KEPT_BUNDLES)?), runs.clone());
     let bundles = bundles::Service::new(store, move || bundle_in_use(&applies));
@@ -346,7 +347,7 @@ fn routes(paths: &Paths, host: host::Service, runs: runs::Service) -> Result<Rou
     Ok(routes)
 }
 
-/// The bundle of the apply under way must not be removed under Puppet's feet.
+/// The bundle of the running apply, which must not be removed while Puppet uses it.
 fn bundle_in_use(runs: &runs::Service) -> BTreeSet<Digest> {
     let active = runs.active_apply().ok().flatten().and_then(|run| run.request);
     let apply = active.and_then(|request| match request.what {
@@ -356,8 +357,8 @@ fn bundle_in_use(runs: &runs::Service) -> BTreeSet<Digest> {
     apply.into_iter().collect()
 }
 
-/// HTTP/2 with every limit set by hand: what tonic leaves out it passes on as "none", which switches off
-/// protections that hyper and h2 have by default.
+/// HTTP/2 with every limit set explicitly: tonic passes an unset limit on as "none", which disables the default
+/// protections of hyper and h2.
 fn http2() -> transport::Server {
     transport::Server::builder()
         .max_concurrent_streams(32)

@@ -1,9 +1,9 @@
-//! A host whose lease ended long ago stops itself, if the claim says so: who took it may have gone without a word, and
-//! no controller runs all the time.
+//! Stops the host some time after its lease ended, if the claim asks for that: the owner may have disappeared, and no
+//! controller runs all the time.
 //!
-//! [`is_due`] decides; `Watch` looks from time to time, says on the console that the host is about to stop, looks
-//! once more, and stops it. Wall time decides when a lease is over, and a clock may be wrong after boot, so nothing
-//! happens in the agent's first minutes.
+//! [`is_due`] decides. `Watch` checks from time to time, announces the stop on the console, checks again, and stops
+//! the host. Leases end by wall time, and the clock may be wrong after boot, so nothing happens in the agent's first
+//! minutes.
 
 use std::{convert::Infallible, ffi::OsString, process::Stdio, sync::Arc, time::Duration, time::SystemTime};
 
@@ -16,14 +16,14 @@ use tokio::{
 use super::runs;
 use crate::{claim::Store, enrol::console::Console, run::unix_ms};
 
-/// How long things take.
+/// Delays and intervals.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// From the agent's start until the clock is believed.
+    /// How long after its start the agent begins to trust the clock.
     pub settle: Duration,
-    /// Between two looks at the claim.
+    /// Interval between checks of the claim.
     pub look: Duration,
-    /// From the warning until the host is stopped.
+    /// Time from the warning until the stop.
     pub warning: Duration,
 }
 
@@ -37,7 +37,7 @@ impl Default for Pace {
     }
 }
 
-/// Should a host stop that has this claim and whose agent has run for so long?
+/// Whether a host with this claim should stop, if its agent has run for this long.
 pub fn is_due(
     claim: &Claim,
     now_unix_ms: i64,
@@ -52,18 +52,18 @@ pub fn is_due(
         && now_unix_ms > claim.until_unix_ms.saturating_add(grace_ms)
 }
 
-/// What the decision is made from, and what carries it out.
+/// Checks the claim and stops the host.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) claims: Arc<Store>,
     pub(super) runs: runs::Service,
-    /// Stops the host: a program and its arguments.
+    /// The command that stops the host: a program and its arguments.
     pub(super) command: Vec<OsString>,
     pub(super) pace: Pace,
 }
 
 impl Watch {
-    /// Looks until it is dropped. That the host is stopped ends it as any stop does.
+    /// Checks until the future is dropped. Stopping the host ends the agent like any other stop.
     pub(super) async fn watch(&self, console: &Console) -> Infallible {
         let started = Instant::now();
         loop {
@@ -86,7 +86,7 @@ impl Watch {
         }
     }
 
-    /// The claim because of which the host should stop now. What cannot be read stops nothing.
+    /// The claim whose lease ended long enough ago to stop the host now. An unreadable claim stops nothing.
     async fn due(&self, started: Instant) -> Option<Claim> {
         let (claims, runs, pace) = (Arc::clone(&self.claims), self.runs.clone(), self.pace);
         let due = move || {
@@ -100,7 +100,7 @@ impl Watch {
 
     async fn stop(&self) -> Result<(), String> {
         let Some((program, arguments)) = self.command.split_first() else {
-            return Err("no command is known that stops this host".to_owned());
+            return Err("the agent has no command to stop this host".to_owned());
         };
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().await;
         let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
@@ -146,7 +146,7 @@ mod tests {
         assert!(due(&settled, 15_001, 11 * MINUTE, false), "also if it is in use");
     }
 
-    /// A console that hands over each line.
+    /// A console that sends each line to a channel.
     struct Lines(mpsc::UnboundedSender<String>);
 
     impl io::Write for Lines {
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// A host with a claim that is over, the program that stops it, and what its console says.
+    /// A host with an expired claim, the program that stops it, and its console output.
     fn host(
         root: &Path,
         command: &[&str],
@@ -194,7 +194,7 @@ mod tests {
             let warning = next(&mut said).await;
             assert!(warning.contains("alice's claim c is over"), "{warning}");
             assert_eq!(next(&mut said).await, "MAGPIE-STOP v1 now");
-            // The next round can only begin once the command has ended.
+            // The next round can begin only after the command has ended.
             next(&mut said).await;
         };
         tokio::select! {

@@ -1,5 +1,5 @@
-//! The `Runs` service: starts supervisors, replays what they write. It owns no process and no state of its own, so
-//! that a restart loses nothing.
+//! The `Runs` service: starts supervisors and replays their events. It owns no processes and no state, so a restart
+//! loses nothing.
 
 use std::{cmp::Reverse, pin::Pin, sync::Arc, time::SystemTime};
 
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// Events that may wait for a slow caller, beside those of one look; the rest wait on disk.
+/// Events that may wait for a slow caller, besides those of one read; the rest stays on disk.
 const EVENTS_AHEAD: usize = 4;
-/// How many runs `List` returns when nothing is asked.
+/// Number of runs that `List` returns by default.
 const LIST_DEFAULT: u32 = 20;
-/// How many it returns at most.
+/// Maximum number of runs that `List` returns.
 const LIST_LIMIT: u32 = 100;
 
 /// The service; clones share one start lock.
@@ -41,27 +41,27 @@ struct Inner {
     paths: Paths,
     launcher: Launcher,
     boot_id: String,
-    /// Held from the look at what is under way until the new run is there: one apply at a time.
+    /// Held from the check for a running apply until the new run exists: one apply at a time.
     starting: Arc<Mutex<()>>,
-    /// For calls that only look, of which one user may make many: they leave threads for those that act, and one whose caller
-    /// has gone while it waited is not made.
+    /// For read-only calls, which one user may make in large numbers: keeps threads free for other calls, and skips a
+    /// call whose caller disconnected while it was waiting.
     looks: Disk,
 }
 
-/// What a host says of its runs.
+/// The host's current and latest runs.
 #[derive(Debug, Default)]
 pub struct Overview {
-    /// The newest run of any kind that is queued or under way.
+    /// The newest run of any kind that is queued or running.
     pub active: Option<pb::Run>,
-    /// The apply that ended last, whatever became of it.
+    /// The apply that ended last, whatever its outcome.
     pub last_apply: Option<pb::Run>,
 }
 
 impl Service {
-    /// Does what only looks, when it is its turn.
+    /// Runs read-only work as soon as the limit allows.
     ///
     /// # Errors
-    /// The work panicked.
+    /// If the work panics.
     pub(super) async fn look<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -69,10 +69,10 @@ impl Service {
         self.inner.looks.look(work).await
     }
 
-    /// Serves the runs below `paths`, and clears up what is not one.
+    /// Serves the runs below `paths`, and removes directories that are not runs.
     ///
     /// # Errors
-    /// When the kernel's boot id cannot be read.
+    /// If the kernel's boot id cannot be read.
     pub fn new(paths: Paths, launcher: Launcher) -> Result<Self, run::Error> {
         let boot_id = run::boot_id()?;
         if let Err(error) = RunDirectory::sweep(&paths) {
@@ -89,18 +89,18 @@ impl Service {
         })
     }
 
-    /// The apply that is queued or under way, in outline. Blocks on the disk, as does [`Service::overview`].
+    /// The outline of the queued or running apply. Blocks on the disk, as does [`Service::overview`].
     ///
     /// # Errors
-    /// When the runs cannot be read.
+    /// If the runs cannot be read.
     pub fn active_apply(&self) -> Result<Option<pb::Run>, run::Error> {
         Ok(self.inner.active_apply()?.map(|(_, run)| run))
     }
 
-    /// What this user may know of the runs, in outline.
+    /// The outlines of runs that this user may see.
     ///
     /// # Errors
-    /// When the runs cannot be read.
+    /// If the runs cannot be read.
     pub fn overview(&self, user: &User) -> Result<Overview, run::Error> {
         let runs = self.inner.outlines()?.into_iter().map(|(_, run)| run).filter(|run| may_see(user, run));
         let (over, active): (Vec<_>, Vec<_>) = runs.partition(is_over);
@@ -111,15 +111,15 @@ impl Service {
         })
     }
 
-    /// Whether any run is queued or under way, whoever may see it. Blocks on the disk.
+    /// Whether any run is queued or running, including private ones. Blocks on the disk.
     ///
     /// # Errors
-    /// When the runs cannot be read.
+    /// If the runs cannot be read.
     pub fn has_active(&self) -> Result<bool, run::Error> {
         Ok(self.inner.outlines()?.iter().any(|(_, run)| !is_over(run)))
     }
 
-    /// What works less well than it should, as a sentence.
+    /// A warning, if the launcher cannot work as it should.
     pub fn degraded(&self) -> Option<&'static str> {
         self.inner.launcher.degraded()
     }
@@ -158,14 +158,14 @@ impl Inner {
         RunDirectory::open(&self.paths, id).ok_or_else(|| Status::not_found(format!("there is no run {id}")))
     }
 
-    /// A run that this user may look at. Of a private run, readers do not even learn that it exists.
+    /// A run that this user may see. Readers do not even learn that a private run exists.
     fn find_for(&self, id: &str, user: &User) -> Result<RunDirectory, Status> {
         let directory = self.find(id)?;
         let intent = directory.intent().map_err(internal)?;
         if intent.run.is_some_and(|run| may_see(user, &run)) { Ok(directory) } else { self.find("") }
     }
 
-    /// Makes a queued run and launches its supervisor. Blocks on disk and on the launcher.
+    /// Creates a queued run and launches its supervisor. Blocks on the disk and the launcher.
     fn start(&self, user: &User, mut request: pb::StartRequest) -> Result<pb::Run, Status> {
         check(&request)?;
         let stdin = take_stdin(&mut request);
@@ -187,7 +187,7 @@ impl Inner {
         let directory = RunDirectory::create_with_input(&self.paths, &run.run_id, &intent, &stdin);
         let directory = directory.map_err(internal)?;
         self.launcher.launch(&self.paths, &run.run_id).map_err(|error| {
-            // A run that nobody will take up is over at once, rather than when its time in the queue is.
+            // A run without a supervisor ends at once, not when its time in the queue is over.
             let ended = not_launched(run.clone(), error.to_string());
             directory.write_result(&ended).err().map_or_else(|| internal(error), internal)
         })?;
@@ -199,17 +199,17 @@ impl Inner {
         if run.request.as_ref() == Some(request) {
             return Ok(run);
         }
-        Err(Status::already_exists(format!("run {} exists and was asked to do something else", run.run_id)))
+        Err(Status::already_exists(format!("run {} exists already, with a different request", run.run_id)))
     }
 
-    /// May this apply start now?
+    /// Checks whether this apply may start now.
     fn admit(&self, apply: &pb::Apply) -> Result<(), Status> {
         if !self.paths.bundle_tree(&apply.bundle).is_dir() {
             return Err(Status::not_found(format!("bundle {} is not on this host", apply.bundle)));
         }
         let Some((directory, holder)) = self.active_apply().map_err(internal)? else { return Ok(()) };
         let holder = directory.look_closer(holder).map_err(internal)?;
-        let message = format!("apply {} by {} is under way", holder.run_id, holder.user);
+        let message = format!("apply {} by {} is running", holder.run_id, holder.user);
         let busy = pb::Busy {
             run_id: holder.run_id,
             user: holder.user,
@@ -233,13 +233,13 @@ impl Runs for Service {
         let inner = Arc::clone(&self.inner);
         let alone = Arc::clone(&inner.starting).lock_owned().await;
         let run = blocking(move || {
-            // Here and not in the caller's hands: who hangs up does not stop what has begun.
+            // Held here, not by the caller: a caller that disconnects does not stop a start that has begun.
             let _alone = alone;
             inner.start(&user, request.into_inner())
         });
         let run = run.await??;
         let inner = Arc::clone(&self.inner);
-        // What cannot be removed now is tried again at the next start.
+        // Whatever cannot be removed now is removed after the next start.
         tokio::task::spawn_blocking(move || inner.retain().map_err(|error| tracing::warn!("{error}")));
         Ok(Response::new(run))
     }
@@ -308,17 +308,17 @@ impl Runs for Service {
     }
 }
 
-/// Runs what waits for the disk away from the threads that serve connections.
+/// Runs blocking work away from the threads that serve connections.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }
 
-/// Who calls: put there by the listener, from the certificate.
+/// The user who calls; the listener takes it from the certificate.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<User, Status> {
     let user = request.extensions().get::<User>().cloned();
-    user.ok_or_else(|| Status::unauthenticated("the caller is not known"))
+    user.ok_or_else(|| Status::unauthenticated("the caller is unknown"))
 }
 
 fn check(request: &pb::StartRequest) -> Result<(), Status> {
@@ -327,7 +327,7 @@ fn check(request: &pb::StartRequest) -> Result<(), Status> {
         return invalid("a run id is 1 to 64 characters of [a-z0-9-]");
     }
     match &request.what {
-        None => invalid("the request says neither apply nor command"),
+        None => invalid("the request has neither an apply nor a command"),
         Some(What::Command(command)) if command.argv.first().is_none_or(String::is_empty) => {
             invalid("the command is empty")
         }
@@ -335,22 +335,22 @@ fn check(request: &pb::StartRequest) -> Result<(), Status> {
             invalid("the command's standard input is too long")
         }
         Some(What::Apply(apply)) if !is_digest(&apply.bundle) => {
-            invalid("a bundle is named by 64 lower-case hex digits")
+            invalid("a bundle's name is 64 lower-case hex digits")
         }
         Some(What::Apply(apply)) if !is_word(&apply.environment) => {
-            invalid("an environment's name is made of letters, digits and _")
+            invalid("an environment's name may contain only letters, digits and _")
         }
         Some(What::Apply(apply)) if !is_commit(&apply.commit) => {
-            invalid("a commit is named by up to 64 lower-case hex digits, perhaps with a + behind them")
+            invalid("a commit's name is up to 64 lower-case hex digits, optionally followed by +")
         }
         Some(What::Apply(apply)) if apply.tags.iter().any(|tag| tag.is_empty() || tag.contains(',')) => {
-            invalid("a tag is neither empty nor does it hold a comma")
+            invalid("a tag must not be empty or contain a comma")
         }
         Some(_) => Ok(()),
     }
 }
 
-/// Takes out of a request what the command will read, and leaves its length: requests are shown and compared.
+/// Removes the standard input from a request and keeps its length: requests are displayed and compared.
 fn take_stdin(request: &mut pb::StartRequest) -> Vec<u8> {
     let Some(What::Command(command)) = &mut request.what else { return Vec::new() };
     command.stdin_bytes = command.stdin.len() as u64;
@@ -399,7 +399,7 @@ mod tests {
 
     use super::*;
 
-    /// With one thread for blocking work, and that one taken, a start is begun and not done.
+    /// The only thread for blocking work is busy, so the start has begun but cannot finish.
     #[test]
     fn a_start_whose_caller_hangs_up_still_keeps_others_waiting() {
         let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! How much of something limited one party may have at once.
+//! Limits how much of a resource each party may use at once.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,14 @@ use std::{
 use proto::identity::{Role, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Counts what each party has; clones count together.
+/// Counts each party's shares; clones share the counts.
 #[derive(Clone, Debug)]
 pub(super) struct Shares<K> {
     limit: usize,
     held: Arc<Mutex<HashMap<K, usize>>>,
 }
 
-/// One of a party's shares, given back when it is dropped.
+/// One share of a party, returned on drop.
 #[derive(Debug)]
 pub(super) struct Share<K: Eq + Hash> {
     party: K,
@@ -24,12 +24,12 @@ pub(super) struct Share<K: Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> Shares<K> {
-    /// At most `limit` for each party.
+    /// At most `limit` shares for each party.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, held: Arc::default() }
     }
 
-    /// One more for `party`, unless it has all that it may.
+    /// One more share for `party`; `None` at the limit.
     pub(super) fn take(&self, party: K) -> Option<Share<K>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let count = held.get(&party).copied().unwrap_or_default();
@@ -44,7 +44,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 impl<K: Eq + Hash> Drop for Share<K> {
     fn drop(&mut self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        // Parties that have nothing are forgotten: there may be many in the course of time.
+        // Forget parties without shares: over time there may be many.
         if held.get(&self.party).is_some_and(|count| *count <= 1) {
             held.remove(&self.party);
         } else if let Some(count) = held.get_mut(&self.party) {
@@ -53,14 +53,14 @@ impl<K: Eq + Hash> Drop for Share<K> {
     }
 }
 
-/// How many places there are, and for whom.
+/// The number of places, and how they are divided.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// In all.
+    /// Total number of places.
     pub all: usize,
-    /// Of these kept for operators and admins, so that nobody who may only look keeps them out.
+    /// Places reserved for operators and admins, so that readers cannot lock them out.
     pub kept: usize,
-    /// At most for one user.
+    /// Maximum number for one user.
     pub each: usize,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Places {
     users: Shares<String>,
 }
 
-/// A user's place, given back when it is dropped.
+/// A user's place, returned on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     _all: OwnedSemaphorePermit,
@@ -80,17 +80,17 @@ pub(super) struct Place {
     _share: Share<String>,
 }
 
-/// Why there is no place.
+/// Why no place is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// This user has all that one may have.
+    /// This user is at the limit for one user.
     User,
-    /// All are taken that this user may take.
+    /// All places that this user may take are taken.
     All,
 }
 
 impl Places {
-    /// So many.
+    /// Places within these bounds.
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             all: Arc::new(Semaphore::new(bounds.all)),
@@ -99,7 +99,7 @@ impl Places {
         }
     }
 
-    /// One more place for `user`.
+    /// Takes a place for `user`.
     pub(super) fn take(&self, user: &User) -> Result<Place, Full> {
         let share = self.users.take(user.name.clone()).ok_or(Full::User)?;
         let one_of = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().map_err(|_| Full::All);

@@ -1,4 +1,4 @@
-//! Whom the agent talks to: TLS 1.3, no resumption, and a user's certificate that passes our own checks too.
+//! TLS configuration: TLS 1.3, no resumption, and our own checks of user certificates in addition to rustls's.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use rustls::{
 
 use crate::enrol::{EnrolError, candidate::Candidate, identity::Identity, renewal::Shown};
 
-/// The configuration of an enrolled host, which shows this certificate: HTTP/2 with users of its fleet.
+/// The configuration of an enrolled host, which presents the certificate `shown`: HTTP/2 with users of its fleet.
 ///
 /// # Errors
-/// The users' CA cannot be used.
+/// If the users' CA cannot be used.
 pub fn enrolled(identity: &Identity, shown: Arc<Shown>) -> Result<ServerConfig, EnrolError> {
     let trust = Trust::Fleet {
         id: identity.fleet_id.clone(),
@@ -33,10 +33,10 @@ pub fn enrolled(identity: &Identity, shown: Arc<Shown>) -> Result<ServerConfig, 
     config(trust, shown, tls::ALPN_MAIN)
 }
 
-/// The configuration of a host that waits to be enrolled: `enrol/1` with users of the pinned CA that may enrol.
+/// The configuration of a host that waits for enrolment: `enrol/1` with users of the pinned CA who may enrol.
 ///
 /// # Errors
-/// Key or certificate cannot be used.
+/// If the key or certificate cannot be used.
 pub fn enrolling(candidate: &Candidate, user_ca_pin: KeyDigest) -> Result<ServerConfig, EnrolError> {
     let chain = vec![candidate.certificate()?];
     let certified = CertifiedKey::from_der(chain, candidate.private_key(), &tls::provider());
@@ -53,7 +53,7 @@ fn config(trust: Trust, shown: Arc<dyn ResolvesServerCert>, alpn: &[u8]) -> Resu
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(shown);
     config.alpn_protocols = vec![alpn.to_vec()];
-    // A resumed session would bring an old certificate past its expiry: rustls does not verify it again.
+    // A resumed session would keep an expired certificate valid: rustls does not verify it again.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
@@ -68,12 +68,12 @@ fn anchored_at(ca: &CertificateDer<'_>) -> Result<Arc<dyn ClientCertVerifier>, E
         .map_err(|error| Error::General(error.to_string()))
 }
 
-/// Which CA's users may speak.
+/// Whose users to trust.
 #[derive(Debug)]
 enum Trust {
-    /// The CA whose key has this digest, shown by the client itself; admins and enrollers.
+    /// Admins and enrollers of the CA whose key has this digest; the client sends the CA certificate itself.
     Pin(KeyDigest),
-    /// The CA of this fleet; every user. What each may do is decided per call.
+    /// All users of this fleet's CA. `authz` decides for each call.
     Fleet { id: String, verifier: Arc<dyn ClientCertVerifier> },
 }
 
@@ -105,7 +105,7 @@ impl Trust {
     }
 }
 
-/// rustls's own verification, then ours.
+/// rustls's own verification, followed by ours.
 #[derive(Debug)]
 struct UserVerifier {
     trust: Trust,

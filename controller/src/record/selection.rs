@@ -1,4 +1,4 @@
-//! Which processes are shown, and in what order.
+//! Selection and order of processes.
 
 use std::cmp::Ordering;
 
@@ -11,17 +11,17 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// By what the processes of one sample are ordered, the largest first.
+/// Sort key for the processes of one sample, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sort {
-    /// CPU share of the interval
+    /// CPU share in the interval
     #[default]
     Cpu,
     /// Resident memory
     Rss,
-    /// Memory that was swapped out
+    /// Swapped-out memory
     Swap,
-    /// Memory that cannot be dropped: anonymous memory, resident or swapped out
+    /// Anonymous memory, resident or swapped out: the kernel cannot drop it
     #[value(alias = "memory")]
     Footprint,
     /// Bytes read and written in the interval
@@ -29,7 +29,7 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// What processes are ordered by, the largest first; where that is equal, by CPU share and footprint.
+    /// Sort keys, to be ordered largest first: this key, then CPU share, then footprint.
     pub fn key(self, process: &Process, rates: &Rates) -> [f64; 3] {
         let by = |key: Self| match key {
             Self::Cpu => cpu(rates),
@@ -41,49 +41,49 @@ impl Sort {
         [by(self), by(Self::Cpu), by(Self::Footprint)]
     }
 
-    /// The columns that the keys are made of.
+    /// The columns of the record that the keys need.
     pub fn needs(self) -> Columns {
         let needs = Columns::FOOTPRINT.with(Columns::CPU);
         if self == Self::Io { needs.with(Columns::IO) } else { needs }
     }
 
-    /// Compares two processes, the larger first.
+    /// Compares two processes, larger first.
     pub fn compare(self, a: (&Process, &Rates), b: (&Process, &Rates)) -> Ordering {
         descending(&self.key(a.0, a.1), &self.key(b.0, b.1))
     }
 }
 
-/// The larger first.
+/// Compares two lists of sort keys, larger first.
 pub(super) fn descending(a: &[f64; 3], b: &[f64; 3]) -> Ordering {
     let compare = |place: usize| b[place].total_cmp(&a[place]);
     compare(0).then_with(|| compare(1)).then_with(|| compare(2))
 }
 
-/// One that is not known comes last.
+/// CPU share; unknown values sort last.
 fn cpu(rates: &Rates) -> f64 {
     rates.cpu_percent.unwrap_or(-1.0)
 }
 
-/// Which processes are shown: those that fit everything that is said here.
+/// Filter for processes: all conditions must match.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Process ids; empty: any.
+    /// Process ids; empty: all.
     pub pids: Vec<u32>,
-    /// Name of the user, or the id as digits.
+    /// User name, or the user id as digits.
     pub user: Option<String>,
-    /// Found in the command line or in the name.
+    /// Matched against the command line and the name.
     pub command: Option<Regex>,
-    /// A systemd unit, with or without `.service`.
+    /// systemd unit, with or without `.service`.
     pub unit: Option<String>,
 }
 
 impl Selection {
-    /// Whether anything is said.
+    /// Whether every process matches.
     pub fn is_everything(&self) -> bool {
         self.pids.is_empty() && self.user.is_none() && self.command.is_none() && self.unit.is_none()
     }
 
-    /// As it was typed: `--pid 7 --user www-data`.
+    /// As command line options: `--pid 7 --user www-data`.
     pub fn as_typed(&self) -> String {
         let pids = self.pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let parts = [
@@ -96,7 +96,7 @@ impl Selection {
         typed.collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether a process is shown.
+    /// Whether a process matches.
     pub fn admits(&self, process: &Process) -> bool {
         self.admits_pid(process.identity.pid)
             && self.user.as_deref().is_none_or(|user| self.is_user(user, process))
@@ -104,8 +104,7 @@ impl Selection {
             && self.admits_command(&process.comm, process.command.as_deref())
     }
 
-    /// The places of the processes whose ids are among those shown, in ascending order. `pids` are few, `processes`
-    /// are in order.
+    /// Writes the indices of the processes whose pid matches, ascending. `processes` must be in order.
     pub fn places(&self, processes: &[Process], places: &mut Vec<usize>) {
         if self.pids.is_empty() {
             places.clear();
@@ -115,18 +114,18 @@ impl Selection {
         places_of(processes, &self.pids, places);
     }
 
-    /// Whether this process id is among those shown.
+    /// Whether a process id matches.
     pub fn admits_pid(&self, pid: u32) -> bool {
         self.pids.is_empty() || self.pids.contains(&pid)
     }
 
-    /// Whether a name and a command line fit.
+    /// Whether a name or a command line matches.
     pub fn admits_command(&self, comm: &str, command: Option<&str>) -> bool {
         let Some(regex) = &self.command else { return true };
         command.is_some_and(|command| regex.is_match(command)) || regex.is_match(comm)
     }
 
-    /// Whether the end of a process is shown, as far as it tells who it was.
+    /// Whether a process exit matches. An exit has no unit and no command line.
     pub fn admits_exit(&self, exit: &Exit, sample: &Sample) -> bool {
         let is_user = |user: &str| {
             let known = sample.processes.iter().find(|process| process.uid == Some(exit.uid));
@@ -138,7 +137,7 @@ impl Selection {
             && self.admits_command(&exit.comm, None)
     }
 
-    /// As [`Selection::admits_exit`]; of a group less is known.
+    /// Whether a group of exits matches. A group has only a name.
     pub fn admits_group(&self, group: &ExitGroup) -> bool {
         let named = self.pids.is_empty() && self.unit.is_none() && self.user.is_none();
         named && self.admits_command(&group.comm, None)
@@ -154,15 +153,15 @@ fn is_unit(wanted: &str, process: &Process) -> bool {
     unit == wanted || unit.strip_suffix(".service") == Some(wanted)
 }
 
-/// The regular expression that a user typed.
+/// Parses the value of `--command`.
 ///
 /// # Errors
-/// It is none, with what is wrong with it.
+/// The pattern is not a regular expression; the message says why.
 pub fn parse_command(pattern: &str) -> Result<Regex> {
     Regex::new(pattern).map_err(|error| {
         let error = error.to_string();
         let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
         Error::invalid(format!("--command {pattern:?} is not a regular expression: {why}"))
-            .hint("a backslash before a character means that very character: 'a\\.out', 'c\\+\\+'")
+            .hint("escape special characters with a backslash: 'a\\.out', 'c\\+\\+'")
     })
 }

@@ -1,4 +1,4 @@
-//! Points in time: as people type them, and as a record has them.
+//! Times: as users type them, and as a record stores them.
 
 use jiff::{
     Span, Timestamp, Zoned,
@@ -10,12 +10,12 @@ use record::{Identity, Sample};
 
 use crate::error::{Error, Result};
 
-/// Which end of a window a time is. An hour that comes twice, when summer time ends, is inside of the window at both.
+/// Which end of a window a time is. When summer time ends, the repeated hour is inside the window at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
-    /// The window begins here.
+    /// Start of the window.
     Begin,
-    /// The window ends here.
+    /// End of the window.
     End,
 }
 
@@ -28,10 +28,10 @@ impl Edge {
     }
 }
 
-/// Reads `5m`, `3m ago`, `1h30m`, `now`, `00:12`, `2011-07-13`, `2011-07-13 00:12[:22]` or RFC 3339.
+/// Parses `5m`, `3m ago`, `1h30m`, `now`, `00:12`, `2011-07-13`, `2011-07-13 00:12[:22]` or RFC 3339.
 ///
-/// Spans count back from `now`; what names no zone is in the zone of `now`; a time of day is the latest such time that
-/// is not in the future.
+/// Spans count back from `now`. A time without a zone is in the zone of `now`. A time of day is the latest such time
+/// that is not in the future.
 pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
     let text = text.trim();
     let zone = now.time_zone();
@@ -42,16 +42,16 @@ pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
     } else if let Ok(time) = text.parse::<Time>() {
         latest(time, now, edge)
     } else if let Ok(local) = text.parse::<DateTime>() {
-        // A date alone is its midnight.
+        // A date alone means midnight.
         local_time(local, zone, edge.choice())
     } else if text.starts_with('+') {
-        // Elsewhere that is the future.
+        // A plus sign usually means the future.
         None
     } else {
         text.parse::<Span>().ok().and_then(|span| Some(now.checked_sub(span.abs()).ok()?.timestamp()))
     };
     found.ok_or_else(|| {
-        Error::invalid(format!("'{text}' is not a point in time"))
+        Error::invalid(format!("'{text}' is not a valid time"))
             .hint("write 5m (five minutes ago), 00:12, '2011-07-13 00:12' or 2011-07-13T00:12:22Z")
     })
 }
@@ -59,7 +59,7 @@ pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
 fn latest(time: Time, now: &Zoned, edge: Edge) -> Option<Timestamp> {
     let today = now.date();
     let days = [Some(today), today.yesterday().ok()].into_iter().flatten();
-    // Now may be between the two.
+    // Now may be between the two occurrences of a repeated hour.
     let times = days.flat_map(|day| {
         let local = day.to_datetime(time);
         [edge.choice(), Disambiguation::Earlier].map(|choice| local_time(local, now.time_zone(), choice))
@@ -71,12 +71,12 @@ fn local_time(local: DateTime, zone: &TimeZone, choice: Disambiguation) -> Optio
     Some(zone.to_ambiguous_zoned(local).disambiguate(choice).ok()?.timestamp())
 }
 
-/// When a process started, by the wall clock of this sample.
+/// Start time of a process, by the wall clock of this sample.
 pub fn started(sample: &Sample, identity: Identity) -> Timestamp {
     timestamp_at(sample, identity.started_ns)
 }
 
-/// A time since boot as the wall clock of this sample has it.
+/// Converts ns since boot to a time, by the wall clock of this sample.
 pub fn timestamp_at(sample: &Sample, boottime_ns: u64) -> Timestamp {
     let ms = |ns: u64| i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX);
     let past = ms(sample.boottime_ns.saturating_sub(boottime_ns));
@@ -84,7 +84,7 @@ pub fn timestamp_at(sample: &Sample, boottime_ns: u64) -> Timestamp {
     timestamp(sample.wall_ms.saturating_sub(past).saturating_add(future))
 }
 
-/// Milliseconds since the Unix epoch; what no calendar reaches is brought to its end.
+/// Converts ms since the Unix epoch; out-of-range values are clamped.
 pub fn timestamp(unix_ms: i64) -> Timestamp {
     let bounded = unix_ms.clamp(Timestamp::MIN.as_millisecond(), Timestamp::MAX.as_millisecond());
     Timestamp::from_millisecond(bounded).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn people_write_time_in_many_ways() {
+    fn many_notations_are_understood() {
         for (text, expected) in [
             ("now", "2011-07-12T22:20:00Z"),
             ("5m", "2011-07-12T22:15:00Z"),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_comes_twice_is_inside_of_the_window() {
+    fn a_repeated_hour_is_inside_the_window() {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         for (now, text, begin, end) in [
             ("2026-10-25T06:00:00Z", "02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_with_a_hint() {
+    fn an_invalid_time_is_refused_with_a_hint() {
         for text in ["", "yesterday evening", "25:00", "2011-13-01", "5 parsecs", "+5m"] {
             let error = parse_time(text, &now(), Edge::Begin).unwrap_err();
             assert_eq!(error.kind().exit_code(), 2, "{text}");

@@ -1,4 +1,4 @@
-//! What is in a bundle, and where it came from.
+//! Contents and origin of a bundle.
 
 use jiff::Timestamp;
 use proto::bundle::{Entry, Kind};
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Output, text::size};
 use crate::{bundle::Bundle, error::Result};
 
-/// Digest and provenance.
+/// Prints digest and provenance.
 pub fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
     let (files, provenance) = (bundle.manifest().files().count(), bundle.provenance());
     if output.is_json() {
@@ -35,7 +35,7 @@ pub fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
     Ok(())
 }
 
-/// Every path, as `ls -l` would show it.
+/// Prints every path, like `ls -l`.
 pub fn entries(output: &Output, bundle: &Bundle) -> Result<()> {
     bundle.manifest().entries().iter().try_for_each(|entry| {
         if output.is_json() {

@@ -1,12 +1,12 @@
-//! Why a resource failed, once and with the cause first. Puppet says the same several times: as an error of its own,
-//! as an error of the resource, as the exception behind both; and for a service it adds the journal to each.
+//! Explains why a resource failed, once and with the cause first. Puppet repeats a failure: as its own error, as an
+//! error of the resource, and as the exception behind both. For a service, each copy includes the journal.
 
 use std::collections::HashSet;
 
-/// The most lines that are shown of a failure.
+/// Maximum number of lines shown for a failure.
 const LINES: usize = 60;
 
-/// Without Puppet's `change from 'stopped' to 'running' failed: `, which stands before the cause.
+/// Removes Puppet's `change from 'stopped' to 'running' failed: ` in front of the cause.
 pub(super) fn cause(text: &str) -> String {
     const BEFORE: &str = "change from ";
     const AFTER: &str = " failed: ";
@@ -20,12 +20,12 @@ pub(super) fn cause(text: &str) -> String {
     }
 }
 
-/// The headline of a failure, and the lines below it: what was logged, without what the headline says and what was
-/// said already. What a service wrote to the journal itself comes before what systemd wrote about it.
+/// The headline of a failure, and the log lines below it, without repetitions. A service's own journal lines come
+/// before those of systemd.
 pub(super) fn explain(failure: &str, log: &[String]) -> (String, Vec<String>) {
     let failure = cause(failure);
     let (headline, rest) = failure.split_once('\n').unwrap_or((&failure, ""));
-    // A log, if there is one, has the whole of it: the failure may have been cut.
+    // Prefer the log: the failure text may have been cut.
     let rest =
         if log.is_empty() { vec![rest.to_owned()] } else { log.iter().map(|text| cause(text)).collect() };
     let mut known = HashSet::new();
@@ -42,7 +42,7 @@ pub(super) fn explain(failure: &str, log: &[String]) -> (String, Vec<String>) {
     (headline.to_owned(), lines)
 }
 
-/// What frames a message and says nothing itself.
+/// Whether a line only frames a message.
 fn is_frame(line: &str) -> bool {
     line == "Wrapped exception:"
         || line.starts_with("journalctl log for ")
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_change_that_failed_does_not_stand_before_the_cause() {
+    fn the_failed_change_is_removed_before_the_cause() {
         for (text, short) in [
             ("change from 'notrun' to ['0'] failed: '/bin/x' returned 3", "'/bin/x' returned 3"),
             (
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_command_is_said_once() {
+    fn a_failing_command_is_reported_once() {
         let returned = "'/bin/sh -c \"echo no; exit 3\"' returned 3 instead of one of [0]";
         let failure = format!("Exec[migrate] (db.pp:6): change from 'notrun' to ['0'] failed: {returned}");
         let log = [
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_service_shows_its_journal_once_and_its_own_words_first() {
+    fn a_failing_service_shows_its_journal_once_and_its_own_lines_first() {
         let journal = "Systemd start for web failed!\njournalctl log for web:\n-- Journal begins at Sun. --\n\
                        Nov 29 09:00:00 web-1 systemd[1]: Starting web.service...\n\
                        Nov 29 09:00:00 web-1 web[7]: line 3: unknown key\n\
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_log_there_are_the_other_lines_of_the_failure_and_not_all_of_many() {
+    fn without_a_log_the_failure_itself_is_shown_and_long_ones_are_cut() {
         assert_eq!(explain("a\nb\nb\n\nc", &[]), ("a".into(), vec!["b".into(), "c".into()]));
         let long: String = (0..LINES + 2).map(|number| format!("\nline {number}")).collect();
         let (_, lines) = explain(&long, &[]);

@@ -2,20 +2,20 @@
 
 use super::text::printable;
 
-/// One row. What a host says commands neither a terminal that it is shown on nor a spreadsheet that it is opened in.
+/// One row, escaped so that text from a host cannot control a terminal or a spreadsheet.
 pub(super) fn row<'a>(cells: impl IntoIterator<Item = std::borrow::Cow<'a, str>>) -> String {
     let cells: Vec<_> = cells.into_iter().map(|cell| quoted(&inert(&cell))).collect();
     cells.join(",") + "\n"
 }
 
-/// A cell that a spreadsheet would take for a formula is made text by a `'` (OWASP, CSV Injection). Numbers stay numbers.
+/// Prefixes a cell that a spreadsheet would run as a formula with `'` (OWASP, CSV Injection). Numbers stay numbers.
 fn inert(cell: &str) -> String {
     let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
     let mark = if is_formula { "'" } else { "" };
     format!("{mark}{}", printable(cell))
 }
 
-/// One row of what an object has under these keys.
+/// One row with an object's values for these keys.
 pub(super) fn values(object: &serde_json::Value, keys: &[&str]) -> String {
     row(keys.iter().map(|key| match &object[key] {
         serde_json::Value::Null => "".into(),
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_formula_and_a_number_stays_one() {
+    fn a_formula_becomes_text_and_a_number_stays_a_number() {
         let cells =
             ["=HYPERLINK(\"x\")", "@SUM(1)", "-k start", "+x", "\t=1", "\r=1", "-", "-3.5", "+4", "1e9"];
         assert_eq!(

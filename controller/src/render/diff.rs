@@ -1,13 +1,13 @@
-//! The unified diff of a file that Puppet changes, as it stands in Puppet's log.
+//! The unified diff of a file that Puppet changes, taken from Puppet's log.
 
 use proto::pb;
 
 use super::Colour;
 
-/// The most lines of one diff that are shown.
+/// Maximum number of lines shown per diff.
 const LINES: usize = 500;
 
-/// Is this the diff of a file? Puppet logs it at the resource, before the change itself, behind an empty line.
+/// Whether this message is a file diff. Puppet logs it for the resource, before the change, after an empty line.
 pub(super) fn is_diff(log: &pb::Log) -> bool {
     let mut lines = log.message.trim_start_matches('\n').lines();
     log.source.starts_with('/')
@@ -15,7 +15,7 @@ pub(super) fn is_diff(log: &pb::Log) -> bool {
         && lines.next().is_some_and(|line| line.starts_with("+++ "))
 }
 
-/// Its lines with their colours. The two that name the files are left out: the second is a temporary one.
+/// The diff's lines and colours, without the two file names: the second is a temporary file.
 pub(super) fn lines(message: &str) -> impl Iterator<Item = (Colour, String)> {
     let lines = || message.trim_start_matches('\n').lines().skip(2);
     let shown = lines().take(LINES).map(|line| (colour(line), line.to_owned()));
@@ -43,7 +43,7 @@ mod tests {
         "\n--- /etc/motd\t2026-11-29\n+++ /tmp/puppet-file20261129-1\t2026-11-29\n@@ -1 +1 @@\n-old\n+new\n";
 
     #[test]
-    fn a_diff_is_known_by_its_head_and_shown_without_it() {
+    fn a_diff_is_recognized_by_its_header_and_shown_without_it() {
         let log = |source: &str, message: &str| pb::Log {
             source: source.into(),
             message: message.into(),
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_diff_says_what_it_leaves_out() {
+    fn a_long_diff_reports_omitted_lines() {
         let long = format!("{DIFF}{}", "+x\n".repeat(LINES));
         let shown: Vec<String> = lines(&long).map(|(_, line)| line).collect();
         assert_eq!(shown.len(), LINES + 1);

@@ -1,4 +1,4 @@
-//! Whatever a host says in whichever field: no printer lets it command the terminal.
+//! Property tests: no text from a host, in any field, can control the terminal.
 
 use jiff::{Timestamp, tz::TimeZone};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use crate::{
     render::Format,
 };
 
-/// A text for each field, from a few hostile ones.
+/// Hostile texts for the fields of messages, in rotation.
 struct Texts(std::iter::Cycle<std::vec::IntoIter<String>>);
 
 impl Texts {
@@ -97,7 +97,7 @@ impl Texts {
     }
 }
 
-/// As on a terminal, where a command's output is not passed on as it is.
+/// Output as on a terminal, where a command's output is escaped.
 fn screen(format: Format) -> (Output, [Page; 2]) {
     let (output, data, talk) = pages(format);
     (Output { raw: [false; 2], ..output }, [data, talk])
@@ -121,7 +121,7 @@ fn events(output: &Output, hosts: &[String], texts: &mut Texts) {
 
 proptest! {
     #[test]
-    fn no_printer_lets_a_host_command_the_terminal(
+    fn no_printer_lets_a_host_control_the_terminal(
         texts in prop::collection::vec(hostile_text(), 1..12),
         json: bool,
     ) {
@@ -153,14 +153,14 @@ proptest! {
 }
 
 #[test]
-fn an_error_of_a_host_does_not_read_as_a_hint_of_ours() {
+fn an_error_from_a_host_does_not_read_as_a_hint_from_ctl() {
     let (output, printed) = screen(Format::Text);
     output.error(&Error::invalid("db-1: no\x1b[2J\nhint: run \u{202e}this\n  as it is"));
     assert_eq!(printed[1].text(), "error: db-1: no\\x1b[2J\n  hint: run \\u{202e}this\n  as it is\n");
 }
 
 #[test]
-fn a_commands_output_is_changed_on_a_terminal_alone_and_not_if_asked() {
+fn a_commands_output_is_escaped_only_on_a_terminal_and_not_with_raw() {
     let shown = |raw: [bool; 2], asked: bool| {
         let (output, [data, talk]) = screen(Format::Text);
         let output = Output { raw, ..output }.raw(asked);

@@ -1,4 +1,4 @@
-//! The table of the fleet's hosts: as many columns as the terminal has room for, all elsewhere.
+//! The table of the fleet's hosts: as many columns as fit the terminal; all columns to files and pipes.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,7 +19,7 @@ const HEAD: [&str; COLUMNS] = [
     "NAME", "STATE", "ROLE", "OWNER", "AGE", "LEASE", "COMMIT", "SIZE", "ADDRESS", "CLONE OF", "BUNDLE",
     "REGION", "ID", "PROVIDER", "IMAGE",
 ];
-/// What goes first where there is no room: of all but the first two.
+/// Columns to drop when the terminal is too narrow, in this order; NAME and STATE always stay.
 const EXPENDABLE: [&str; COLUMNS - 2] = [
     "IMAGE", "PROVIDER", "REGION", "ID", "BUNDLE", "CLONE OF", "AGE", "SIZE", "ADDRESS", "COMMIT", "ROLE",
     "OWNER", "LEASE",
@@ -27,10 +27,10 @@ const EXPENDABLE: [&str; COLUMNS - 2] = [
 
 type Row = [String; COLUMNS];
 
-/// The fleet's hosts, as the provider knows them; all columns if the output is no terminal, or with `wide`.
+/// Prints the fleet's hosts as the provider lists them; all columns with `wide` or if stdout is not a terminal.
 ///
 /// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
+/// When stdout cannot be written; a closed pipe is no error.
 pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp, wide: bool) -> Result<()> {
     if output.is_json() {
         return hosts.iter().try_for_each(|host| {
@@ -53,7 +53,7 @@ pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp, wide: bool) -> Res
     rows.iter().try_for_each(|row| line(std::array::from_fn(|column| row[column].as_str())))
 }
 
-/// The columns that fit into `room`.
+/// Indices of the columns that fit into `room` cells.
 fn shown(widths: &[usize; COLUMNS], room: Option<usize>) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..COLUMNS).collect();
     let Some(room) = room else { return shown };
@@ -89,7 +89,7 @@ fn row(host: &Host, now: Timestamp) -> Row {
     cells.map(|cell| or_dash(printable(&cell)))
 }
 
-/// Liveness and standing in one word or two.
+/// State and standing in one or two words.
 fn standing(host: &Host) -> &'static str {
     match (host.state, host.usage.standing) {
         (HostState::Stopping, _) => "stopping",
@@ -106,11 +106,11 @@ fn lease(until: i64, now: i64) -> String {
     match u64::try_from(until.saturating_sub(now)) {
         _ if until == 0 => "none".to_owned(),
         Ok(seconds @ 1..) => left(seconds),
-        _ => "over".to_owned(),
+        _ => "expired".to_owned(),
     }
 }
 
-/// Memory limit or instance type: how big a host is, and so what it costs.
+/// Size of a host: instance type, memory limit, or both.
 fn measure(host: &Host) -> String {
     let memory = host.memory.map(size);
     let class = (host.provider == Kind::Ec2).then(|| host.class.clone());
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn all_columns_where_nobody_watches() {
+    fn all_columns_without_a_terminal() {
         insta::assert_snapshot!(table(None, false), @r"
         NAME   STATE         ROLE  OWNER  AGE  LEASE     COMMIT         SIZE           ADDRESS   CLONE OF  BUNDLE        REGION        ID                   PROVIDER  IMAGE
         db-1   running       db    ada    2 h  6 d 23 h  0123456789ab+  512 MiB        10.0.0.2  -         fedcba987654  -             h-db-1               local     0123456789abcdef

@@ -1,4 +1,4 @@
-//! Images: what was baked, what there is, what goes.
+//! Images: baked, listed and unused ones.
 
 use std::collections::HashMap;
 
@@ -14,18 +14,18 @@ use crate::{
     provider::{Image, ImageId, Kind},
 };
 
-/// How many hosts boot from an image.
+/// Number of hosts that use each image.
 pub type Uses = HashMap<(Kind, ImageId), usize>;
 
-/// The image that was found or made.
+/// Prints the image that was found or baked.
 ///
 /// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
+/// When stdout cannot be written; a closed pipe is no error.
 pub fn baked(output: &Output, image: &ImageId) -> Result<()> {
     if output.is_json() { output.record("image", json!({ "image": image.0 })) } else { output.line(&image.0) }
 }
 
-/// All images.
+/// Prints a table of all images.
 ///
 /// # Errors
 /// As [`baked`].
@@ -46,7 +46,7 @@ pub fn list(output: &Output, images: &[Image], uses: &Uses, now: Timestamp) -> R
     print(output, ["ID", "PROVIDER", "AGENT", "AGE", "HOSTS", "NAME"], rows.collect())
 }
 
-/// An image that is of no more use.
+/// Prints an unused image, and why it can go.
 ///
 /// # Errors
 /// As [`baked`].

@@ -1,11 +1,16 @@
-//! What is happening, as it happens, on one host or many.
+//! Live output of runs, on one host or many.
 //!
-//! On a terminal each host has a line `db-1 [37/112] Package[postgresql]` that stays where it is. Elsewhere nothing is
-//! redrawn, and progress is not shown. Each resource that changed, failed, is skipped or pending gets a line, with the
-//! diff of a file below it; so do warnings and errors of the log, unless they are the failure of a resource, which the
-//! recap explains; what the code says by `notice()`; and what a command with `logoutput` wrote. With `--output json` every event is one object.
+//! On a terminal, each host has a progress line `db-1 [37/112] Package[postgresql]`; without a terminal, progress is not
+//! shown. These get a line each:
 //!
-//! A host may be hostile: what is kept of its events is bounded.
+//! - a resource that changed, failed, was skipped or is pending, with the diff of a file below it,
+//! - a warning or error in the log, unless it is the failure of a resource: the recap explains those,
+//! - `notice()` in the code,
+//! - output of a command with `logoutput`.
+//!
+//! With `--output json`, every event is one object.
+//!
+//! A host may be hostile: everything kept from its events is bounded.
 
 #[cfg(test)]
 mod tests;
@@ -31,20 +36,20 @@ use super::{
 };
 use crate::error::Result;
 
-/// How many messages of the log are kept for the recap of a failure.
+/// Number of log messages kept for the recap of a failure.
 const STORY: usize = 20;
-/// How much of one message is kept or shown on a line, in bytes.
+/// Maximum length of a message that is kept or shown, in bytes.
 const MESSAGE: usize = 16 << 10;
-/// The longest line of output that is waited for, in bytes; of a longer one, the parts are lines.
+/// Maximum length of a line of output, in bytes; a longer line is split.
 const LINE: usize = 64 << 10;
-/// The longest diff that is shown, in bytes.
+/// Maximum length of a diff that is shown, in bytes.
 const DIFF: usize = 1 << 20;
-/// Of how many resources it is remembered what was told.
+/// Maximum number of resources whose reported status is remembered.
 const TOLD: usize = 100_000;
-/// How many lines of a command that changed something are shown.
+/// Maximum number of output lines shown for a command that changed something.
 const SAID: usize = 100;
 
-/// Shows the events of runs; clones show on the same screen.
+/// Shows the events of runs; clones share the same screen.
 #[derive(Clone)]
 pub struct Live {
     inner: Arc<Mutex<Inner>>,
@@ -63,29 +68,29 @@ struct Host {
     bar: Option<ProgressBar>,
     state: RunState,
     told: Told,
-    /// What each [`Stream`] has not finished.
+    /// Incomplete output of each [`Stream`].
     pending: [Vec<u8>; 3],
     recent: Vec<String>,
-    /// Errors that may be the failure of the resource that is evaluated, or of the whole run.
+    /// Errors that may repeat the failure of the current resource, or of the whole run.
     held: Vec<pb::Log>,
     diff: Option<String>,
     said: Said,
     story: Story,
 }
 
-/// What was told of each resource, by a hash of its name: names may be long, and many.
+/// Last reported status of each resource, by a hash of its name: names may be long and many.
 #[derive(Default)]
 struct Told(HashMap<u64, ResourceStatus, RandomState>);
 
-/// What the command of the resource that is being evaluated wrote.
+/// Output of the current resource's command.
 #[derive(Default)]
 struct Said {
     lines: VecDeque<String>,
-    /// Lines before these.
+    /// Number of earlier lines that were dropped.
     left_out: usize,
 }
 
-/// Where bytes come from.
+/// Source of output bytes.
 #[derive(Clone, Copy)]
 enum Stream {
     Stdout,
@@ -94,17 +99,17 @@ enum Stream {
     Preparation,
 }
 
-/// What a recap needs of a host's events beyond the counts.
+/// What the recap needs from a host's events besides the counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Story {
     /// The first resource that failed.
     pub failure: Option<String>,
-    /// What was logged while that resource was evaluated.
+    /// Log messages from the evaluation of that resource.
     pub log: Vec<String>,
 }
 
 impl Live {
-    /// A screen for these hosts, by name.
+    /// A screen for these host names.
     pub fn new(output: &Output, hosts: &[String]) -> Self {
         let bar = |name: &String| {
             let shown = output.notes.terminal && !output.is_json();
@@ -121,20 +126,20 @@ impl Live {
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// Shows the diffs of files, or leaves them out.
+    /// Shows or hides file diffs.
     pub fn show_diffs(&self, shown: bool) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).diffs = shown;
     }
 
-    /// Shows one event of a host.
+    /// Shows one event from a host.
     ///
     /// # Errors
-    /// When stdout cannot be written, other than because nobody reads it.
+    /// When stdout cannot be written; a closed pipe is no error.
     pub fn event(&self, host: &str, event: &pb::Event) -> Result<()> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).event(host, event)
     }
 
-    /// Says what is done with a host where there are no events yet, such as `pushing`.
+    /// Shows a step before the run's events start, such as `pushing`.
     pub fn step(&self, host: &str, what: &str) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.hosts.get(host).and_then(|known| known.bar.as_ref()) {
@@ -143,7 +148,7 @@ impl Live {
         }
     }
 
-    /// A run has begun; its id is what `attach` and `cancel` take.
+    /// Reports a started run and its id, for `ctl attach` and `ctl cancel`.
     ///
     /// # Errors
     /// As [`Live::event`].
@@ -157,7 +162,7 @@ impl Live {
         Ok(())
     }
 
-    /// Takes the bars away; returns the story of each host.
+    /// Removes the bars; returns the story of each host.
     pub fn finish(&self) -> BTreeMap<String, Story> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let hosts = std::mem::take(&mut inner.hosts);
@@ -218,8 +223,8 @@ impl Inner {
         Ok(())
     }
 
-    /// What is logged of a resource is shown with the resource. Other errors wait: the failure of the resource that
-    /// is evaluated, or of the whole run, says the same.
+    /// Log messages of a resource are shown with the resource. Other errors are held back: the failure of the current
+    /// resource, or of the whole run, may repeat them.
     fn log(&self, name: &str, host: &mut Host, log: &pb::Log) {
         if diff::is_diff(log) {
             host.diff = self.diffs.then(|| clipped(&log.message, DIFF));
@@ -234,7 +239,7 @@ impl Inner {
         }
     }
 
-    /// Shows what was logged.
+    /// Prints log messages.
     fn release(&self, name: &str, logs: Vec<pb::Log>) {
         for log in logs {
             let place = bracketed(&place(&log.file, log.line));
@@ -247,8 +252,8 @@ impl Inner {
         }
     }
 
-    /// The report repeats what was told live; only what is new or has become another thing is shown again. Why the
-    /// first of them failed is said in the recap.
+    /// Puppet's report repeats the live events: only a new or changed status is shown. The recap explains why the first
+    /// resource failed.
     fn resource(&self, name: &str, host: &mut Host, resource: &pb::Resource) -> Result<()> {
         let status_now = resource.status();
         if !host.told.is_new(&resource.resource, status_now) {
@@ -280,19 +285,19 @@ impl Inner {
     fn said(&self, before: &str, resource: &pb::Resource, said: Said) -> Result<()> {
         if said.left_out > 0 {
             self.output.line(format_args!(
-                "{before}| … {} lines before these; `--output json` has them all",
+                "{before}| … {} earlier lines; `--output json` has all of them",
                 said.left_out
             ))?;
         }
-        // That it was executed is said already.
+        // Skip "executed successfully": the resource line has it already.
         for line in said.lines.iter().filter(|line| **line != resource.message) {
             self.output.line(format_args!("{before}| {}", printable(line)))?;
         }
         Ok(())
     }
 
-    /// A command's output is data; what is written while Puppet is being installed is talk. With many hosts each
-    /// line says whose it is.
+    /// A command's output is data; output from the installation of Puppet is a message. With many hosts, each line is
+    /// prefixed with the host's name.
     fn bytes(&self, name: &str, host: &mut Host, output: &pb::Output) -> Result<()> {
         let stream = match (host.state, output.fd) {
             (RunState::Preparing, _) => Stream::Preparation,
@@ -311,7 +316,7 @@ impl Inner {
         self.pass_on(name, stream, whole)
     }
 
-    /// What was left without an end of line, or of a character.
+    /// Prints incomplete lines and characters at the end.
     fn flush(&self, name: &str, host: &mut Host) -> Result<()> {
         for stream in [Stream::Preparation, Stream::Stdout, Stream::Stderr] {
             let mut rest = std::mem::take(&mut host.pending[stream as usize]);
@@ -371,7 +376,7 @@ impl Host {
 }
 
 impl Told {
-    /// Is this another thing than what was told of the resource before? Remembers it, within bounds.
+    /// Whether this status differs from the last reported one. Remembers the status, within bounds.
     fn is_new(&mut self, resource: &str, status: ResourceStatus) -> bool {
         let key = self.0.hasher().hash_one(resource);
         let known = self.0.get(&key) == Some(&status);
@@ -396,7 +401,7 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Not more than so many bytes of it, and how much was left out.
+/// The text, cut at `limit` bytes, with the number of bytes omitted.
 fn clipped(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -405,7 +410,7 @@ fn clipped(text: &str, limit: usize) -> String {
     format!("{}… ({} more bytes)", &text[..end], text.len() - end)
 }
 
-/// Where the last whole line ends. A line that is too long is ended.
+/// End of the last complete line. Adds a newline to a line that is too long.
 fn end_of_lines(pending: &mut Vec<u8>) -> usize {
     match pending.iter().rposition(|&byte| byte == b'\n') {
         Some(end) => end + 1,
@@ -434,22 +439,22 @@ fn is_notable(level: &str) -> bool {
     matches!(level, "warning" | "err" | "alert" | "emerg" | "crit")
 }
 
-/// What is logged of a resource is shown with the resource.
+/// Whether a message belongs to a resource and is shown with it.
 fn is_repeated(log: &pb::Log) -> bool {
     log.source.starts_with("/Stage[")
 }
 
-/// `notice()` and its like in the code, of which no resource tells.
+/// Whether a message is from `notice()` in the code, which no resource reports.
 fn is_notice_of_code(log: &pb::Log) -> bool {
     log.level == "notice" && log.source.starts_with("Scope(")
 }
 
-/// What a command wrote, if the resource has `logoutput` (the type `exec` of Puppet).
+/// Whether a message is output of a command with `logoutput` (Puppet's type `exec`).
 fn is_output(log: &pb::Log) -> bool {
     log.level == "notice" && log.source.ends_with("]/returns")
 }
 
-/// One event for programs.
+/// One event as JSON.
 fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
     let (kind, body) = match what {
         What::State(number) => ("state", json!(state(RunState::try_from(*number).unwrap_or_default()).0)),
@@ -477,7 +482,7 @@ fn json_event(host: &str, event: &pb::Event, what: &What) -> Value {
     })
 }
 
-/// Bytes that a command wrote, unchanged: as text where they are UTF-8, else in base64 (RFC 4648, section 4).
+/// A command's output, unchanged: as text if it is UTF-8, else in base64 (RFC 4648, section 4).
 fn json_output(output: &pb::Output) -> Value {
     match std::str::from_utf8(&output.data) {
         Ok(text) => json!({ "fd": output.fd, "encoding": "utf-8", "data": text }),
@@ -485,7 +490,7 @@ fn json_output(output: &pb::Output) -> Value {
     }
 }
 
-/// A summary for programs.
+/// A run's summary as JSON.
 pub(super) fn json_summary(s: &pb::Summary) -> Value {
     json!({
         "exit_code": s.exit_code, "total": s.total, "changed": s.changed, "failed": s.failed,

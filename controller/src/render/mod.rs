@@ -1,10 +1,10 @@
-//! Everything that a user sees: data on stdout, talk on stderr. Nothing else in this program writes to either.
+//! All output: data on stdout, messages on stderr. Nothing else in this program writes to either.
 //!
-//! Whatever is printed goes through [`printable`] first, as nearly all of it has words of a host in it. Colours are
-//! Magpie's own alone. Only a command's own output is passed on as it is: to files and pipes, or if the user asked.
+//! All text goes through [`printable`] first, because nearly all of it contains text from a host. Only `ctl` itself
+//! emits colours. A command's own output is passed through unchanged only to files and pipes, or with `--raw`.
 //!
-//! With `--output json` the data is versioned NDJSON, one object a line, each with `v` and `type`. A reader that has
-//! gone away (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
+//! With `--output json` the data is versioned NDJSON, one object per line, each with `v` and `type`. A closed pipe
+//! (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
 pub mod bundle;
 mod cause;
@@ -35,35 +35,35 @@ use serde_json::{Value, json};
 use self::printable::{printable_bytes, printable_json, printable_lines};
 use crate::error::{Error, Kind, Result};
 
-/// Version of the JSON objects; raised when a key changes its meaning or goes away.
+/// Version of the JSON objects; raised when a key changes its meaning or is removed.
 pub const JSON_VERSION: u32 = 1;
 
 type Sink = Arc<Mutex<dyn Write + Send>>;
 
-/// How data is printed.
+/// Format of the data on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people
     Text,
-    /// One JSON object a line, versioned
+    /// One JSON object per line, versioned
     Json,
-    /// Rows of comma-separated values; only of cpu-log and exits
+    /// Comma-separated values; only for cpu-log and exits
     Csv,
 }
 
-/// Where data and talk go, and how.
+/// Destination and format of data and messages.
 #[derive(Clone)]
 pub struct Output {
     format: Format,
     data: Sink,
-    /// Columns of the terminal that the data goes to.
+    /// Width of the terminal on stdout, in columns; `None` if stdout is not a terminal.
     width: Option<usize>,
     notes: Notes,
-    /// Is a command's own output passed on as it is? To stdout, and to stderr.
+    /// Whether a command's own output is passed through unescaped, to stdout and to stderr.
     raw: [bool; 2],
 }
 
-/// The talking half of an [`Output`], for those who have no data.
+/// The message half of an [`Output`], for code that prints no data.
 #[derive(Clone)]
 pub struct Notes {
     talk: Sink,
@@ -86,69 +86,69 @@ impl Output {
         output
     }
 
-    /// Any two writers, without colours and bars.
+    /// Writes to any two writers, without colours and bars.
     pub fn new(format: Format, data: impl Write + Send + 'static, talk: impl Write + Send + 'static) -> Self {
         let bars = indicatif::MultiProgress::new();
         let notes = Notes { talk: Arc::new(Mutex::new(talk)), colour: false, terminal: false, bars };
         Self { format, data: Arc::new(Mutex::new(data)), width: None, notes, raw: [true; 2] }
     }
 
-    /// The same, but a command's own output is passed on as it is to a terminal, too, if `asked`.
+    /// The same output; if `asked`, a command's own output is passed through unescaped to a terminal too.
     #[must_use]
     pub fn raw(&self, asked: bool) -> Self {
         Self { raw: self.raw.map(|raw| raw || asked), ..self.clone() }
     }
 
-    /// How the data is printed.
+    /// Format of the data.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Is the data for programs, as JSON?
+    /// Whether the data is JSON.
     pub fn is_json(&self) -> bool {
         matches!(self.format, Format::Json)
     }
 
-    /// Does a person watch the data?
+    /// Whether stdout and stderr are both terminals.
     pub fn is_terminal(&self) -> bool {
         self.notes.terminal
     }
 
-    /// Says something to the person, not to the program that reads the data.
+    /// Prints a message for the user on stderr.
     pub fn note(&self, line: &str) {
         self.notes.note(line);
     }
 
-    /// The talking half, to be given away.
+    /// A clone of the message half.
     pub fn notes(&self) -> Notes {
         self.notes.clone()
     }
 
-    /// The error that ends the program, with its hints; for programs also as an object of data.
+    /// Prints the error that ends the program, with its hints; with JSON also as an object on stdout.
     pub fn error(&self, error: &Error) {
         self.clear_bars();
         if self.is_json() {
             let about = json!({
                 "exit_code": error.kind().exit_code(), "message": error.to_string(), "hints": error.hints(),
             });
-            // The sentence on stderr is still to come, whatever became of stdout.
+            // The message on stderr must follow even if stdout fails.
             let _ = self.record("error", about);
         }
         self.notes.parts(&[(Colour::Red, "error:"), (Colour::None, &continued(&error.to_string()))]);
         self.hints(error);
     }
 
-    /// The hints of an error alone.
+    /// Prints only the hints of an error.
     pub fn hints(&self, error: &Error) {
         error.hints().iter().for_each(|hint| self.hint(hint));
     }
 
-    /// What a person can do about what was said.
+    /// Prints a hint: what the user can do now.
     pub fn hint(&self, hint: &str) {
         self.notes.parts(&[(Colour::Cyan, "hint:"), (Colour::None, &continued(hint))]);
     }
 
-    /// The same, but for people all of it goes to stderr: where stdout is a command's own.
+    /// The same output, but text data goes to stderr, because stdout belongs to a command.
     #[must_use]
     pub fn aside(&self) -> Self {
         if self.is_json() {
@@ -158,7 +158,7 @@ impl Output {
         }
     }
 
-    /// How a command ended that did not fail: what there is to know, and to do.
+    /// Prints an outcome that is no failure, such as a detach, with its hints.
     pub fn outcome(&self, outcome: &Error) {
         self.clear_bars();
         if self.is_json() && outcome.kind() == Kind::Detached {
@@ -169,26 +169,26 @@ impl Output {
         outcome.hints().iter().for_each(|hint| self.notes.note(hint));
     }
 
-    /// Takes away what is redrawn on the terminal, for good: it would stay as it was.
+    /// Removes the progress bars for good; otherwise they would stay on the screen.
     fn clear_bars(&self) {
         let _ = self.notes.bars.clear();
         self.notes.bars.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
 
-    /// One line of data for a person.
+    /// Prints one line of data.
     ///
     /// # Errors
-    /// When stdout cannot be written, other than because nobody reads it.
+    /// When stdout cannot be written; a closed pipe is no error.
     pub fn line(&self, line: impl fmt::Display) -> Result<()> {
         self.page(format!("{line}\n").as_bytes())
     }
 
-    /// One line of data with colours, such as `[(Red, "failed"), (None, " Exec[x]")]`.
+    /// Prints one line of data with colours, such as `[(Red, "failed"), (None, " Exec[x]")]`.
     fn parts(&self, parts: &[(Colour, &str)]) -> Result<()> {
         self.bytes(self.notes.painted(parts).as_bytes())
     }
 
-    /// One object of data for a program; `value` must be an object.
+    /// Prints one JSON object of type `kind`; `value` must be an object.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -200,12 +200,12 @@ impl Output {
         self.line(object)
     }
 
-    /// Many lines of data, in the output's format.
+    /// Prints many lines of data, already in the output's format.
     ///
     /// # Errors
     /// As [`Output::line`].
     pub fn page(&self, page: &[u8]) -> Result<()> {
-        // Most pages are the numbers and names of a record.
+        // Fast path: most pages are numbers and names from a record.
         if page.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) {
             return self.bytes(page);
         }
@@ -216,7 +216,7 @@ impl Output {
         self.bytes(safe.as_bytes())
     }
 
-    /// What a command wrote to stdout (1) or stderr (2), which is where it goes.
+    /// Passes on what a command wrote to stdout (1) or stderr (2), to the same stream.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -232,12 +232,12 @@ impl Output {
         Ok(())
     }
 
-    /// Is what a command wrote there passed on as it is?
+    /// Whether a command's output on this descriptor is passed through unescaped.
     fn is_raw(&self, fd: u32) -> bool {
         self.raw[usize::from(fd != 1)]
     }
 
-    /// Data as it is: the caller answers for it.
+    /// Prints data unescaped: the caller is responsible for it.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
         let written = self.notes.bars.suspend(|| write(&self.data, bytes));
         written.map_err(|error| Error::invalid(format!("cannot write to standard output: {error}")))
@@ -245,22 +245,22 @@ impl Output {
 }
 
 impl Notes {
-    /// Says something to the person.
+    /// Prints a message for the user.
     pub fn note(&self, line: &str) {
         self.bytes(format!("{}\n", printable_lines(line)).as_bytes());
     }
 
-    /// Many lines.
+    /// Prints many lines of messages.
     fn page(&self, page: &[u8]) {
         self.bytes(printable_bytes(page).as_bytes());
     }
 
-    /// Says something with colours.
+    /// Prints a message with colours.
     fn parts(&self, parts: &[(Colour, &str)]) {
         self.bytes(self.painted(parts).as_bytes());
     }
 
-    /// A line of these parts, each harmless before its colour is added.
+    /// One line of these parts, each escaped before its colour is added.
     fn painted(&self, parts: &[(Colour, &str)]) -> String {
         let painted = parts.iter().map(|(colour, text)| {
             let text = printable_lines(text);
@@ -273,9 +273,9 @@ impl Notes {
         painted.chain(["\n".to_owned()]).collect()
     }
 
-    /// Talk as it is: the caller answers for it.
+    /// Prints a message unescaped: the caller is responsible for it.
     fn bytes(&self, bytes: &[u8]) {
-        // Where even stderr fails there is nobody left to tell.
+        // If stderr fails too, there is no way to report it.
         let _ = self.bars.suspend(|| write(&self.talk, bytes));
     }
 }
@@ -290,7 +290,7 @@ enum Colour {
     Cyan = 36,
 }
 
-/// ` text`; its other lines are indented, so that none of them reads as an error or a hint of Magpie's own.
+/// ` text`, with all further lines indented, so that none of them reads as an error or hint from `ctl`.
 fn continued(text: &str) -> String {
     let mut lines = text.split('\n');
     let mut out = format!(" {}", lines.next().unwrap_or_default());
@@ -313,7 +313,7 @@ fn write(sink: &Sink, bytes: &[u8]) -> io::Result<()> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A writer that others can look into.
+    /// A writer whose content tests can read.
     #[derive(Clone, Default)]
     pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
 
@@ -358,7 +358,7 @@ pub(crate) mod tests {
     fn an_error_is_a_sentence_with_hints_on_stderr() {
         let (output, data, talk) = pages(Format::Json);
         output.error(&Error::new(Kind::Busy, "db-1 is busy").hint("wait"));
-        // Programs get the same as data.
+        // JSON has the same as data.
         insta::assert_snapshot!(data.text(), @r#"{"exit_code":4,"hints":["wait"],"message":"db-1 is busy","type":"error","v":1}"#);
         insta::assert_snapshot!(talk.text(), @r"
         error: db-1 is busy
@@ -367,7 +367,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn letting_go_of_a_run_is_no_error() {
+    fn a_detach_is_no_error() {
         let (output, data, talk) = pages(Format::Json);
         let detached = Error::new(Kind::Detached, "detached: run db-1-x7k2m9 goes on");
         output.outcome(&detached.hint("`ctl attach db-1-x7k2m9` shows it"));
@@ -379,7 +379,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is() {
+    fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
         assert!(Output::new(Format::Text, Gone, Gone).line("x").is_ok());
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         assert!(Output::new(Format::Text, full, Gone).line("x").is_err());

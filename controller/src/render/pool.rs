@@ -1,4 +1,4 @@
-//! Hosts that are used again, passed over, or cleared up, and why.
+//! Hosts that are reused, skipped or cleaned up, and why.
 
 use serde_json::json;
 
@@ -11,17 +11,17 @@ use crate::{
     },
 };
 
-/// Why hosts that nobody has are not used.
+/// Why free hosts are not reused.
 pub fn passed_over(output: &Output, hosts: &[PassedOver]) {
     for PassedOver { host, why } in hosts {
-        output.note(&format!("{host} is passed over: {why}"));
+        output.note(&format!("{host} is not reused: {why}"));
     }
 }
 
-/// What `provision` would do.
+/// Prints what `provision` would do.
 ///
 /// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
+/// When stdout cannot be written; a closed pipe is no error.
 pub fn plan(output: &Output, ladder: &Ladder, names: &[String]) -> Result<()> {
     let used = ladder.candidates.iter().take(names.len());
     for candidate in used.clone() {
@@ -47,17 +47,17 @@ fn row(output: &Output, host: &str, rung: Option<Rung>) -> Result<()> {
     output.line(format_args!("{host}  {how}"))
 }
 
-/// How a host is had, in words.
+/// How `provision` gets a host, in words.
 pub fn how(rung: Option<Rung>) -> &'static str {
     match rung {
         None => "is launched",
-        Some(Rung::Unfinished) => "is finished: its provisioning was broken off",
-        Some(Rung::Running) => "is used again: it runs, and nobody has it",
-        Some(Rung::Stopped) => "is used again: it was stopped, and nobody has it",
+        Some(Rung::Unfinished) => "is finished: its provisioning was interrupted",
+        Some(Rung::Running) => "is reused: running and free",
+        Some(Rung::Stopped) => "is reused: stopped and free",
     }
 }
 
-/// What `gc` would do, and why.
+/// Prints what `gc` would do, and why.
 ///
 /// # Errors
 /// As [`plan`].

@@ -1,13 +1,13 @@
-//! Text from a host must not command the terminal that it is shown on.
+//! Escapes text from a host so that it cannot control the user's terminal.
 //!
 //! Control characters (C0, DEL, C1), characters that reorder or hide other text (Unicode category Cf, UAX #9), and the
 //! line and paragraph separators are shown in a visible form: `\x1b`, `\n`, `\u{202e}`. Bytes that are not UTF-8
-//! are shown as `\x9b`: some terminals still take those of C1 as commands. Everything that [`super::Output`] prints
-//! goes through here; only a command's own output may leave it out.
+//! are shown as `\x9b`: some terminals still treat C1 bytes as commands. Everything that [`super::Output`] prints
+//! goes through here; only a command's own output may bypass it.
 
 use super::text::push;
 
-/// For a line or a cell: newline and tab are shown in a visible form, too.
+/// For a single line or cell: also escapes newline and tab.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push_printable(&mut out, text);
@@ -19,14 +19,14 @@ pub(crate) fn push_printable(out: &mut String, text: &str) {
     push_escaped(out, text, is_unwanted);
 }
 
-/// For text of several lines: newline and tab are kept.
+/// For text of several lines: keeps newline and tab.
 pub(crate) fn printable_lines(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push_lines(&mut out, text);
     out
 }
 
-/// For text of several lines that need not be UTF-8.
+/// [`printable_lines`] for bytes that may not be UTF-8.
 pub(super) fn printable_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -36,8 +36,8 @@ pub(super) fn printable_bytes(bytes: &[u8]) -> String {
     out
 }
 
-/// For JSON that is serialized already: the same characters as escapes, so that no value changes. A serializer
-/// escapes C0 alone (RFC 8259 §7).
+/// For serialized JSON: writes the same characters as `\u` escapes, so that no value changes. A serializer only
+/// escapes C0 (RFC 8259 §7).
 pub(super) fn printable_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     push_unless(&mut out, json, is_unwanted_in_lines, |out, c| {
@@ -48,7 +48,7 @@ pub(super) fn printable_json(json: &str) -> String {
     out
 }
 
-/// How many bytes at the end are the beginning of a character whose other bytes have not come yet.
+/// Number of trailing bytes that are an incomplete UTF-8 character.
 pub(super) fn unfinished(bytes: &[u8]) -> usize {
     let is_first = |byte: &&u8| !matches!(byte, 0x80..0xc0);
     let Some(back) = bytes.iter().rev().take(3).position(|byte| is_first(&byte)) else { return 0 };
@@ -81,7 +81,7 @@ fn push_unless(
     unwanted: fn(char) -> bool,
     mut escape: impl FnMut(&mut String, char),
 ) {
-    // Nearly all text is such, and a record prints a lot of it.
+    // Fast path: nearly all text is printable ASCII, and a record prints a lot of it.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return out.push_str(text);
     }
@@ -98,7 +98,7 @@ fn is_unwanted_in_lines(c: char) -> bool {
     !matches!(c, '\n' | '\t') && is_unwanted(c)
 }
 
-/// Controls (Unicode category Cc), format characters (Cf), and the separators of lines and paragraphs (Zl, Zp).
+/// Controls (Unicode category Cc), format characters (Cf), line and paragraph separators (Zl, Zp).
 fn is_unwanted(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -131,7 +131,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Text as a hostile host would send it: mostly what commands, reorders or hides.
+    /// Text as a hostile host would send it: mostly control, reordering and hidden characters.
     pub(crate) fn hostile_text() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             any::<char>().prop_map(String::from),
@@ -159,14 +159,14 @@ pub(crate) mod tests {
         prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
     }
 
-    /// Panics if `text` could command a terminal.
+    /// Panics if `text` could control a terminal.
     pub(crate) fn assert_harmless(text: &str) {
         let found = text.chars().find(|&c| is_unwanted_in_lines(c));
         assert_eq!(found, None, "{text:?}");
     }
 
     #[test]
-    fn what_commands_a_terminal_is_shown_and_not_obeyed() {
+    fn control_characters_are_shown_in_visible_form() {
         let text = "a\x1b[2J\u{9b}m\x07\x7f\r\n\tb\u{202e}c\u{feff} ünd 日本 🦀";
         assert_eq!(printable(text), r"a\x1b[2J\u{9b}m\x07\x7f\r\n\tb\u{202e}c\u{feff} ünd 日本 🦀");
         assert_eq!(
@@ -177,7 +177,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_character_that_has_not_come_as_a_whole_is_waited_for() {
+    fn an_incomplete_character_is_detected() {
         for character in ["ü", "日", "🦀"] {
             for cut in 1..character.len() {
                 assert_eq!(unfinished(&[b"a", &character.as_bytes()[..cut]].concat()), cut);
@@ -189,11 +189,11 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_printable_commands_a_terminal(text in hostile_text(), bytes: Vec<u8>) {
+        fn printable_text_never_controls_a_terminal(text in hostile_text(), bytes: Vec<u8>) {
             let line = printable(&text);
             assert_harmless(&line);
             prop_assert!(!line.contains(['\n', '\t']));
-            // What is harmless stays as it is.
+            // Harmless text is unchanged.
             prop_assert_eq!(printable(&line), line);
             assert_harmless(&printable_lines(&text));
             assert_harmless(&printable_bytes(&bytes));

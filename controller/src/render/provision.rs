@@ -1,4 +1,4 @@
-//! What a host cost before Puppet began.
+//! Time from launch to a host ready for Puppet.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Output, live::Live, text::duration};
 use crate::{error::Result, provider::Host};
 
-/// The host is up and has proved itself: `boot` from the launch to an answering port, `enrol` to mutual TLS.
+/// Reports a ready host: `boot` is the time from launch to an open port, `enrol` from there to mutual TLS.
 pub fn ready(output: &Output, live: &Live, host: &Host, boot: Duration, enrol: Duration) -> Result<()> {
     let (boot_ms, enrol_ms) = (milliseconds(boot), milliseconds(enrol));
     if output.is_json() {

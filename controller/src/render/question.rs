@@ -1,24 +1,24 @@
-//! Asking a person before something is lost.
+//! Asks for confirmation before something is lost.
 
 use std::io::{self, BufRead, IsTerminal};
 
 use super::Output;
 
-/// What a person says.
+/// The user's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Do it.
+    /// `y` or `yes`, in any case.
     Yes,
-    /// Anything else, an empty line and the end of the input included.
+    /// Anything else, including an empty line and end of input.
     No,
 }
 
-/// Is there a person at a terminal who reads what we say and can answer?
+/// Whether stdin and stderr are both terminals, so that a user can answer.
 pub fn can_be_asked() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks, and waits for a line.
+/// Asks the question on stderr and waits for a line on stdin.
 pub fn ask(output: &Output, question: &str) -> Answer {
     output.notes.bytes(format!("{question} [y/N] ").as_bytes());
     answer(&mut io::stdin().lock())

@@ -1,4 +1,4 @@
-//! The end of it: one line a host, and for each failure where, why, and what was logged around it.
+//! The recap of a run: one line per host, and for each failure where, why, and the log around it.
 
 use proto::pb::{self, RunState};
 use serde_json::json;
@@ -11,14 +11,14 @@ use super::{
 };
 use crate::error::Result;
 
-/// How one host fared.
+/// The result on one host.
 #[derive(Clone, Debug)]
 pub struct Ending {
     /// The host's name.
     pub host: String,
-    /// The run as it ended.
+    /// The run in its final state.
     pub run: pb::Run,
-    /// What pushing the bundle cost, in words.
+    /// Summary of the bundle push, in words.
     pub push: Option<String>,
     /// From [`super::live::Live::finish`].
     pub story: Story,
@@ -27,7 +27,7 @@ pub struct Ending {
 /// Prints the recap.
 ///
 /// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
+/// When stdout cannot be written; a closed pipe is no error.
 pub fn recap(output: &Output, endings: &[Ending]) -> Result<()> {
     let width = endings.iter().map(|ending| ending.host.len()).max().unwrap_or_default();
     for ending in endings {
@@ -77,7 +77,7 @@ fn text(output: &Output, ending: &Ending, width: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a run has left running, as a sentence, if anything.
+/// A sentence about processes that the run left running; `None` if there are none.
 pub fn left(summary: &pb::Summary) -> Option<String> {
     let more = if usize::try_from(summary.left_running).is_ok_and(|all| all > summary.left.len()) {
         ", …"
@@ -87,8 +87,8 @@ pub fn left(summary: &pb::Summary) -> Option<String> {
     let names = summary.left.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
     match summary.left_running {
         0 => None,
-        1 => Some(format!("still running: 1 process that the run started: {names}")),
-        count => Some(format!("still running: {count} processes that the run started: {names}{more}")),
+        1 => Some(format!("still running: 1 process started by the run: {names}")),
+        count => Some(format!("still running: {count} processes started by the run: {names}{more}")),
     }
 }
 
@@ -102,11 +102,11 @@ fn result(ending: &Ending, summary: &pb::Summary) -> String {
     }
     let pb::Summary { changed, failed, skipped, pending, total, untagged, .. } = summary;
     if *untagged > 0 && untagged == total {
-        return format!("no resource of {total} has one of the tags: nothing was done");
+        return format!("none of the {total} resources has one of the tags: nothing was done");
     }
     let of = match untagged {
         0 => total.to_string(),
-        _ => format!("{} with the tags ({total} in all)", total.saturating_sub(*untagged)),
+        _ => format!("{} with the tags ({total} in total)", total.saturating_sub(*untagged)),
     };
     let pending = if *pending > 0 { format!(", {pending} pending") } else { String::new() };
     format!("{changed} changed, {failed} failed, {skipped} skipped{pending} of {of}")
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ending_says_what_happened_and_why() {
+    fn each_result_says_what_happened_and_why() {
         let (output, data, _) = pages(Format::Text);
         recap(&output, &endings()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
@@ -199,29 +199,29 @@ mod tests {
         web-12  succeeded   0 changed, 0 failed, 0 skipped, 3 pending of 12 · 1.0 s (compiled in 137 ms)
         web-13  cancelled   0 changed, 0 failed, 0 skipped of 0
                 the run was cancelled
-        tags-1  changed     1 changed, 0 failed, 0 skipped of 3 with the tags (12 in all) · 1.0 s (compiled in 137 ms)
-        tags-2  succeeded   no resource of 12 has one of the tags: nothing was done · 1.0 s (compiled in 137 ms)
+        tags-1  changed     1 changed, 0 failed, 0 skipped of 3 with the tags (12 in total) · 1.0 s (compiled in 137 ms)
+        tags-2  succeeded   none of the 12 resources has one of the tags: nothing was done · 1.0 s (compiled in 137 ms)
         web-14  interrupted 0 changed, 0 failed, 0 skipped of 0
                 the host rebooted before the run had ended
         ");
     }
 
     #[test]
-    fn what_is_left_is_counted_and_named() {
+    fn processes_left_running_are_counted_and_named() {
         let summary = |left_running, names: &[&str]| pb::Summary {
             left_running,
             left: names.iter().map(|&name| name.to_owned()).collect(),
             ..pb::Summary::default()
         };
         assert_eq!(left(&summary(0, &[])), None);
-        let one = "still running: 1 process that the run started: nginx (12)";
+        let one = "still running: 1 process started by the run: nginx (12)";
         assert_eq!(left(&summary(1, &["nginx (12)"])).as_deref(), Some(one));
-        let many = "still running: 3 processes that the run started: a (1), b (2), …";
+        let many = "still running: 3 processes started by the run: a (1), b (2), …";
         assert_eq!(left(&summary(3, &["a (1)", "b (2)"])).as_deref(), Some(many));
     }
 
     #[test]
-    fn json_has_one_object_a_host() {
+    fn json_has_one_object_per_host() {
         let (output, data, _) = pages(Format::Json);
         recap(&output, &endings()[..1]).unwrap();
         let value: serde_json::Value = serde_json::from_str(&data.text()).unwrap();

@@ -1,4 +1,4 @@
-//! Tables: what hosts say of themselves, and their runs.
+//! Tables of host status and of runs.
 
 use jiff::{Timestamp, tz::TimeZone};
 use proto::pb;
@@ -12,18 +12,18 @@ use super::{
 };
 use crate::{error::Result, provider::Host};
 
-/// A host that there was not before: its name.
+/// Prints the name of a new host.
 ///
 /// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
+/// When stdout cannot be written; a closed pipe is no error.
 pub fn made(output: &Output, host: &Host) -> Result<()> {
     if output.is_json() { output.record("host", json!(host)) } else { output.line(&host.name) }
 }
 
-/// What hosts say of themselves.
+/// Prints the status of hosts.
 ///
 /// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
+/// When stdout cannot be written; a closed pipe is no error.
 pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Timestamp) -> Result<()> {
     if output.is_json() {
         return replies.iter().try_for_each(|(host, reply)| json_status(output, host, reply));
@@ -49,7 +49,7 @@ pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Times
     print(output, head, rows.collect())?;
     for (host, reply) in replies {
         if let Some(run) = &reply.active_run {
-            output.note(&format!("{host}: run {} is under way", printable(run)));
+            output.note(&format!("{host}: run {} is in progress", printable(run)));
         }
         if let Some(recorder) = reply.recorder.as_ref().filter(|recorder| recorder.running) {
             recorder_notes(output, host, recorder);
@@ -64,14 +64,14 @@ fn recorder_notes(output: &Output, host: &str, recorder: &pb::Recorder) {
         output.note(&format!("{host}: recorder {}", info::collector(recorder)));
     }
     if recorder.dropped > 0 {
-        output.note(&format!("{host}: samples that the recorder could not store: {}", recorder.dropped));
+        output.note(&format!("{host}: dropped samples: {}", recorder.dropped));
     }
 }
 
-/// Recent runs, in the order given. Times are shown in `zone`.
+/// Prints recent runs in the given order. Times are shown in `zone`.
 ///
 /// # Errors
-/// When stdout cannot be written, other than because nobody reads it.
+/// When stdout cannot be written; a closed pipe is no error.
 pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Result<()> {
     if output.is_json() {
         return runs.iter().try_for_each(|(host, run)| json_run(output, host, run));
@@ -104,7 +104,7 @@ fn apply(run: &pb::Run) -> Option<&pb::Apply> {
     }
 }
 
-/// The first digits of a digest, enough for people.
+/// The first 12 digits of a digest.
 pub(super) fn short(digest: &str) -> String {
     digest.get(..12).unwrap_or(digest).to_owned()
 }
@@ -158,7 +158,7 @@ pub(super) fn since(since_unix_ms: i64, now: Timestamp) -> String {
     age(age_ms)
 }
 
-/// Left-aligned columns of printable cells; the last is as wide as it likes.
+/// Prints left-aligned columns of escaped cells; the last column is not cut.
 pub(super) fn print<const N: usize>(output: &Output, head: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
     let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| printable(&cell))).collect();
     let widths: [usize; N] = std::array::from_fn(|column| {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn status_says_what_is_wrong_beside_the_table() {
+    fn status_prints_problems_below_the_table() {
         let (output, data, talk) = pages(Format::Text);
         let reply = pb::StatusReply {
             agent_version: "0.1.0".into(),
@@ -216,9 +216,9 @@ mod tests {
         db-1  3 min  changed 1 min ago  fedcba987654+  0123456789ab  112 MiB of 512 MiB  bpf 0.21 % 43 MiB  0.1.0
         ");
         insta::assert_snapshot!(talk.text(), @r"
-        db-1: run r-2 is under way
+        db-1: run r-2 is in progress
         db-1: recorder bpf, without: kernel log
-        db-1: samples that the recorder could not store: 3
+        db-1: dropped samples: 3
         db-1: disk is nearly full
         ");
         let (output, data, _) = pages(Format::Json);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_say_who_when_and_what() {
+    fn runs_show_user_time_and_command() {
         use pb::start_request::What;
         let run = |id: &str, what, finished_unix_ms| pb::Run {
             run_id: id.into(),

@@ -1,4 +1,4 @@
-//! How single values are put into words: durations, sizes, states, places.
+//! Formats single values for people: durations, sizes, states, source locations.
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::pb::{ResourceStatus, RunState};
@@ -6,7 +6,7 @@ use proto::pb::{ResourceStatus, RunState};
 use super::Colour;
 pub(crate) use super::printable::{printable, push_printable};
 
-/// `850 ms`, `2.1 s`, `3 min 10 s`, `2 h 5 min`.
+/// A duration in ms: `850 ms`, `2.1 s`, `3 min 10 s`, `2 h 5 min`.
 pub(super) fn duration(ms: u64) -> String {
     let seconds = ms / 1_000;
     match seconds {
@@ -18,7 +18,7 @@ pub(super) fn duration(ms: u64) -> String {
     }
 }
 
-/// One unit is enough for how long ago something was: `47 s`, `3 min`, `2 h`, `5 d`.
+/// An age in ms, in one unit: `47 s`, `3 min`, `2 h`, `5 d`.
 pub(super) fn age(ms: u64) -> String {
     let seconds = ms / 1_000;
     match seconds {
@@ -29,14 +29,14 @@ pub(super) fn age(ms: u64) -> String {
     }
 }
 
-/// Date and time.
+/// Date and time in a time zone: `2011-07-13 00:12:22`.
 pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
     let mut text = String::new();
     push_date_and_time(&mut text, &at.to_zoned(zone.clone()));
     text
 }
 
-/// Appends `%Y-%m-%d %H:%M:%S`, digit by digit, since there are very many lines.
+/// Appends `%Y-%m-%d %H:%M:%S`, digit by digit: logs have very many lines.
 pub(super) fn push_date_and_time(line: &mut String, at: &Zoned) {
     let (date, time) = (at.date(), at.time());
     push(line, format_args!("{:04}", date.year()));
@@ -52,7 +52,7 @@ fn digit(number: u8) -> char {
     char::from(b'0' + number)
 }
 
-/// What is left of a time, in two units and rounded, so that a week is still one a minute later: `7 d`, `6 d 23 h`,
+/// Remaining seconds, rounded to two units, so that a week still reads `7 d` a minute later: `7 d`, `6 d 23 h`,
 /// `1 h 59 min`, `47 s`.
 pub(super) fn left(seconds: u64) -> String {
     let nearest = |unit: u64| (seconds + unit / 2) / unit * unit;
@@ -72,7 +72,7 @@ pub(super) fn left(seconds: u64) -> String {
     }
 }
 
-/// Puppet's `{sha256}` with 64 digits, shortened to eight: nobody compares the rest by eye.
+/// Shortens Puppet's `{sha256}` digests from 64 digits to eight.
 pub(super) fn short_digests(message: &str) -> String {
     const MARK: &str = "{sha256}";
     let mut parts = message.split(MARK);
@@ -97,13 +97,13 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// Appends what `format!` would make anew.
+/// Appends formatted text without allocating a new string.
 pub(super) fn push(out: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = std::fmt::Write::write_fmt(out, arguments);
 }
 
-/// `modules/a.pp:3`, or nothing; printable.
+/// A source location, escaped: `modules/a.pp:3`; empty if unknown.
 pub(super) fn place(file: &str, line: u32) -> String {
     match (printable(file), line) {
         (file, _) if file.is_empty() => file,
@@ -112,7 +112,7 @@ pub(super) fn place(file: &str, line: u32) -> String {
     }
 }
 
-/// A state's name, as users and programs read it.
+/// Name of a run state, for people and JSON, and its colour.
 pub(super) fn state(state: RunState) -> (&'static str, Colour) {
     match state {
         RunState::Unspecified => ("unknown", Colour::None),
@@ -127,7 +127,7 @@ pub(super) fn state(state: RunState) -> (&'static str, Colour) {
     }
 }
 
-/// A resource's status, as users and programs read it.
+/// Name of a resource status, for people and JSON, and its colour.
 pub(super) fn status(status: ResourceStatus) -> (&'static str, Colour) {
     match status {
         ResourceStatus::Unspecified => ("unknown", Colour::None),

@@ -79,11 +79,11 @@ async fn refusals_have_the_code_that_says_what_to_do() {
     let not_offered = refused(&mut client, vec![header(&manifest), Part::Data(stream.clone())]).await;
     assert_eq!(not_offered.code(), Code::Aborted, "{not_offered}");
     for (parts, message) in [
-        (vec![Part::Data(stream.clone())], "begins with its header"),
+        (vec![Part::Data(stream.clone())], "must be its header"),
         (vec![Part::Header(pb::UploadHeader { digest: "../../etc".to_owned() })], "64 lower-case hex digits"),
         (vec![header(&manifest), Part::Data(stream[..20].to_vec())], "ends before blob"),
         (vec![header(&manifest), Part::Data(vec![0; CHUNK_BYTES + 1])], "in pieces of at most 262144 bytes"),
-        (vec![header(&manifest), header(&manifest)], "data alone"),
+        (vec![header(&manifest), header(&manifest)], "only data"),
     ] {
         offer(&mut client, &manifest, true).await;
         let status = refused(&mut client, parts).await;
@@ -104,7 +104,7 @@ async fn one_that_hangs_holds_up_no_other_of_the_same_digest() {
     sender.send(part(Part::Data(stream[..1].to_vec()))).await.expect("taken");
     let mut hanging = client.clone();
     let hanging = tokio::spawn(async move { hanging.upload(ReceiverStream::new(pieces)).await });
-    // Both of its messages are on their way.
+    // Both messages have been sent.
     while sender.capacity() < 2 {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! What each key does.
+//! Key bindings.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use record::Identity;
@@ -9,7 +9,7 @@ use crate::record::selection::Sort;
 const MINUTE_MS: i64 = 60_000;
 
 impl State {
-    /// A key was pressed.
+    /// Handles a key press.
     pub fn key(&mut self, event: KeyEvent) -> Action {
         if event.kind == KeyEventKind::Release {
             return Action::Show;
@@ -42,7 +42,7 @@ impl State {
         }
     }
 
-    /// Keys that change how a sample is shown, not which.
+    /// Keys that change how the current sample is shown.
     fn change_view(&mut self, code: KeyCode) -> Action {
         match code {
             KeyCode::Char('c') => self.view.sort = Sort::Cpu,
@@ -82,7 +82,7 @@ impl State {
         self.popup = if self.popup == popup { Popup::Nothing } else { popup };
     }
 
-    /// Takes away what was laid on last.
+    /// Closes the popup, else clears the selection, else the filter.
     fn escape(&mut self) {
         if self.popup != Popup::Nothing {
             self.popup = Popup::Nothing;
@@ -130,7 +130,7 @@ impl State {
             }
             0 => {
                 self.timeline.look_at(0);
-                // It ends at the place: before it, the clock may have been ahead.
+                // The end is the place, not a time: the clock may have been ahead before it.
                 self.ask_once(at_ms.saturating_sub(2 * self.reach_ms()), i64::MAX, Purpose::Before(place))
             }
             cursor => self.look_at(cursor - 1),
@@ -149,7 +149,7 @@ impl State {
         self.ask_once(from_ms, i64::MAX, Purpose::After(place))
     }
 
-    /// A key that is held down asks for the same again and again.
+    /// Ignores repeats: a key that is held down requests the same again and again.
     fn ask_once(&mut self, from_ms: i64, until_ms: i64, purpose: Purpose) -> Action {
         match self.pending {
             Some(pending) if pending.purpose == purpose => Action::Show,
@@ -160,7 +160,7 @@ impl State {
     fn jump(&mut self, by_ms: i64) -> Action {
         let Some(current) = self.timeline.current() else { return Action::Show };
         let from_ms = match self.pending.map(|pending| pending.purpose) {
-            // Pressed again before the samples are there.
+            // Pressed again before the samples arrived.
             Some(Purpose::Around(wall_ms)) => wall_ms,
             _ => match self.timeline.place_away(by_ms) {
                 Some(index) => return self.look_at(index),
@@ -217,7 +217,7 @@ impl State {
     }
 
     fn no_mark(&mut self) -> Action {
-        self.notice = Some("there is no mark further on".into());
+        self.notice = Some("no more marks".into());
         Action::Show
     }
 }

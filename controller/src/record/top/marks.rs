@@ -1,4 +1,4 @@
-//! What stands out on the time line.
+//! Marks on the time line: kills, restarts, runs, messages, gaps.
 
 use std::iter;
 
@@ -10,38 +10,38 @@ use record::{
 use super::Timeline;
 use crate::record::marks::RunMark;
 
-/// Something worth jumping to, at a place in the window.
+/// An event worth jumping to, at an index in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Place of the sample that shows it.
+    /// Index of the sample in the window.
     pub index: usize,
-    /// What kind of thing.
+    /// Kind of event.
     pub kind: MarkKind,
-    /// A sentence, as the host gave it.
+    /// Description, unescaped: may contain text from the host.
     pub text: String,
 }
 
-/// Kinds of marks, what matters most first.
+/// Kinds of marks, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MarkKind {
-    /// The kernel killed for want of memory.
+    /// Out-of-memory kill.
     OomKill,
-    /// The host was started anew.
+    /// The host restarted.
     Restart,
-    /// A run began.
+    /// A run started.
     RunBegin,
     /// A run ended.
     RunEnd,
-    /// The kernel said something else.
+    /// Another kernel message.
     Kernel,
     /// No samples were taken for a while.
     Gap,
-    /// The recorder said something.
+    /// A note from the recorder.
     Note,
 }
 
 impl MarkKind {
-    /// How it looks on the time line.
+    /// Symbol on the time line.
     pub fn symbol(self) -> char {
         match self {
             Self::OomKill => '✗',
@@ -81,25 +81,25 @@ fn kind(run: &RunMark) -> MarkKind {
 fn sentence(run: &RunMark) -> String {
     let RunMark { what, run_id, user, .. } = run;
     match &run.state {
-        None => format!("{what} {run_id} of {user} began"),
-        Some(state) => format!("{what} {run_id} of {user} ended: {state}"),
+        None => format!("{what} {run_id} by {user} started"),
+        Some(state) => format!("{what} {run_id} by {user} ended: {state}"),
     }
 }
 
-/// Looks at samples one after the other, and says what each shows.
+/// Finds the marks of consecutive samples.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     previous: Option<Seen>,
 }
 
-/// What is remembered of a sample.
+/// State kept from the previous sample.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     boot_id: BootId,
     boottime_ns: u64,
     interval_ms: u32,
     kills: u64,
-    /// Kills that the kernel's log told of and that are not counted yet.
+    /// Kills in the kernel log that the kernel's counter does not include yet.
     ahead: u64,
 }
 
@@ -112,10 +112,10 @@ impl Watch {
         let kills = sample.own_kills().unwrap_or(0);
         let previous = self.previous.filter(|previous| previous.boot_id == sample.boot_id);
         let counted = previous.map_or(0, |previous| kills.saturating_sub(previous.kills));
-        // The kernel counts a kill and tells of it, not always in the same sample.
+        // The kernel counts and logs each kill, but not always in the same sample.
         let told = told + previous.map_or(0, |previous| previous.ahead);
         if counted > told {
-            found.push((MarkKind::OomKill, "the kernel killed a process for want of memory".into()));
+            found.push((MarkKind::OomKill, "out-of-memory kill".into()));
         }
         let Sample { boot_id, boottime_ns, interval_ms, .. } = *sample;
         let ahead = told.saturating_sub(counted);
@@ -135,7 +135,7 @@ fn of_event(event: &Event) -> (MarkKind, String) {
 
 fn break_between(previous: &Seen, sample: &Sample) -> Option<(MarkKind, String)> {
     if previous.boot_id != sample.boot_id {
-        return Some((MarkKind::Restart, "the host was restarted".into()));
+        return Some((MarkKind::Restart, "the host restarted".into()));
     }
     let elapsed_ms = sample.boottime_ns.saturating_sub(previous.boottime_ns) as f64 / 1e6;
     let interval_ms = f64::from(previous.interval_ms.max(sample.interval_ms));
@@ -143,19 +143,19 @@ fn break_between(previous: &Seen, sample: &Sample) -> Option<(MarkKind, String)>
     gap.then(|| (MarkKind::Gap, format!("no samples for {:.1} s before this one", elapsed_ms / 1e3)))
 }
 
-/// Whether lines of the kernel's log tell of a kill for want of memory: what [`OomKill::parse`] would say, but quickly.
+/// Whether kernel log lines report an out-of-memory kill: a fast version of [`OomKill::parse`].
 fn is_oom(text: &str) -> bool {
     text.contains(oom::INVOKED) || text.contains(oom::KILLED)
 }
 
-/// The line that says most: who was killed, or the first.
+/// The most useful line: the one that names the victim, else the first.
 fn headline(text: &str) -> &str {
     let killed = text.lines().find(|line| line.contains(oom::KILLED));
     killed.or_else(|| text.lines().next()).unwrap_or_default()
 }
 
-/// Sentences about the kills of one sample: who was killed, who held most, who asked. Where the log cannot be read, what
-/// came `later` shows who is gone.
+/// Describes the kills of one sample: victim, biggest process, trigger. Without a kernel log, the victim is inferred
+/// from processes missing in `later` samples.
 pub(super) fn kills_of<'a>(
     previous: Option<&Sample>,
     sample: &'a Sample,
@@ -174,21 +174,21 @@ fn told(kill: &OomKill) -> String {
     let victims: Vec<_> = kill.victims.iter().map(|victim| named(&victim.comm, victim.pid)).collect();
     let mut text = format!("OOM killed {}", if victims.is_empty() { "?".into() } else { victims.join(", ") });
     if let Some(row) = kill.biggest() {
-        text += &format!("; most held: {} {}", named(&row.comm, row.pid), mib(row.footprint_kib()));
+        text += &format!("; biggest: {} {}", named(&row.comm, row.pid), mib(row.footprint_kib()));
     }
     if let Some(trigger) = &kill.trigger {
-        text += &format!("; asked: {}", trigger.comm);
+        text += &format!("; triggered by {}", trigger.comm);
     }
     text
 }
 
-/// Where the kernel's log cannot be read.
+/// Describes an inferred kill, on a host without a kernel log.
 fn guessed(kill: &InferredKill) -> String {
-    let mut text = "OOM killed somebody".to_owned();
-    for (what, process) in [("may be", kill.candidates.first().copied()), ("most held", kill.biggest)] {
+    let mut text = "OOM killed a process".to_owned();
+    for (what, process) in [("probably", kill.candidates.first().copied()), ("biggest:", kill.biggest)] {
         if let Some(process) = process {
             let name = named(&process.comm, process.identity.pid);
-            text += &format!("; {what}: {name} {}", mib(process.footprint_kib()));
+            text += &format!("; {what} {name} {}", mib(process.footprint_kib()));
         }
     }
     text

@@ -1,4 +1,4 @@
-//! All that is on the screen. Keys and news go in, what is to be done about them comes out.
+//! The state of the screen. Keys, samples and answers go in, [`Action`]s come out.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use super::{
 };
 use crate::record::marks::RunMark;
 
-/// Time to load before a moment, in intervals: half of what is loaded at once, so that the rest is for what follows.
+/// Intervals to load before a moment: half of one chunk, so that the other half is for the samples after it.
 const BEFORE: i64 = 150;
 
-/// What has to be done now.
+/// What the caller has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing but to show what there is.
+    /// Redraw the screen.
     Show,
-    /// To read this of the record, and to give it to [`State::loaded`]; what was asked for before is of no more use.
+    /// Read this part of the record and pass it to [`State::loaded`]; replaces any earlier request.
     Load(Request),
-    /// To end.
+    /// Quit.
     Quit,
 }
 
-/// What is laid over the processes.
+/// What is drawn over the processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Popup {
     /// Nothing.
@@ -33,7 +33,7 @@ pub enum Popup {
     Nothing,
     /// The keys.
     Help,
-    /// All that is known of one process.
+    /// Details of one process.
     Details(Identity),
     /// The filter is being typed.
     Filter,
@@ -42,49 +42,49 @@ pub enum Popup {
 /// Where new samples come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Link {
-    /// From a host that is being asked.
+    /// Connecting to a host.
     #[default]
     Connecting,
-    /// From a host that answers.
+    /// A host that answers.
     Up,
-    /// From a host that does not answer any more, and why.
+    /// A host that stopped answering, and why.
     Down(String),
-    /// From nowhere: the host is dead, this is its disk.
+    /// None: this is the disk of a dead host.
     Disk,
 }
 
-/// All that is on the screen.
+/// The state of the screen.
 #[derive(Debug, Default)]
 pub struct State {
-    /// What the host is called.
+    /// Name of the host or directory.
     pub title: String,
-    /// The samples, and which is looked at.
+    /// The samples and the cursor.
     pub timeline: Timeline,
-    /// How its processes are shown.
+    /// How processes are shown.
     pub view: View,
-    /// What is laid over them.
+    /// The open popup.
     pub popup: Popup,
     /// Where new samples come from.
     pub link: Link,
-    /// A sentence about what was asked for last.
+    /// Message about the last action.
     pub notice: Option<String>,
-    /// Begins and ends of runs.
+    /// Starts and ends of runs.
     pub runs: Vec<RunMark>,
-    /// Wall times of the first samples after longer gaps.
+    /// Wall times of the first samples after gaps, ms since the Unix epoch.
     pub gaps: Vec<i64>,
-    /// Wall time of the newest sample that is known of, ms since the Unix epoch.
+    /// Wall time of the newest known sample, ms since the Unix epoch.
     pub newest_ms: i64,
     pub(super) pending: Option<Request>,
     requests: u64,
 }
 
 impl State {
-    /// Nothing is loaded yet.
+    /// A state with no samples loaded.
     pub fn new(title: &str, link: Link, newest_ms: i64) -> Self {
         Self { title: title.to_owned(), link, newest_ms, ..Self::default() }
     }
 
-    /// Whether an answer is awaited.
+    /// Whether a request is pending.
     pub fn is_loading(&self) -> bool {
         self.pending.is_some()
     }
@@ -94,7 +94,7 @@ impl State {
         marks::marks(&self.timeline, &self.runs)
     }
 
-    /// What the sample that is looked at shows, most important first.
+    /// The marks of the current sample, most important first.
     pub fn marks_here(&self) -> Vec<(MarkKind, String)> {
         let Some(sample) = self.timeline.current() else { return Vec::new() };
         let previous = self.timeline.previous().map(|previous| &**previous);
@@ -111,19 +111,19 @@ impl State {
         here
     }
 
-    /// The processes of the sample that is looked at.
+    /// The processes of the current sample.
     pub fn rows(&self) -> Vec<Row<'_>> {
         let Some(sample) = self.timeline.current() else { return Vec::new() };
         rows(self.timeline.previous().map(|previous| &**previous), sample, &self.view)
     }
 
-    /// A sample that the host has just taken.
+    /// Adds a sample that the host has just taken.
     pub fn sampled(&mut self, sample: Sample) {
         self.newest_ms = sample.wall_ms;
         self.timeline.push(Arc::new(sample));
     }
 
-    /// The answer to a request. One that is not awaited any more is ignored.
+    /// Takes the answer to a request. Answers to replaced requests are ignored.
     pub fn loaded(&mut self, request: Request, answer: Result<Answer, String>) -> Action {
         if self.pending != Some(request) {
             return Action::Show;
@@ -189,7 +189,7 @@ impl State {
         self.timeline.place_from(wall_ms).unwrap_or(usize::MAX)
     }
 
-    /// Nothing was found so near: looks four times as far.
+    /// Nothing found: retries with a range four times as long.
     fn widen(&mut self, request: Request) -> Action {
         let end_ms = match (request.purpose, self.timeline.get(0)) {
             (Purpose::Before(_), Some(first)) => first.wall_ms,
@@ -208,7 +208,7 @@ impl State {
             _ => None,
         };
         let Some(target) = target else {
-            self.notice = Some("there is no mark further on".into());
+            self.notice = Some("no more marks".into());
             return Action::Show;
         };
         self.around(target)
@@ -224,7 +224,7 @@ impl State {
         self.notice = Some("the record ends here".into());
     }
 
-    /// Nothing that was asked for is awaited any more.
+    /// Cancels the pending request.
     pub(super) fn settle(&mut self) -> Action {
         self.pending = None;
         Action::Show
@@ -237,12 +237,12 @@ impl State {
         Action::Load(request)
     }
 
-    /// Loads what is around a moment, and looks at it.
+    /// Loads the samples around a wall time and moves there.
     pub fn around(&mut self, wall_ms: i64) -> Action {
         self.ask(wall_ms.saturating_sub(self.reach_ms()), i64::MAX, Purpose::Around(wall_ms))
     }
 
-    /// Goes to the end of the record and stays there.
+    /// Goes to the end of the record and follows it.
     pub fn newest(&mut self) -> Action {
         self.ask(self.newest_ms.saturating_sub(2 * self.reach_ms()), i64::MAX, Purpose::Newest)
     }

@@ -1,4 +1,4 @@
-//! What a user relies on: where the keys lead, what is loaded for it, and what the rows say.
+//! Tests of navigation, loading and rows.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Seconds since boot at midnight.
 const UPTIME: i64 = 1_000_000;
 
-/// A sample so many seconds after midnight, of a small host with four processes whose work is the same each second.
+/// A sample `second` seconds after midnight, of a small host with four processes under constant load.
 pub(crate) fn sample(second: i64) -> Sample {
     let up = (UPTIME + second) as u64;
     let total = |per_second: u64| Some(up * per_second);
@@ -116,7 +116,7 @@ pub(crate) fn event(second: i64, kind: EventKind, text: &str) -> Event {
     Event { at_ns: (UPTIME + second) as u64 * SECOND_NS, kind, text: text.into() }
 }
 
-/// The kernel kills the worker in this second.
+/// A sample with an out-of-memory kill of the worker.
 pub(crate) fn with_oom_kill(second: i64) -> Sample {
     let mut sample = sample(second);
     let text = "postgres invoked oom-killer: gfp_mask=0x140dca(GFP_HIGHUSER), order=0, oom_score_adj=0\n\
@@ -155,13 +155,13 @@ pub(crate) fn run(from: i64, until: i64) -> [RunMark; 2] {
     [mark(from, None), mark(until, Some("failed"))]
 }
 
-/// Answers requests from a record that is all in memory, as the command does from a real one.
+/// Answers requests from a record in memory, as the command does from a real one.
 pub(crate) fn serve(state: &mut State, record: &[Sample], mut action: Action) {
     for _ in 0..20 {
         let Action::Load(request) = action else { return };
         let mut search = Search::new(request);
         let inside = |sample: &&Sample| (request.from_ms..=request.until_ms).contains(&sample.wall_ms);
-        // Blocks are not cut: a reader is given samples from outside of what it asked for.
+        // Blocks are not cut: a reader also gets samples outside the requested range.
         let first = record.iter().position(|sample| inside(&sample)).unwrap_or(record.len());
         let end = record.iter().rposition(|sample| inside(&sample)).map_or(first, |last| last + 1);
         let blocks = first.saturating_sub(7)..(end + 7).min(record.len()).max(first);
@@ -176,7 +176,7 @@ pub(crate) fn serve(state: &mut State, record: &[Sample], mut action: Action) {
     panic!("asks without end");
 }
 
-/// A host whose record is `record`, looked at live.
+/// The live view of a host with this record.
 pub(crate) fn live(record: &[Sample]) -> State {
     let newest_ms = record.last().map_or(MIDNIGHT_MS, |sample| sample.wall_ms);
     let mut state = State::new("db-1", Link::Up, newest_ms);
@@ -198,13 +198,13 @@ pub(crate) fn record(seconds: std::ops::Range<i64>) -> Vec<Sample> {
     seconds.map(sample).collect()
 }
 
-/// Seconds after midnight of what is looked at.
+/// Seconds after midnight of the current sample.
 fn second(state: &State) -> i64 {
     (state.timeline.current().unwrap().wall_ms - MIDNIGHT_MS) / 1_000
 }
 
 #[test]
-fn time_travel_goes_where_the_keys_say_and_back() {
+fn keys_move_back_and_forth_in_time() {
     let record = record(0..7_200);
     let mut state = live(&record);
     assert_eq!(second(&state), 7_199);
@@ -231,7 +231,7 @@ fn time_travel_goes_where_the_keys_say_and_back() {
 }
 
 #[test]
-fn every_sample_is_passed_once_on_the_way_back_and_forth_and_the_window_stays_bounded() {
+fn every_sample_is_visited_once_each_way_and_the_window_stays_bounded() {
     let record = record(0..3_000);
     let mut state = live(&record);
     for expected in (0..2_999).rev() {
@@ -268,7 +268,7 @@ fn a_night_without_samples_is_one_step() {
     assert_eq!(second(&state), 49);
 }
 
-/// A boot, then one with a clock that is five minutes slow and is set an hour ahead, twice wrong.
+/// A boot with a correct clock, then one whose clock is five minutes slow and is then set an hour ahead.
 fn record_of_a_bad_clock() -> Vec<Sample> {
     let mut record = record(0..500);
     let slow = (500..900).map(|second| (second, -300)).chain((900..1_600).map(|second| (second, 3_600)));
@@ -283,7 +283,7 @@ fn record_of_a_bad_clock() -> Vec<Sample> {
 }
 
 #[test]
-fn no_sample_is_left_out_where_the_clock_was_set_or_was_ahead_before_a_restart() {
+fn no_sample_is_skipped_when_the_clock_was_set_or_was_ahead_before_a_restart() {
     let record = record_of_a_bad_clock();
     let place = |state: &State| Place::of(state.timeline.current().unwrap());
     let mut state = live(&record);
@@ -298,7 +298,7 @@ fn no_sample_is_left_out_where_the_clock_was_set_or_was_ahead_before_a_restart()
 }
 
 #[test]
-fn a_minute_is_one_where_the_clock_was_set() {
+fn a_minute_is_a_minute_when_the_clock_was_set() {
     let record = record_of_a_bad_clock();
     let mut state = live(&record);
     let action = state.around(record[930].wall_ms);
@@ -325,7 +325,7 @@ fn live_follows_pause_stays_and_end_returns() {
     take(&mut state, &mut record, 5);
     assert_eq!((second(&state), state.timeline.is_live()), (104, true));
     press(&mut state, &record, KeyCode::Char(' '));
-    // So long that the window cannot hold what is looked at and what is new.
+    // Long enough that the window cannot hold both the current sample and the newest.
     take(&mut state, &mut record, 2_000);
     assert_eq!(second(&state), 104);
     assert!(state.timeline.len() <= MAX_SAMPLES && !state.timeline.has_newest());
@@ -356,7 +356,7 @@ fn samples_that_come_while_the_end_is_loaded_are_not_lost() {
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_changes_nothing() {
+fn a_stale_answer_changes_nothing() {
     let record = record(0..2_000);
     let mut state = live(&record);
     let Action::Load(old) = state.key(KeyEvent::from(KeyCode::Home)) else { panic!("nothing is asked for") };
@@ -373,7 +373,7 @@ fn marks_are_found_in_the_window_and_far_from_it() {
     for sample in &mut record[301..] {
         sample.host.oom_kills = Some(1);
     }
-    record[4_900].events.push(event(4_900, EventKind::Note, "the recorder was started anew"));
+    record[4_900].events.push(event(4_900, EventKind::Note, "the recorder restarted"));
     record.drain(4_950..4_960);
     let mut state = live(&record);
     state.runs = run(2_000, 2_100).to_vec();
@@ -384,7 +384,7 @@ fn marks_are_found_in_the_window_and_far_from_it() {
     assert_eq!(state.marks_here()[0].0, MarkKind::OomKill);
     assert!(state.marks_here()[0].1.starts_with("OOM killed apache2 (30)"));
     press(&mut state, &record, KeyCode::Char('N'));
-    assert!(state.notice.as_deref().unwrap().contains("no mark"), "{:?}", state.notice);
+    assert!(state.notice.as_deref().unwrap().contains("no more marks"), "{:?}", state.notice);
     for expected in [2_000, 2_100, 4_900, 4_960] {
         press(&mut state, &record, KeyCode::Char('n'));
         assert_eq!(second(&state), expected);
@@ -392,7 +392,7 @@ fn marks_are_found_in_the_window_and_far_from_it() {
 }
 
 #[test]
-fn a_kill_that_is_counted_and_told_is_one_mark() {
+fn a_kill_that_is_counted_and_logged_is_one_mark() {
     let count = |told: i64, counted: i64| {
         let mut record = record(0..10);
         if told >= 0 {
@@ -419,7 +419,7 @@ fn a_failed_request_says_why_and_leaves_everything_in_place() {
 }
 
 #[test]
-fn an_empty_record_is_no_reason_to_ask_for_ever() {
+fn an_empty_record_does_not_cause_endless_requests() {
     let mut state = live(&[]);
     for code in [
         KeyCode::Left,
@@ -473,9 +473,9 @@ fn processes_are_sorted_filtered_and_put_into_a_tree() {
 }
 
 #[test]
-fn a_tree_shows_everyone_once_whatever_the_parents_are() {
+fn a_tree_shows_every_process_once_whatever_the_parents_are() {
     let mut record = record(0..2);
-    // A parent that is younger has taken its pid over; two that are each other's parents cannot be drawn as a tree.
+    // A younger "parent" reused the pid; two processes that are each other's parent cannot be drawn as a tree.
     record[1].processes[0].parent = 40;
     record[1].processes[3].parent = 30;
     record[1].processes[2].identity.started_ns = 1_000;
@@ -489,7 +489,7 @@ fn a_tree_shows_everyone_once_whatever_the_parents_are() {
 }
 
 #[test]
-fn what_is_typed_into_the_filter_is_no_command() {
+fn text_typed_into_the_filter_is_not_a_command() {
     let record = record(0..10);
     let mut state = live(&record);
     for code in ['/', 'q', 't'].map(KeyCode::Char) {

@@ -1,4 +1,4 @@
-//! The screen of runs, on a page in memory.
+//! Live output, captured in memory.
 
 use super::*;
 use crate::{render::Format, render::tests::pages};
@@ -48,7 +48,7 @@ fn failing_apply() -> Vec<What> {
 }
 
 #[test]
-fn without_a_terminal_there_is_a_line_for_what_matters() {
+fn without_a_terminal_only_notable_events_get_a_line() {
     let (output, data, talk) = pages(Format::Text);
     let live = Live::new(&output, &["db-1".into(), "web-12".into()]);
     for what in failing_apply() {
@@ -63,7 +63,7 @@ fn without_a_terminal_there_is_a_line_for_what_matters() {
 }
 
 #[test]
-fn what_a_command_wrote_and_what_the_code_says_is_shown() {
+fn command_output_and_notices_are_shown() {
     let (output, data, talk) = pages(Format::Text);
     let live = Live::new(&output, &["db-1".into()]);
     let returns = "/Stage[main]/Main/Exec[migrate]/returns";
@@ -87,14 +87,14 @@ fn what_a_command_wrote_and_what_the_code_says_is_shown() {
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(
         lines[1..3],
-        ["db-1  | … 9 lines before these; `--output json` has them all", "db-1  | step 9",]
+        ["db-1  | … 9 earlier lines; `--output json` has all of them", "db-1  | step 9",]
     );
     assert!(lines[SAID].starts_with("db-1  | 10%") && !lines[SAID].contains('\r'), "{shown}");
     assert!(lines[SAID + 1].contains("Exec[other]") && lines.len() == SAID + 2, "{shown}");
 }
 
 #[test]
-fn an_error_is_shown_unless_a_failure_says_it() {
+fn an_error_is_shown_unless_a_failure_repeats_it() {
     let failing =
         |name: &str| resource(name, ResourceStatus::Failed, "change from 'a' to 'b' failed: no\nmore");
     let progress = |index| What::Progress(pb::Progress { index, total: 9, resource: "File[/x]".into() });
@@ -130,7 +130,7 @@ fn an_error_is_shown_unless_a_failure_says_it() {
 }
 
 #[test]
-fn the_diff_of_a_file_is_shown_once_below_it_and_may_be_left_out() {
+fn the_diff_of_a_file_is_shown_once_and_can_be_hidden() {
     let motd = "/Stage[main]/Main/File[/etc/motd]/content";
     let diff = "\n--- /etc/motd\t2026\n+++ /tmp/x\t2026\n@@ -1,2 +1,2 @@\n same\n-a\x1b[2J\r\n+\tb\n";
     let changed = || resource("File[/etc/motd]", ResourceStatus::Pending, "current_value 'a'");
@@ -155,7 +155,7 @@ fn the_diff_of_a_file_is_shown_once_below_it_and_may_be_left_out() {
 }
 
 #[test]
-fn what_a_host_makes_of_its_events_is_bounded() {
+fn memory_for_a_hosts_events_is_bounded() {
     let (output, data, _) = pages(Format::Text);
     let live = Live::new(&output, &["db-1".into(), "db-2".into()]);
     let endless = "x".repeat(3 * LINE);
@@ -184,7 +184,7 @@ fn what_a_host_makes_of_its_events_is_bounded() {
 }
 
 #[test]
-fn the_story_of_a_failure_is_what_was_logged_around_it() {
+fn the_story_of_a_failure_is_the_log_around_it() {
     let (output, _, _) = pages(Format::Text);
     let live = Live::new(&output, &["db-1".into()]);
     for what in failing_apply() {
@@ -214,7 +214,7 @@ fn json_has_every_event() {
 }
 
 #[test]
-fn json_keeps_bytes_that_are_no_text() {
+fn json_keeps_bytes_that_are_not_text() {
     let (output, data, _) = pages(Format::Json);
     let live = Live::new(&output, &["db-1".into()]);
     for bytes in [&b"a\n"[..], b"\x00\xff\xfe", "ä".as_bytes()] {
@@ -229,7 +229,7 @@ fn json_keeps_bytes_that_are_no_text() {
 }
 
 #[test]
-fn a_commands_bytes_pass_through_and_many_hosts_are_told_apart() {
+fn a_commands_bytes_pass_through_and_many_hosts_get_prefixes() {
     let out = |data: &[u8]| event(What::Output(pb::Output { fd: 1, data: data.to_vec() }));
     let (output, data, _) = pages(Format::Text);
     let one = Live::new(&output, &["db-1".into()]);

@@ -94,9 +94,7 @@ fn sentence(ended: &Ended, zone: &TimeZone) -> String {
     match ended {
         Ended::One(_) => String::new(),
         Ended::Group(at, group) => format!("{} {}", local(*at, zone), group_sentence(group)),
-        Ended::Lost(at, count) => {
-            format!("{} process exits lost by the kernel: {count}", local(*at, zone))
-        }
+        Ended::Lost(at, count) => format!("{} process exits lost by the kernel: {count}", local(*at, zone)),
     }
 }
 

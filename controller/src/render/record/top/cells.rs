@@ -1,4 +1,4 @@
-//! How single values look in a few cells.
+//! Formats single values for narrow columns.
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -7,7 +7,7 @@ use crate::{
     render::{record::log::cell::push_started, text::local},
 };
 
-/// Cells that a size takes at most.
+/// Maximum width of a size, in cells.
 pub(super) const SIZE: usize = 5;
 
 /// KiB in at most five cells: `812K`, `9.7M`, `613M`, `1.5G`.
@@ -15,14 +15,14 @@ pub(super) fn kib(kib: u64) -> String {
     scaled(kib as f64, &["K", "M", "G", "T", "P"])
 }
 
-/// Bytes a second in at most five cells: `0`, `512B`, `12K`.
+/// Bytes per second in at most five cells: `0`, `512B`, `12K`.
 pub(super) fn rate(bytes: f64) -> String {
     if bytes < 0.5 { "0".into() } else { scaled(bytes, &["B", "K", "M", "G", "T"]) }
 }
 
 fn scaled(mut value: f64, units: &[&str]) -> String {
     let mut unit = 0;
-    // What would be rounded to four digits is one of the next unit.
+    // A value that would round to four digits moves to the next unit.
     while value >= 999.5 && unit + 1 < units.len() {
         (value, unit) = (value / 1024.0, unit + 1);
     }
@@ -36,7 +36,7 @@ pub(super) fn percent(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// What is not known.
+/// `-` for an unknown value.
 pub(super) fn or_dash(value: Option<String>) -> String {
     value.unwrap_or_else(|| "-".into())
 }
@@ -51,20 +51,19 @@ pub(super) fn date(unix_ms: i64, zone: &TimeZone) -> String {
     local(timestamp(unix_ms), zone)
 }
 
-/// As `ps` has it: `09:30` on the day itself, `Jul12` in the same year, else `2010`.
+/// Start time as in `ps`: `09:30` on the same day, `Jul12` in the same year, else `2010`.
 pub(super) fn start(started: Timestamp, now_ms: i64, zone: &TimeZone) -> String {
     let mut cell = String::new();
     push_started(&mut cell, started, &timestamp(now_ms).to_zoned(zone.clone()));
     cell
 }
 
-/// A bar of so many cells; each part is a share in percent and the character that it is drawn with. Cells that no part
-/// fills are blank.
+/// A bar of `width` cells. Each part is a share in percent and its character; the rest is blank.
 pub(super) fn bar(parts: &[(f64, char)], width: usize) -> Vec<(usize, char)> {
     let (mut sum, mut filled) = (0.0, 0);
     let mut cells = Vec::new();
     for (share, symbol) in parts {
-        // From the sums, so that what is lost by rounding here is made up for there.
+        // Rounding the running sum keeps rounding errors from adding up.
         sum += share.clamp(0.0, 100.0);
         let end = ((sum / 100.0 * width as f64).round() as usize).clamp(filled, width);
         cells.push((end - filled, *symbol));
@@ -74,7 +73,7 @@ pub(super) fn bar(parts: &[(f64, char)], width: usize) -> Vec<(usize, char)> {
     cells
 }
 
-/// One cell of a graph, for a share in percent: blank for what is not known.
+/// One cell of a graph, for a share in percent; blank if unknown.
 pub(super) fn level(percent: Option<f64>) -> char {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let index = |percent: f64| ((percent / 12.5).floor().clamp(0.0, 7.0)) as usize;

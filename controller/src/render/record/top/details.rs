@@ -1,4 +1,4 @@
-//! All that is known of one process.
+//! The details popup of one process.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     render::text::{duration, printable, size},
 };
 
-/// Draws the details over the table.
+/// Draws the details over the process table.
 pub(super) fn draw(frame: &mut Frame, area: Rect, state: &State, identity: Identity, look: &Look) {
     frame.render_widget(Clear, area);
     let block = Block::bordered().title(format!(" process {} ", identity.pid));
@@ -86,19 +86,19 @@ fn about<'a>(process: &Process, state: &State, look: &Look) -> Vec<Line<'a>> {
     .collect()
 }
 
-/// Why there is nothing to be said of it at this time.
+/// Why the process is missing from the current sample.
 fn absent(state: &State, identity: Identity, look: &Look) -> String {
     let exits =
         state.timeline.samples().flat_map(|sample| sample.exits.iter().map(move |exit| (sample, exit)));
     let known = exits.into_iter().find(|(_, exit)| exit.identity == identity);
     match known {
         Some((sample, exit)) => format!(
-            "not there at this time: {} until {}, {}",
+            "not running at this time: {} until {}, {}",
             printable(&exit.comm),
             cells::clock(sample.wall_ms, &look.zone),
             ending(exit.status),
         ),
-        None => "not there at this time".into(),
+        None => "not running at this time".into(),
     }
 }
 
@@ -118,9 +118,9 @@ fn histories<'a>(state: &State, identity: Identity, width: usize) -> Vec<Line<'a
     let room = width.saturating_sub(1);
     vec![
         Line::raw(""),
-        Line::raw(format!("CPU, highest {} %", cells::percent(highest(&cpu)))),
+        Line::raw(format!("CPU, peak {} %", cells::percent(highest(&cpu)))),
         Line::raw(graph(&cpu, room)),
-        Line::raw(format!("footprint, highest {}", cells::kib(highest(&footprint) as u64))),
+        Line::raw(format!("footprint, peak {}", cells::kib(highest(&footprint) as u64))),
         Line::raw(graph(&footprint, room)),
     ]
 }
@@ -129,7 +129,7 @@ fn highest(values: &[Option<f64>]) -> f64 {
     values.iter().flatten().copied().fold(0.0, f64::max)
 }
 
-/// The highest of as many values a cell as it takes for all to fit, in shares of the highest of all.
+/// A one-line graph, scaled to the highest value. Each cell shows the maximum of its values.
 fn graph(values: &[Option<f64>], width: usize) -> String {
     let top = highest(values).max(f64::MIN_POSITIVE);
     let per = values.len().div_ceil(width.max(1)).max(1);

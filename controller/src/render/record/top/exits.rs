@@ -1,4 +1,4 @@
-//! Processes that ended in the interval.
+//! Processes that exited in the interval.
 
 use ratatui::text::{Line, Span};
 use record::{Exit, ExitGroup};
@@ -9,13 +9,13 @@ use crate::{
     render::text::{duration, printable},
 };
 
-/// Lines that are wanted, at most `most`: none if nothing ended.
+/// Lines needed, at most `most`; 0 if no process exited.
 pub(super) fn height(state: &State, most: u16) -> u16 {
     let count = state.timeline.current().map_or(0, |sample| sample.exits.len() + sample.exit_groups.len());
     if count == 0 { 0 } else { u16::try_from(count + 1).unwrap_or(most).min(most) }
 }
 
-/// One line for each, those that used most CPU first.
+/// A title, then one line per exit, most CPU first.
 pub(super) fn lines<'a>(state: &State, look: &'a Look) -> Vec<Line<'a>> {
     let Some(sample) = state.timeline.current() else { return Vec::new() };
     let mut ends: Vec<_> = sample.exits.iter().map(|exit| (cpu_us(exit), one(exit))).collect();
@@ -60,7 +60,7 @@ fn cpu_us(exit: &Exit) -> u64 {
     exit.user_us.saturating_add(exit.system_us)
 }
 
-/// How it ended, in a word.
+/// Exit code or signal, in a word.
 pub(super) fn ending(status: u32) -> String {
     match Ending::of(status) {
         Ending::Code(code) => format!("exit {code}"),

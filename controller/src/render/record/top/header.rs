@@ -1,4 +1,4 @@
-//! The lines at the top: the moment, the host, and how well the recorder saw it.
+//! The header lines: time, host, and recorder health.
 
 use std::fmt::Write as _;
 
@@ -14,14 +14,14 @@ use crate::{
     render::text::{duration, printable},
 };
 
-/// Lines that it has.
+/// Height of the header.
 pub(super) const LINES: u16 = 6;
-/// Width of a bar.
+/// Width of a bar, in cells.
 const BAR: usize = 18;
-/// Intervals after which a host that should be live is not.
+/// A sample older than this many intervals is no longer "live".
 const LATE: i64 = 3;
 
-/// The header of what is looked at.
+/// Renders the header for the current sample.
 pub(super) fn lines<'a>(state: &'a State, look: &'a Look, width: u16) -> Vec<Line<'a>> {
     let mut lines = vec![moment(state, look, width.into())];
     let Some(sample) = state.timeline.current() else { return lines };
@@ -34,7 +34,7 @@ pub(super) fn lines<'a>(state: &'a State, look: &'a Look, width: u16) -> Vec<Lin
     lines
 }
 
-/// The host, the time, and how far back that is; at the right, where new samples come from.
+/// Host, time, and age of the sample; on the right, the state of the connection.
 fn moment<'a>(state: &'a State, look: &'a Look, width: usize) -> Line<'a> {
     let mut spans = vec![Span::styled(printable(&state.title), Style::new().add_modifier(Modifier::BOLD))];
     if let Some(sample) = state.timeline.current() {
@@ -73,7 +73,7 @@ fn link(state: &State, look: &Look) -> (String, Style) {
     }
 }
 
-/// Marks what is not the host's own.
+/// Picks the label: `own` for the host's own value, `of_machine` (with `*`) for a machine-wide one.
 fn whose<'a>(own: &'a str, of_machine: &'a str, is_own: bool, look: &Look) -> Span<'a> {
     label(if is_own { own } else { of_machine }, look)
 }
@@ -159,7 +159,7 @@ fn swap<'a>(swap: Option<Swap>, look: &'a Look) -> Line<'a> {
     Line::from(spans)
 }
 
-/// Shares of the interval in which some, or all, waited; and the disks.
+/// Pressure stalls (some/all tasks) as shares of the interval, and the busiest disks.
 fn pressure<'a>(rates: &HostRates, look: &'a Look) -> Line<'a> {
     let Pressure { cpu_some, memory_some, memory_full, memory_is_own, io_some, io_full } = rates.pressure;
     let own = !rates.is_part;
@@ -184,7 +184,7 @@ fn pressure<'a>(rates: &HostRates, look: &'a Look) -> Line<'a> {
     Line::from(spans)
 }
 
-/// What the recorder says of itself.
+/// Recorder health: completeness, lateness, own CPU use, losses.
 fn recorder<'a>(sample: &Sample, rates: &HostRates, state: &State, look: &'a Look) -> Line<'a> {
     let seen = sample.processes.len() as u64;
     let ms = |ns: u64| duration(ns / 1_000_000);

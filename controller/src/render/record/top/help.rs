@@ -1,4 +1,4 @@
-//! The keys, over everything else.
+//! The help popup: keys, columns and marks.
 
 use ratatui::{
     Frame,
@@ -11,23 +11,23 @@ const KEYS: [(&str, &str); 17] = [
     ("← →", "one sample back or forward"),
     ("Shift ← →, [ ]", "one minute"),
     ("PgUp PgDn", "ten minutes"),
-    ("Home End", "begin of the record, live"),
+    ("Home End", "start of the record, live"),
     ("n N", "next or previous mark"),
-    ("Space", "pause, go on"),
+    ("Space", "pause, resume"),
     ("c r s f i", "sort by CPU, RSS, swap, footprint, I/O"),
     ("t", "tree"),
     ("/", "filter by command, user, unit or pid"),
     ("↑ ↓, Enter", "select a process, show its details"),
     ("q, Ctrl-C", "quit"),
     ("", ""),
-    ("CPU% WAIT%", "share of the interval, waited for a CPU; 100 is one CPU"),
-    ("FOOT", "memory that cannot be dropped: anonymous, or swapped out"),
-    ("PSI", "share of the interval in which some/all tasks waited"),
+    ("CPU% WAIT%", "% of the interval running, waiting; 100 is one CPU"),
+    ("FOOT", "footprint: anonymous memory, resident or swapped out"),
+    ("PSI", "share of the interval in which some/all tasks stalled"),
     ("CPU bar", "█ user ▓ system ▒ iowait ░ steal"),
     ("marks", "✗ OOM kill ↻ restart ▲△ run ! kernel · gap i note"),
 ];
 
-/// Draws the keys in the middle.
+/// Draws the popup in the middle of the screen.
 pub(super) fn draw(frame: &mut Frame, area: Rect) {
     let lines: Vec<_> = KEYS.iter().map(|(key, what)| Line::raw(format!("{key:<15} {what}"))).collect();
     let size = (Constraint::Length(76), Constraint::Length(lines.len() as u16 + 2));

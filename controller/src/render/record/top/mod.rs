@@ -1,4 +1,4 @@
-//! The screen of `ctl top`: from the model's state to cells. Nothing here decides anything.
+//! The screen of `ctl top`: draws the model's state. No logic here.
 
 mod cells;
 mod details;
@@ -24,23 +24,23 @@ use ratatui::{
 
 use crate::record::top::{Popup, State};
 
-/// From this size on there is room for the ends of processes.
+/// Minimum size (columns, lines) to show process exits.
 const WIDE: (u16, u16) = (100, 30);
-/// Below this height the processes need every line.
+/// Below this height, the header and time line shrink to leave room for processes.
 const LOW: u16 = 16;
 
-/// What the screen needs to know beside the state.
+/// Display settings besides the state.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// The time now, ms since the Unix epoch.
+    /// Current time, ms since the Unix epoch.
     pub now_ms: i64,
-    /// Zone of the times shown.
+    /// Time zone of the times shown.
     pub zone: TimeZone,
-    /// Whether colours are wanted.
+    /// Whether to use colours.
     pub colour: bool,
 }
 
-/// Draws everything.
+/// Draws the whole screen.
 pub fn draw(frame: &mut Frame, state: &State, look: &Look) {
     let area = frame.area();
     let low = area.height < LOW;
@@ -70,7 +70,7 @@ pub fn draw(frame: &mut Frame, state: &State, look: &Look) {
     }
 }
 
-/// Lines from the top of an area, as far as there is room.
+/// Draws lines from the top of an area, as many as fit.
 fn lines(frame: &mut Frame, area: Rect, lines: Vec<Line>) {
     for (line, y) in lines.into_iter().zip(area.top()..area.bottom()) {
         frame.render_widget(line, Rect { y, height: 1, ..area });
@@ -98,7 +98,7 @@ impl Look {
         self.paint(Color::Cyan)
     }
 
-    /// Green, yellow, red as a value passes two bounds.
+    /// Plain, yellow from `warn`, red from `bad`.
     fn graded(&self, value: f64, warn: f64, bad: f64) -> Style {
         match value {
             value if value >= bad => self.bad(),

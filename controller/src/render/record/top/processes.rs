@@ -1,4 +1,4 @@
-//! The table of processes.
+//! The process table.
 
 use ratatui::{
     Frame,
@@ -22,8 +22,7 @@ use crate::{
     render::text::printable,
 };
 
-/// A column: its title, its width, whether it is aligned to the left, and from which width of the screen on it is
-/// shown.
+/// A column: title, width, left alignment, and `from`, the minimum screen width to show it.
 struct Column {
     title: &'static str,
     width: usize,
@@ -32,7 +31,7 @@ struct Column {
     value: fn(&Row, &Place) -> String,
 }
 
-/// What a value needs to know beside its row.
+/// Context of a value besides its row.
 struct Place<'a> {
     sample: &'a record::Sample,
     look: &'a Look,
@@ -122,7 +121,7 @@ const COLUMNS: [Column; 12] = [
     },
 ];
 
-/// The processes, the selected one always in sight.
+/// Draws the process table, scrolled so that the selected process is visible.
 pub(super) fn draw(frame: &mut Frame, area: Rect, state: &State, look: &Look) {
     let Some(sample) = state.timeline.current() else {
         lines(frame, area, vec![Line::raw(""), Line::raw(empty(state))]);
@@ -137,13 +136,13 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, state: &State, look: &Look) {
     let visible = rows.iter().enumerate().skip(skipped).take(height);
     shown.extend(visible.map(|(index, row)| line(row, &place, area.width, Some(index) == selected)));
     if rows.is_empty() {
-        shown.push(Line::styled("no process passes the filter", dim()));
+        shown.push(Line::styled("no process matches the filter", dim()));
     }
     lines(frame, area, shown);
 }
 
 fn empty(state: &State) -> &'static str {
-    if state.is_loading() { "reading the record …" } else { "the record is empty: no sample was taken yet" }
+    if state.is_loading() { "reading the record …" } else { "the record is empty: no samples yet" }
 }
 
 fn title<'a>(state: &State, width: u16) -> Line<'a> {
@@ -177,7 +176,7 @@ fn line<'a>(row: &Row<'a>, place: &Place, width: u16, selected: bool) -> Line<'a
         text.push(' ');
     }
     let command = command(row);
-    // To the edge, so that the whole line stands out when it is selected.
+    // Filled to the edge, so that the whole line is highlighted when selected.
     let fill = " ".repeat(
         usize::from(width)
             .saturating_sub(text.chars().count() + row.branch.chars().count() + command.chars().count()),
@@ -200,7 +199,7 @@ fn style(row: &Row, look: &Look, selected: bool) -> Style {
 }
 
 impl Column {
-    /// A value in its cells, cut if it is too long.
+    /// Pads a value to the column width; left-aligned values are cut if too long.
     fn pad(&self, value: &str) -> String {
         let width = self.width;
         match self.left {
@@ -210,7 +209,7 @@ impl Column {
     }
 }
 
-/// The command line; the name in brackets where there is none.
+/// The command line, or the name in brackets if there is none.
 fn command(row: &Row) -> String {
     match row.process.command.as_deref().filter(|command| !command.is_empty()) {
         Some(command) => printable(command),
@@ -218,7 +217,7 @@ fn command(row: &Row) -> String {
     }
 }
 
-/// The kernel's letter.
+/// The kernel's state letter; `?` if it is not printable.
 fn state(letter: u8) -> String {
     if letter.is_ascii_graphic() { char::from(letter).to_string() } else { "?".into() }
 }

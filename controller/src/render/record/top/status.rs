@@ -1,4 +1,4 @@
-//! The last line: what was asked for, what happened at this moment, or which keys there are.
+//! The last line: connection problems, notices, filter and marks; otherwise the keys.
 
 use ratatui::{
     style::Style,
@@ -13,14 +13,14 @@ use crate::{
 
 const KEYS: &str = "←→ sample  [ ] minute  n N marks  End live  crsfi sort  t tree  / filter  ? help";
 
-/// What matters most just now.
+/// Renders the status line.
 pub(super) fn line<'a>(state: &State, look: &Look) -> Line<'a> {
     if state.popup == Popup::Filter {
-        return Line::raw(format!("/{}_   Enter: keep, Esc: drop", printable(&state.view.filter)));
+        return Line::raw(format!("/{}_   Enter: keep, Esc: clear", printable(&state.view.filter)));
     }
     let mut spans = Vec::new();
     if let Link::Down(why) = &state.link {
-        spans.push(Span::styled(format!("no connection, trying again: {}  ", printable(why)), look.bad()));
+        spans.push(Span::styled(format!("no connection, retrying: {}  ", printable(why)), look.bad()));
     }
     if let Some(notice) = &state.notice {
         spans.push(Span::styled(format!("{}  ", printable(notice)), look.warn()));

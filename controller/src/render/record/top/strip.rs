@@ -1,4 +1,4 @@
-//! The time line: CPU and memory pressure of the whole window, and marks; the column that is looked at stands out.
+//! The time line: CPU, memory pressure and marks of the whole window; the current column is highlighted.
 
 use ratatui::{
     style::{Modifier, Style},
@@ -8,12 +8,12 @@ use ratatui::{
 use super::{Look, cells, label};
 use crate::record::top::{HostRates, Mark, MarkKind, State};
 
-/// Lines that it has.
+/// Height of the time line.
 pub(super) const LINES: u16 = 3;
-/// Cells left of the graphs.
+/// Width of the labels left of the graphs.
 const LABEL: usize = 10;
 
-/// One column: some samples that follow each other.
+/// One column of the graphs: one or more consecutive samples.
 #[derive(Clone, Copy, Debug, Default)]
 struct Column {
     cpu: Option<f64>,
@@ -22,12 +22,12 @@ struct Column {
     here: bool,
 }
 
-/// The time line of the window.
+/// Renders the time line of the window.
 pub(super) fn lines<'a>(state: &State, look: &'a Look, width: u16) -> Vec<Line<'a>> {
     let Some(first) = state.timeline.get(0) else { return Vec::new() };
     let columns = columns(state, usize::from(width).saturating_sub(LABEL));
     let begin = format!("{:<LABEL$}", cells::clock(first.wall_ms, &look.zone));
-    // As in the header, what is the machine's is marked.
+    // As in the header, `*` marks machine-wide values.
     let part = first.is_part_of_machine();
     let own = !part || first.host.cgroup_pressure_memory_some_us.is_some();
     vec![
@@ -44,7 +44,7 @@ pub(super) fn lines<'a>(state: &State, look: &'a Look, width: u16) -> Vec<Line<'
     ]
 }
 
-/// How a mark is painted.
+/// Colour of a mark.
 pub(super) fn style(kind: MarkKind, look: &Look) -> Style {
     match kind {
         MarkKind::OomKill | MarkKind::Restart => look.bad(),
@@ -63,11 +63,11 @@ fn graph<'a>(label: Span<'a>, columns: &[Column], cell: impl Fn(&Column) -> (cha
     Line::from_iter([label].into_iter().chain(columns.iter().map(cell)))
 }
 
-/// As many samples a column as it takes for all to fit. A column keeps its samples while the window moves, so that the
-/// graphs move too and do not flicker.
+/// Groups samples into columns so that all fit. A column keeps its samples while the window moves, so that the graphs
+/// scroll and do not flicker.
 fn columns(state: &State, width: usize) -> Vec<Column> {
     let timeline = &state.timeline;
-    // Where the first column is only partly in the window there is one more.
+    // A first column that is only partly in the window needs one more column.
     let per = timeline.len().div_ceil(width.saturating_sub(1).max(1)).max(1) as i64;
     let first = timeline.base().div_euclid(per);
     let place = |index: usize| ((timeline.base() + index as i64).div_euclid(per) - first) as usize;

@@ -1,4 +1,4 @@
-//! The terminal itself: taken over for as long as a [`Screen`] lives, given back whatever happens.
+//! The terminal: in raw mode while a [`Screen`] exists, restored in any case.
 
 use std::{
     env,
@@ -13,39 +13,39 @@ use crate::{
     record::top::State,
 };
 
-/// The terminal on stdout, in raw mode and on its alternate screen. A panic gives it back too (`ratatui::try_init`).
+/// The terminal on stdout, in raw mode and on its alternate screen. A panic restores it too (`ratatui::try_init`).
 #[derive(Debug)]
 pub struct Screen {
     terminal: DefaultTerminal,
 }
 
 impl Screen {
-    /// Whether there is something to draw on.
+    /// Checks that standard output is a terminal.
     ///
     /// # Errors
-    /// Standard output is no terminal.
+    /// Standard output is not a terminal.
     pub fn check() -> Result<()> {
         if io::stdout().is_terminal() {
             return Ok(());
         }
-        Err(Error::invalid("there is no terminal on standard output to draw on")
+        Err(Error::invalid("standard output is not a terminal")
             .hint("`ctl cpu-log` prints the record to files and pipes"))
     }
 
-    /// Takes the terminal over.
+    /// Switches the terminal to raw mode and its alternate screen.
     ///
     /// # Errors
-    /// It cannot be set up.
+    /// The terminal cannot be set up.
     pub fn open() -> Result<Self> {
         let terminal = ratatui::try_init().map_err(|error| {
-            // Half of it may have been done.
+            // Setup may have been partial.
             let _ = ratatui::try_restore();
             failed(&error)
         })?;
         Ok(Self { terminal })
     }
 
-    /// Shows a state.
+    /// Draws a state.
     ///
     /// # Errors
     /// The terminal cannot be written to.
@@ -53,7 +53,7 @@ impl Screen {
         self.terminal.draw(|frame| draw(frame, state, look)).map(drop).map_err(|error| failed(&error))
     }
 
-    /// Whether colours are wanted (no-color.org).
+    /// Whether to use colours (no-color.org).
     pub fn colour() -> bool {
         env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
@@ -61,7 +61,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Where this fails the terminal is gone.
+        // If this fails, the terminal is gone.
         let _ = ratatui::try_restore();
     }
 }

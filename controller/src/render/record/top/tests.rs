@@ -1,4 +1,4 @@
-//! Goldens of the screen.
+//! Golden tests of the screen.
 
 use jiff::tz::TimeZone;
 use ratatui::{Terminal, backend::TestBackend, crossterm::event::KeyCode};
@@ -10,7 +10,7 @@ use crate::record::top::{
     tests::{event, live, press, record, run, with_oom_kill},
 };
 
-/// The screen as text, without what is blank at the right.
+/// The screen as text, without trailing blanks.
 fn screen(state: &State, size: (u16, u16)) -> String {
     let newest = state.newest_ms;
     let look = Look { now_ms: newest, zone: TimeZone::UTC, colour: true };
@@ -73,7 +73,7 @@ fn live_on_a_wide_screen() {
 }
 
 #[test]
-fn what_is_the_machine_s_is_marked_on_a_part_of_it() {
+fn machine_wide_values_are_marked_in_a_container() {
     let mut record = record(0..60);
     for sample in &mut record {
         sample.sources = sample.sources.with(Sources::PART_OF_MACHINE);
@@ -123,7 +123,7 @@ fn back_in_time_at_an_oom_kill_on_a_small_screen() {
 
 
 
-    ✗ OOM killed apache2 (30); asked: postgres
+    ✗ OOM killed apache2 (30); triggered by postgres
     ");
 }
 
@@ -175,9 +175,9 @@ fn details_of_a_process() {
     │footprint 83M  swap 28M  rss 57M (anon 55M, file 2.0M, shmem 300K)  virtual 0K│
     │read 3.7 TiB  written 11 GiB  major faults 0                                  │
     │                                                                              │
-    │CPU, highest 21.4 %                                                           │
+    │CPU, peak 21.4 %                                                               │
     │ ███████████████████████████████████████████████████████████                  │
-    │footprint, highest 83M                                                        │
+    │footprint, peak 83M                                                            │
     │████████████████████████████████████████████████████████████                  │
     │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
@@ -191,7 +191,7 @@ fn an_empty_record() {
     db-1
 
 
-    the record is empty: no sample was taken yet
+    the record is empty: no samples yet
 
 
 
@@ -204,7 +204,7 @@ fn an_empty_record() {
 }
 
 #[test]
-fn when_the_host_is_gone_what_was_seen_stays() {
+fn the_last_sample_stays_when_the_host_is_gone() {
     let record = record(0..60);
     let mut state = live(&record);
     state.link = Link::Down("db-1 does not answer on port 4433: timed out".into());
@@ -213,7 +213,7 @@ fn when_the_host_is_gone_what_was_seen_stays() {
     let lines: Vec<_> = shown.lines().collect();
     insta::assert_snapshot!([lines[0], lines[19]].join("\n"), @r"
     db-1  2011-07-13 00:00:59  1 min 35 s ago                                              NO CONNECTION
-    no connection, trying again: db-1 does not answer on port 4433: timed out
+    no connection, retrying: db-1 does not answer on port 4433: timed out
     ");
     assert!(shown.contains("postgres"));
 }
@@ -228,7 +228,7 @@ fn help_fits_on_a_small_screen() {
 }
 
 #[test]
-fn any_size_is_drawn_and_nothing_that_a_host_says_commands_the_terminal() {
+fn any_size_is_drawn_and_text_from_a_host_never_controls_the_terminal() {
     let mut record = record(0..60);
     let rogue = "evil\n\u{1b}[2J\u{202e}\u{9b}31m";
     for sample in &mut record {
