@@ -14,7 +14,7 @@ use crate::{
         breaks::Break,
         log::Entry,
         selection::Selection,
-        source::{Detail, Filter, Piece, Source},
+        source::{Detail, Filter, Opened, Piece, Source},
         time::{Edge, parse_time, timestamp},
     },
     render::{
@@ -148,7 +148,7 @@ async fn each_sample(
 ) -> Result<()> {
     let mut blocks = source.read(filter).await?;
     while let Some(block) = blocks.next().await? {
-        block.open(&Detail::of(columns)).each(|piece| {
+        Opened::new(block, &Detail::of(columns)).each(|piece| {
             if let Piece::Sample(sample) = piece {
                 take(sample);
             }
