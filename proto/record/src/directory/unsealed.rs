@@ -30,10 +30,24 @@ enum Kept {
 }
 
 /// What the tails of a directory hold, oldest first; those that cannot be read come last.
+///
+/// Between the two reads the first may have been begun, or become a block, and the second begun anew: they are read again
+/// until they follow each other or do not change.
 pub(super) fn read(directory: &Path) -> Vec<Unsealed> {
-    let tails = read_both(directory);
-    // The first may have become a block, and the second been begun anew, between the two reads.
-    if is_unbroken(&tails) { tails } else { read_both(directory) }
+    let mut tails = read_both(directory);
+    for _ in 1..LOOKS {
+        if is_unbroken(&tails) {
+            break;
+        }
+        let before = numbers(&tails);
+        // Not both at once: samples take memory.
+        tails.clear();
+        tails = read_both(directory);
+        if numbers(&tails) == before {
+            break;
+        }
+    }
+    tails
 }
 
 fn read_both(directory: &Path) -> Vec<Unsealed> {
@@ -42,10 +56,15 @@ fn read_both(directory: &Path) -> Vec<Unsealed> {
     tails
 }
 
-/// Whether each tail begins where the one before it ends, or earlier.
+/// Whether there are two tails, of which the second begins where the first ends, or earlier.
 fn is_unbroken(tails: &[Unsealed]) -> bool {
     let headers: Vec<_> = tails.iter().filter_map(|tail| tail.header).collect();
-    headers.windows(2).all(|pair| pair[1].first_sequence <= pair[0].last_sequence() + 1)
+    matches!(headers[..], [first, second] if second.first_sequence <= first.last_sequence() + 1)
+}
+
+/// Numbers of the first samples.
+fn numbers(tails: &[Unsealed]) -> Vec<Option<u64>> {
+    tails.iter().map(|tail| tail.header.map(|header| header.first_sequence)).collect()
 }
 
 fn read_one(path: &Path, name: &str) -> Unsealed {
