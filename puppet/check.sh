@@ -1,9 +1,9 @@
 #!/bin/sh
-# Do the example's manifests parse, are they in the usual style, are the templates and the data well-formed?
+# Checks the example: manifests parse and follow puppet-lint's style; templates and data are well-formed.
 set -eu
 cd "$(dirname "$0")"
 for tool in puppet puppet-lint; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing: make prerequisites installs it" >&2; exit 1; }
+    command -v "$tool" >/dev/null || { echo "$tool is missing: make prerequisites-test installs it" >&2; exit 1; }
 done
 find . -name '*.pp' -exec puppet parser validate {} +
 find . -name '*.epp' -exec puppet epp validate {} +

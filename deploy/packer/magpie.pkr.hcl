@@ -1,4 +1,4 @@
-# An AMI that `ctl` can launch hosts from: packer init . && packer build -var package=…/magpie-agent_….deb .
+# Builds an AMI that `ctl` can launch hosts from: packer init . && packer build -var package=…/magpie-agent_….deb .
 
 packer {
   required_plugins {
@@ -11,18 +11,18 @@ packer {
 
 variable "package" {
   type        = string
-  description = "magpie-agent's .deb (or .rpm, for a source image that takes these), from `make package`"
+  description = "The .deb of magpie-agent (.rpm for a source image that uses rpm), from `make package`"
 }
 
 variable "fleet" {
   type        = string
-  description = "Fleet that may use and prune the image; its value of the tag magpie:fleet"
+  description = "Fleet that may use and prune the image: the value of the tag magpie:fleet"
 }
 
 variable "packages" {
   type        = string
   default     = ""
-  description = "Packages of the distribution to install besides, separated by spaces"
+  description = "More packages of the distribution to install, separated by spaces"
 }
 
 variable "region" {
@@ -38,13 +38,13 @@ variable "instance_type" {
 variable "source_owner" {
   type        = string
   default     = "136693071363"
-  description = "Who publishes the source image; Debian unless said otherwise"
+  description = "Owner of the source image; default: Debian"
 }
 
 variable "source_name" {
   type        = string
   default     = "debian-12-amd64-*"
-  description = "Name of the source image; the newest that matches is taken"
+  description = "Name of the source image; the newest match is used"
 }
 
 variable "ssh_username" {
@@ -103,7 +103,7 @@ build {
     inline = ["cloud-init status --wait >/dev/null || true"]
   }
 
-  # Sealing is the last thing that happens on the machine: it takes the keys of this very connection away.
+  # Sealing must come last: it removes the keys of this very connection.
   provisioner "shell" {
     script          = "${path.root}/../image/install.sh"
     execute_command = "chmod +x {{ .Path }}; sudo {{ .Path }} --package '${local.uploaded}' --sha256 ${filesha256(var.package)} --packages '${var.packages}' --ec2 --seal"

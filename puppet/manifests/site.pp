@@ -1,4 +1,4 @@
-# Every host starts here. What a host is depends on one thing, the fact `role`.
+# Entry point of every host. The fact `role` decides what the host is.
 node default {
   $role = $facts['role']
 

@@ -102,15 +102,15 @@ fn who_has_a_host_is_asked_before_it_is_changed() {
     assert_eq!((standings(&fleet), states(&fleet)), (vec!["used".to_owned()], vec!["running".to_owned()]));
 
     // What was so already is said. A host that is down is asked about at its provider.
-    assert_eq!(fleet.exits(0, &["start", "quick-1"]).stderr, "quick-1 runs already\n");
+    assert_eq!(fleet.exits(0, &["start", "quick-1"]).stderr, "quick-1 is already running\n");
     assert_eq!(fleet.exits(0, &["--as", "bob", "stop", "--force", "quick-1"]).stderr, "quick-1 stopped\n");
-    assert_eq!(fleet.exits(0, &["stop", "quick-1"]).stderr, "quick-1 is stopped already\n");
+    assert_eq!(fleet.exits(0, &["stop", "quick-1"]).stderr, "quick-1 is already stopped\n");
     fleet.exits(4, &["--as", "bob", "destroy", "--yes", "quick-1"]);
     fleet.exits(2, &["--as", "eve", "destroy", "--yes", "--force", "quick-1"]);
     assert_eq!(fleet.exits(0, &["start", "quick-1"]).stderr, "quick-1 started\n");
     fleet.ok(&["--as", "bob", "release", "--force", "quick-1"]);
     assert_eq!(standings(&fleet), ["idle"]);
-    assert_eq!(fleet.exits(0, &["release", "quick-1"]).stderr, "quick-1 is free already\n");
+    assert_eq!(fleet.exits(0, &["release", "quick-1"]).stderr, "quick-1 is already free\n");
 
     // In scripts `--yes`, on a terminal a question.
     let asked = fleet.exits(2, &["destroy", "quick-1"]).stderr;

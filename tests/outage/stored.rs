@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use record::directory::{Policy, Reader, Writer};
+use record::directory::{Filter, Policy, Reader, Writer};
 use record::{Block, BootId, Sample};
 
 /// Time between samples, as the recorder is configured. It may take more while memory is scarce.
@@ -28,8 +28,7 @@ pub(crate) fn open(history: &Path) -> Vec<Sample> {
 #[track_caller]
 pub(crate) fn samples(history: &Path) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for block in Reader::new(history).blocks(i64::MIN, i64::MAX).expect("the record can be read") {
-        let block = block.expect("a block can be read");
+    for block in Reader::new(history).blocks(Filter::default()).expect("the record can be read") {
         assert_eq!(block.lost, Vec::<String>::new());
         let parsed = Block::parse(&block.data).expect("a block");
         samples.extend(parsed.samples().expect("samples").map(|sample| sample.expect("a sample")));

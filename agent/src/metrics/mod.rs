@@ -10,7 +10,7 @@ use std::path::Path;
 use record::{Block, Damage, Exit, Sample};
 
 use self::text::Text;
-use record::directory::{self, Reader};
+use record::directory::{self, Filter, Reader};
 
 /// The type of the answer (OpenMetrics 1.0).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -49,8 +49,9 @@ pub fn render(directory: &Path) -> Result<String, directory::Error> {
 fn minute(directory: &Path, newest: Sample) -> Result<Minute, directory::Error> {
     let mut first = None;
     let mut exits = Vec::new();
-    for block in Reader::new(directory).blocks(newest.wall_ms - MINUTE_MS, i64::MAX)? {
-        let _: Result<(), Damage> = add(&block?.data, &newest, &mut first, &mut exits);
+    let filter = Filter::between(newest.wall_ms - MINUTE_MS, i64::MAX);
+    for block in Reader::new(directory).blocks(filter)? {
+        let _: Result<(), Damage> = add(&block.data, &newest, &mut first, &mut exits);
     }
     Ok(Minute { first: first.unwrap_or_else(|| newest.clone()), last: newest, exits })
 }

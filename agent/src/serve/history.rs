@@ -8,7 +8,7 @@ use std::{
 
 use proto::glance;
 use proto::pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server};
-use record::{Block, Contents};
+use record::Contents;
 use tokio::sync::{
     mpsc::{Sender, channel},
     watch,
@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::{changes::Changes, disk::Disk};
 use crate::paths::Paths;
-use record::directory::{self, Filter, Follower, Policy, Reader, StoredBlock};
+use record::directory::{self, Blocks as StoredBlocks, Filter, Follower, Policy, Reader, StoredBlock};
 
 /// Blocks that wait for a slow caller: the next is read while one is sent.
 const BACKLOG: usize = 1;
@@ -47,11 +47,7 @@ impl history_server::History for Service {
     type FollowStream = Blocks;
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Blocks>, Status> {
-        let ReadRequest { from_unix_ms, until_unix_ms, pids, contents } = request.into_inner();
-        let until_ms = if until_unix_ms == 0 { i64::MAX } else { until_unix_ms };
-        let contents = u8::try_from(contents).map(Contents);
-        let contents = contents.map_err(|_| Status::invalid_argument("contents are bits of one byte"))?;
-        let filter = Filter { from_ms: from_unix_ms, until_ms, pids: pids.into_iter().collect(), contents };
+        let filter = wanted(request.into_inner())?;
         let service = self.clone();
         Ok(streamed(|to| async move { service.send_stored(filter, &to).await.map(drop) }))
     }
@@ -70,6 +66,19 @@ impl history_server::History for Service {
         let info = self.disk.look(move || info(&directory)).await?;
         info.map(Response::new).map_err(failed)
     }
+}
+
+/// What a caller asks for.
+fn wanted(request: ReadRequest) -> Result<Filter, Status> {
+    let ReadRequest { from_unix_ms, until_unix_ms, pids, contents } = request;
+    let contents = u8::try_from(contents).map(Contents);
+    let contents = contents.map_err(|_| Status::invalid_argument("contents are bits of one byte"))?;
+    Ok(Filter {
+        from_ms: if from_unix_ms == 0 { i64::MIN } else { from_unix_ms },
+        until_ms: if until_unix_ms == 0 { i64::MAX } else { until_unix_ms },
+        pids: pids.into_iter().collect(),
+        contents,
+    })
 }
 
 /// An answer whose blocks `send` sends, until it is done or fails or the caller goes away.
@@ -96,20 +105,16 @@ impl Service {
     /// Sends stored blocks until the caller goes away; returns the number of the last sample sent.
     async fn send_stored(&self, filter: Filter, to: &Sender<Reply>) -> Result<Option<u64>, Status> {
         let reader = Reader::new(&self.directory);
-        let stored = self.disk.look(move || reader.filtered(filter)?.with_sealed_tails()).await?;
+        let stored =
+            self.disk.look(move || reader.blocks(filter).map(StoredBlocks::with_sealed_tails)).await?;
         let mut stored = stored.map_err(failed)?;
         let mut last = None;
         // A place first: nothing is read, and no thread waits, for a caller who does not read.
         while let Ok(place) = to.reserve().await {
-            let next = move || {
-                let block = stored.next().transpose()?;
-                let number = block.as_ref().and_then(|block| Block::parse(&block.data).ok());
-                Ok((number.map(|block| block.header.last_sequence()), block, stored))
-            };
-            let (number, block);
-            (number, block, stored) = self.disk.look(next).await?.map_err(failed)?;
+            let block;
+            (block, stored) = self.disk.look(move || (stored.next(), stored)).await?;
             let Some(block) = block else { break };
-            last = number.or(last);
+            last = block.header().map(|header| header.last_sequence()).or(last);
             place.send(Ok(message(block)));
         }
         Ok(last)
@@ -180,7 +185,9 @@ fn recorder(status: &directory::Status) -> pb::Recorder {
 
 #[cfg(test)]
 mod tests {
-    use record::{BootId, Encoder, Limits, Sample};
+    use std::fs;
+
+    use record::{Block, BootId, Encoder, Limits, Sample, tail};
     use tokio_stream::StreamExt;
 
     use super::{history_server::History, *};
@@ -279,5 +286,69 @@ mod tests {
         let gaps: Vec<_> = info.gaps.iter().map(|gap| gap.length_ms).collect();
         assert_eq!(gaps, [35_000], "of each block the longest");
         assert_eq!(info.lost, Vec::<String>::new());
+    }
+
+    /// Seven segments of four samples and a tail of two, of which a bit, a segment and some bytes are gone.
+    fn damaged_record(paths: &Paths) {
+        let block = Limits { records: 4, bytes: 64 << 10 };
+        let policy = Policy { block, segment_bytes: 1, ..Policy::default() };
+        let writer = Writer::open(&paths.history(), BootId::default(), 0, policy).unwrap().0;
+        append(&mut Recorder { writer, encoder: Encoder::new(block) }, 1..31);
+        let flipped = directory::segment_path(&paths.history(), 5);
+        let mut bytes = fs::read(&flipped).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(flipped, bytes).unwrap();
+        fs::remove_file(directory::segment_path(&paths.history(), 13)).unwrap();
+        for path in directory::TAILS.map(|name| paths.history().join(name)) {
+            let bytes = fs::read(&path).unwrap();
+            let scan = tail::scan(&bytes).unwrap().unwrap();
+            if scan.builder.first_sequence() == 29 {
+                fs::write(path, &bytes[..scan.good_bytes - 1]).unwrap();
+            }
+        }
+    }
+
+    /// The seconds in a block, and what is said to be lost before it.
+    fn contents(data: &[u8], lost: Vec<String>) -> (Vec<i64>, Vec<String>) {
+        let samples = Block::parse(data).and_then(|block| block.samples());
+        let seconds = samples.into_iter().flatten().map(|sample| sample.unwrap().wall_ms / 1_000);
+        (seconds.collect(), lost)
+    }
+
+    async fn served(paths: &Paths, request: ReadRequest) -> Vec<(Vec<i64>, Vec<String>)> {
+        let service = Service::new(paths, Disk::default());
+        let blocks = service.read(Request::new(request)).await.unwrap().into_inner();
+        blocks.map(Result::unwrap).map(|block| contents(&block.data, block.lost)).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_host_and_who_reads_its_disk_give_the_same_blocks_and_the_same_losses() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        damaged_record(&paths);
+        let requests = [
+            ReadRequest::default(),
+            ReadRequest { from_unix_ms: 10_000, until_unix_ms: 18_000, ..ReadRequest::default() },
+            ReadRequest { pids: vec![7], ..ReadRequest::default() },
+            ReadRequest { contents: Contents::EXITS.0.into(), ..ReadRequest::default() },
+        ];
+        for request in requests {
+            let blocks = Reader::new(&paths.history()).blocks(wanted(request.clone()).unwrap()).unwrap();
+            let read: Vec<_> = blocks.map(|block| contents(&block.data, block.lost)).collect();
+            assert_eq!(served(&paths, request).await, read);
+        }
+        let all = served(&paths, ReadRequest::default()).await;
+        let seconds: Vec<_> = all.iter().flat_map(|(seconds, _)| seconds).copied().collect();
+        assert_eq!(seconds, (1..5).chain(9..13).chain(17..30).collect::<Vec<_>>());
+        let lost: Vec<_> = all.iter().flat_map(|(_, lost)| lost).map(String::as_str).collect();
+        assert!(lost[0].ends_with("of 00000000000000000005.blocks cannot be read: checksum does not match"));
+        assert_eq!(lost[1..3], ["4 samples are missing"; 2]);
+        assert!(lost[3].starts_with("tail.") && lost[3].ends_with("on: cut short"), "{lost:?}");
+        assert_eq!(
+            info(&paths.history()).unwrap().lost,
+            lost[2..],
+            "a flipped bit of a body is not looked for"
+        );
     }
 }

@@ -1,19 +1,19 @@
-//! The providers that there are.
+//! The kinds of provider.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which provider.
+/// A kind of provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Throw-away hosts on this machine
+    /// Disposable hosts on this machine
     #[default]
     Local,
-    /// Instances of EC2
+    /// EC2 instances
     Ec2,
-    /// Machines that were there before, adopted over ssh
+    /// Existing machines, adopted over ssh
     Ssh,
 }
 

@@ -1,4 +1,4 @@
-//! `magpie.toml`: found here or in a parent directory, parsed strictly, with defaults in one place.
+//! `magpie.toml`: finding it in the current or a parent directory, strict parsing, and defaults.
 
 mod ec2;
 mod kind;
@@ -31,24 +31,24 @@ use ownership::Trust;
 /// Name of the configuration file.
 pub const FILE: &str = "magpie.toml";
 
-/// The whole file.
+/// The parsed configuration file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Who the hosts belong to.
+    /// The fleet: name, CA directory, default provider.
     pub fleet: FleetConfig,
-    /// Where the Puppet code is.
+    /// The Puppet code.
     pub bundle: BundleConfig,
-    /// How hosts are reached.
+    /// How to connect to hosts.
     #[serde(default)]
     pub connect: ConnectConfig,
     /// Hosts on this machine.
     #[serde(default)]
     pub local: LocalConfig,
-    /// Instances of EC2.
+    /// EC2 instances.
     #[serde(default)]
     pub ec2: Ec2Config,
-    /// Classes of machine, by name.
+    /// Roles of hosts, by name.
     #[serde(default)]
     pub roles: BTreeMap<String, RoleConfig>,
 }
@@ -57,12 +57,12 @@ pub struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FleetConfig {
-    /// Name, for people.
+    /// Display name.
     pub name: String,
     /// CA directory, relative to the file.
     #[serde(default = "default_ca")]
     pub ca: PathBuf,
-    /// Where hosts of roles come from that do not say so.
+    /// Provider of roles that do not set one.
     #[serde(default)]
     pub provider: Kind,
 }
@@ -75,7 +75,7 @@ fn default_ca() -> PathBuf {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectConfig {
-    /// Command whose standard input and output are the connection; `%h` and `%p` are host and port.
+    /// Command whose stdin and stdout are the connection; `%h` and `%p` stand for host and port.
     pub proxy: Option<String>,
 }
 
@@ -83,29 +83,29 @@ pub struct ConnectConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalConfig {
-    /// Where images and hosts are kept.
+    /// Directory for images and hosts.
     pub state: Option<PathBuf>,
-    /// The agent binary that is baked into images.
+    /// Agent binary to install in images.
     pub agent: Option<PathBuf>,
-    /// Distribution packages to bake in.
+    /// Distribution packages to install in images.
     #[serde(default)]
     pub packages: Vec<String>,
 }
 
 impl Config {
-    /// Reads the configuration: `explicit` if given, else the nearest `magpie.toml` at or above `start`.
+    /// Reads the configuration: `explicit` if given, else the nearest `magpie.toml` in `start` or a parent directory.
     /// Returns it with the directory that its relative paths refer to.
     ///
     /// # Errors
-    /// There is none, it is not valid, or others may have written it or made its CA directory.
+    /// The file is missing or invalid, or other users can write it or the CA directory.
     pub fn load(explicit: Option<&Path>, start: &Path) -> Result<(Self, PathBuf)> {
         let trust = Trust::of_caller();
         let (path, trust) = match explicit {
             Some(path) => (path.to_owned(), trust.with_owner_of(path)),
             None => {
                 let path = find(start).ok_or_else(|| {
-                    Error::invalid(format!("no {FILE} in {} or above", start.display()))
-                        .hint("`ctl init` makes one, and a CA directory beside it")
+                    Error::invalid(format!("no {FILE} in {} or a parent directory", start.display()))
+                        .hint("`ctl init` creates one, with a CA directory")
                 })?;
                 trust.check_file(&path)?;
                 (path, trust)
@@ -121,7 +121,10 @@ impl Config {
         Ok((config, directory))
     }
 
-    /// The settings of a role, or an error that names those there are.
+    /// The settings of a role.
+    ///
+    /// # Errors
+    /// There is no such role; the error lists the known ones.
     pub fn role(&self, name: &str) -> Result<&RoleConfig> {
         self.roles.get(name).ok_or_else(|| {
             let known: Vec<_> = self.roles.keys().map(String::as_str).collect();
@@ -132,13 +135,13 @@ impl Config {
                 ROLE_NAMES.to_owned()
             };
             Error::invalid(format!("role {name:?} is not in {FILE}"))
-                .hint(format!("roles there: {known}"))
+                .hint(format!("known roles: {known}"))
                 .hint(way)
         })
     }
 }
 
-/// Parses the text of a configuration; errors carry the line.
+/// Parses the text of a configuration; errors name the line.
 pub fn parse(text: &str) -> Result<Config> {
     parse_file(text, FILE)
 }
@@ -148,7 +151,7 @@ fn parse_file(text: &str, file: &str) -> Result<Config> {
         toml::from_str(text).map_err(|error| Error::invalid(error.to_string().trim_end()).context(file))?;
     if let Some(role) = config.roles.keys().find(|role| !is_role(role)) {
         return Err(
-            Error::invalid(format!("{file}: [roles.{role}]: {role:?} cannot be a role")).hint(ROLE_NAMES)
+            Error::invalid(format!("{file}: [roles.{role}]: {role:?} is not a valid role")).hint(ROLE_NAMES)
         );
     }
     let roles = role::resolve(&config.roles).map_err(|error| error.context(file))?;
@@ -157,11 +160,11 @@ fn parse_file(text: &str, file: &str) -> Result<Config> {
     Ok(config)
 }
 
-/// What [`is_role`] wants.
+/// The rules of [`is_role`], for hints.
 const ROLE_NAMES: &str =
-    "a role is also a Puppet class: lower-case letters, digits and _, a letter first, at most 50";
+    "a role is also a Puppet class: use up to 50 lower-case letters, digits and _, with a letter first and no _ last";
 
-/// Is this the last part of a Puppet class name, and short enough for a host name?
+/// Whether the name is valid as the last part of a Puppet class name, and short enough for a host name.
 fn is_role(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     name.len() <= 50
@@ -185,50 +188,51 @@ pub fn template(fleet: &str, puppet: &str) -> String {
 
 [fleet]
 name = "{fleet}"
-# The CA directory: whoever can read it owns every host. Not for git.
+# The CA directory. Anyone who can read it controls every host: keep it out of git.
 ca = ".magpie"
-# Where hosts come from unless a role says otherwise: local, ec2. (Machines that are there: `ctl adopt`.)
+# Provider of new hosts, unless their role sets one: local or ec2. (For existing machines, use `ctl adopt`.)
 # provider = "local"
 
 [bundle]
-# The Puppet code: a directory with manifests/site.pp. Pushed as it is, without what git ignores, or from git with --rev.
+# The Puppet code: a directory with manifests/site.pp. ctl pushes the working tree without the files that git ignores, or
+# a git revision with --rev.
 path = "{puppet}"
-# Left out, as in .gitignore:
+# More files to leave out, in .gitignore syntax:
 # exclude = ["spec/", "*.md"]
-# Links that leave the repository are replaced by what they lead to here; never with --rev:
+# Replace links that point outside the repository with a copy of their target; never with --rev:
 # outside_links = true
-# Run in a copy of the tree before it is packed, for instance to fetch modules:
+# Command to run in a copy of the tree before it is packed, for example to fetch modules:
 # prepare = "r10k puppetfile install"
-# What Puppet sees as $environment:
+# Puppet's $environment:
 # environment = "production"
 
-# Throw-away hosts on this machine, the default provider.
+# Disposable hosts on this machine, the default provider.
 [local]
 # state = "/var/lib/magpie-local"
-# Distribution packages to bake into the image, to save time in each apply:
+# Distribution packages to install in the image, so that each apply is faster:
 # packages = ["postgresql"]
 
-# A command whose standard input and output are the connection to a host of EC2 or over ssh:
+# Command whose stdin and stdout are the connection to an EC2 host or an adopted machine:
 # [connect]
 # proxy = "ssh -W %h:%p bastion"
 
-# Instances of EC2, for roles with provider = "ec2"; how is in [roles.NAME.ec2].
+# EC2 instances, for roles with provider = "ec2". Launch settings go in [roles.NAME.ec2].
 # [ec2]
 # region = "eu-central-1"
 # profile = "work"
 # address = "private"
-# What `ctl bake --provider ec2` makes images of:
+# Base image and agent package for `ctl bake --provider ec2`:
 # [ec2.bake]
 # base = {{ name = "debian-12-amd64-*", owner = "136693071363" }}
 # package = "https://…/magpie-agent.deb"
 # sha256 = "…"
 
-# A section a role. Puppet gets the name as the fact `role`.
+# One section per role. Puppet sees the name of the role as the fact `role`.
 [roles.db]
 memory = "1G"
-# How long a host may live after its last use, for `ctl gc`; "none" is for ever:
+# How long after its last use a host is kept, before `ctl gc` cleans it up; "none" means forever:
 # lease = "7d"
-# So long after that a host shuts itself down, unless it is used; never if it is not set:
+# A host shuts itself down this long after its lease ends, unless it is used again (default: never):
 # stop_after_lease = "1h"
 
 [roles.web]
@@ -271,13 +275,13 @@ mod tests {
     fn an_unknown_role_names_the_known_ones() {
         let config = parse(&template("shop", "puppet")).expect("valid");
         let error = config.role("bd").expect_err("unknown");
-        assert_eq!(error.hints(), ["roles there: db, web", "add a section [roles.bd] to use it"]);
+        assert_eq!(error.hints(), ["known roles: db, web", "add a section [roles.bd] to use it"]);
         let error = config.role("web-edge").expect_err("no name of a role");
-        assert_eq!(error.hints()[1], ROLE_NAMES, "nobody is told to write what is then refused");
+        assert_eq!(error.hints()[1], ROLE_NAMES, "no hint to add a section that would be invalid");
     }
 
     #[test]
-    fn the_nearest_file_upwards_counts() {
+    fn the_nearest_file_in_a_parent_directory_is_used() {
         let root = tempfile::tempdir().expect("a directory");
         let below = root.path().join("a/b");
         fs::create_dir_all(&below).expect("made");

@@ -1,10 +1,11 @@
-//! Whose configuration `ctl` obeys. `magpie.toml` names commands that it runs (`prepare`, `proxy`), and is looked for in parent
-//! directories: without these rules, whoever may write `/tmp` could run commands as anybody who works below it (as with git
-//! before CVE-2022-24765).
+//! Checks that only trusted users can write the configuration. `magpie.toml` contains commands that `ctl` runs (`prepare`,
+//! `proxy`), and `ctl` searches parent directories for it. Without this check, anyone who can write `/tmp` could run commands
+//! as any user who works below it (as with git before CVE-2022-24765).
 //!
-//! The file, the CA directory that it names, and the directories that both are in must belong to whoever runs `ctl` or to root, and
-//! nobody else may write them; in a directory with the sticky bit, such as `/tmp`, what others may write is their own. As in
-//! git, for root also those count that belong to the user who called sudo. A file that is named explicitly is trusted, and its owner with it.
+//! The file, its CA directory, and the parent directories of both must belong to the user who runs `ctl` or to root, and
+//! must not be writable by other users. A directory with the sticky bit, such as `/tmp`, may be writable, because users can
+//! only change their own files there. As in git, root also trusts files of the user who called sudo. If you name a file
+//! explicitly, `ctl` trusts the file and its owner.
 
 use std::{
     env, fs,
@@ -16,34 +17,34 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid};
 
 use crate::error::{Error, Result};
 
-/// The users who may tell `ctl` what to do.
+/// The users whose files `ctl` trusts.
 #[derive(Clone, Debug)]
 pub(super) struct Trust {
     users: Vec<Uid>,
-    /// The directory of a file that was named explicitly: who may write it is known to whoever named the file.
+    /// Directory of an explicitly named file; not checked, because the user chose the file.
     named: Option<PathBuf>,
 }
 
-/// Why something is not obeyed.
+/// Why a file or directory is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Problem {
-    /// It belongs to this user.
+    /// It belongs to this untrusted user.
     Foreign(Uid),
-    /// Others may write it; its mode.
+    /// Other users can write it; this is its mode.
     Open(u32),
 }
 
-/// What decides.
+/// The attributes that decide whether a path is trusted.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     owner: Uid,
     mode: u32,
-    /// Nobody but the owner is in the group.
+    /// Only the owner is in the group.
     own_group: bool,
 }
 
 impl Trust {
-    /// The caller and root; for root, whoever called sudo.
+    /// Trusts the caller and root; as root, also the user who called sudo.
     pub(super) fn of_caller() -> Self {
         let me = geteuid();
         let caller = env::var("SUDO_UID").ok().filter(|_| me.is_root()).and_then(|uid| uid.parse().ok());
@@ -51,29 +52,29 @@ impl Trust {
         Self { users: users.into_iter().flatten().collect(), named: None }
     }
 
-    /// Also whoever owns the file at `path`, which was named explicitly, and whoever may write its directory.
+    /// Also trusts the owner of the explicitly named file at `path`, and everyone who can write its directory.
     pub(super) fn with_owner_of(mut self, path: &Path) -> Self {
         self.users.extend(fs::metadata(path).map(|metadata| Uid::from_raw(metadata.uid())));
         self.named = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
         self
     }
 
-    /// Refuses the configuration at `path` if others may have written it.
+    /// Refuses the configuration at `path` if untrusted users can write it.
     pub(super) fn check_file(&self, path: &Path) -> Result<()> {
         let shown = path.display();
         self.check(path).map_err(|error| {
-            error.hint(format!("if you trust it: `ctl --config {shown} …`, or MAGPIE_CONFIG={shown}"))
+            error.hint(format!("if you trust it: `ctl --config {shown} …` or MAGPIE_CONFIG={shown}"))
         })
     }
 
-    /// Refuses the CA directory at `path` if others may have made it. That there is none is not said here.
+    /// Refuses the CA directory at `path` if untrusted users can write it. A missing directory is not an error here.
     pub(super) fn check_directory(&self, path: &Path) -> Result<()> {
         if path.exists() { self.check(path) } else { Ok(()) }
     }
 
-    /// Looks at `path`, which may be a link, at what it leads to, and at the directories of both.
+    /// Checks `path`, its target if it is a link, and the directories of both.
     fn check(&self, path: &Path) -> Result<()> {
-        let cannot = |error| Error::invalid(format!("cannot look at {}: {error}", path.display()));
+        let cannot = |error| Error::invalid(format!("cannot check {}: {error}", path.display()));
         let end = path.canonicalize().map_err(cannot)?;
         let link = fs::symlink_metadata(path).map_err(cannot)?;
         if link.is_symlink() && !self.users.contains(&Uid::from_raw(link.uid())) {
@@ -112,7 +113,8 @@ impl Standing {
     }
 }
 
-/// Is it root's, or a group that has its user's name and no other members, as most distributions give each user (with umask 002)?
+/// Whether the group is root's, or a private group: the user's name, no other members. Most distributions create one for
+/// each user (with umask 002).
 fn is_own_group(owner: Uid, group: Gid) -> bool {
     if group.as_raw() == 0 {
         return true;
@@ -127,10 +129,10 @@ fn refused(path: &Path, problem: Problem) -> Error {
     let shown = path.display();
     match problem {
         Problem::Foreign(owner) => {
-            Error::invalid(format!("{shown} belongs to {}, who could make `ctl` act for you", name(owner)))
+            Error::invalid(format!("{shown} belongs to {}, who could run commands as you", name(owner)))
         }
         Problem::Open(mode) => Error::invalid(format!(
-            "{shown} can be written by others (mode {mode:04o}), who could make `ctl` act for you"
+            "{shown} is writable by other users (mode {mode:04o}), who could run commands as you"
         ))
         .hint(format!("chmod go-w {shown}")),
     }
@@ -163,7 +165,7 @@ mod tests {
             (ME, 0o100_646, true, Some(Problem::Open(0o646))),
             (ME, 0o040_775, false, Some(Problem::Open(0o775))),
             (ROOT, 0o041_777, false, None),
-            // The bit says nothing on a file.
+            // The sticky bit has no effect on a file.
             (ME, 0o101_666, false, Some(Problem::Open(0o1666))),
         ] {
             let standing = Standing { owner, mode, own_group };
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_write_is_refused_with_what_to_type() {
+    fn a_file_that_others_can_write_is_refused_with_the_command_to_fix_it() {
         let root = tempfile::tempdir().expect("a directory");
         let file = root.path().canonicalize().expect("a path").join("magpie.toml");
         fs::write(&file, "").expect("written");
@@ -186,11 +188,11 @@ mod tests {
         let error = trust.check_file(&file).expect_err("open");
         assert_eq!(
             error.to_string(),
-            format!("{shown} can be written by others (mode 0646), who could make `ctl` act for you")
+            format!("{shown} is writable by other users (mode 0646), who could run commands as you")
         );
         let hints = [
             format!("chmod go-w {shown}"),
-            format!("if you trust it: `ctl --config {shown} …`, or MAGPIE_CONFIG={shown}"),
+            format!("if you trust it: `ctl --config {shown} …` or MAGPIE_CONFIG={shown}"),
         ];
         assert_eq!(error.hints(), hints);
         mode(&file, 0o644);
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_of_a_file_that_was_named_may_be_shared_and_its_ca_may_not() {
+    fn the_directory_of_a_named_file_may_be_shared_but_not_its_ca_directory() {
         let root = tempfile::tempdir().expect("a directory");
         let (file, ca) = (root.path().join("magpie.toml"), root.path().join(".magpie"));
         fs::write(&file, "").expect("written");
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_counts_with_what_it_leads_to() {
+    fn a_link_is_checked_with_its_target() {
         let (here, elsewhere) =
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
         let (file, link) = (elsewhere.path().join("real"), here.path().join("magpie.toml"));

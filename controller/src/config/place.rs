@@ -1,4 +1,4 @@
-//! Where in the file a setting is.
+//! Finds the line of a setting in the file, for error messages.
 
 use std::fmt;
 
@@ -7,39 +7,39 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// A setting that cannot be as it is.
+/// An invalid setting.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// Where it is, below the table that was checked.
+    /// Path of the setting, relative to the table that was checked.
     pub(super) path: Vec<Step>,
-    /// What is wrong with it.
+    /// What is wrong.
     pub(super) message: String,
 }
 
-/// One step into the file.
+/// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Into a table.
+    /// Key in a table.
     Key(String),
-    /// Into a list.
+    /// Index in a list.
     Index(usize),
 }
 
 impl Step {
-    /// Into a table.
+    /// A key in a table.
     pub(super) fn key(key: &str) -> Self {
         Self::Key(key.to_owned())
     }
 }
 
 impl Problem {
-    /// One step further in.
+    /// Appends a step to the path.
     pub(super) fn below(mut self, step: Step) -> Self {
         self.path.push(step);
         self
     }
 
-    /// `<line>: <path>: <message>`. The setting is in one of `tables`: the first that has it, or most of its path.
+    /// `<line>: <path>: <message>`. The setting is in the first of `tables` that contains it, or the longest part of its path.
     pub(super) fn sentence(&self, text: &str, tables: &[Vec<Step>]) -> String {
         let mut best: Option<(usize, usize, Vec<Step>)> = None;
         for table in tables {
@@ -55,7 +55,7 @@ impl Problem {
     }
 }
 
-/// Follows `path` as far as it goes: how many steps that were, and at which byte it ends.
+/// Follows `path` as far as it exists. Returns the number of steps and the byte offset of the last.
 fn find(text: &str, path: &[Step]) -> (usize, usize) {
     let Ok(root) = DeTable::parse(text) else { return (0, 0) };
     let (mut depth, mut offset) = (0, 0);

@@ -1,4 +1,4 @@
-//! `[roles.NAME]`: what to launch for a role, and how long it may live.
+//! `[roles.NAME]`: launch settings and lease of a role.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,33 +10,33 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A section as it is in the file; what it leaves out, it has from the role that it extends.
+/// The settings of a role; missing settings come from the role that it extends.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleConfig {
-    /// Role whose settings this one begins with.
+    /// Role to inherit settings from.
     pub extends: Option<String>,
-    /// Where its hosts come from; `[fleet] provider` unless it says so.
+    /// Provider of the hosts; default: `[fleet] provider`.
     pub provider: Option<Kind>,
     /// Memory limit of local hosts in bytes.
     #[serde(default, deserialize_with = "size")]
     pub memory: Option<u64>,
-    /// How long a host may live after its last use.
+    /// How long a host is kept after its last use.
     pub lease: Option<Lease>,
-    /// A host shuts itself down so long after its lease; never unless it says so.
+    /// How long after its lease a host shuts itself down; default: never.
     #[serde(default, deserialize_with = "duration")]
     pub stop_after_lease: Option<Duration>,
-    /// How instances of EC2 are launched.
+    /// Launch settings for EC2.
     #[serde(default)]
     pub ec2: Ec2Role,
 }
 
-/// How long a host may live after its last use.
+/// How long a host is kept after its last use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// For so long.
+    /// For this long.
     For(Duration),
-    /// Until somebody ends it.
+    /// Until a user destroys it.
     Unlimited,
 }
 
@@ -76,7 +76,7 @@ pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
 }
 
 impl RoleConfig {
-    /// Takes from `parent` what this one leaves out.
+    /// Fills missing settings from `parent`.
     fn inherit(&mut self, parent: &Self) {
         self.provider = self.provider.or(parent.provider);
         self.memory = self.memory.or(parent.memory);
@@ -86,10 +86,10 @@ impl RoleConfig {
     }
 }
 
-/// Fills every role from those that it extends.
+/// Fills the missing settings of every role from the roles that it extends.
 ///
 /// # Errors
-/// A role extends one that is not there, or itself by way of others.
+/// A role extends a missing role, or itself through other roles.
 pub(super) fn resolve(written: &BTreeMap<String, RoleConfig>) -> Result<BTreeMap<String, RoleConfig>> {
     let mut roles = written.clone();
     for (name, role) in &mut roles {
@@ -98,13 +98,13 @@ pub(super) fn resolve(written: &BTreeMap<String, RoleConfig>) -> Result<BTreeMap
         while let Some(parent) = next {
             let (parent, settings) = written.get_key_value(&parent).ok_or_else(|| {
                 Error::invalid(format!(
-                    "[roles.{}] extends {parent:?}, which is not there",
+                    "[roles.{}] extends {parent:?}, which does not exist",
                     seen.last().unwrap_or(&"")
                 ))
             })?;
             if seen.contains(&parent.as_str()) {
                 return Err(Error::invalid(format!(
-                    "[roles.{name}] extends itself, by way of {}",
+                    "[roles.{name}] extends itself, through {}",
                     seen.join(", ")
                 )));
             }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_begins_with_the_one_it_extends() {
+    fn a_role_inherits_from_the_role_it_extends() {
         let roles = roles(
             "[base]\nmemory = \"1G\"\nlease = \"none\"\n[db]\nextends = \"base\"\nmemory = \"2G\"\n\
              [replica]\nextends = \"db\"\nstop_after_lease = \"1h\"\n",
@@ -147,9 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_role_extends_must_be_there_and_end() {
+    fn missing_and_circular_parents_are_errors() {
         let error = roles("[a]\nextends = \"b\"\n").expect_err("missing").to_string();
-        assert_eq!(error, "[roles.a] extends \"b\", which is not there");
+        assert_eq!(error, "[roles.a] extends \"b\", which does not exist");
         let error = roles("[a]\nextends = \"b\"\n[b]\nextends = \"a\"\n").expect_err("circle").to_string();
         assert!(error.contains("extends itself"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Sizes as people type them.
+//! Parses sizes such as 613M.
 
 /// Parses `613M`, `2G`, `1048576` into bytes; suffixes are powers of 1024.
 pub fn parse_size(text: &str) -> Result<u64, String> {

@@ -1,4 +1,4 @@
-//! How runs ended, on all hosts together: the recap, and the one error that decides the exit code.
+//! The result of runs on all hosts: the recap, and the one error that decides the exit code.
 
 use proto::pb::{self, RunState, start_request::What};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Prints the recap and turns what went wrong into the one error that decides the exit code.
+/// Prints the recap of applies, and combines the failures into the one error that decides the exit code.
 pub(crate) fn applied(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
     let mut stories = live.finish();
     let (mut endings, mut failures) = (Vec::new(), Vec::new());
@@ -44,7 +44,7 @@ pub(crate) fn applied(output: &Output, live: &Live, results: Vec<(Host, Result<E
     if !ended.is_empty() {
         return Err(Error::new(
             Kind::Interrupted,
-            format!("the run did not get to its end on {}", ended.join(", ")),
+            format!("the run did not finish on {}", ended.join(", ")),
         ));
     }
     untagged(&endings)?;
@@ -56,7 +56,7 @@ pub(crate) fn applied(output: &Output, live: &Live, results: Vec<(Host, Result<E
     Ok(())
 }
 
-/// A tag that no resource has on any host is a typo; on some of many hosts, it may be meant.
+/// An error if no resource on any host has one of the tags: probably a typo. On only some hosts it may be intended.
 fn untagged(endings: &[Ending]) -> Result<()> {
     let lacks = |ending: &Ending| {
         ending
@@ -68,8 +68,8 @@ fn untagged(endings: &[Ending]) -> Result<()> {
     let tags = endings.first().and_then(|ending| apply_of(&ending.run)).map(|apply| apply.tags.join(" or "));
     let Some(tags) = tags.filter(|_| endings.iter().all(lacks)) else { return Ok(()) };
     let hosts: Vec<&str> = endings.iter().map(|ending| ending.host.as_str()).collect();
-    Err(Error::invalid(format!("no resource on {} has the tag {tags}: nothing was done", hosts.join(", ")))
-        .hint("a resource has as tags its type, its title, and each class and module that it is in"))
+    Err(Error::invalid(format!("no resource on {} has the tag {tags}: nothing was applied", hosts.join(", ")))
+        .hint("a resource is tagged with its type, its title, and each class and module that contains it"))
 }
 
 fn apply_of(run: &pb::Run) -> Option<&pb::Apply> {
@@ -79,7 +79,7 @@ fn apply_of(run: &pb::Run) -> Option<&pb::Apply> {
     }
 }
 
-/// A real apply may have resources that its code marks `noop`; only a plan ends with "pending".
+/// A real apply may contain resources marked `noop` in the code; only `--noop` runs count pending changes.
 fn is_noop(run: &pb::Run) -> bool {
     apply_of(run).is_some_and(|apply| apply.noop)
 }
@@ -88,7 +88,7 @@ fn pending(ending: &Ending) -> u32 {
     ending.run.summary.as_ref().map_or(0, |summary| summary.pending)
 }
 
-/// Says on stderr what stdout does not, and turns the commands' ends into one exit code.
+/// Reports on stderr how commands ended, and combines the results into one exit code.
 pub(crate) fn commands(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
     live.finish();
     let (mut endings, mut failures) = (Vec::new(), Vec::new());
@@ -109,7 +109,7 @@ pub(crate) fn commands(output: &Output, live: &Live, results: Vec<(Host, Result<
         .map(|ending| ending.host.as_str())
         .collect();
     if !not_ended.is_empty() {
-        let what = format!("the command did not get to its end on {}", not_ended.join(", "));
+        let what = format!("the command did not finish on {}", not_ended.join(", "));
         return Err(Error::new(Kind::Interrupted, what));
     }
     match endings.iter().map(|ending| exit_code(&ending.run)).max() {
@@ -118,7 +118,7 @@ pub(crate) fn commands(output: &Output, live: &Live, results: Vec<(Host, Result<
     }
 }
 
-/// One host whose command did well needs no recap: its output is the answer.
+/// For a command on one host: prints only what went wrong, since the output itself is the result.
 fn remark(output: &Output, Ending { host, run, .. }: &Ending) {
     let summary = run.summary.clone().unwrap_or_default();
     let failure = Some(summary.failure.clone()).filter(|failure| !failure.is_empty());
@@ -127,7 +127,7 @@ fn remark(output: &Output, Ending { host, run, .. }: &Ending) {
     }
 }
 
-/// The command's own exit code; 1 where the run has failed for another reason, such as output that was cut.
+/// The command's own exit code; at least 1 if the run failed for another reason, such as output that was cut.
 fn exit_code(run: &pb::Run) -> u8 {
     let code = run.summary.as_ref().map_or(0, |summary| summary.exit_code);
     match run.state() {

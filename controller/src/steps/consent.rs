@@ -1,9 +1,9 @@
-//! Whether a user may stop, end, copy or give back a host. Its provider would do that for anybody who has the provider's rights; these
-//! verbs look first at what the fleet's certificate allows, and at whose the host is.
+//! Checks whether a user may stop, destroy, copy or release a host. The provider itself would allow this to anyone with the
+//! provider's rights, so these commands first check the user's certificate and the host's owner.
 //!
-//! A host that runs is asked, by a call that takes the role operator. Where none answers (it is stopped, hangs, or was never
-//! enrolled), a certificate counts that the fleet's user CA signed, that is valid now, and that has this role; and the provider's tags
-//! say whose the host is. What a host that runs refuses is not done.
+//! A running host is asked, with a call that needs the role operator; if the host refuses, nothing is done. If no agent answers
+//! (the host is stopped, hangs, or was never enrolled), the user needs a certificate that the fleet's user CA signed, that is
+//! valid now and that has this role; the owner then comes from the provider's tags.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -20,18 +20,18 @@ use crate::{
     provider::{Host, HostState, Standing},
 };
 
-/// A host that may be changed, and the connection to it, or why there is none.
+/// A host that may be changed, with the connection to it, or why there is none.
 pub(crate) type Consenting = (Host, Result<Channel>);
 
-/// What a host says of who has it.
+/// A host's answer to the question who has claimed it.
 pub(crate) enum Word {
-    /// It answers; the claim that stands, if any.
+    /// The host answered; its claim, if one is in force.
     Said(Channel, Option<pb::Claim>),
-    /// Nobody answers there who could be asked.
+    /// The host did not answer, and why.
     Silent(Error),
 }
 
-/// Asks for all hosts before anything is done to one of them; `verb` is for the refusal.
+/// Checks all hosts before any of them is changed; `verb` is for the error message.
 pub(crate) async fn all(
     context: &Arc<Context>,
     hosts: Vec<Host>,
@@ -53,7 +53,10 @@ pub(crate) async fn all(
     fanout::sum(refusals).map(|()| consenting)
 }
 
-/// The name of the user, who must be an operator.
+/// The name of the current user.
+///
+/// # Errors
+/// The user has no valid certificate with the role operator.
 pub(crate) fn operator(context: &Context, verb: &str) -> Result<String> {
     Ok(context.fleet.user_with(Role::Operator, verb, SystemTime::now())?.user.name)
 }
@@ -65,12 +68,12 @@ async fn ask(context: &Context, host: &Host, user: &str, force: bool) -> Result<
     };
     match owner.filter(|owner| !force && owner != user) {
         None => Ok(channel),
-        Some(owner) => Err(Error::new(Kind::Busy, format!("{} is {owner}'s, not {user}'s", host.name))
-            .hint("--force does it all the same")),
+        Some(owner) => Err(Error::new(Kind::Busy, format!("{} belongs to {owner}, not to {user}", host.name))
+            .hint("--force overrides this")),
     }
 }
 
-/// Asks a host who has it, by a call that readers may not make.
+/// Asks a host who has claimed it, with a call that needs the role operator.
 pub(crate) async fn word_of(context: &Context, host: &Host) -> Result<Word> {
     if host.state != HostState::Running || !host.enrolled() {
         let why = if host.enrolled() { "is stopped" } else { "was never enrolled" };
@@ -92,7 +95,7 @@ pub(crate) async fn word_of(context: &Context, host: &Host) -> Result<Word> {
     })
 }
 
-/// Whose a host is, as far as its provider knows; `now` is in seconds since the Unix epoch.
+/// The owner of a host according to its provider's tags; `now` is in seconds since the Unix epoch.
 fn owner_by_tags(host: &Host, now: i64) -> Option<String> {
     let free = match host.usage.standing {
         Standing::Idle => true,
@@ -108,7 +111,7 @@ mod tests {
     use crate::pool::ladder::tests::{NOW, held, idle};
 
     #[test]
-    fn tags_say_whose_a_silent_host_is() {
+    fn the_owner_of_a_silent_host_comes_from_its_tags() {
         let mut used = idle("db-1");
         used.usage.owner = "ada".into();
         assert_eq!(owner_by_tags(&used, NOW), None, "given back: she had it last");

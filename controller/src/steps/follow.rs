@@ -1,4 +1,4 @@
-//! Runs by id, and following one to its end over as many connections as that takes.
+//! Run ids, and following a run to its end across lost connections.
 
 use std::{
     io,
@@ -16,16 +16,16 @@ use crate::{
     render::live::Live,
 };
 
-/// How long a host may be away in the middle of a run before following is given up; the run goes on all the same.
+/// How long a host may be unreachable before `ctl` stops following its run; the run itself continues.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a host that is up may refuse connections: its agent, were it only restarted, would listen again.
+/// How long a running host may refuse connections; an agent that only restarts listens again sooner.
 const REFUSALS: Duration = Duration::from_secs(15);
-/// Between attempts to reach it again.
+/// Pause between reconnects.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Letters of a run id after the host's name; without those that look alike.
+/// Characters for run ids, without those that look alike.
 const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 
-/// A new run id: the host's name, so that `attach` and `cancel` find the host, and six random letters.
+/// A new run id: the host's name, so that `attach` and `cancel` find the host, and six random characters.
 pub(crate) fn new_run_id(host_name: &str) -> Result<String> {
     let mut random = [0u8; 6];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::invalid("the system has no random numbers"))?;
@@ -33,17 +33,17 @@ pub(crate) fn new_run_id(host_name: &str) -> Result<String> {
     Ok(format!("{host_name}-{}", letters.collect::<String>()))
 }
 
-/// The host that a run id is of.
+/// The running host that a run id belongs to.
 pub(crate) async fn host_of(context: &Context, run_id: &str) -> Result<Host> {
     let (name, _) = run_id.rsplit_once('-').ok_or_else(|| {
-        Error::invalid(format!("{run_id:?} is not the id of a run"))
-            .hint("`ctl runs` lists them: HOST-xxxxxx")
+        Error::invalid(format!("{run_id:?} is not a run id"))
+            .hint("run ids look like HOST-xxxxxx; `ctl runs` lists them")
     })?;
     let mut hosts = context.running(&[name.to_owned()], None).await?;
     Ok(hosts.remove(0))
 }
 
-/// Shows a run's events until it has ended; a broken connection is made again and goes on where it broke.
+/// Shows a run's events until it has ended; after a lost connection, reconnects and resumes at the same event.
 pub(crate) async fn to_the_end(
     context: &Context,
     host: &Host,
@@ -69,7 +69,7 @@ pub(crate) async fn to_the_end(
             }
             Followed::Disconnected { .. } => {
                 if last_progress.elapsed() > PATIENCE {
-                    let lost = format!("{} breaks every connection to run {run_id}", host.name);
+                    let lost = format!("{} drops every connection to run {run_id}", host.name);
                     return Err(Error::unreachable(lost).hint(format!("`ctl attach {run_id}` tries again")));
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -79,21 +79,21 @@ pub(crate) async fn to_the_end(
         live.step(
             &host.name,
             &format!(
-                "lost the connection, which the run does not need; connecting again for up to {limit} s"
+                "connection lost, the run continues; reconnecting for up to {limit} s"
             ),
         );
         channel = Absence::new(context, host, run_id, live).end().await?;
     }
 }
 
-/// A host that is away in the middle of a run.
+/// A host that became unreachable during a run.
 struct Absence<'a> {
     context: &'a Context,
     host: &'a Host,
     run_id: &'a str,
     live: &'a Live,
     since: Instant,
-    /// Since when nobody listens on a host that is up.
+    /// Since when the running host has refused connections.
     refused: Option<Instant>,
     told: String,
 }
@@ -103,7 +103,7 @@ impl<'a> Absence<'a> {
         Self { context, host, run_id, live, since: Instant::now(), refused: None, told: String::new() }
     }
 
-    /// Waits for the host, and says what is known of it meanwhile.
+    /// Waits until the host can be reached again, and shows its state meanwhile.
     async fn end(mut self) -> Result<Channel> {
         loop {
             let error = match self.context.connect(self.host).await {
@@ -118,14 +118,14 @@ impl<'a> Absence<'a> {
         }
     }
 
-    /// What its provider and its kernel say of a host whose agent does not answer.
+    /// Checks the host's state with the provider, and whether its kernel refuses connections.
     async fn look(&mut self) -> Result<()> {
         let (name, provider) = (&self.host.name, self.context.provider(self.host.provider)?);
-        // A provider that cannot be asked now may answer the next time.
+        // If the provider does not answer now, it may answer next time.
         let hosts = provider.hosts(self.context.fleet.id()).await.unwrap_or_default();
         let state = hosts.iter().find(|host| host.id == self.host.id).map(|host| host.state);
         if state == Some(HostState::Stopped) {
-            return Err(Error::new(Kind::Interrupted, format!("{name} has shut down, and the run with it"))
+            return Err(Error::new(Kind::Interrupted, format!("{name} has shut down, which ended the run"))
                 .hint(format!("`ctl start {name}` boots it"))
                 .hint(self.attach("then shows how far the run got")));
         }
@@ -133,19 +133,19 @@ impl<'a> Absence<'a> {
         let refuses = matches!(&dialled, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
         self.refused = refuses.then(|| self.refused.unwrap_or_else(Instant::now));
         if self.refused.is_some_and(|since| since.elapsed() > REFUSALS) {
-            return Err(Error::unreachable(format!("{name} is up and its agent is not: it was stopped"))
+            return Err(Error::unreachable(format!("{name} is up, but its agent is stopped"))
                 .hint("on the host: systemctl start magpie-agent")
-                .hint(self.attach("then shows what became of the run, which goes on")));
+                .hint(self.attach("then shows the run, which continues without the agent")));
         }
         self.tell(match (state, refuses) {
             (Some(HostState::Stopping), _) => "is shutting down",
-            (_, true) => "is up, its agent does not listen yet",
+            (_, true) => "is up, but its agent is not listening yet",
             (_, false) => "does not answer; it may be rebooting",
         });
         Ok(())
     }
 
-    /// Says what is new, once.
+    /// Shows a state once, when it changes.
     fn tell(&mut self, what: &str) {
         if self.told != what {
             self.told = what.to_owned();

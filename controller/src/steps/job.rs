@@ -1,4 +1,4 @@
-//! One apply on one host: bundle, push, start, follow.
+//! One apply on one host: push the bundle, start the run, follow it.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -14,7 +14,7 @@ use crate::{
     render::{Output, live::Live, recap::Ending},
 };
 
-/// What to apply, the same on every host.
+/// What to apply; the same on every host.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) bundle: Arc<Bundle>,
@@ -23,7 +23,7 @@ pub(crate) struct Job {
     pub(crate) tags: Vec<String>,
 }
 
-/// Makes the bundle that was asked for: a revision, or the tree as it is.
+/// Builds the bundle from a git revision, or from the working tree if `revision` is `None`.
 pub(crate) fn load(context: &Context, revision: Option<&str>, output: &Output) -> Result<Bundle> {
     let (directory, config, now) = (&context.directory, &context.config.bundle, SystemTime::now());
     let bundle = match revision {
@@ -34,7 +34,7 @@ pub(crate) fn load(context: &Context, revision: Option<&str>, output: &Output) -
     Ok(bundle)
 }
 
-/// A screen for these hosts.
+/// The live display for these hosts.
 pub(crate) fn screen(output: &Output, hosts: &[Host]) -> Live {
     Live::new(output, &hosts.iter().map(|host| host.name.clone()).collect::<Vec<_>>())
 }

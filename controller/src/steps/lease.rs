@@ -1,4 +1,4 @@
-//! What becomes of a host's claim, lease and tags when somebody has used it.
+//! Updates a host's claim, lease and tags when the host is used.
 
 use jiff::Timestamp;
 use tonic::transport::Channel;
@@ -17,7 +17,7 @@ use crate::{
     provider::{Host, Kind, Standing},
 };
 
-/// Provisioning is over, however it went: the host is in use, and its lease begins.
+/// Settles the claim after provisioning, successful or not: the host is now in use, and its lease begins.
 pub(crate) async fn settle(
     context: &Context,
     host: &mut Host,
@@ -27,7 +27,7 @@ pub(crate) async fn settle(
 ) -> Result<()> {
     let role = settings(context, host);
     match claim::settle(channel, host, claimant, &role).await {
-        // The connection may have been lost during the run, which went on.
+        // The connection may have been lost while the run continued.
         Err(error) if error.kind() == error::Kind::Unreachable => {
             let channel = context.connect(host).await?.channel;
             claim::settle(&channel, host, claimant, &role).await?;
@@ -45,8 +45,8 @@ pub(crate) async fn settle(
     context.provider(host.provider)?.mark(host).await
 }
 
-/// Somebody uses a host: its lease is extended where that is worth a call, and `bundle`, if one was applied, is
-/// remembered; `host` is as it was left. A host whose provisioning was broken off is his from now on.
+/// Records a use of a host: extends its lease if that is worth a call, and stores `bundle` if one was applied. A host whose
+/// provisioning was abandoned now belongs to the current user.
 pub(crate) async fn used(
     context: &Context,
     host: &mut Host,
@@ -78,7 +78,7 @@ pub(crate) async fn used(
     if until.is_none() && applied.is_none() {
         return Ok(());
     }
-    // It may have been given back, or have become somebody else's, while it was used.
+    // The host may have been released or claimed by someone else while it was used: take its current tags.
     let provider = context.provider(host.provider)?;
     let hosts = provider.hosts(context.fleet.id()).await?;
     let Some(present) = hosts.into_iter().find(|present| present.id == host.id) else { return Ok(()) };
@@ -90,7 +90,7 @@ pub(crate) async fn used(
     provider.mark(host).await
 }
 
-/// The settings that a host's lease is from: an adopted machine is nobody's to stop.
+/// The role settings that decide a host's lease. Adopted machines have none: `ctl` must never stop them.
 fn settings(context: &Context, host: &Host) -> RoleConfig {
     let role = context.config.role(&host.role).cloned().unwrap_or_default();
     match host.provider {
@@ -99,7 +99,7 @@ fn settings(context: &Context, host: &Host) -> RoleConfig {
     }
 }
 
-/// The commit that a bundle was made of, with a `+` if the tree was not as committed; empty if it is not in git.
+/// The first 12 digits of the bundle's commit, with a `+` if the tree had uncommitted changes; empty outside git.
 pub(crate) fn commit(bundle: &Bundle) -> String {
     let provenance = bundle.provenance();
     let dirty = if provenance.dirty.is_empty() { "" } else { "+" };

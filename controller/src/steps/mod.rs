@@ -1,4 +1,4 @@
-//! What verbs are made of: each step has its file, and several verbs take it.
+//! Steps that several commands share, one file each.
 
 pub(crate) mod certificates;
 pub(crate) mod conclude;

@@ -1,4 +1,4 @@
-//! Getting hosts of a role: those that are there and nobody has, then new ones.
+//! Gets hosts of a role: reuses free hosts first, then launches new ones.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use crate::{
     render::Notes,
 };
 
-/// What hosts are wanted as.
+/// The kind of hosts to get.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub(crate) role: String,
@@ -32,27 +32,27 @@ pub(crate) struct Order {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) image: ImageId,
     pub(crate) fingerprint: Fingerprint,
-    /// The user who wants them.
+    /// The user who will own the hosts.
     pub(crate) owner: String,
     /// This process.
     pub(crate) holder: String,
 }
 
-/// A host that is ours to configure.
+/// A host that this process has claimed or launched.
 #[derive(Debug)]
 pub(crate) struct Obtained {
     pub(crate) host: Host,
-    /// Present if it was there already: whoever takes a host speaks with it.
+    /// The connection over which an existing host was claimed; `None` for a new host.
     pub(crate) connected: Option<Connected>,
-    /// Absent if it was launched.
+    /// How the host was reused; `None` for a new host.
     pub(crate) rung: Option<Rung>,
-    /// From the decision to the host, or to its launch.
+    /// Time it took to claim or launch the host.
     pub(crate) took: Duration,
     pub(crate) claimant: Claimant,
 }
 
-/// Gets `names.len()` hosts at once: each takes the best that is left of the ladder, and where nothing is, launches one of
-/// its name. What fails for one does not end the others.
+/// Gets `names.len()` hosts in parallel: each slot takes the best candidate left on the ladder, or launches a host with its
+/// name if none is left. A failure in one slot does not stop the others.
 pub(crate) async fn obtain(
     context: &Arc<Context>,
     order: &Order,
@@ -78,17 +78,17 @@ pub(crate) async fn obtain(
     slots.join_all().await
 }
 
-/// Tries to take a host; what stands against it is told, and the next is tried.
+/// Tries to claim a host. On failure, prints a note and returns `None`, so that the next candidate is tried.
 async fn take(context: &Context, order: &Order, candidate: Candidate, notes: &Notes) -> Option<Obtained> {
     let name = candidate.host.name.clone();
     match claim(context, order, candidate).await {
         Ok(Ok(obtained)) => Some(obtained),
         Ok(Err(lost)) => {
-            notes.note(&format!("{name} was taken by {} meanwhile", lost.user));
+            notes.note(&format!("{name} was just taken by {}", lost.user));
             None
         }
         Err(error) => {
-            notes.note(&format!("{name} cannot be used again: {error}"));
+            notes.note(&format!("{name} cannot be reused: {error}"));
             error.hints().iter().for_each(|hint| notes.note(hint));
             None
         }
@@ -103,12 +103,12 @@ async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candi
     if rung == Rung::Unfinished {
         announce(context, order, &host).await?;
     }
-    // The claim says what was read when the host was chosen: what has been written since is somebody else's.
+    // The claim replaces the one that was read when the host was chosen; a newer one belongs to another controller.
     let mut host = Host { usage: host.usage.clone(), ..up(context, order, &host).await? };
     let connected = if was_down {
-        // Should it not answer, it stays up: somebody else may have claimed it meanwhile.
+        // If the host does not answer, leave it running: another controller may have claimed it meanwhile.
         let reached = context.connect_after_boot(&host).await;
-        reached.map_err(|error| error.hint(format!("{} was started, and stays up", host.name)))?
+        reached.map_err(|error| error.hint(format!("{} was started and is left running", host.name)))?
     } else {
         context.connect(&host).await?
     };
@@ -125,13 +125,13 @@ async fn claim(context: &Context, order: &Order, Candidate { host, rung }: Candi
     Ok(Ok(Obtained { host, connected: Some(connected), rung: Some(rung), took: started.elapsed(), claimant }))
 }
 
-/// Says who is at work on a host that somebody else has left, lest it be cleared up.
+/// Marks an abandoned host as being worked on by this process, so that `ctl gc` does not clean it up.
 async fn announce(context: &Context, order: &Order, host: &Host) -> Result<()> {
     let usage = Usage { holder: order.holder.clone(), owner: order.owner.clone(), ..host.usage.clone() };
     context.provider(host.provider)?.mark(&Host { usage, ..host.clone() }).await
 }
 
-/// Boots a host that is down. One that never was up is launched once more, by the same transaction.
+/// Boots a host that is down. A host that was never up is launched again, with the same transaction id.
 async fn up(context: &Context, order: &Order, host: &Host) -> Result<Host> {
     match (host.state, host.usage.standing) {
         (HostState::Running, _) => Ok(host.clone()),
@@ -151,7 +151,7 @@ async fn up(context: &Context, order: &Order, host: &Host) -> Result<Host> {
 
 async fn launch(context: &Context, order: &Order, name: String) -> Result<Obtained> {
     let started = Instant::now();
-    // Before there is a machine that waits to be enrolled.
+    // Check this before launching a machine that would then wait for enrolment.
     context.fleet.enroller(SystemTime::now())?;
     let launch = new(context, order, name)?;
     let claimant = Claimant { id: launch.usage.claim.clone(), holder: order.holder.clone() };
@@ -159,7 +159,7 @@ async fn launch(context: &Context, order: &Order, name: String) -> Result<Obtain
     Ok(Obtained { host, connected: None, rung: None, took: started.elapsed(), claimant })
 }
 
-/// What to launch for an order: with a transaction and a claim of its own.
+/// The launch request for one host of an order, with a new transaction id and claim id.
 pub(crate) fn new(context: &Context, order: &Order, name: String) -> Result<Launch> {
     let (tid, claim) = (pki::new_tid()?, pki::new_tid()?);
     let claimant = Claimant { id: claim, holder: order.holder.clone() };
@@ -188,7 +188,7 @@ fn usage(order: &Order, claimant: &Claimant, standing: Standing) -> Usage {
     }
 }
 
-/// Names for `count` new hosts of a role that none of `hosts` has.
+/// `count` names for new hosts of a role, different from the names of `hosts`.
 pub(crate) fn names(role: &str, hosts: &[Host], count: usize) -> Vec<String> {
     let mut taken: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
     (0..count)

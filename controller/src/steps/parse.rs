@@ -1,4 +1,4 @@
-//! Does the Puppet code parse? Asked of the very Puppet that is in the image, before a host is launched.
+//! Parses the Puppet code with the Puppet version in the image, before a host is launched.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -18,10 +18,10 @@ use crate::{
     provider::ImageId,
 };
 
-/// Runs `puppet parser validate` over the bundle's manifests in the image. An answer is kept by digest and
-/// image, so that an unchanged bundle is not asked about again.
+/// Runs `puppet parser validate` on the bundle's manifests in the image. A success is remembered by digest and image, so that
+/// an unchanged bundle is not parsed again.
 ///
-/// Where the hosts' image is not on this machine, the newest that is here answers; there may be none.
+/// If the hosts' image is not on this machine, uses the newest local image. Without a local image, does nothing.
 pub(crate) async fn check(
     context: &Arc<Context>,
     bundle: &Arc<Bundle>,
@@ -39,8 +39,8 @@ pub(crate) async fn check(
     let (context, checked, image) = (Arc::clone(context), Arc::clone(bundle), image.clone());
     tokio::task::spawn_blocking(move || validate(&context, &checked, &image))
         .await
-        .map_err(|error| Error::invalid(format!("checking the Puppet code broke off: {error}")))??;
-    // Only saves time: where it cannot be kept, the question is asked again.
+        .map_err(|error| Error::invalid(format!("the check of the Puppet code crashed: {error}")))??;
+    // Only a cache: if the marker cannot be written, the code is parsed again next time.
     if files::directory(&known).is_ok() {
         let _ = fs::write(&marker, "");
     }
@@ -63,12 +63,12 @@ fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said).replace("/mnt/", "");
     Err(check::parser_errors(bundle, &said).unwrap_or_else(|| {
-        Error::invalid(format!("puppet parser validate ended with {}: {}", output.status, said.trim()))
+        Error::invalid(format!("puppet parser validate failed with {}: {}", output.status, said.trim()))
     }))
 }
 
-/// A copy of these files in which another user may look, whatever the umask: root of the image is nobody here.
-/// Manifests hold no secrets; data, which may, is not among them.
+/// A copy of these files that any user can read, whatever the umask: the image's root user is unprivileged on this machine.
+/// Manifests hold no secrets; data files, which may, are not copied.
 fn stage(bundle: &Bundle, files: &[&str]) -> io::Result<TempDir> {
     let open = Permissions::from_mode(0o755);
     let tree = tempfile::Builder::new().prefix("magpie-check-").permissions(open.clone()).tempdir()?;
@@ -84,7 +84,7 @@ fn stage(bundle: &Bundle, files: &[&str]) -> io::Result<TempDir> {
     Ok(tree)
 }
 
-/// Makes the directories that `path` is in, each open to all.
+/// Creates the parent directories of `path` below `tree`, readable by all users.
 fn directories(tree: &Path, path: &Path) -> io::Result<()> {
     let mut parents: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
     parents.reverse();

@@ -1,4 +1,4 @@
-//! What all verbs that read a record begin with: where it is, and from when until when.
+//! Shared by all commands that read a record: the source, the time window, and messages when nothing is found.
 
 use std::{io, slice};
 
@@ -14,7 +14,7 @@ use crate::{
         breaks::Break,
         log::Entry,
         selection::Selection,
-        source::{Detail, Filter, Piece, Source},
+        source::{Detail, Filter, Opened, Piece, Source},
         time::{Edge, parse_time, timestamp},
     },
     render::{
@@ -24,26 +24,26 @@ use crate::{
     },
 };
 
-/// The record that was meant. Only a host's needs a fleet.
+/// Opens the record of a host or directory. Only a host needs a fleet.
 pub(crate) async fn source(cli: &Cli, place: &Place) -> Result<Source> {
     if let Some(directory) = &place.from_dir {
         return Source::directory(directory);
     }
-    let Some(host) = &place.host else { return Err(Error::invalid("whose record? name a host")) };
+    let Some(host) = &place.host else { return Err(Error::invalid("name a host, or a directory with --from-dir")) };
     let context = Context::load(cli.asked())?;
     let hosts = context.running(slice::from_ref(host), None).await?;
     let channel = context.connect(&hosts[0]).await?.channel;
     Ok(Source::host(channel, &hosts[0].name))
 }
 
-/// A window of time; what is absent is as far as there is.
+/// A time window; a missing bound means the start or end of the record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) from: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
 }
 
-/// The window that was meant, by the clock of the host whose record it is.
+/// Parses the window; relative times count by the clock of the host.
 pub(crate) async fn span(window: &Window, otherwise: &str, source: &Source) -> Result<Span> {
     let now = now(source).await?;
     let from = match window.since.as_deref().unwrap_or(otherwise) {
@@ -52,12 +52,12 @@ pub(crate) async fn span(window: &Window, otherwise: &str, source: &Source) -> R
     };
     let until = window.until.as_deref().map(|text| parse_time(text, &now, Edge::End)).transpose()?;
     if until.zip(from).is_some_and(|(until, from)| until <= from) {
-        return Err(Error::invalid("the window is empty: --until is not after --since"));
+        return Err(Error::invalid("the time window is empty: --until must be after --since"));
     }
     Ok(Span { from, until })
 }
 
-/// What time it is where the record is. On the disk of a dead host, time ends with its newest sample.
+/// The current time of the record's host; for a directory, the time of the newest sample.
 async fn now(source: &Source) -> Result<Zoned> {
     let now = match source {
         Source::Host { .. } => host_time(&source.info().await?, Timestamp::now()),
@@ -68,8 +68,8 @@ async fn now(source: &Source) -> Result<Zoned> {
     Ok(now.to_zoned(TimeZone::system()))
 }
 
-/// What time it is on a host, by the sample that its recorder has just taken: its clock may be another than ours. Where none is
-/// taken, ours has to do.
+/// The current time on a host, from the newest sample of its recorder, because its clock may differ from ours. Falls back to
+/// our clock if the recorder is not running.
 pub(crate) fn host_time(info: &InfoReply, ours: Timestamp) -> Timestamp {
     let recorder = info.recorder.as_ref().filter(|recorder| recorder.running);
     recorder.map_or(ours, |recorder| match recorder.last_sample_unix_ms {
@@ -79,27 +79,27 @@ pub(crate) fn host_time(info: &InfoReply, ours: Timestamp) -> Timestamp {
 }
 
 impl Span {
-    /// The earliest wall time that is wanted, ms since the Unix epoch, with `lead_ms` before the window.
+    /// Start of the window minus `lead_ms`, in ms since the Unix epoch.
     pub(crate) fn earliest_ms(&self, lead_ms: i64) -> i64 {
         self.from.map_or(i64::MIN, |from| from.as_millisecond().saturating_sub(lead_ms))
     }
 
-    /// The latest wall time that is wanted.
+    /// End of the window, in ms since the Unix epoch.
     pub(crate) fn latest_ms(&self) -> i64 {
         self.until.map_or(i64::MAX, Timestamp::as_millisecond)
     }
 
-    /// Whether a record of this range has anything inside of the window.
+    /// Whether a record with this range overlaps the window.
     fn meets(&self, range: Option<(i64, i64)>) -> bool {
         range.is_some_and(|(oldest, newest)| oldest <= self.latest_ms() && newest >= self.earliest_ms(0))
     }
 }
 
-/// How far before a block its predecessor is looked for.
+/// How far before a block to look for its predecessor, in ms.
 const LEAD_MS: i64 = 10_000;
 
-/// Reads what is before a block that was chosen for its contents: the block before it, which was not, may hold what
-/// its first sample is compared with. `last_ns` is the time since boot of the newest sample at hand.
+/// Reads the samples just before a block that was selected for its contents: the previous block, which was not selected, may
+/// hold the sample that the first one is compared with. `last_ns` is the boot time of the newest sample already read.
 pub(crate) async fn lead(
     source: &Source,
     header: &Header,
@@ -123,7 +123,7 @@ pub(crate) async fn lead(
     .await
 }
 
-/// Reads the samples of the same boot that come within `span_ms` after one.
+/// Reads the samples of the same boot within `span_ms` after `last`.
 pub(crate) async fn trail(
     source: &Source,
     last: &Sample,
@@ -148,7 +148,7 @@ async fn each_sample(
 ) -> Result<()> {
     let mut blocks = source.read(filter).await?;
     while let Some(block) = blocks.next().await? {
-        block.open(&Detail::of(columns)).each(|piece| {
+        Opened::new(block, &Detail::of(columns)).each(|piece| {
             if let Piece::Sample(sample) = piece {
                 take(sample);
             }
@@ -158,24 +158,24 @@ async fn each_sample(
     Ok(())
 }
 
-/// From when until when the record reaches, in words; `None` of an empty one.
+/// The time range of a record as a sentence; `None` if the record is empty.
 fn range_sentence(range: Option<(i64, i64)>, zone: &TimeZone) -> Option<String> {
     let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-    range.map(|(oldest, newest)| format!("the record reaches from {} to {}", local(oldest), local(newest)))
+    range.map(|(oldest, newest)| format!("the record covers {} to {}", local(oldest), local(newest)))
 }
 
-/// Why nothing is shown, if the window holds no sample.
+/// The error for a window without samples.
 pub(crate) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
     match source.range().await.map(|range| range_sentence(range, zone)) {
         Ok(Some(range)) => Error::invalid("there are no samples in that time").hint(range),
         Ok(None) => {
-            Error::invalid("the record is empty").hint("`ctl status` shows whether the host's recorder runs")
+            Error::invalid("the record is empty").hint("`ctl status` shows whether the recorder is running")
         }
         Err(error) => error,
     }
 }
 
-/// Why no process is shown: the window holds no sample, or none of the processes that were selected.
+/// The error when no process is shown: the window has no samples, or no selected process.
 pub(crate) async fn nobody_there(
     source: &Source,
     span: Span,
@@ -184,9 +184,9 @@ pub(crate) async fn nobody_there(
 ) -> Error {
     match source.range().await {
         Ok(range) if span.meets(range) && !selection.is_everything() => {
-            let error = Error::invalid(format!("no process in that time fits {}", selection.as_typed()));
+            let error = Error::invalid(format!("no process in that time matches {}", selection.as_typed()));
             match range_sentence(range, zone) {
-                Some(range) => error.hint(format!("{range}; `--since start` looks at all of it")),
+                Some(range) => error.hint(format!("{range}; `--since start` searches all of it")),
                 None => error,
             }
         }
@@ -195,8 +195,8 @@ pub(crate) async fn nobody_there(
     }
 }
 
-/// What to say where nothing was found: the window holds no sample, or the host could not have recorded it (`cannot`
-/// says why, of the last sample in the window), or it did not happen.
+/// The message when nothing was found: the window has no samples (an error), the host could not record it (`cannot` gives the
+/// reason for the last sample in the window), or it did not happen.
 pub(crate) async fn nothing_found(
     source: &Source,
     span: Span,
@@ -219,7 +219,7 @@ pub(crate) async fn nothing_found(
     }
 }
 
-/// The last sample up to a wall time, without its processes.
+/// The last sample up to `until_ms` (wall time), without its processes.
 async fn last_before(source: &Source, until_ms: i64) -> Result<Option<Sample>> {
     let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
     let mut last = None;
@@ -232,7 +232,7 @@ async fn last_before(source: &Source, until_ms: i64) -> Result<Option<Sample>> {
     Ok(last)
 }
 
-/// Writes a sentence about what is lost where it belongs, or beside rows.
+/// Writes a note about lost samples in the output format; on stderr for CSV.
 pub(crate) fn write_lost(sentence: &str, output: &Output, page: &mut Vec<u8>) -> Result<()> {
     let entry = Entry::Break(Break::Lost(sentence.to_owned()));
     let form = match output.format() {

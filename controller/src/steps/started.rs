@@ -1,4 +1,4 @@
-//! The runs that a verb has started, so that Ctrl-C lets go of them and says how to follow them.
+//! Tracks the runs that a command has started, so that Ctrl-C can detach and print how to follow them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,11 +13,11 @@ use crate::{
     render::live::Live,
 };
 
-/// The ids of the runs under way, for the one who detaches from them.
+/// The ids of the started runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Started(Arc<Mutex<Vec<String>>>);
 
-/// Waits for the work, or for Ctrl-C: then it lets go of the runs, which go on, and says how to follow them.
+/// Waits for the work or for Ctrl-C. On Ctrl-C, detaches: the runs continue, and the error says how to follow them.
 pub(crate) async fn or_detach<T>(work: impl Future<Output = T>, live: &Live, started: &Started) -> Result<T> {
     tokio::select! {
         done = work => Ok(done),
@@ -29,7 +29,7 @@ pub(crate) async fn or_detach<T>(work: impl Future<Output = T>, live: &Live, sta
 }
 
 impl Started {
-    /// Starts a run and shows its id. It is remembered before the host is asked: an answer may come too late.
+    /// Starts a run and shows its id. The id is stored before the request, because Ctrl-C may come before the answer.
     pub(crate) async fn start(
         &self,
         channel: Channel,
@@ -47,7 +47,7 @@ impl Started {
         run
     }
 
-    /// Remembers a run.
+    /// Adds a run.
     pub(crate) fn add(&self, run: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(run.to_owned());
     }
@@ -56,11 +56,11 @@ impl Started {
         let runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut error = match runs.as_slice() {
             [] => Error::new(Kind::Interrupted, "interrupted before anything was started"),
-            [run] => Error::new(Kind::Detached, format!("detached: run {run} goes on")),
-            _ => Error::new(Kind::Detached, format!("detached: {} runs go on", runs.len())),
+            [run] => Error::new(Kind::Detached, format!("detached: run {run} continues")),
+            _ => Error::new(Kind::Detached, format!("detached: {} runs continue", runs.len())),
         };
         for run in runs.iter() {
-            error = error.hint(format!("`ctl attach {run}` shows it, `ctl cancel {run}` ends it"));
+            error = error.hint(format!("`ctl attach {run}` follows it, `ctl cancel {run}` cancels it"));
         }
         error
     }

@@ -1,4 +1,4 @@
-//! What a command on hosts is given to read: the standard input of `ctl`.
+//! Reads the standard input of `ctl`, to pass it to a command on hosts.
 
 use std::{
     io::{self, IsTerminal, Read},
@@ -13,13 +13,13 @@ use crate::{
     render::Output,
 };
 
-/// After this long somebody should know what is waited for.
+/// After this long, print a note that `ctl` waits for standard input.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Reads standard input to its end; empty if it is a terminal, where somebody would have to know that it waits for him.
+/// Reads standard input to its end. Returns nothing if it is a terminal, so that `ctl` never waits for the user to type.
 ///
 /// # Errors
-/// When it cannot be read, or is longer than a host accepts.
+/// Standard input cannot be read, or is longer than a host accepts.
 pub(crate) async fn read(output: &Output) -> Result<Vec<u8>> {
     if io::stdin().is_terminal() {
         return Ok(Vec::new());
@@ -28,7 +28,7 @@ pub(crate) async fn read(output: &Output) -> Result<Vec<u8>> {
     let done = match timeout(SILENCE, &mut reading).await {
         Ok(done) => done,
         Err(_) => {
-            output.note("waiting for the end of standard input; `ctl run -n` gives the command none");
+            output.note("waiting for the end of standard input; `ctl run -n` runs the command without standard input");
             reading.await
         }
     };
@@ -40,14 +40,14 @@ fn read_bounded(input: impl Read) -> Result<Vec<u8>> {
     let read = input.take(MAX_STDIN_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| {
         Error::invalid(format!("cannot read standard input: {error}"))
-            .hint("`ctl run -n` gives the command no standard input")
+            .hint("`ctl run -n` runs the command without standard input")
     })?;
     if bytes.len() > MAX_STDIN_BYTES {
         let limit = MAX_STDIN_BYTES >> 20;
         return Err(Error::invalid(format!(
             "standard input is longer than the {limit} MiB that a host accepts"
         ))
-        .hint("bring larger files to the hosts with Puppet, or let the command fetch them"));
+        .hint("use Puppet for larger files, or let the command download them"));
     }
     Ok(bytes)
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_it_or_an_error() {
+    fn input_is_read_completely_or_refused() {
         assert_eq!(read_bounded(&b"one\0"[..]).unwrap(), b"one\0");
         assert_eq!(read_bounded(io::repeat(7).take(MAX_STDIN_BYTES as u64)).unwrap().len(), MAX_STDIN_BYTES);
         let refused = read_bounded(io::repeat(7)).unwrap_err();

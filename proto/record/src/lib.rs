@@ -19,8 +19,8 @@ pub mod oom;
 mod sample;
 
 pub use format::{
-    Block, Builder, Columns, Contents, Damage, Decoder, Encoder, Found, GAP_INTERVALS, Gap, HEADER_BYTES,
-    Header, Limits, MAGIC, MAX_BODY_BYTES, Packer, Prefix, Samples, VERSION, encode, gaps, index, tail, walk,
+    Block, Builder, Columns, Contents, Damage, Decoder, Encoder, GAP_INTERVALS, Gap, HEADER_BYTES, Header,
+    Limits, MAGIC, MAX_BODY_BYTES, Packer, Prefix, Samples, VERSION, encode, gaps, index, tail,
 };
 pub use sample::{
     Basis, BootId, Collector, Disk, Event, EventKind, Exit, ExitGroup, Filesystem, HostCounters, Identity,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use agent::paths::Paths;
-use record::directory::Reader;
+use record::directory::{Filter, Reader};
 use record::{Block, Sample};
 
 use crate::{Result, measure::Running, recorders::Recorder};
@@ -108,8 +108,8 @@ fn drive(parents: &mut [Child], seconds: u64) -> Result<u64> {
 
 /// Counts what the record says of children of `parents`.
 fn seen(history: &Path, parents: &HashSet<u32>, churn: &mut Churn) -> Result<()> {
-    for stored in Reader::new(history).blocks(i64::MIN, i64::MAX)? {
-        let data = stored?.data;
+    for stored in Reader::new(history).blocks(Filter::default())? {
+        let data = stored.data;
         if data.is_empty() {
             continue;
         }

@@ -7,7 +7,7 @@ use std::{
 
 use agent::paths::Paths;
 use record::Block;
-use record::directory::Reader;
+use record::directory::{Filter, Reader};
 use tests::{binary, repository, target_dir};
 
 use crate::Result;
@@ -185,8 +185,8 @@ fn atop_samples(log: &[u8]) -> Result<u64> {
 /// Samples of a record.
 fn samples_of(history: &Path) -> Result<u64> {
     let mut samples = 0;
-    for stored in Reader::new(history).blocks(i64::MIN, i64::MAX)? {
-        let data = stored?.data;
+    for stored in Reader::new(history).blocks(Filter::default())? {
+        let data = stored.data;
         if !data.is_empty() {
             samples += u64::from(Block::parse(&data)?.header.records);
         }

@@ -9,7 +9,7 @@ use std::{path::Path, time::Duration};
 
 use agent::paths::Paths;
 use nix::time::{ClockId, clock_gettime};
-use record::directory::{Policy, Reader};
+use record::directory::{Filter, Policy, Reader};
 use record::{Block, Builder, Encoder, Limits, Packer, Sample};
 
 use crate::Result;
@@ -46,8 +46,8 @@ fn foretell(samples: &[Sample], limits: Limits) -> Result<Share> {
 /// All samples of a record.
 fn recorded(history: &Path) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    for stored in Reader::new(history).blocks(i64::MIN, i64::MAX)? {
-        let data = stored?.data;
+    for stored in Reader::new(history).blocks(Filter::default())? {
+        let data = stored.data;
         if !data.is_empty() {
             samples.extend(Block::parse(&data)?.samples()?.collect::<std::result::Result<Vec<_>, _>>()?);
         }

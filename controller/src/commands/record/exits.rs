@@ -11,7 +11,7 @@ use crate::{
         exits::{COLUMNS, Ended, Exits},
         query::Query,
         selection::{Selection, parse_command},
-        source::{Detail, Filter, Piece},
+        source::{Detail, Filter, Opened, Piece},
     },
     render::{Format, Output, record::exits, record::info::Unrecorded},
 };
@@ -41,7 +41,7 @@ pub(in crate::commands) async fn exits(cli: &Cli, args: &Args, output: &Output) 
         if let Ok(header) = Header::parse(&block.data) {
             reading::lead(&source, &header, ends.last_ns(), COLUMNS, |sample| ends.lead(sample)).await?;
         }
-        block.open(&Detail::of(COLUMNS)).each(|piece| match piece {
+        Opened::new(block, &Detail::of(COLUMNS)).each(|piece| match piece {
             Piece::Sample(sample) => write(&ends.push(sample), output, &zone, &mut page),
             Piece::Lost(sentence) => reading::write_lost(sentence, output, &mut page),
         })?;

@@ -10,7 +10,7 @@ use crate::{
     record::{
         oom::{Kills, Report},
         query::Query,
-        source::{Detail, Filter, Piece},
+        source::{Detail, Filter, Opened, Piece},
     },
     render::{self, Output, record::info::Unrecorded},
 };
@@ -36,7 +36,7 @@ pub(in crate::commands) async fn oom(cli: &Cli, args: &Args, output: &Output) ->
         }
         let mut reports: Vec<Report> = Vec::new();
         let mut page = Vec::new();
-        block.open(&Detail::of(Columns::ALL)).each(|piece| match piece {
+        Opened::new(block, &Detail::of(Columns::ALL)).each(|piece| match piece {
             Piece::Sample(sample) => {
                 reports.extend(kills.push(sample));
                 Ok(())

@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Kind, Result},
     record::{
         marks::{Marks, RunMark},
-        source::{Detail, Filter, Piece, Source},
+        source::{Detail, Filter, Opened, Piece, Source},
         time::{Edge, parse_time, timestamp},
         top::{Action, Answer, Link, Purpose, Request, Search, State},
     },
@@ -195,7 +195,7 @@ async fn read(source: &Source, request: Request) -> Result<Answer> {
     let (mut search, mut more) = (Search::new(request), true);
     let mut blocks = source.read(&filter).await?;
     while let Some(block) = blocks.next().await?.filter(|_| more) {
-        block.open(&Detail::of(columns)).each(|piece| {
+        Opened::new(block, &Detail::of(columns)).each(|piece| {
             match piece {
                 Piece::Sample(sample) if more => more = search.push(sample),
                 Piece::Sample(_) => {}

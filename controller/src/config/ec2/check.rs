@@ -1,4 +1,4 @@
-//! What settings of EC2 may be, before anything is launched with them.
+//! Checks the EC2 settings before anything is launched with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use proto::identity::userdata;
 use super::{Ec2Config, Ec2Role, ImageChoice, Spot, Tenancy};
 use crate::config::place::{Problem, Step};
 
-/// Prefixes that are taken: ours, and Amazon's.
+/// Reserved tag prefixes: Magpie's and Amazon's.
 const RESERVED: [&str; 2] = ["magpie:", "aws:"];
 /// A resource has at most 50 tags; this many are ours (`provider::ec2::tags`).
 const MAX_TAGS: usize = 50 - 15;
-/// What an enrol document may take of the user-data.
+/// Bytes of the user-data reserved for the enrol document.
 const ENROL_DOCUMENT: usize = 1024;
 
 type Checked = Result<(), Problem>;
 
-/// `[ec2]`, with paths that begin below it.
+/// Checks `[ec2]`; paths in problems are relative to it.
 pub(in crate::config) fn fleet(settings: &Ec2Config) -> Checked {
     if let Some(region) = &settings.region {
         let part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -29,24 +29,24 @@ pub(in crate::config) fn fleet(settings: &Ec2Config) -> Checked {
     if let Some(base) = &bake.base {
         image(base, &["bake", "base"])?;
         holds(!matches!(base, ImageChoice::Parameter(_)), &["bake", "base"], || {
-            "EC2 does not say which image a parameter stands for, so nobody could tell whether it was baked \
-             already; give an id, or a name and an owner"
+            "EC2 does not report which image a parameter resolves to, so ctl cannot tell whether that image was \
+             already baked; set an id, or a name and an owner"
                 .into()
         })?;
     }
     if let Some(package) = &bake.package {
         holds(package.contains("://"), &["bake", "package"], || {
             format!(
-                "{package:?} is not a URL; the builder fetches the package itself, because user-data has room \
-                 for 16 kB only: put it where instances can read it, for instance in S3 with a presigned URL"
+                "{package:?} is not a URL; the builder downloads the package, because user-data is limited to \
+                 16 kB: upload the package where instances can read it, such as S3 with a presigned URL"
             )
         })?;
-        holds(bake.sha256.is_some(), &["bake", "package"], || "it needs a digest beside it: sha256".into())?;
+        holds(bake.sha256.is_some(), &["bake", "package"], || "set sha256, the digest of the package, too".into())?;
     }
     if let Some(sum) = &bake.sha256 {
         let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
         holds(sum.len() == 64 && sum.chars().all(hex), &["bake", "sha256"], || {
-            "it is 64 hex digits in lower case, as sha256sum prints them".into()
+            "must be 64 lower-case hex digits, as sha256sum prints them".into()
         })?;
     }
     bake.instance_type.iter().try_for_each(|name| instance_type(name, &["bake", "instance_type"]))?;
@@ -55,12 +55,12 @@ pub(in crate::config) fn fleet(settings: &Ec2Config) -> Checked {
     bake.packages.iter().enumerate().try_for_each(|(index, package)| {
         let part = |c: char| c.is_ascii_alphanumeric() || "+-._:=~".contains(c);
         let good = !package.is_empty() && !package.starts_with('-') && package.chars().all(part);
-        holds(good, &["bake", "packages"], || format!("{package:?} is not the name of a package"))
+        holds(good, &["bake", "packages"], || format!("{package:?} is not a package name"))
             .map_err(|problem| problem.below(Step::Index(index)))
     })
 }
 
-/// `[roles.NAME.ec2]` with all that it inherits, with paths that begin below it.
+/// Checks `[roles.NAME.ec2]` with its inherited settings; paths in problems are relative to it.
 pub(in crate::config) fn role(settings: &Ec2Role) -> Checked {
     settings.image.iter().try_for_each(|choice| image(choice, &["image"]))?;
     let types = settings.instance_types();
@@ -69,21 +69,21 @@ pub(in crate::config) fn role(settings: &Ec2Role) -> Checked {
     ids(settings.subnets.as_deref(), "subnet-", &["subnets"])?;
     ids(settings.security_groups.as_deref(), "sg-", &["security_groups"])?;
     for (key, name) in [("instance_profile", &settings.instance_profile), ("key_pair", &settings.key_pair)] {
-        holds(name.as_ref().is_none_or(|name| !name.trim().is_empty()), &[key], || "it is empty".into())?;
+        holds(name.as_ref().is_none_or(|name| !name.trim().is_empty()), &[key], || "must not be empty".into())?;
     }
     volumes(settings)?;
     tags(&settings.tags, &["tags"])?;
     let zone = settings.placement.availability_zone.as_ref();
     holds(zone.is_none() || settings.subnets.is_none(), &["placement", "availability_zone"], || {
-        "the subnets decide the zone; set one or the other".into()
+        "subnets already determine the zone; set only one of the two".into()
     })?;
     let spot = !matches!(settings.spot, None | Some(Spot::Only(false)));
     holds(!(spot && settings.tenancy == Some(Tenancy::Host)), &["tenancy"], || {
-        "a Dedicated Host has no spot instances".into()
+        "spot instances cannot run on a Dedicated Host".into()
     })
 }
 
-/// The file that `user_data` names: can it go beside an enrol document?
+/// Checks that the content of the `user_data` file fits beside an enrol document.
 pub(in crate::config) fn user_data(content: &[u8]) -> Result<(), userdata::UserDataError> {
     userdata::compose(&[b' '; ENROL_DOCUMENT], Some(content)).map(drop)
 }
@@ -99,7 +99,7 @@ fn volumes(settings: &Ec2Role) -> Checked {
             return Err(at(key, message));
         }
         if !devices.insert(&volume.device) {
-            return Err(at("device", format!("{} is there twice", volume.device)));
+            return Err(at("device", format!("{} is listed twice", volume.device)));
         }
     }
     Ok(())
@@ -115,11 +115,11 @@ fn image(choice: &ImageChoice, path: &[&str]) -> Checked {
             holds(account || known, &[path, &["owner"]].concat(), || {
                 format!("{owner:?} is not self, amazon, aws-marketplace or an account number of 12 digits")
             })?;
-            holds(!newest.name.is_empty(), &[path, &["name"]].concat(), || "it is empty".into())
+            holds(!newest.name.is_empty(), &[path, &["name"]].concat(), || "must not be empty".into())
         }
         ImageChoice::Parameter(named) => {
             holds(named.parameter.starts_with('/'), &[path, &["parameter"]].concat(), || {
-                format!("{:?} is not the name of a parameter such as /aws/service/…", named.parameter)
+                format!("{:?} is not a parameter name such as /aws/service/…", named.parameter)
             })
         }
     }
@@ -140,7 +140,7 @@ fn ids(list: Option<&[String]>, prefix: &str, path: &[&str]) -> Checked {
     Ok(())
 }
 
-/// `<prefix>` and hex digits: 8 in the years before 2018, 17 since.
+/// `<prefix>` and hex digits: 8 before 2018, 17 since.
 fn id(value: &str, prefix: &str, path: &[&str]) -> Checked {
     let digits = value.strip_prefix(prefix).unwrap_or_default();
     let good = (8..=17).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_hexdigit());
@@ -152,11 +152,11 @@ fn tags(tags: &BTreeMap<String, String>, path: &[&str]) -> Checked {
     for (key, value) in tags {
         let at = [path, &[key.as_str()]].concat();
         holds(!RESERVED.iter().any(|prefix| key.starts_with(prefix)), &at, || {
-            format!("tags that begin with {} are taken", RESERVED.join(" and "))
+            format!("tags that begin with {} are reserved", RESERVED.join(" or "))
         })?;
-        holds(key != "Name", &at, || "it is the host's name, as ctl gives it".into())?;
+        holds(key != "Name", &at, || "reserved: ctl sets this tag to the host's name".into())?;
         let fits = (1..=128).contains(&key.chars().count()) && value.chars().count() <= 256;
-        holds(fits, &at, || "a tag's key has 1 to 128 characters, its value at most 256".into())?;
+        holds(fits, &at, || "a tag key must have 1 to 128 characters, its value at most 256".into())?;
     }
     Ok(())
 }

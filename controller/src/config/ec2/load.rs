@@ -1,4 +1,4 @@
-//! Checks of what is in the file, with the line on which it is.
+//! Checks the EC2 settings and reports problems with the line in the file.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(in crate::config) fn check(config: &Config, text: &str, file: &str) -> Resul
     Ok(())
 }
 
-/// Reads the files that roles name, since what is launched later depends on them.
+/// Reads the `user_data` files of all roles, and checks their content.
 pub(in crate::config) fn read(config: &mut Config, text: &str, file: &str, directory: &Path) -> Result<()> {
     let names: Vec<String> = config.roles.keys().cloned().collect();
     for name in names {
@@ -43,7 +43,7 @@ pub(in crate::config) fn read(config: &mut Config, text: &str, file: &str, direc
     Ok(())
 }
 
-/// Where a setting of a role may be: in its own section, or in one that it extends.
+/// The sections where a role's setting may be: its own, then those of the roles that it extends.
 fn tables(config: &Config, role: &str) -> Vec<Vec<Step>> {
     let mut names = vec![role];
     while let Some(parent) = names.last().and_then(|name| config.roles.get(*name)?.extends.as_deref()) {
@@ -68,7 +68,7 @@ mod tests {
             error(
                 "[roles.db.ec2]\n[[roles.db.ec2.volumes]]\ndevice = \"/dev/sdf\"\ntype = \"gp2\"\niops = 9\n"
             ),
-            "magpie.toml:9: roles.db.ec2.volumes[0].iops: type gp2 has no iops"
+            "magpie.toml:9: roles.db.ec2.volumes[0].iops: type gp2 has no iops setting"
         );
         assert_eq!(
             error("[roles.db]\nec2 = { subnets = [\"subnet-01234567\",\n\"subnet-x\"] }\n"),
@@ -76,18 +76,18 @@ mod tests {
         );
         assert_eq!(
             error("[ec2.bake]\nsha256 = \"\"\n"),
-            "magpie.toml:6: ec2.bake.sha256: it is 64 hex digits in lower case, as sha256sum prints them"
+            "magpie.toml:6: ec2.bake.sha256: must be 64 lower-case hex digits, as sha256sum prints them"
         );
     }
 
     #[test]
-    fn what_is_missing_is_looked_for_where_it_should_be() {
+    fn a_missing_setting_is_reported_where_it_should_be() {
         let text = "[roles.db.ec2]\nvolumes = [\n  { device = \"/dev/sdf\", type = \"io1\" },\n]\n";
-        assert_eq!(error(text), "magpie.toml:7: roles.db.ec2.volumes[0].iops: type io1 needs it");
+        assert_eq!(error(text), "magpie.toml:7: roles.db.ec2.volumes[0].iops: required for type io1");
     }
 
     #[test]
-    fn an_inherited_setting_is_where_it_was_written() {
+    fn an_inherited_setting_is_reported_where_it_is_written() {
         let text = "[roles.base.ec2]\nimage = \"ami-x\"\n[roles.app]\nextends = \"base\"\n";
         assert!(error(text).starts_with("magpie.toml:6: roles.base.ec2.image: \"ami-x\""), "{}", error(text));
     }
@@ -110,7 +110,7 @@ mod tests {
             ),
             (
                 "volumes = [{ device = \"xvdb\" }, { device = \"xvdb\" }]",
-                "volumes[1].device: xvdb is there twice",
+                "volumes[1].device: xvdb is listed twice",
             ),
         ] {
             let message = error(&format!("[roles.db.ec2]\n{setting}\n"));

@@ -1,4 +1,4 @@
-//! `[ec2]` and `[roles.NAME.ec2]`: how instances are launched. What a value may be is in `check`.
+//! `[ec2]` and `[roles.NAME.ec2]`: how instances are launched. `check` validates the values.
 
 mod check;
 mod load;
@@ -14,36 +14,36 @@ use serde::Deserialize;
 pub(super) use self::load::{check, read};
 pub use self::volume::{Volume, VolumeType};
 
-/// What is launched unless a role says otherwise.
+/// The default instance type.
 const INSTANCE_TYPE: &str = "t3.small";
 
 /// `[ec2]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ec2Config {
-    /// Region; else what the AWS SDK finds: AWS_REGION, the profile, the instance that this runs on.
+    /// Region; by default the AWS SDK's: AWS_REGION, the profile, or the instance that `ctl` runs on.
     pub region: Option<String>,
-    /// Profile of ~/.aws/config.
+    /// Profile in ~/.aws/config.
     pub profile: Option<String>,
-    /// Which address of a host is dialled.
+    /// Which address of a host to connect to.
     #[serde(default)]
     pub address: Address,
-    /// Tags of all that is made.
+    /// Tags for every resource that `ctl` creates.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// How images are made.
+    /// How images are built.
     #[serde(default)]
     pub bake: BakeConfig,
 }
 
-/// Which address of a host is dialled.
+/// Which address of a host to connect to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Address {
-    /// That inside the VPC.
+    /// The address inside the VPC.
     #[default]
     Private,
-    /// That on the internet.
+    /// The public address.
     Public,
 }
 
@@ -51,20 +51,20 @@ pub enum Address {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BakeConfig {
-    /// The image to begin with.
+    /// The base image.
     pub base: Option<ImageChoice>,
-    /// Where the builder gets the agent's package from: a URL.
+    /// URL that the builder downloads the agent's package from.
     pub package: Option<String>,
-    /// Digest of the package: 64 hex digits.
+    /// SHA-256 digest of the package: 64 hex digits.
     pub sha256: Option<String>,
-    /// Type of the builder.
+    /// Instance type of the builder.
     pub instance_type: Option<String>,
     /// Subnet of the builder.
     pub subnet: Option<String>,
     /// Security groups of the builder.
     #[serde(default)]
     pub security_groups: Vec<String>,
-    /// Does the builder need an address of its own to get out?
+    /// Whether the builder gets a public address, if it needs one for internet access.
     pub public_address: Option<bool>,
     /// Distribution packages to bake in.
     #[serde(default)]
@@ -72,47 +72,47 @@ pub struct BakeConfig {
 }
 
 impl BakeConfig {
-    /// The type of the builder.
+    /// Instance type of the builder, or the default.
     pub fn instance_type(&self) -> &str {
         self.instance_type.as_deref().unwrap_or(INSTANCE_TYPE)
     }
 }
 
-/// `[roles.NAME.ec2]`; what it leaves out, it has from the role that is extended.
+/// `[roles.NAME.ec2]`; missing settings come from the role that it extends.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ec2Role {
-    /// What to boot from; else the newest image that was baked for this fleet.
+    /// Image to boot from; default: the newest image baked for this fleet.
     pub image: Option<ImageChoice>,
-    /// Types, in the order in which they are tried while there is no capacity.
+    /// Instance types, tried in this order while there is no capacity.
     pub instance_type: Option<OneOrMore>,
-    /// Subnets to spread over; else the default VPC's.
+    /// Subnets to spread hosts over; default: the default VPC's.
     pub subnets: Option<Vec<String>>,
-    /// Ids of security groups; else the VPC's default group.
+    /// Security group ids; default: the VPC's default group.
     pub security_groups: Option<Vec<String>>,
     /// Name or ARN of the IAM instance profile.
     pub instance_profile: Option<String>,
-    /// Name of the ssh key pair; none unless it says so.
+    /// Name of the ssh key pair; default: none.
     pub key_pair: Option<String>,
-    /// Volumes, the root volume among them if its device is named.
+    /// Volumes; an entry with the root device changes the root volume.
     pub volumes: Option<Vec<Volume>>,
-    /// Tags beside those of `[ec2]`.
+    /// Tags in addition to those of `[ec2]`.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Which market.
+    /// Spot or on-demand instances.
     pub spot: Option<Spot>,
-    /// Whether a host gets an address on the internet; the subnet's own rule unless it says so.
+    /// Whether a host gets a public address; default: as the subnet is set up.
     pub public_address: Option<bool>,
-    /// More user-data, for cloud-init.
+    /// Additional user-data, for cloud-init.
     pub user_data: Option<UserData>,
-    /// Where in the region.
+    /// Availability zone and placement group.
     #[serde(default)]
     pub placement: Placement,
-    /// Whose hardware.
+    /// Shared or dedicated hardware.
     pub tenancy: Option<Tenancy>,
 }
 
-/// An image, by one of three ways.
+/// An image, chosen in one of three ways.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(
     untagged,
@@ -121,31 +121,31 @@ pub struct Ec2Role {
 pub enum ImageChoice {
     /// `ami-…`
     Id(String),
-    /// The newest of this name.
+    /// The newest image with this name.
     Newest(NewestImage),
-    /// What a parameter of the Systems Manager names.
+    /// The image that a Systems Manager parameter resolves to.
     Parameter(ImageParameter),
 }
 
-/// The newest image of a name.
+/// The newest image whose name matches a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewestImage {
-    /// Name, with `*` and `?`.
+    /// Name pattern, with `*` and `?`.
     pub name: String,
     /// `self`, `amazon`, or an account number.
     pub owner: String,
 }
 
-/// A public or own parameter that holds an image's id.
+/// A public or private parameter that holds an image id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageParameter {
-    /// Its name, with slashes.
+    /// Full name of the parameter, starting with a slash.
     pub parameter: String,
 }
 
-/// A list that may be written as one string.
+/// A list; a single entry may be written as a plain string.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "a string or a list of strings")]
 pub enum OneOrMore {
@@ -165,13 +165,13 @@ impl OneOrMore {
     }
 }
 
-/// Which market an instance is from.
+/// Whether instances are spot instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "spot is true, false or \"fallback\"")]
 pub enum Spot {
-    /// Spot or nothing; or never spot.
+    /// `true`: only spot; `false`: never spot.
     Only(bool),
-    /// Spot, and on demand while there is none.
+    /// Spot, or on demand while there is no spot capacity.
     Else(SpotElse),
 }
 
@@ -187,31 +187,31 @@ pub enum SpotElse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Placement {
-    /// Such as `eu-central-1a`; a subnet decides it as well.
+    /// Availability zone such as `eu-central-1a`; cannot be combined with `subnets`.
     pub availability_zone: Option<String>,
     /// Placement group, by name.
     pub group: Option<String>,
 }
 
-/// Whose hardware.
+/// The tenancy of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tenancy {
-    /// Shared with others.
+    /// Hardware shared with other accounts.
     Default,
-    /// Of this account alone.
+    /// Hardware dedicated to this account.
     Dedicated,
     /// A Dedicated Host.
     Host,
 }
 
-/// A file that goes into the user-data.
+/// A file whose content is added to the user-data.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "PathBuf")]
 pub struct UserData {
     /// Relative to the configuration file.
     pub path: PathBuf,
-    /// What is in it; empty until [`UserData::read`].
+    /// Content of the file; empty until [`UserData::read`].
     pub content: Vec<u8>,
 }
 
@@ -230,7 +230,7 @@ impl UserData {
 }
 
 impl Ec2Role {
-    /// Types in the order in which they are tried.
+    /// Instance types in the order to try them.
     pub fn instance_types(&self) -> Vec<&str> {
         match &self.instance_type {
             Some(types) => types.as_slice().iter().map(String::as_str).collect(),
@@ -238,7 +238,7 @@ impl Ec2Role {
         }
     }
 
-    /// Takes from `parent` what this one leaves out; tags and placement key by key.
+    /// Fills missing settings from `parent`; tags and placement key by key.
     pub(super) fn inherit(&mut self, parent: &Self) {
         fill(&mut self.image, &parent.image);
         fill(&mut self.instance_type, &parent.instance_type);

@@ -1,51 +1,50 @@
-//! One of `volumes`: an EBS volume, and what each type of volume can be
-//! (EBS user guide, "Amazon EBS volume types").
+//! EBS volumes of a role, and the limits of each volume type (EBS user guide, "Amazon EBS volume types").
 
 use serde::{Deserialize, Deserializer, de};
 
 const GIB: u64 = 1 << 30;
 
-/// One of `volumes`.
+/// An entry of `volumes`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Volume {
-    /// Such as `/dev/sdf`; the image's root device changes the root volume.
+    /// Device name such as `/dev/sdf`; the image's root device changes the root volume.
     pub device: String,
-    /// In GiB; the image's snapshot decides it unless it is set.
+    /// Size in GiB; default: the size of the image's snapshot.
     #[serde(default, deserialize_with = "gibibytes")]
     pub size: Option<i32>,
-    /// What kind of storage.
+    /// Volume type.
     #[serde(rename = "type", default)]
     pub kind: VolumeType,
-    /// Operations a second.
+    /// Provisioned I/O operations per second.
     pub iops: Option<i32>,
-    /// MiB a second.
+    /// Provisioned throughput in MiB/s.
     pub throughput: Option<i32>,
-    /// Encrypted with the account's default key; as the account has it unless it is set.
+    /// Whether to encrypt with the account's default key; default: the account's setting.
     pub encrypted: Option<bool>,
 }
 
-/// Kinds of storage.
+/// EBS volume types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VolumeType {
-    /// Solid state, performance apart from size.
+    /// SSD; performance is set apart from size.
     #[default]
     Gp3,
-    /// Solid state, performance by size.
+    /// SSD; performance depends on size.
     Gp2,
-    /// Solid state, performance reserved.
+    /// SSD with provisioned IOPS.
     Io1,
-    /// Solid state, performance reserved, more durable.
+    /// SSD with provisioned IOPS, more durable.
     Io2,
-    /// Disk, throughput.
+    /// Throughput-optimized hard disk.
     St1,
-    /// Disk, cold.
+    /// Cold hard disk.
     Sc1,
 }
 
 impl VolumeType {
-    /// Its name in EC2.
+    /// The name in the EC2 API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gp3 => "gp3",
@@ -57,7 +56,7 @@ impl VolumeType {
         }
     }
 
-    /// The smallest size in GiB.
+    /// Minimum size in GiB.
     fn least_size(self) -> i32 {
         match self {
             Self::Gp3 | Self::Gp2 => 1,
@@ -66,7 +65,7 @@ impl VolumeType {
         }
     }
 
-    /// The least that `iops` can be set to; `None` if it cannot be set.
+    /// Minimum of `iops`; `None` if the type has no such setting.
     fn least_iops(self) -> Option<i32> {
         match self {
             Self::Gp3 => Some(3_000),
@@ -77,31 +76,31 @@ impl VolumeType {
 }
 
 impl Volume {
-    /// What cannot be: the key, and why. Upper limits are EC2's to know, since they grow.
+    /// The invalid setting, if any: its key, and why. Upper limits are left to EC2, because EC2 raises them.
     pub(super) fn problem(&self) -> Option<(&'static str, String)> {
         let kind = self.kind.name();
         if !self.device.starts_with("/dev/") && !self.device.starts_with("xvd") {
             return Some(("device", format!("{:?} is not a device such as /dev/sdf", self.device)));
         }
         if self.size.is_some_and(|size| size < self.kind.least_size()) {
-            return Some(("size", format!("type {kind} begins at {}G", self.kind.least_size())));
+            return Some(("size", format!("type {kind} needs at least {}G", self.kind.least_size())));
         }
         match (self.iops, self.kind.least_iops()) {
-            (Some(_), None) => return Some(("iops", format!("type {kind} has no iops"))),
+            (Some(_), None) => return Some(("iops", format!("type {kind} has no iops setting"))),
             (Some(iops), Some(least)) if iops < least => {
-                return Some(("iops", format!("type {kind} begins at {least}")));
+                return Some(("iops", format!("type {kind} needs at least {least}")));
             }
             (None, Some(_)) if matches!(self.kind, VolumeType::Io1 | VolumeType::Io2) => {
-                return Some(("iops", format!("type {kind} needs it")));
+                return Some(("iops", format!("required for type {kind}")));
             }
             _ => {}
         }
         match self.throughput {
             Some(_) if self.kind != VolumeType::Gp3 => {
-                Some(("throughput", format!("type {kind} has no throughput to set; gp3 has")))
+                Some(("throughput", format!("type {kind} has no throughput setting; only gp3 has")))
             }
             Some(throughput) if throughput < 125 => {
-                Some(("throughput", "it begins at 125 MiB a second".into()))
+                Some(("throughput", "must be at least 125 MiB/s".into()))
             }
             _ => None,
         }
@@ -112,7 +111,7 @@ fn gibibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, 
     let bytes = crate::config::parse_size(&String::deserialize(deserializer)?).map_err(de::Error::custom)?;
     match i32::try_from(bytes / GIB) {
         Ok(size) if bytes % GIB == 0 => Ok(Some(size)),
-        _ => Err(de::Error::custom("a volume's size is a number of GiB, such as 20G")),
+        _ => Err(de::Error::custom("a volume size must be a whole number of GiB, such as 20G")),
     }
 }
 

@@ -6,16 +6,13 @@ use std::{
 };
 
 use proto::glance;
-use record::tail::NAMES;
+use record::directory::{self as stored, Blocks, Filter, Reader, SUFFIX};
 
-use super::{Filter, KnownRun, blocks::Blocks, runs::Known, tail};
+use super::{KnownRun, runs::Known};
 use crate::error::{Error, Result};
 
 /// Where the record is on a host's disk.
 const ON_DISK: &str = "var/lib/magpie/history";
-
-/// What the name of a segment file ends with; before it stands the number of its first sample, in 20 digits.
-pub(super) const SUFFIX: &str = ".blocks";
 
 /// A directory with a record in it.
 #[derive(Clone, Debug)]
@@ -34,7 +31,7 @@ impl Directory {
                 Ok(true) => return Ok(Self { path: candidate }),
                 Ok(false) => {}
                 Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(unreadable(&candidate, &error)),
+                Err(error) => return Err(refused(&candidate, &error)),
             }
         }
         Err(Error::invalid(format!("there is no record in {}", path.display())).hint(format!(
@@ -52,9 +49,7 @@ impl Directory {
     /// # Errors
     /// The directory cannot be listed.
     pub(super) fn blocks(&self, filter: Filter) -> Result<Blocks> {
-        // The tails first: what becomes a block meanwhile is seen twice, and told by its number, not missed.
-        let tails = tail::read(&self.path);
-        Ok(Blocks::new(self.segments()?, tails, filter))
+        Reader::new(&self.path).blocks(filter).map_err(|error| unreadable(&self.path, error))
     }
 
     /// Wall times of the oldest and the newest sample, ms since the Unix epoch; `None` if there is none.
@@ -70,43 +65,30 @@ impl Directory {
     pub(super) fn runs(&self) -> Result<Vec<KnownRun>> {
         Ok(Known::read(&self.path)?.map_or_else(Vec::new, |known| known.runs))
     }
-
-    /// Paths of all segments, oldest first.
-    pub(super) fn segments(&self) -> Result<Vec<PathBuf>> {
-        let failed = |error| unreadable(&self.path, &error);
-        let mut segments = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if is_segment(&path) {
-                segments.push(path);
-            }
-        }
-        segments.sort();
-        Ok(segments)
-    }
 }
 
 fn holds_record(directory: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if is_segment(&path) || NAMES.iter().any(|name| path.ends_with(name)) {
+        if stored::holds_samples(&entry?.path()) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn is_segment(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let number = name.and_then(|name| name.strip_suffix(SUFFIX));
-    number.is_some_and(|number| number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> Error {
+/// The error for a record that `directory` cannot be asked for.
+pub(super) fn unreadable(directory: &Path, error: stored::Error) -> Error {
+    match error {
+        stored::Error::Io { path, source, .. } => refused(&path, &source),
+        other => Error::invalid(format!("cannot read {}: {other}", directory.display())),
+    }
+}
+
+fn refused(path: &Path, error: &io::Error) -> Error {
     let unreadable = Error::invalid(format!("cannot read {}: {error}", path.display()));
     match error.kind() {
         io::ErrorKind::PermissionDenied => {

@@ -10,9 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use record::{Block, Header};
+use record::{
+    Block, Header,
+    directory::{StoredBlock, segment_path},
+};
 
-use super::{Directory, KnownRun, StoredBlock, runs::Known};
+use super::{Directory, KnownRun, runs::Known};
 use crate::error::{Error, Result};
 
 /// From this size on, the next block begins another segment.
@@ -153,7 +156,7 @@ impl Segment {
     /// The segment that begins with this sample. If there is one, it holds fewer samples than are to come: those of a
     /// block that was still being filled when it was fetched.
     fn open(directory: &Path, first_sequence: u64) -> io::Result<Self> {
-        let path = directory.join(format!("{first_sequence:020}{}", super::directory::SUFFIX));
+        let path = segment_path(directory, first_sequence);
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         Ok(Self { bytes: file.metadata()?.len(), file, next_sequence: first_sequence })
     }

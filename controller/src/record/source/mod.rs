@@ -1,22 +1,22 @@
 //! Where a flight record is read from: a host, over its API, or the directory of a host that is dead. Both give
-//! blocks as they lie on disk, oldest first, and sentences about what is lost; what the blocks mean is for others.
+//! blocks as they lie on disk, oldest first, and sentences about what is lost, which [`record::directory`] gives there as
+//! here; what the blocks mean is for others.
 
-mod blocks;
 mod directory;
 mod fetch;
 mod info;
 mod opened;
 mod runs;
-mod segment;
-mod tail;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
 use proto::pb;
-use record::{Contents, Header, Sample};
+use record::Sample;
 use tonic::{Streaming, transport::Channel};
+
+pub use record::directory::{Filter, StoredBlock};
 
 pub use self::{
     directory::Directory,
@@ -28,38 +28,6 @@ use crate::{client, error::Result};
 
 /// Runs that are asked for: as many as a host gives.
 const RUNS: u32 = 100;
-
-/// What of a record is wanted. What is given may be more: blocks are not cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter {
-    /// Wall time of the first sample, ms since the Unix epoch.
-    pub from_ms: i64,
-    /// Wall time of the last sample.
-    pub until_ms: i64,
-    /// Only blocks in which one of these processes occurs; empty: all.
-    pub pids: Vec<u32>,
-    /// Only blocks with any of this in them; nothing: all.
-    pub contents: Contents,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self { from_ms: i64::MIN, until_ms: i64::MAX, pids: Vec::new(), contents: Contents::default() }
-    }
-}
-
-impl Filter {
-    /// Admits no block.
-    fn nothing() -> Self {
-        Self { until_ms: i64::MIN, ..Self::default() }
-    }
-
-    /// Whether a block with this header may hold what is wanted, but for the processes.
-    fn admits(&self, header: &Header) -> bool {
-        let contents = self.contents == Contents::default() || self.contents.intersects(header.contents);
-        contents && header.overlaps(self.from_ms, self.until_ms)
-    }
-}
 
 /// A record that can be read again and again.
 #[derive(Clone, Debug)]
@@ -176,7 +144,7 @@ pub enum Blocks {
         name: String,
     },
     /// From a directory.
-    Directory(blocks::Blocks),
+    Directory(record::directory::Blocks),
 }
 
 impl Blocks {
@@ -187,25 +155,12 @@ impl Blocks {
     pub async fn next(&mut self) -> Result<Option<StoredBlock>> {
         match self {
             Self::Host { stream, name } => match stream.message().await {
-                Ok(message) => {
-                    Ok(message.map(|block| StoredBlock { data: block.data, seen: 0, lost: block.lost }))
-                }
+                Ok(message) => Ok(message.map(|block| StoredBlock { data: block.data, lost: block.lost })),
                 Err(status) => Err(client::history::failed(name, &status)),
             },
             Self::Directory(blocks) => Ok(blocks.next()),
         }
     }
-}
-
-/// One block as it lies on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoredBlock {
-    /// The block; empty if there is only something to say about what was lost at the end.
-    pub data: Vec<u8>,
-    /// So many samples at its beginning were in a block before.
-    pub seen: usize,
-    /// Sentences about what could not be read just before it.
-    pub lost: Vec<String>,
 }
 
 /// A piece of a record.

@@ -1,9 +1,9 @@
 //! Blocks on their way to a reader: checked and decompressed, the next ones while one is being looked at.
 
-use record::{Block, Columns, Damage, Header, Samples};
+use record::{Block, Columns, Damage, Header, Samples, directory::StoredBlock};
 use tokio::sync::mpsc;
 
-use super::{Blocks, Piece, StoredBlock};
+use super::{Blocks, Piece};
 use crate::error::Result;
 
 /// So many blocks may wait to be looked at; each is a megabyte or two.
@@ -32,31 +32,28 @@ pub struct Opened {
     pub header: Option<Header>,
     lost: Vec<String>,
     samples: Option<std::result::Result<Samples, Damage>>,
-    seen: usize,
 }
 
-impl StoredBlock {
-    /// Checks and decompresses the block.
-    pub fn open(&self, detail: &Detail) -> Opened {
-        let samples = (!self.data.is_empty()).then(|| {
-            let block = Block::parse(&self.data)?;
+impl Opened {
+    /// Checks and decompresses a block.
+    pub fn new(stored: StoredBlock, detail: &Detail) -> Self {
+        let samples = (!stored.data.is_empty()).then(|| {
+            let block = Block::parse(&stored.data)?;
             if detail.pids.is_empty() {
                 block.samples_of(detail.columns)
             } else {
                 block.samples_of_processes(detail.columns, &detail.pids)
             }
         });
-        Opened { header: Header::parse(&self.data).ok(), lost: self.lost.clone(), samples, seen: self.seen }
+        Self { header: stored.header(), lost: stored.lost, samples }
     }
-}
 
-impl Opened {
     /// Gives what is in the block, in order, without a copy of it.
     ///
     /// # Errors
     /// Those of `take`.
     pub fn each(self, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
-        let Self { lost, samples, mut seen, .. } = self;
+        let Self { lost, samples, .. } = self;
         lost.iter().try_for_each(|sentence| take(Piece::Lost(sentence)))?;
         let damaged = |damage: &Damage| format!("a block of history cannot be read: {damage}");
         let mut samples = match samples {
@@ -66,7 +63,6 @@ impl Opened {
         };
         while let Some(sample) = samples.advance() {
             match sample {
-                Ok(_) if seen > 0 => seen -= 1,
                 Ok(sample) => take(Piece::Sample(sample))?,
                 Err(damage) => take(Piece::Lost(&damaged(&damage)))?,
             }
@@ -95,7 +91,7 @@ impl Blocks {
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
             while let Some(next) = self.next().await.transpose() {
-                if sender.send(next.map(|block| block.open(&detail))).await.is_err() {
+                if sender.send(next.map(|block| Opened::new(block, &detail))).await.is_err() {
                     return;
                 }
             }

@@ -7,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Block, Damage, Decoder, Header, Sample, encode, tail};
+use crate::{Damage, Decoder, Sample, encode, tail};
 
-use super::{Error, Reader, StoredBlock, TAILS, while_trying};
+use super::{Error, blocks::StoredBlock, filter::Filter, names::TAILS, reader::Reader, while_trying};
 
 /// Bytes that are read of a tail at once.
 const CHUNK: usize = 64 << 10;
@@ -75,34 +75,25 @@ impl Follower {
         Ok(blocks)
     }
 
-    /// The blocks that became segments faster than they were followed.
+    /// The blocks that became segments faster than they were followed, as far as they were not sent while they were still in
+    /// a tail, and what of them is lost.
     fn stored_before(&mut self, sequence: u64) -> Result<Vec<StoredBlock>, Error> {
-        let missed = self.next_sequence..sequence;
-        self.next_sequence = sequence;
+        let reader = Reader::new(&self.directory);
         let mut blocks = Vec::new();
-        for block in Reader::new(&self.directory).blocks(i64::MIN, i64::MAX)? {
-            let block = block?;
-            let Ok(header) = Header::parse(&block.data) else { continue };
-            if missed.contains(&header.last_sequence()) {
-                blocks.push(
-                    without_before(block, missed.start).map_err(while_trying("read", &self.directory))?,
-                );
+        for mut block in reader.blocks(Filter::default())?.starting_at(self.next_sequence) {
+            let header = block.header();
+            if header.is_some_and(|header| header.first_sequence >= sequence) {
+                // The tail itself, of which only what is said to be lost before it is wanted here.
+                block.data.clear();
+                blocks.extend((!block.lost.is_empty()).then_some(block));
+                break;
             }
+            self.next_sequence = header.map_or(self.next_sequence, |header| header.last_sequence() + 1);
+            blocks.push(block);
         }
+        self.next_sequence = self.next_sequence.max(sequence);
         Ok(blocks)
     }
-}
-
-/// A block without the samples before this number: they were sent while they were still in a tail.
-fn without_before(mut block: StoredBlock, sequence: u64) -> io::Result<StoredBlock> {
-    let parsed = Block::parse(&block.data).map_err(io::Error::other)?;
-    let sent = sequence.saturating_sub(parsed.header.first_sequence);
-    if sent > 0 {
-        let samples =
-            parsed.samples().and_then(|samples| samples.skip(sent as usize).collect::<Result<Vec<_>, _>>());
-        block.data = encode(&samples.map_err(io::Error::other)?, sequence)?;
-    }
-    Ok(block)
 }
 
 impl FollowedTail {

@@ -11,8 +11,12 @@
 //! becomes a block at the end of the newest segment. So every sample is in one of the two at any time, and in both
 //! until the tail is begun anew, which the sequence numbers tell. The bytes are those of `format`.
 
+mod blocks;
+mod filter;
 mod follower;
 mod lock;
+mod names;
+mod overlap;
 mod reader;
 pub mod retention;
 mod segment;
@@ -20,13 +24,16 @@ mod status;
 mod tails;
 #[cfg(test)]
 mod tests;
+mod unsealed;
 mod writer;
 
-pub use crate::tail::NAMES as TAILS;
+pub use blocks::{Blocks, StoredBlock};
+pub use filter::Filter;
 pub use follower::Follower;
-pub use reader::{Blocks, Filter, Reader, StoredBlock};
+pub use names::{SUFFIX, TAILS, holds_samples, segment_path};
+pub use reader::Reader;
 pub use retention::Policy;
-pub use status::{Status, status};
+pub use status::{Status, newest, status, total_bytes};
 pub use writer::Writer;
 
 use std::{

@@ -1,15 +1,17 @@
 //! Whether the record is being written, up to when, and how large it is.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
+use std::{fs, io, path::Path};
+
+use crate::{Block, Decoder, Header, Sample, tail};
+
+use super::{
+    Error,
+    filter::Filter,
+    lock,
+    names::TAILS,
+    segment::{self, Look, Segment},
+    while_trying,
 };
-
-use crate::{Block, Decoder, Found, Sample, tail, walk};
-
-use super::{Error, TAILS, lock, segment, while_trying};
 
 /// The record at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,57 +25,86 @@ pub struct Status {
 }
 
 /// Looks at the record in `directory`, which need not exist.
+///
+/// # Errors
+/// The directory cannot be listed, or the lock in it cannot be looked at.
 pub fn status(directory: &Path) -> Result<Status, Error> {
     let running = lock::is_held(directory).map_err(while_trying("look at the lock in", directory))?;
-    let bytes = total_bytes(directory).map_err(while_trying("list", directory))?;
-    let newest = match newest_in_tails(directory) {
-        Some(sample) => Some(sample),
-        None => newest_in_segments(directory).map_err(while_trying("list", directory))?,
-    };
-    Ok(Status { running, newest, bytes })
+    Ok(Status { running, newest: newest(directory)?, bytes: total_bytes(directory)? })
 }
 
-fn total_bytes(directory: &Path) -> io::Result<u64> {
+/// The newest sample of the record in `directory`, which need not exist.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn newest(directory: &Path) -> Result<Option<Sample>, Error> {
+    let mut newest = newest_in_tails(directory);
+    for segment in segment::list(directory).map_err(while_trying("list", directory))?.iter().rev() {
+        let number = newest.as_ref().map(|(number, _)| *number);
+        // A recorder that runs has its newest sample in a tail; segments are looked at for those that do not.
+        if number.is_some() && last_number(&segment.path) <= number {
+            break;
+        }
+        newest = newest_in_segment(&segment.path).into_iter().chain(newest).max_by_key(|(number, _)| *number);
+    }
+    Ok(newest.map(|(_, sample)| sample))
+}
+
+/// Bytes of all files in `directory`, which need not exist.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn total_bytes(directory: &Path) -> Result<u64, Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
+        Err(error) => return Err(while_trying("list", directory)(error)),
     };
     // A file may be shed while it is counted.
     Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum())
 }
 
-/// A recorder that runs has its newest sample here.
-fn newest_in_tails(directory: &Path) -> Option<Sample> {
+/// The newest sample in the tails and its number.
+fn newest_in_tails(directory: &Path) -> Option<(u64, Sample)> {
     let newest = |name| newest_in_tail(&directory.join(name));
-    TAILS.into_iter().filter_map(newest).max_by_key(|(sequence, _)| *sequence).map(|(_, sample)| sample)
+    TAILS.into_iter().filter_map(newest).max_by_key(|(number, _)| *number)
 }
 
-/// The newest sample of a tail, and the number of the tail's first.
 fn newest_in_tail(path: &Path) -> Option<(u64, Sample)> {
     let bytes = fs::read(path).ok()?;
     let header = tail::Header::parse(&bytes).ok()??;
     let mut rest = &bytes[tail::HEADER_BYTES..];
     let mut decoder = Decoder::new(header.boot_id);
+    let mut records = 0;
     while let Ok(Some(record)) = header.read_frame(&mut rest) {
         decoder.decode(record).ok()?;
+        records += 1;
     }
-    Some((header.first_sequence, decoder.into_newest()?))
+    let number = header.first_sequence.saturating_add(records).saturating_sub(1);
+    Some((number, decoder.into_newest()?))
 }
 
-fn newest_in_segments(directory: &Path) -> io::Result<Option<Sample>> {
-    let Some(newest) = segment::list(directory)?.pop() else { return Ok(None) };
-    let mut bytes = vec![0; newest.extent.bytes as usize];
-    if File::open(&newest.path)?.read_exact_at(&mut bytes, 0).is_err() {
-        return Ok(None);
-    }
-    let blocks = walk(&bytes).filter_map(|found| match found {
-        Found::Block(_, block) => Some(block),
-        Found::Damaged(..) => None,
-    });
-    Ok(blocks.last().and_then(|block| newest_of(&block)))
+/// Number of a segment's last sample, by the headers of its blocks.
+fn last_number(path: &Path) -> Option<u64> {
+    last_block(path, &Filter::nothing()).map(|(header, _)| header.last_sequence())
 }
 
-fn newest_of(block: &Block) -> Option<Sample> {
-    block.samples().ok()?.last()?.ok()
+/// The last sample of a segment's last good block, and its number.
+fn newest_in_segment(path: &Path) -> Option<(u64, Sample)> {
+    let (header, data) = last_block(path, &Filter::default())?;
+    let sample = Block::parse(&data?).ok()?.samples().ok()?.last()?.ok()?;
+    Some((header.last_sequence(), sample))
+}
+
+/// The last good block of a segment, with its bytes if it is wanted. A segment that cannot be read has none.
+fn last_block(path: &Path, wanted: &Filter) -> Option<(Header, Option<Vec<u8>>)> {
+    let mut segment = Segment::open(path).ok()?;
+    let mut last = None;
+    loop {
+        match segment.look(wanted, 0) {
+            Look::Block { header, data } => last = Some((header, data)),
+            Look::Damaged { .. } => {}
+            Look::Unreadable { .. } | Look::End => return last,
+        }
+    }
 }

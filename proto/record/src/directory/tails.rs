@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::tail::{END_BYTES, Header, NAMES};
+use crate::tail::{END_BYTES, Header};
 
-use super::{Error, while_trying};
+use super::{Error, names::TAILS, while_trying};
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -32,7 +32,7 @@ impl Tails {
     /// For this directory; files are made when they are first needed.
     pub(super) fn new(directory: &Path, length: u64) -> Self {
         Self {
-            paths: NAMES.map(|name| directory.join(name)),
+            paths: TAILS.map(|name| directory.join(name)),
             files: [None, None],
             length,
             current: 0,

@@ -10,9 +10,10 @@ use crate::{BootId, Builder, Damage, Packer, Prefix, tail};
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::{
-    Error, Policy, TAILS, lock,
-    retention::{self, Extent},
-    segment::{self, Segment},
+    Error, lock,
+    names::{self, TAILS},
+    retention::{self, Extent, Policy},
+    segment::{self, Listed},
     tails::Tails,
     while_trying,
 };
@@ -24,7 +25,7 @@ pub struct Writer {
     policy: Policy,
     /// Held as long as this writer lives.
     _lock: File,
-    segments: Vec<Segment>,
+    segments: Vec<Listed>,
     tails: Tails,
     builder: Builder,
     packer: Packer,
@@ -119,11 +120,11 @@ impl Writer {
         }
         let bytes = self.block.len() as u64;
         self.shed_oversized(bytes);
-        let room = |segment: &Segment| segment.extent.bytes + bytes <= self.policy.segment_bytes;
+        let room = |segment: &Listed| segment.extent.bytes + bytes <= self.policy.segment_bytes;
         if !self.segments.last().is_some_and(room) {
             self.finish_segment();
-            let path = segment::path(&self.directory, builder.first_sequence());
-            self.segments.push(Segment { path, extent: Extent { bytes: 0, last_wall_ms: now_ms } });
+            let path = names::segment_path(&self.directory, builder.first_sequence());
+            self.segments.push(Listed { path, extent: Extent { bytes: 0, last_wall_ms: now_ms } });
             self.shed_oldest(retention::aged(&self.extents(), now_ms, &self.policy));
         }
         self.shedding(|writer| writer.append_block(now_ms))
@@ -188,9 +189,9 @@ impl Writer {
     /// Cuts what a crash left at the end of the newest segment; returns the number that the next sample must have.
     fn repair_newest_segment(&mut self, lost: &mut Vec<String>) -> u64 {
         let Some(newest) = self.segments.last_mut() else { return 1 };
-        let named = segment::named_sequence(&newest.path).unwrap_or(1);
-        let survey = match fs::read(&newest.path) {
-            Ok(bytes) => segment::survey(&bytes),
+        let named = names::first_sequence(&newest.path).unwrap_or(1);
+        let survey = match segment::survey(&newest.path) {
+            Ok(survey) => survey,
             Err(error) => {
                 lost.push(format!("{} cannot be read: {error}", newest.path.display()));
                 return named;

@@ -17,7 +17,7 @@ use super::{
     decoder::{self, Cursors, State, read_index},
     entry::{self, MEMBERS, STREAMS},
     focus::Focused,
-    header::{HEADER_BYTES, Header, MAGIC},
+    header::{HEADER_BYTES, Header},
     varint::Cursor,
 };
 use crate::sample::{Identity, Sample};
@@ -208,43 +208,6 @@ impl Iterator for Samples {
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.advance()?.cloned())
     }
-}
-
-/// What [`walk`] finds.
-#[derive(Clone, Debug)]
-pub enum Found<'a> {
-    /// A good block and where it begins.
-    Block(usize, Block<'a>),
-    /// Bytes that are no block, from here until the next good block or the end, and why.
-    Damaged(usize, Damage),
-}
-
-/// All good blocks of a segment, and the damage between them.
-pub fn walk(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let rest = &bytes[at..];
-        if rest.is_empty() {
-            return None;
-        }
-        let start = at;
-        match Block::parse(rest) {
-            Ok(block) => {
-                at += block.header.block_bytes();
-                Some(Found::Block(start, block))
-            }
-            Err(damage) => {
-                at += next_good_block(rest);
-                Some(Found::Damaged(start, damage))
-            }
-        }
-    })
-}
-
-/// How far into damaged bytes the next good block begins; their length if there is none.
-fn next_good_block(bytes: &[u8]) -> usize {
-    let mut candidates = (1..bytes.len()).filter(|at| bytes[*at..].starts_with(&MAGIC));
-    candidates.find(|at| Block::parse(&bytes[*at..]).is_ok()).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]

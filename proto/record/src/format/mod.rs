@@ -15,7 +15,7 @@ pub mod tail;
 mod tests;
 mod varint;
 
-pub use block::{Block, Found, Samples, index, walk};
+pub use block::{Block, Samples, index};
 pub use builder::{Builder, GAP_INTERVALS, Packer, encode};
 pub use column::Columns;
 pub use damage::Damage;

@@ -20,9 +20,6 @@ use super::{
 };
 use crate::sample::BootId;
 
-/// Names of the two tails of a record; they are used in turn.
-pub const NAMES: [&str; 2] = ["tail.a", "tail.b"];
-
 const MAGIC: [u8; 4] = *b"MGPT";
 
 /// Length of a tail's header.

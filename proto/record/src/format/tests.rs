@@ -486,22 +486,6 @@ fn a_tail_whose_numbers_run_out_is_damaged_and_what_it_holds_becomes_a_block() {
 }
 
 #[test]
-fn good_blocks_are_found_around_damage() {
-    let (_, block) = small_block();
-    let mut file = [block.as_slice(), &block, &block].concat();
-    file[block.len() + HEADER_BYTES + 6] ^= 1;
-    file.extend(&block[..50]);
-    let found: Vec<_> = walk(&file)
-        .map(|found| match found {
-            Found::Block(at, _) => (at, true),
-            Found::Damaged(at, _) => (at, false),
-        })
-        .collect();
-    let length = block.len();
-    assert_eq!(found, [(0, true), (length, false), (2 * length, true), (3 * length, false)]);
-}
-
-#[test]
 fn a_kill_counted_between_two_blocks_is_in_the_second() {
     let mut encoder = Encoder::new(Limits { records: u32::MAX, bytes: usize::MAX });
     let mut contents = |kills| {

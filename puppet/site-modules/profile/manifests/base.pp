@@ -1,4 +1,4 @@
-# What every host has, whatever its role.
+# Settings for every host, whatever its role.
 #
 # @param timezone
 #   a name below /usr/share/zoneinfo

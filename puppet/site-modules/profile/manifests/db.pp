@@ -1,32 +1,32 @@
 # PostgreSQL, sized to the memory of the host, with one database and its owner.
 #
-# The arithmetic, for 1024 MB, of which 192 are kept free:
+# The arithmetic, for 1024 MB, of which 192 are reserved:
 #
 #   shared_buffers        a quarter of all                   1024 / 4         = 256 MB, taken once, at start
-#   left for connections  what is neither that nor kept      1024 - 192 - 256 = 576 MB
-#   max_connections       half of it, 8 MB for each           576 / 2 / 8     =  36
+#   left for connections  the rest without the reserve       1024 - 192 - 256 = 576 MB
+#   max_connections       half of that, 8 MB for each         576 / 2 / 8     =  36
 #   work_mem              the other half, for sorts: each     576 / 2 / 36 / 2 =  4 MB
 #                         connection has its share, and may
 #                         sort in two places at a time
 #   effective_cache_size  three quarters: a hint to the planner about the page cache, takes no memory
 #
-# So with every connection busy the host is full and not over-full. A limit that the memory can't carry
-# (PostgreSQL's own default is 100) shows only in the hour when it is reached: as an OOM kill.
+# So the memory is enough even with every connection busy. A limit too high for the memory (PostgreSQL's own
+# default is 100) shows only when it is reached: as an OOM kill.
 #
 # @param postgresql_versions
 #   the packaged version by "<os name> <major release>"
 # @param reserve_mb
-#   memory for all that is not PostgreSQL
+#   memory for everything except PostgreSQL, in MB
 # @param connection_mb
-#   what one connection holds for itself, sorting aside
+#   private memory of one connection without sorting, in MB
 # @param connections_limit
-#   max_connections is never above it
+#   upper limit of max_connections
 # @param database
-#   created when missing
+#   created if missing
 # @param user
-#   its owner, created when missing
+#   owner of the database, created if missing
 # @param password
-#   of that user; set again when it does not open the database
+#   password of that user; set again if it does not open the database
 class profile::db (
   Hash[String[1], String[1]]         $postgresql_versions,
   Integer[0]                         $reserve_mb,
@@ -52,8 +52,8 @@ class profile::db (
   $config  = "/etc/postgresql/${version}/main"
   $service = "postgresql@${version}-main"
 
-  # Left alone, the package makes a cluster in the locale of whoever installs it, and starts it with settings that the
-  # next moment would change. Told not to, PostgreSQL is started once, with the right ones, which saves a restart of 2 s.
+  # By default, the package creates a cluster in the locale of the installing user and starts it with settings that
+  # Puppet then changes. Without that, PostgreSQL starts once, with the right settings, which saves a restart of 2 s.
   $create = '/etc/postgresql-common/createcluster.d'
   file { ['/etc/postgresql-common', $create]:
     ensure => directory,
@@ -97,8 +97,8 @@ class profile::db (
       content => $password;
   }
 
-  # The cluster's own unit. `postgresql` is only a bracket around all clusters, which stays active when this one is down.
-  # The package starts it at boot.
+  # The cluster's own unit. `postgresql` only groups all clusters, and stays active when this cluster is down.
+  # The package starts the unit at boot.
   service { $service:
     ensure => running,
   }

@@ -1,10 +1,10 @@
 # Installs packages, after `apt-get update` when one of them is missing.
 #
-# The package lists of an image are as old as the image, and a mirror drops what has been superseded. With nothing to
-# install nothing is updated, so a second apply changes nothing, however much later it comes.
+# The package lists of an image are as old as the image, and a mirror drops superseded packages. If nothing needs to be
+# installed, the lists are not updated, so a second apply changes nothing, however late it runs.
 #
 # @param names
-#   the packages, in the order in which they are to be installed
+#   the packages, in order of installation
 define profile::packages (Array[String[1], 1] $names) {
   $query = "dpkg-query --show --showformat='\${db:Status-Status}\\n' ${names.join(' ')}"
 

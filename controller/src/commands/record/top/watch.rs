@@ -13,7 +13,7 @@ use super::{News, runs};
 use crate::{
     cli::{Cli, Place},
     error::{Error, Result},
-    record::source::{Detail, Piece, Source, StoredBlock},
+    record::source::{Detail, Opened, Piece, Source, StoredBlock},
     steps::reading,
 };
 
@@ -65,7 +65,7 @@ async fn follow(
         select! {
             block = blocks.next() => {
                 let block = block?.ok_or_else(|| Error::unreachable("the host closed the connection"))?;
-                for sample in samples(&block)? {
+                for sample in samples(block)? {
                     *newest_ms = sample.wall_ms;
                     tell(news, News::Sample(Box::new(sample))).await;
                 }
@@ -75,9 +75,9 @@ async fn follow(
     }
 }
 
-fn samples(block: &StoredBlock) -> Result<Vec<Sample>> {
+fn samples(block: StoredBlock) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    block.open(&Detail::of(Columns::ALL)).each(|piece| {
+    Opened::new(block, &Detail::of(Columns::ALL)).each(|piece| {
         if let Piece::Sample(sample) = piece {
             samples.push(sample.clone());
         }

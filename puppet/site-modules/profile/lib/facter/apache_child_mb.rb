@@ -1,8 +1,8 @@
-# What the Apache children that run now hold: the median of RssAnon + VmSwap, in MB, rounded up to a multiple of 5.
-# Absent when none runs.
+# Memory of the current Apache children: the median of RssAnon + VmSwap, in MB, rounded up to a multiple of 5.
+# Absent if none is running.
 #
-# Shared memory is left out, because all children share it: counted in each, one opcode cache of 60 MB would look like
-# 60 MB for every child. Field names and the unit (kB) are those of proc_pid_status(5).
+# Shared memory is left out, because all children share it: otherwise one opcode cache of 60 MB would look like
+# 60 MB in every child. Field names and the unit (kB) are those of proc_pid_status(5).
 Facter.add(:apache_child_mb) do
   confine kernel: 'Linux'
 
@@ -11,7 +11,7 @@ Facter.add(:apache_child_mb) do
       status = File.read(path).scan(/^(\w+):\s+(\S+)/).to_h
       status if %w[apache2 httpd].include?(status['Name'])
     rescue SystemCallError
-      nil # the process ended while we looked
+      nil # the process exited meanwhile
     end
 
     parents = apaches.map { |status| status['Pid'] }
