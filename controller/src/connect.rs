@@ -1,4 +1,4 @@
-//! Reaching one host: dialling with patience, enrolment if nobody has finished it, mutual TLS.
+//! Connects to one host: dialling with retries, enrolment if it is not finished, mutual TLS.
 
 use std::{
     io,
@@ -15,44 +15,45 @@ use crate::{
     provider::{Host, Standing, Stream},
 };
 
-/// How long a host that is up may take to answer.
+/// Time limit for a running host to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Between attempts to speak with a host through a proxy command: doubled by each, up to the last.
+/// Pauses between attempts through a proxy command: starts at the first value, doubles up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
-/// After this many failures the cause is not a race.
+/// After this many failed attempts, a race with another controller is no longer likely.
 const ENROL_ATTEMPTS: usize = 3;
 
-/// What it took to get a connection.
+/// A connection to a host, and how long it took.
 #[derive(Debug)]
 pub struct Connected {
-    /// Authenticated both ways.
+    /// The mutually authenticated channel.
     pub channel: Channel,
-    /// From the first attempt to an answering port.
+    /// Time from the first attempt until the port answered.
     pub boot: Duration,
-    /// Enrolment and the first mutual TLS handshake.
+    /// Time for enrolment and the first mutual TLS handshake.
     pub enrol: Duration,
 }
 
 impl Context {
-    /// Connects to a host; enrols it first if no controller has finished that.
+    /// Connects to a host; enrols it first if it is not enrolled yet.
     pub async fn connect(&self, host: &Host) -> Result<Connected> {
         let patience = if host.enrolled() { ANSWER } else { self.provider(host.provider)?.boot_time() };
         self.connect_until(host, Instant::now() + patience).await
     }
 
-    /// Connects to a host that was just started, with the patience that a boot needs.
+    /// Connects to a host that was just started; waits as long as a boot may take.
     pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
         let patience = self.provider(host.provider)?.boot_time();
         self.connect_until(host, Instant::now() + patience).await
     }
 
-    /// Connects to a host if it answers at once.
+    /// Connects to a host with a single attempt.
     pub async fn connect_now(&self, host: &Host) -> Result<Connected> {
         self.connect_until(host, Instant::now()).await
     }
 
-    /// What stands behind a proxy command shows only when it is spoken to: then the whole is tried again.
+    /// Retries until the deadline. Behind a proxy command, only the TLS handshake shows whether the port is open, so each retry
+    /// repeats the whole attempt.
     async fn connect_until(&self, host: &Host, deadline: Instant) -> Result<Connected> {
         let (started, mut pause) = (Instant::now(), PAUSES[0]);
         loop {
@@ -80,7 +81,7 @@ impl Context {
         let channel = client::connect(stream, &self.fleet, &host.id)
             .await
             .map_err(|error| error.context_once(&host.name))?;
-        // Where somebody else was quicker, he also knows what has become of the host since.
+        // If another controller enrolled the host first, its tags are newer than ours: keep them.
         if enrolled == Some(Outcome::Committed) {
             let mut host = host.clone();
             host.usage.standing = Standing::Claimed;
@@ -89,8 +90,8 @@ impl Context {
         Ok(Connected { channel, boot, enrol: started.elapsed() - boot })
     }
 
-    /// Enrolment may be broken off from outside, by another controller that was quicker or by a lost connection;
-    /// trying again is safe, and finds out which.
+    /// Enrols the host, with retries. Another controller may enrol it first, or the connection may be lost; retrying is safe in
+    /// both cases.
     async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<Outcome> {
         self.fleet.enroller(SystemTime::now())?;
         let mut attempt = 1;
@@ -107,12 +108,12 @@ impl Context {
         }
     }
 
-    /// What a host cannot say over the network it says on its console.
+    /// Adds the last line of the host's console as a hint.
     async fn with_console(&self, host: &Host, error: Error) -> Error {
         let Ok(provider) = self.provider(host.provider) else { return error };
         let console = provider.console(host).await.unwrap_or_default();
         match console.lines().rev().find(|line| !line.trim().is_empty()) {
-            Some(last) => error.hint(format!("the last line on its console: {}", last.trim())),
+            Some(last) => error.hint(format!("last line on its console: {}", last.trim())),
             None => error,
         }
     }
@@ -125,5 +126,5 @@ impl Context {
 
 fn gone(host: &Host, error: &io::Error) -> Error {
     Error::unreachable(format!("{} does not answer on port {}: {error}", host.name, proto::PORT))
-        .hint("`ctl hosts` shows whether it runs")
+        .hint("`ctl hosts` shows whether it is running")
 }

@@ -1,4 +1,4 @@
-//! What a command acts on, loaded: configuration, fleet, providers.
+//! Loads what a command works with: configuration, fleet, providers.
 
 use std::{
     env,
@@ -16,16 +16,16 @@ use crate::{
     provider::{ImageSpec, Kind as ProviderKind, Provider, local::Local, ssh::Ssh},
 };
 
-/// What was asked for, whatever the verb.
+/// The global command-line options.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked<'a> {
     /// The configuration file.
     pub config: Option<&'a Path>,
-    /// The user whose certificate speaks.
+    /// The user whose certificate to connect with.
     pub user: Option<&'a str>,
-    /// The provider.
+    /// The only provider to use.
     pub provider: Option<ProviderKind>,
-    /// Certificates are issued, perhaps before there is anybody to speak as.
+    /// Whether the command issues certificates; the chosen user need not exist yet.
     pub issues: bool,
 }
 
@@ -34,22 +34,22 @@ pub struct Asked<'a> {
 pub struct Context {
     /// The configuration file.
     pub config: Config,
-    /// Directory that relative paths in it refer to.
+    /// Directory that relative paths in the configuration refer to.
     pub directory: PathBuf,
     /// The fleet's keys.
     pub fleet: Fleet,
     /// The hosts on this machine, and the images that Puppet code is checked in.
     pub local: Local,
-    /// Machines that were adopted.
+    /// Adopted machines.
     pub ssh: Ssh,
-    /// Where hosts come from: those that are in use, or the one that was asked for.
+    /// The providers in use, or only the one from `--provider`.
     providers: Vec<Arc<dyn Provider>>,
-    /// The provider that was asked for.
+    /// The provider from `--provider`.
     asked: Option<ProviderKind>,
 }
 
 impl Context {
-    /// Loads the configuration and opens what it names.
+    /// Loads the configuration, and opens the CA directory and the providers.
     pub fn load(asked: Asked<'_>) -> Result<Self> {
         let here =
             env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
@@ -74,7 +74,7 @@ impl Context {
         Ok(Self { config, directory, fleet, local, ssh, providers, asked: asked.provider })
     }
 
-    /// Where new hosts with these settings come from.
+    /// The provider for new hosts with these settings.
     pub fn kind_for(&self, role: &RoleConfig) -> ProviderKind {
         self.asked.or(role.provider).unwrap_or(self.config.fleet.provider)
     }
@@ -84,19 +84,19 @@ impl Context {
         self.providers.iter().find(|provider| provider.kind() == kind).ok_or_else(|| {
             if kind == ProviderKind::Ec2 && !cfg!(feature = "ec2") {
                 return Error::invalid("this ctl was built without EC2")
-                    .hint("build it with the feature ec2, which is there unless it is turned off");
+                    .hint("build it with the feature ec2, which is on by default");
             }
-            Error::invalid(format!("no hosts of the provider {kind} are in use here"))
-                .hint(format!("a role with `provider = \"{kind}\"` in magpie.toml uses it"))
+            Error::invalid(format!("the provider {kind} is not in use in this fleet"))
+                .hint(format!("to use it, set `provider = \"{kind}\"` for a role in magpie.toml"))
         })
     }
 
-    /// All providers in use, or the one that was asked for.
+    /// All providers in use, or only the one from `--provider`.
     pub fn providers(&self) -> &[Arc<dyn Provider>] {
         &self.providers
     }
 
-    /// The name that hosts know us by.
+    /// The name of the current user, as hosts see it.
     pub fn user_name(&self) -> Result<String> {
         Ok(self.fleet.current_user(SystemTime::now())?.user.name)
     }
@@ -111,7 +111,7 @@ fn open_local(config: &Config, directory: &Path, ctl: PathBuf, agent: PathBuf) -
     Local::open(state, ctl, ImageSpec { agent, packages: settings.packages.clone() })
 }
 
-/// Those that a role names, the default, and machines that were adopted; or the one that was asked for.
+/// The providers of all roles, the default provider, and adopted machines; or only the one from `--provider`.
 fn providers(
     config: &Config,
     asked: Option<ProviderKind>,
@@ -142,10 +142,10 @@ fn providers(
 
 /// Path of the running `ctl`, for its own re-execution.
 fn own_binary() -> Result<PathBuf> {
-    env::current_exe().map_err(|error| Error::invalid(format!("the path of ctl is unknown: {error}")))
+    env::current_exe().map_err(|error| Error::invalid(format!("cannot find the path of ctl: {error}")))
 }
 
-/// The agent that belongs to this `ctl`: beside it in a build directory, else where packages put it.
+/// The agent for this `ctl`: next to it in a build directory, else the path from the packages.
 fn agent_binary(ctl: &Path) -> PathBuf {
     let beside = ctl.with_file_name("agent");
     if beside.is_file() { beside } else { PathBuf::from("/usr/lib/magpie/agent") }

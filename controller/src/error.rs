@@ -1,25 +1,25 @@
-//! The one error that reaches the user: a sentence, hints, and an exit code. Printed once, by `main`.
+//! The error type shown to users: a sentence, hints, and an exit code. `main` prints it once.
 
 use std::fmt;
 
-/// What kind of failure it was; decides the exit code (documented in `ctl --help`).
+/// The kind of failure; decides the exit code (documented in `ctl --help`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A run failed on some host.
+    /// A run failed on at least one host.
     RunFailed,
-    /// Usage, configuration or bundle invalid, or the user's role does not allow it: nothing was touched.
+    /// Usage, configuration or bundle invalid, or the user's role does not allow the command: nothing was changed.
     Invalid,
-    /// A host could not be reached or proved.
+    /// A host could not be reached or verified.
     Unreachable,
-    /// Something else is under way, or somebody else has the host; the message names the holder.
+    /// Another run is active, or the host belongs to someone else; the message names the holder.
     Busy,
     /// Cancelled or interrupted.
     Interrupted,
     /// `--noop` found pending changes.
     Pending,
-    /// The user let go of runs that go on.
+    /// The user detached from runs that continue.
     Detached,
-    /// The command of `ctl run` ended with this exit code, never 0. What there is to say of it was said.
+    /// The command of `ctl run` exited with this code, never 0. Its output was already shown.
     Command(u8),
 }
 
@@ -57,37 +57,37 @@ impl Error {
         Self { kind, message: message.to_string(), hints: Vec::new(), absent: false, refusal: false }
     }
 
-    /// Usage, configuration or bundle invalid.
+    /// An error of [`Kind::Invalid`].
     pub fn invalid(message: impl fmt::Display) -> Self {
         Self::new(Kind::Invalid, message)
     }
 
-    /// A host could not be reached or proved.
+    /// An error of [`Kind::Unreachable`].
     pub fn unreachable(message: impl fmt::Display) -> Self {
         Self::new(Kind::Unreachable, message)
     }
 
-    /// Nobody answers there, or nobody yet: the same may succeed a moment later.
+    /// No agent answers (yet): a retry may succeed.
     pub fn absent(message: impl fmt::Display) -> Self {
         Self { absent: true, ..Self::unreachable(message) }
     }
 
-    /// Whether it was made by [`Error::absent`].
+    /// Whether the error was created by [`Error::absent`].
     pub fn is_absent(&self) -> bool {
         self.absent
     }
 
-    /// A host that runs does not accept who we say we are.
+    /// A running host rejected our certificate.
     pub fn refused(message: impl fmt::Display) -> Self {
         Self { refusal: true, ..Self::unreachable(message) }
     }
 
-    /// Whether it was made by [`Error::refused`].
+    /// Whether the error was created by [`Error::refused`].
     pub fn is_refusal(&self) -> bool {
         self.refusal
     }
 
-    /// Adds a hint: what the user can do about it.
+    /// Adds a hint: what the user can do about the error.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hints.push(hint.to_string());
@@ -107,7 +107,7 @@ impl Error {
         if self.message.starts_with(name) { self } else { self.context(name) }
     }
 
-    /// What kind of failure it was.
+    /// The kind of failure.
     pub fn kind(&self) -> Kind {
         self.kind
     }

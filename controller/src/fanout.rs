@@ -1,4 +1,4 @@
-//! One thing on many hosts at once: bounded, in the order given, never stopped by the first failure.
+//! Runs a task on many hosts in parallel, up to a limit. Results keep the given order; a failure does not stop the others.
 
 use std::{future::Future, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     provider::Host,
 };
 
-/// Hosts worked on at the same time.
+/// Maximum number of hosts worked on at the same time.
 const AT_ONCE: usize = 20;
 
 /// Calls `work` for every host and returns the results in the order of `hosts`.
@@ -34,11 +34,11 @@ where
             results[index] = Some(result);
         }
     }
-    let lost = || Err(Error::new(Kind::Interrupted, "the task for this host ended early"));
+    let lost = || Err(Error::new(Kind::Interrupted, "the task for this host crashed"));
     hosts.into_iter().zip(results).map(|(host, result)| (host, result.unwrap_or_else(lost))).collect()
 }
 
-/// One error for all hosts that failed, with the kind and the hints of the first; `Ok` if none did.
+/// Combines all failures into one error, with the kind and hints of the first; `Ok` if there are none.
 pub fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
     match failures.len() {
         0 => Ok(()),
@@ -56,7 +56,7 @@ pub fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
     }
 }
 
-/// What those said that answered, and why the others did not.
+/// The answers by host name, and the hosts that failed.
 pub type Split<T> = (Vec<(String, T)>, Vec<(Host, Error)>);
 
 /// Separates answers from failures.

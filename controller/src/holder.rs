@@ -1,5 +1,5 @@
-//! Which process of which machine is at work on a host. A process that was killed leaves hosts half-made; on the
-//! same machine the kernel knows that it is gone.
+//! Identifies the process that is working on a host. A killed process leaves unfinished hosts behind; on the same machine, the
+//! kernel shows that the process is gone.
 
 use std::{fs, path::Path};
 
@@ -7,33 +7,32 @@ use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
 use crate::error::{Error, Result};
 
-/// Where the kernel tells of processes (proc(5)).
+/// Mount point of procfs (proc(5)).
 const PROC: &str = "/proc";
 
-/// Does a holder still live?
+/// Whether a holder is still alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It is a process of this machine.
+    /// A running process on this machine.
     Alive,
-    /// It was one.
+    /// A process on this machine that has exited.
     Dead,
-    /// It is one of another machine, of another boot or container, or not known.
+    /// A process on another machine, boot or container, or unknown.
     Elsewhere,
 }
 
-/// This process: the kernel's boot id, the pid namespace, the pid, and when it started (proc_pid_stat(5)); together they
-/// never name another.
+/// Identifies this process: boot id, pid namespace, pid and start time (proc_pid_stat(5)), which together are unique.
 ///
 /// # Errors
 /// /proc cannot be read.
 pub fn this_process() -> Result<String> {
-    let here = whereabouts().ok_or_else(|| Error::invalid("/proc does not say which machine this is"))?;
+    let here = whereabouts().ok_or_else(|| Error::invalid("cannot identify this machine from /proc"))?;
     let pid = std::process::id();
-    let start = started(pid).ok_or_else(|| Error::invalid("/proc does not know this process"))?;
+    let start = started(pid).ok_or_else(|| Error::invalid("cannot find this process in /proc"))?;
     Ok(format!("{here}:{pid}:{start}"))
 }
 
-/// Whether the process of [`this_process`] still lives.
+/// Whether the process identified by [`this_process`] is still alive.
 pub fn life(holder: &str) -> Life {
     let Some((before, start)) = holder.rsplit_once(':') else { return Life::Elsewhere };
     let Some((there, pid)) = before.rsplit_once(':') else { return Life::Elsewhere };
@@ -44,13 +43,13 @@ pub fn life(holder: &str) -> Life {
     match started(pid) {
         Some(found) if found == start => Life::Alive,
         Some(_) => Life::Dead,
-        // proc(5), hidepid: other users' processes may be invisible, and are there all the same.
+        // proc(5), hidepid: other users' processes may be running but invisible.
         None if is_gone(pid) => Life::Dead,
         None => Life::Elsewhere,
     }
 }
 
-/// Whether the kernel knows no such process, or a zombie.
+/// Whether the process does not exist or is a zombie.
 fn is_gone(pid: u32) -> bool {
     let known = kill(Pid::from_raw(pid.cast_signed()), None);
     known == Err(Errno::ESRCH) || Path::new(PROC).join(pid.to_string()).join("stat").exists()
@@ -63,7 +62,7 @@ fn whereabouts() -> Option<String> {
     Some(format!("{}.{namespace}", boot.trim()))
 }
 
-/// Field 22 of /proc/PID/stat; a zombie is dead.
+/// Start time: field 22 of /proc/PID/stat, in clock ticks; `None` for a zombie.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(Path::new(PROC).join(pid.to_string()).join("stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ended_is_dead_even_before_it_was_waited_for() {
+    fn a_process_that_exited_is_dead_even_as_a_zombie() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("started");
         let start = started(child.id()).expect("it runs");
         let holder = format!("{}:{}:{start}", whereabouts().expect("known"), child.id());
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_this_machine_is_not_judged() {
+    fn processes_of_other_machines_are_elsewhere() {
         let here = this_process().expect("known");
         let (_, process) = here.split_once(':').expect("parts");
         for elsewhere in ["", "x", "a:b:c", &format!("other.1:{process}")] {
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_used_again_is_another_process() {
+    fn a_reused_pid_is_another_process() {
         let here = this_process().expect("known");
         let (process, _) = here.rsplit_once(':').expect("parts");
         assert_eq!(life(&format!("{process}:1")), Life::Dead);

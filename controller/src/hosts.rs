@@ -1,4 +1,4 @@
-//! Which hosts are meant: all of the fleet, those named, or those of a role.
+//! Selects hosts: all hosts of the fleet, hosts by name, or hosts of a role.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ impl Context {
         self.list(false).await
     }
 
-    /// All hosts of the fleet, of providers with regions in all of these if `everywhere`.
+    /// All hosts of the fleet; with `everywhere`, in all regions of providers that have regions.
     pub async fn list(&self, everywhere: bool) -> Result<Vec<Host>> {
         let (mut hosts, fleet) = (Vec::new(), self.fleet.id());
         for provider in self.providers() {
@@ -27,28 +27,28 @@ impl Context {
         Ok(hosts)
     }
 
-    /// Hosts of all providers but this one, as far as they can be listed now.
+    /// Hosts of all other providers, as far as they can be listed now.
     pub async fn hosts_elsewhere(&self, kind: ProviderKind) -> Vec<Host> {
         let mut hosts = Vec::new();
         for provider in self.providers().iter().filter(|provider| provider.kind() != kind) {
-            // Only their names are of interest: not worth failing for.
+            // Only their names are needed, so a failure here is ignored.
             hosts.extend(provider.hosts(self.fleet.id()).await.unwrap_or_default());
         }
         hosts
     }
 
-    /// The hosts of these names or ids, in the order typed, in any state.
+    /// The hosts with these names or ids, in the order given, in any state.
     pub async fn named(&self, names: &[String]) -> Result<Vec<Host>> {
         let all = self.hosts().await?;
         each_once(&all, names)
     }
 
-    /// The host of this name or id, in any state.
+    /// The host with this name or id, in any state.
     pub async fn one(&self, name: &str) -> Result<Host> {
         find(&self.hosts().await?, name).cloned()
     }
 
-    /// Running hosts of a verb that changes something: never all, unless that was said.
+    /// Running hosts for a command that changes hosts: all of them only with `all`.
     pub async fn chosen(
         &self,
         names: &[String],
@@ -57,15 +57,18 @@ impl Context {
         verb: &str,
     ) -> Result<Vec<Host>> {
         if names.is_empty() && role.is_none() && !all {
-            return Err(Error::invalid(format!("{verb} changes hosts, and none was named"))
+            return Err(Error::invalid(format!("{verb} changes hosts, so you must name them"))
                 .hint(format!("`ctl {verb} HOST…`, `ctl {verb} --role ROLE`, or `ctl {verb} --all`")));
         }
         self.running(names, role).await
     }
 
-    /// Running hosts: those named, or those of the role, or all. An empty choice is an error.
+    /// Running hosts: by name, or of a role, or all.
+    ///
+    /// # Errors
+    /// A named host is stopped or unknown, or there is no running host.
     pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
-        // Said once, not by each host.
+        // Report a bad certificate once, not for each host.
         self.fleet.current_user(SystemTime::now())?;
         let all = self.hosts().await?;
         if !names.is_empty() {
@@ -80,7 +83,7 @@ impl Context {
         }
         let chosen: Vec<Host> = all
             .into_iter()
-            // What makes an image has no role, and nobody to answer.
+            // Image builders have no role and no agent to connect to.
             .filter(|host| {
                 host.state == HostState::Running
                     && role.map_or(!host.role.is_empty(), |role| host.role == role)
@@ -89,13 +92,13 @@ impl Context {
         if chosen.is_empty() {
             let of_role = role.map(|role| format!(" of role {role}")).unwrap_or_default();
             return Err(Error::new(Kind::Unreachable, format!("no running host{of_role}"))
-                .hint(format!("`ctl provision --role {}` makes one", role.unwrap_or("ROLE"))));
+                .hint(format!("`ctl provision --role {}` launches one", role.unwrap_or("ROLE"))));
         }
         Ok(chosen)
     }
 }
 
-/// The hosts of these names or ids; one that is named twice is meant once.
+/// The hosts with these names or ids, each once.
 fn each_once(all: &[Host], names: &[String]) -> Result<Vec<Host>> {
     let mut hosts: Vec<Host> = Vec::new();
     for name in names {
@@ -112,13 +115,13 @@ fn find<'a>(all: &'a [Host], name: &str) -> Result<&'a Host> {
     let (first, second) = (meant.next(), meant.next());
     if let (Some(one), Some(other)) = (first, second) {
         return Err(Error::invalid(format!("two hosts are called {name}"))
-            .hint(format!("by id they differ: {} or {}", one.id, other.id)));
+            .hint(format!("use the id instead: {} or {}", one.id, other.id)));
     }
     first.ok_or_else(|| {
         let known: Vec<_> = all.iter().map(|host| host.name.as_str()).collect();
         let error = Error::invalid(format!("no host {name:?} in this fleet"));
         if known.is_empty() {
-            error.hint("the fleet has no hosts: `ctl provision --role ROLE` makes one")
+            error.hint("the fleet has no hosts: `ctl provision --role ROLE` launches one")
         } else {
             error.hint(format!("hosts: {}", known.join(", ")))
         }

@@ -1,4 +1,4 @@
-//! `ctl`: the controller's command.
+//! `ctl`: the controller's command-line program.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use controller::{
 };
 
 fn main() -> ExitCode {
-    // Before any thread exists: namespaces are refused to a process with several.
+    // Before any thread exists: the kernel refuses new namespaces to a process with several threads.
     if let Some(code) = local::reexecuted(std::env::args_os()) {
         return code;
     }
@@ -25,9 +25,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match error.kind() {
-                // Not a failure: what was asked for.
+                // Not a failure: the requested result.
                 Kind::Pending | Kind::Detached => output.outcome(&error),
-                // Nor is this one of ctl's: the command has said what it had to say.
+                // Not an error of ctl: the command's own output was already shown.
                 Kind::Command(_) => output.hints(&error),
                 _ => output.error(&error),
             }
@@ -36,9 +36,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line, or the help that was asked for; clap decides which and where.
+/// Prints what is wrong with the command line, or the requested help; clap decides which and where.
 fn refuse(refused: &clap::Error) -> ExitCode {
-    // Where even stderr fails there is nobody left to tell.
+    // If stderr cannot be written either, there is nowhere left to report it.
     let _ = refused.print();
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
@@ -55,9 +55,9 @@ fn run(cli: Cli, output: &Output) -> Result<(), Error> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Error::invalid(format!("no runtime: {error}")))?;
+        .map_err(|error| Error::invalid(format!("cannot start the async runtime: {error}")))?;
     let result = runtime.block_on(commands::dispatch(cli, output));
-    // A blocked helper thread must not keep a finished command.
+    // Do not wait for blocked helper threads when the command is finished.
     runtime.shutdown_background();
     result
 }

@@ -1,11 +1,11 @@
-//! The contract: every byte that Magpie's agent and controller must agree on.
+//! The contract between Magpie's agent and controller: every byte on which they must agree.
 //!
-//! - [`pb`]: what is said (generated from `magpie/v1/*.proto`, committed, proven by a test),
-//! - [`bundle`]: what is shipped,
-//! - [`identity`]: who may speak,
-//! - [`glance`]: what is said of a record as a whole; the record itself is the crate `record`.
+//! - [`pb`]: messages and services (generated from `magpie/v1/*.proto`, committed, checked by a test),
+//! - [`bundle`]: bundles of Puppet code,
+//! - [`identity`]: roles, certificates, enrolment,
+//! - [`glance`]: messages about a whole record; the record itself is the crate `record`.
 //!
-//! There is no runtime, no clap and no cloud in here: a contract has no opinions.
+//! No runtime, no command line and no cloud in this crate: both sides are free to choose theirs.
 
 pub mod bundle;
 pub mod glance;
@@ -17,8 +17,8 @@ pub mod pb {
     include!("gen/magpie.v1.rs");
 }
 
-/// The port of every agent: below 1024, so that no unprivileged process can sit on it first.
+/// The port of every agent: below 1024, so that no unprivileged process can bind it first.
 pub const PORT: u16 = 717;
 
-/// The most that a command can be given to read on its standard input, in bytes: it travels with the request.
+/// Maximum size of a command's standard input, in bytes: it is sent with the request.
 pub const MAX_STDIN_BYTES: usize = 4 << 20;

@@ -53,7 +53,7 @@ fn with_the_configuration_of_somebody_else() {
     let hint = format!("hint: if you trust it: `ctl --config {} …`", file.display());
     says(
         &fleet.exits(2, &["bundle", "show"]),
-        &["magpie.toml belongs to nobody, who could make `ctl` act", &hint],
+        &["magpie.toml belongs to nobody, who could run commands as you", &hint],
     );
     assert!(!ran.exists(), "nothing of it was run");
     fleet.ok(&["bundle", "show", "--config", &file.to_string_lossy()]);

@@ -51,11 +51,7 @@ fn a_released_host_is_the_next_one() {
     );
 
     let again = fleet.exits(0, &["provision", "--role", "quick"]);
-    assert!(
-        again.stderr.contains("quick-1 is reused: stopped and free"),
-        "{}",
-        again.stderr
-    );
+    assert!(again.stderr.contains("quick-1 is reused: stopped and free"), "{}", again.stderr);
     assert_eq!(ids(&fleet), first, "no other host was launched");
 
     fleet.ok(&["release", "quick-1", "--keep-running"]);

@@ -74,7 +74,10 @@ fn without_a_terminal_there_is_a_sentence() {
     let output = top(directory.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(output.stdout.is_empty() && said.contains("not a terminal") && said.contains("cpu-log"), "{said}");
+    assert!(
+        output.stdout.is_empty() && said.contains("not a terminal") && said.contains("cpu-log"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -54,10 +54,10 @@ async fn every_defect_has_its_sentence() {
         CertificateParams::new([proto::identity::names::host("db-2", lab.fleet.id())]).expect("a name");
     let cases = [
         (make(&|_| ()), "good"),
-        (make(&|params| params.extended_key_usages.clear()), "not for serverAuth and that alone"),
+        (make(&|params| params.extended_key_usages.clear()), "key usage is not exactly serverAuth"),
         (
             make(&|params| params.extended_key_usages.push(Usage::ClientAuth)),
-            "not for serverAuth and that alone",
+            "key usage is not exactly serverAuth",
         ),
         (make(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "another fleet"),
         (make(&|params| params.not_after = (now - Duration::from_secs(1)).into()), "of no use any more"),

@@ -1,4 +1,4 @@
-//! The two clocks of a sample, and when the next one is due.
+//! The two clocks of a sample, and the time until the next sample.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,14 +7,14 @@ use nix::time::{ClockId, clock_gettime};
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
-    /// Since the Unix epoch; may step.
+    /// Time since the Unix epoch; may step.
     pub(super) wall: Duration,
-    /// `CLOCK_BOOTTIME`: never steps, runs on in suspend, and has the origin of process start times.
+    /// `CLOCK_BOOTTIME`: never steps, continues in suspend, and has the origin of process start times.
     pub(super) boottime: Duration,
 }
 
 impl Moment {
-    /// This moment.
+    /// The current time.
     pub(super) fn now() -> nix::Result<Self> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self { wall, boottime: clock_gettime(ClockId::CLOCK_BOOTTIME)?.into() })
@@ -23,9 +23,9 @@ impl Moment {
 
 /// Time from `wall` to the next whole multiple of `interval`.
 ///
-/// Samples of all hosts so fall on the same seconds, errors do not add up, and a clock that is set costs one
-/// irregular interval. A multiple that is nearly there already is skipped: it is the one that a slightly early
-/// wake-up has just served.
+/// This way, samples of all hosts fall on the same seconds, errors do not add up, and a change of the clock causes
+/// only one irregular interval. A multiple that is only an instant away is skipped: a slightly early wake-up has just
+/// handled it.
 pub(super) fn until_next(wall: Duration, interval: Duration) -> Duration {
     let interval_ns = interval.as_nanos().max(1);
     let left = interval_ns - wall.as_nanos() % interval_ns;

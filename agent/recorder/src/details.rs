@@ -1,9 +1,9 @@
-//! What may block or take long, read by a thread of its own: command lines, cgroups, names of users, and how full file
-//! systems are.
+//! Reads details that may block or take long, on a separate thread: command lines, cgroups, user names, and file system
+//! usage.
 //!
-//! Reading `/proc/PID/cmdline` touches the other process's memory and can wait for as long as that is locked or
-//! swapped out; statvfs(2) can wait for a broken disk. Only details may come late then, never samples. Nothing is
-//! allocated on the sampling thread, nor here while nothing changes.
+//! Reading `/proc/PID/cmdline` touches the other process's memory and can wait for as long as that is locked or swapped
+//! out; statvfs(2) can wait for a broken disk. This may delay details, but never samples. The sampling thread never
+//! allocates here, nor does this thread while nothing changes.
 
 use std::{
     borrow::Cow,
@@ -26,38 +26,38 @@ use super::{
     users::{PasswordFile, Users},
 };
 
-/// Bytes of a command line that are kept.
+/// Maximum length of a stored command line, in bytes.
 const MAX_COMMAND_BYTES: usize = 4096;
 
-/// Requests that may wait; what is too much is simply asked for at the next sweep.
+/// Maximum number of waiting requests; the rest is requested again at the next sweep.
 const QUEUE: usize = 1024;
 
-/// Time between two looks at file systems and users.
+/// Interval for reading file systems and users.
 const HOST_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 enum Request {
-    /// With the command line and the cgroup that are known.
+    /// With the known command line and cgroup.
     Process(Identity, Wants, [Option<Arc<str>>; 2]),
-    /// What belongs to no process.
+    /// Details that belong to no process.
     Host,
 }
 
 #[derive(Debug)]
 enum Reply {
     Process(Identity, News),
-    /// With who the users are, if that has changed.
+    /// With the users, if they have changed.
     Host(Vec<Filesystem>, Option<Users>),
 }
 
-/// What was read of a process and was not known before.
+/// New details of a process.
 #[derive(Debug, PartialEq, Eq)]
 struct News {
     command: Option<Arc<str>>,
     cgroup: Option<Arc<str>>,
 }
 
-/// The thread that reads details. It ends with this handle, unless it is stuck.
+/// The thread that reads details. Ends when this handle is dropped, unless it is blocked.
 #[derive(Debug)]
 pub(super) struct Details {
     requests: SyncSender<Request>,
@@ -92,8 +92,8 @@ impl Details {
         })
     }
 
-    /// Asks for what the table wants, and enters what has been read, waiting for the rest at most `patience`; not at
-    /// all if the last wait was in vain.
+    /// Requests what the table wants, and stores the replies; waits at most `patience` for more replies, and not at
+    /// all if the previous wait was in vain.
     pub(super) fn exchange(&mut self, table: &mut Table, patience: Duration) {
         let now = Instant::now();
         if self.host_asked.is_none_or(|asked| now.duration_since(asked) >= HOST_EVERY)
@@ -106,14 +106,14 @@ impl Details {
             self.ask(Request::Process(process.identity, wants, known))
         };
         table.ask(&mut ask);
-        // Under pressure only what nobody knows yet.
+        // Under pressure, read only what is still unknown.
         if !patience.is_zero() {
             table.ask_in_turn(ask);
         }
         self.collect(table, now + patience);
     }
 
-    /// File systems as they were when last looked at; none until the first time.
+    /// The file systems at the last reading; empty before the first.
     pub(super) fn filesystems(&self) -> &[Filesystem] {
         &self.filesystems
     }
@@ -162,7 +162,7 @@ impl News {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 #[derive(Debug)]
 struct Reader {
     proc: PathBuf,
@@ -185,7 +185,7 @@ impl Reader {
         match request {
             Request::Host => Reply::Host(filesystems::read(&self.proc), self.users.changed()),
             Request::Process(identity, wants, [known_command, known_cgroup]) => {
-                // What has no command line any more, a zombie, keeps the one that is known.
+                // A process without a command line, such as a zombie, keeps the known one.
                 let line = self.read(wants.command, identity.pid, "cmdline").and_then(parse_command);
                 let command =
                     line.filter(|line| Some(line.as_ref()) != known_command.as_deref()).map(Arc::from);
@@ -205,18 +205,18 @@ impl Reader {
     }
 }
 
-/// Joins arguments with spaces. Absent if there are none, as for kernel threads.
+/// Joins arguments with spaces. `None` if there are none, as for kernel threads.
 fn parse_command(bytes: &mut [u8]) -> Option<Cow<'_, str>> {
     bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
     let text = String::from_utf8_lossy(bytes.trim_ascii_end());
     (!text.is_empty()).then_some(text)
 }
 
-/// The path in `/proc/PID/cgroup`: in the only hierarchy of version 2, or else in systemd's own of version 1.
+/// The path in `/proc/PID/cgroup`: from the unified hierarchy of version 2, or else from systemd's own of version 1.
 fn parse_cgroup(bytes: &mut [u8]) -> Option<&str> {
     let lines = || bytes.split(|byte| *byte == b'\n');
     let unified = lines().find_map(|line| line.strip_prefix(b"0::".as_slice()));
-    // On a host that uses both, version 2 holds nothing but the root.
+    // On a host that uses both versions, version 2 contains only the root.
     let path = unified.filter(|path| *path != b"/").or_else(|| {
         lines().find_map(|line| {
             let behind = line.iter().position(|byte| *byte == b':')? + 1;
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_title_that_a_process_gives_itself_is_read_again_in_turn() {
-        // A shell that begins anew under the same pid would be told by its exec: this one writes over its arguments.
+        // A new exec would trigger a reading, so this process overwrites its own arguments instead.
         let script =
             "$0 = 'title: one'; $| = 1; print qq(1\n); <STDIN>; $0 = 'title: two'; print qq(2\n); <STDIN>";
         let mut perl = Command::new("perl");
@@ -307,7 +307,7 @@ mod tests {
         let mut table = Table::new();
         let here = Identity { pid: child.id(), started_ns: 1 };
         let gone = Identity { pid: u32::MAX, started_ns: 2 };
-        // The child may not have run exec when it is first asked for.
+        // The child may not have run exec yet at the first request.
         for exec in 0.. {
             table.begin();
             for identity in [here, gone] {

@@ -1,5 +1,5 @@
-//! What the recorder asks of the kernel for itself, so that it outlives the outage. Nothing of it is needed to run:
-//! each refusal is one sentence.
+//! Hardening, so that the recorder survives an outage. Every step is optional: a refused one is reported in one
+//! sentence.
 
 use std::{
     fs,
@@ -16,15 +16,15 @@ use nix::{
 };
 use record::Sources;
 
-/// Almost never chosen by the OOM killer; −1000 would be never, also when the recorder itself is to blame.
+/// Almost never chosen by the OOM killer; −1000 would mean never, even if the recorder itself is to blame.
 const OOM_SCORE_ADJ: i32 = -999;
-/// From here on the kernel takes almost anybody else first: what the unit file asks for, or an administrator.
+/// From this value on, the kernel prefers almost any other process; set by the unit file or an administrator.
 const SPARED_FROM: i32 = -900;
 
-/// Descriptors left for everything but the kept files of processes.
+/// File descriptors reserved for everything except the kept files of processes.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Locks memory and asks to be spared; returns what was achieved, and sentences about what was refused.
+/// Locks memory and protects the process; returns what was achieved, and sentences about what was refused.
 pub(super) fn harden(proc: &Path) -> (Sources, Vec<String>) {
     let (mut achieved, mut refused) = (Sources::default(), Vec::new());
     let mut note = |source, refusal: Option<String>| match refusal {
@@ -37,9 +37,9 @@ pub(super) fn harden(proc: &Path) -> (Sources, Vec<String>) {
     (achieved, refused)
 }
 
-/// Makes all threads real-time, so that they get a CPU before all that is not, and memory from the kernel's reserve
-/// (`gfp_to_alloc_flags` in mm/page_alloc.c): otherwise they were seen waiting in its reclaim for seconds, the one that samples
-/// and the one that writes. Returns why not, if so. By chrt(1), since no safe library has the call.
+/// Makes all threads real-time, which gives them a CPU before ordinary threads, and memory from the kernel's reserve
+/// (`gfp_to_alloc_flags` in mm/page_alloc.c): without that, both the sampling and the writing thread have been observed
+/// waiting in reclaim for seconds. Returns the reason if that fails. Uses chrt(1), since no safe library has the call.
 fn go_first() -> Option<String> {
     let own = process::id().to_string();
     let arguments = ["--all-tasks", "--reset-on-fork", "--rr", "--pid", "1", &own];
@@ -49,19 +49,19 @@ fn go_first() -> Option<String> {
         Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         Err(error) => format!("chrt: {error}"),
     };
-    Some(format!("the recorder is not real-time, and may be late when memory runs out: {reason}"))
+    Some(format!("the recorder is not real-time and may be delayed when memory runs out: {reason}"))
 }
 
-/// Why memory is not locked, if so.
+/// Locks memory; returns the reason if that fails.
 fn lock() -> Option<String> {
-    // On fault: what is never touched of the binary need not be resident.
+    // On fault: pages of the binary that are never touched need not be resident.
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault);
     locked.err().map(|error| format!("the recorder may be swapped out: mlockall: {error}"))
 }
 
-/// Why the kernel will not spare the recorder, if so. A value as good may be there already: lowering it further needs
-/// CAP_SYS_RESOURCE, keeping it needs nothing.
+/// Lowers the OOM score; returns the reason if that fails. The value may be low enough already: lowering it further
+/// needs CAP_SYS_RESOURCE, keeping it needs no capability.
 fn ask_to_be_spared(path: &Path) -> Option<String> {
     let written = fs::write(path, OOM_SCORE_ADJ.to_string());
     let adjustment = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
@@ -69,13 +69,13 @@ fn ask_to_be_spared(path: &Path) -> Option<String> {
         return None;
     }
     let reason =
-        written.err().map_or_else(|| "the kernel took another value".to_owned(), |error| error.to_string());
+        written.err().map_or_else(|| "the kernel stored a different value".to_owned(), |error| error.to_string());
     Some(format!(
         "the recorder may be killed when memory runs out: oom_score_adj: {reason}; CAP_SYS_RESOURCE is needed"
     ))
 }
 
-/// Raises the limit of open files as far as allowed, and returns how many may be kept open.
+/// Raises the limit of open files as far as allowed, and returns how many files may be kept open.
 pub(super) fn descriptor_budget() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };

@@ -1,10 +1,10 @@
-//! What the /proc collector remembers of each process between sweeps, its open files among it.
+//! What the /proc collector keeps for each process between sweeps, including open files.
 
 use std::{io, os::fd::OwnedFd};
 
 use crate::proc::{Directory, read_anew};
 
-/// Open files of one process. They never become those of another with the same pid: reading says ESRCH then.
+/// Open files of one process. If the pid is reused, reading them fails with ESRCH.
 #[derive(Debug)]
 pub(crate) struct Kept {
     stat: OwnedFd,
@@ -12,35 +12,35 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Descriptors of one process.
+    /// Number of descriptors for each process.
     pub(crate) const DESCRIPTORS: usize = 2;
 
-    /// Opens those of this process.
+    /// Opens the files of a process.
     pub(crate) fn open(directory: &Directory, pid: u32) -> io::Result<Self> {
         Ok(Self { stat: directory.open_file(pid, "stat")?, statm: directory.open_file(pid, "statm")? })
     }
 
-    /// Reads `stat` anew; its length. An error if the process is gone.
+    /// Reads `stat` again and returns its length; fails if the process is gone.
     pub(crate) fn read_stat(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(read_anew(&self.stat, buffer)?.len())
     }
 
-    /// Reads `statm` anew; an error if the process is gone.
+    /// Reads `statm` again; fails if the process is gone.
     pub(crate) fn read_statm<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
         read_anew(&self.statm, buffer)
     }
 }
 
-/// What is remembered about a process between sweeps.
+/// What is kept for a process between sweeps.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     pub(crate) kept: Option<Kept>,
-    /// Checksum of `stat` when `statm` was last read.
+    /// Checksum of `stat` at the last reading of `statm`.
     pub(crate) size_at: Option<u32>,
-    /// Resident size and CPU time when `status` was last read.
+    /// Resident size and CPU time at the last reading of `status`.
     pub(crate) status_at: Option<(u64, u64)>,
-    /// CPU time when `io` and `schedstat` were last read.
+    /// CPU time at the last reading of `io` and `schedstat`.
     pub(crate) traffic_at: Option<u64>,
-    /// The thread that speaks for the process, whose first one has exited.
+    /// A living thread that represents the process, if its first thread has exited.
     pub(crate) living: Option<u32>,
 }

@@ -1,10 +1,10 @@
-//! The flight recorder: its own process, so that nothing the agent does can stop it. It sends nothing, and has no tokio.
+//! The flight recorder: a separate process, which nothing in the agent can stop. It uses no network and no tokio.
 //!
-//! Every interval one thread takes a sample (`sampler`): all processes (`collector`, into `table`), the host's counters
-//! (`host`), ends of processes ([`exits`]), words of the kernel ([`kernel_log`]). It codes what has changed and hands it
-//! over (`ring`) to another that appends it to the record (`storage`, [`record::directory`]): a disk that hangs keeps no
-//! sample from being taken. What may block is read by a third (`details`). Being killed costs nothing but what was not yet
-//! written. How late it was is part of every sample: on a struggling host that is a symptom.
+//! At every interval, one thread takes a sample (`sampler`): all processes (`collector`, into `table`), the host's
+//! counters (`host`), process exits ([`exits`]), kernel messages ([`kernel_log`]). It encodes the changes and passes
+//! them (`ring`) to a second thread, which appends them to the record (`storage`, [`record::directory`]): a hanging
+//! disk does not stop sampling. A third thread reads whatever may block (`details`). A kill loses only what was not
+//! yet written. Every sample stores its own delay: on a struggling host, that is a symptom.
 
 mod clock;
 mod collector;
@@ -52,38 +52,38 @@ use wake::{Wake, wait};
 
 pub use host::{ControlGroups, look};
 
-/// While memory is scarce, samples are taken so many times as often; every so-manieth still takes the full effort.
+/// Samples per interval while memory is scarce; every fourth of them still reads everything.
 const FAST: u32 = 4;
 
-/// Where to look, where to write, how often.
+/// Paths, interval and limits of the recorder.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Directory of the record, which need not exist.
+    /// Directory of the record, which may not exist yet.
     pub history: PathBuf,
     /// The proc file system.
     pub proc: PathBuf,
-    /// Where the kernel describes devices.
+    /// The sysfs file system.
     pub sys: PathBuf,
     /// Where a container sees its own limits.
     pub groups: ControlGroups,
     /// The host's password file.
     pub passwd: PathBuf,
-    /// The kernel's log.
+    /// Path of the kernel log device.
     pub kernel_log: PathBuf,
-    /// Time between samples; they fall on its whole multiples.
+    /// Time between samples, which fall on whole multiples of it.
     pub interval: Duration,
-    /// How to look at processes; the best that works here if absent.
+    /// How to read processes; `None`: the best collector that works here.
     pub collector: Option<Kind>,
-    /// Lock the process in memory and ask the kernel to spare it.
+    /// Lock the process in memory and protect it from the OOM killer.
     pub harden: bool,
-    /// A memory limit that the recorder cannot see from within, in bytes.
+    /// A memory limit that is not visible to the recorder, in bytes.
     pub memory_limit: Option<u64>,
-    /// Bounds of the record.
+    /// Size limits of the record.
     pub policy: Policy,
 }
 
 impl Options {
-    /// Everything where Linux has it, once a second.
+    /// Linux's usual paths, and one sample a second.
     pub fn new(history: impl Into<PathBuf>) -> Self {
         Self {
             history: history.into(),
@@ -100,7 +100,8 @@ impl Options {
         }
     }
 
-    /// The memory pressure that counts: in a container its own control group's, where that takes a trigger, else the machine's.
+    /// The relevant memory pressure: in a container that of its own control group, if that accepts a trigger, else
+    /// the machine's.
     fn pressure(&self) -> Result<Pressure, pressure::Error> {
         Pressure::open(&self.groups.own.join("memory.pressure"))
             .or_else(|_| Pressure::open(&self.proc.join("pressure/memory")))
@@ -113,25 +114,25 @@ pub enum Error {
     /// The record cannot be opened.
     #[error(transparent)]
     History(#[from] directory::Error),
-    /// The boot id cannot be had.
+    /// The boot id cannot be read.
     #[error("cannot read the boot id from {}: {source}", .path.display())]
     BootId {
-        /// Its file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the read.
         source: io::Error,
     },
-    /// /proc cannot be listed, or a thread not be started.
-    #[error("cannot look at processes: {0}")]
+    /// /proc cannot be listed, or a thread cannot be started.
+    #[error("cannot read processes: {0}")]
     Sweep(io::Error),
     /// A clock or a wait failed.
     #[error("cannot wait for the next sample: {0}")]
     Clock(#[from] Errno),
 }
 
-/// SIGTERM and SIGINT as a descriptor that becomes readable: the `stop` of [`run`].
+/// SIGTERM and SIGINT as a file descriptor, to be passed to [`run`] as `stop`.
 ///
-/// Call it before any thread is started; the signals then no longer end the process by themselves.
+/// Call this before any thread is started; afterwards the signals no longer end the process.
 pub fn stop_signals() -> Result<SignalFd, Error> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
@@ -140,9 +141,9 @@ pub fn stop_signals() -> Result<SignalFd, Error> {
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// Records until `stop` becomes readable or is hung up.
+/// Records until `stop` becomes readable or is closed.
 ///
-/// Fails only at the start. Later, a sample that cannot be taken or stored is lost, and the next one is tried.
+/// Fails only at the start. Later, a sample that cannot be taken or stored is lost, and recording continues.
 pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let boot_id = boot_id(&options.proc)?;
     let newest = directory::status(&options.history).ok().and_then(|status| status.newest);
@@ -150,14 +151,14 @@ pub fn run(options: &Options, stop: BorrowedFd) -> Result<(), Error> {
     let now_ms = Moment::now()?.wall.as_millis() as i64;
     let (writer, lost) = Writer::open(&options.history, boot_id, now_ms, options.policy)?;
     let mut sampler = Sampler::open(options, boot_id, newest_ns)?;
-    // After the collector: what loads BPF needs an arena that no other thread has.
+    // After the collector: the code that loads BPF needs a malloc arena that no other thread uses.
     let storage = Storage::start(writer, options.policy.block.bytes / 2).map_err(Error::Sweep)?;
     let pressure = sampler.have(Sources::PRESSURE, options.pressure());
     let collector = sampler.kind().name();
-    sampler.note([format!("recording begins; collector: {collector}")]);
+    sampler.note([format!("recording started; collector: {collector}")]);
     sampler.note(lost);
     if options.harden {
-        // Only now: what starting takes is given back, and need not be locked before.
+        // Only now: memory for startup has been freed and need not be locked.
         let (granted, refused) = harden::harden(&options.proc);
         sampler.grant(granted);
         sampler.note(refused);
@@ -194,7 +195,7 @@ fn record(
                 encoder.encode(sample, &mut record);
                 storage.offer(&record);
             }
-            Err(error) => tracing::error!("a sample is not taken: {error}"),
+            Err(error) => tracing::error!("cannot take a sample: {error}"),
         }
     }
 }
@@ -258,7 +259,7 @@ mod tests {
         assert!(samples.iter().all(own));
         assert!(samples.is_sorted_by(|a, b| a.boottime_ns < b.boottime_ns));
         assert!(samples.iter().all(|sample| sample.host.memory_total_kib > Some(0)));
-        assert!(samples[0].events.iter().any(|event| event.text.starts_with("recording begins")));
+        assert!(samples[0].events.iter().any(|event| event.text.starts_with("recording started")));
         assert!(Reader::new(directory.path()).blocks(Filter::default()).unwrap().next().is_some());
     }
 }

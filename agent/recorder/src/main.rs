@@ -1,8 +1,8 @@
-//! `recorder`: the flight recorder, and nothing else. What `agent record` becomes: `recorder HISTORY COLLECTOR LIMIT`.
+//! `recorder`: the flight recorder as a program. `agent record` executes it: `recorder HISTORY COLLECTOR LIMIT`.
 //!
-//! A program of its own, because all of a program that ever ran stays locked in memory: beside it, the agent's gRPC and TLS
-//! took more of that than the record does. For the same reason it parses nothing but these: where to write, how to look
-//! at processes, and the host's memory limit in bytes; `-` for what the recorder finds out itself.
+//! A separate program, because every page of a program that was ever used stays locked in memory: the agent's gRPC
+//! and TLS code would take more of it than the record does. For the same reason, it parses only three arguments:
+//! record directory, collector, and the host's memory limit in bytes; `-` lets the recorder decide.
 
 use std::{
     env,
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 fn start() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let [history, collector, limit] = arguments.as_slice() else {
-        return Err("`agent record` starts this".into());
+        return Err("usage: recorder HISTORY COLLECTOR LIMIT (`agent record` starts this program)".into());
     };
     let options = Options {
         harden: true,
@@ -42,7 +42,7 @@ fn start() -> Result<(), Box<dyn Error>> {
     Ok(recorder::run(&options, stop.as_fd())?)
 }
 
-/// What an argument says; `-` is nothing.
+/// The value of an argument; `None` for `-`.
 fn known<T>(argument: &OsStr, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, String> {
     match argument.to_str() {
         Some("-") => Ok(None),

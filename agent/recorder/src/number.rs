@@ -1,6 +1,6 @@
-//! Numbers in the kernel's files.
+//! Parses numbers in the kernel's files.
 
-/// A decimal number and nothing else.
+/// A decimal number without anything else.
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return None;

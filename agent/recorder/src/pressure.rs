@@ -1,5 +1,5 @@
-//! The kernel tells when tasks wait for memory: a trigger on pressure stall information (the kernel's psi.rst). It turns
-//! on the fast mode, in which samples are taken more often and dear reads are left out.
+//! Detects memory pressure with a trigger on pressure stall information (the kernel's psi.rst). Pressure turns on the
+//! fast mode, with more frequent samples that skip expensive reads.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,14 +13,14 @@ use std::{
 
 use nix::{libc, poll::PollFlags};
 
-/// Some task waits for 150 ms within a second; windows below 2 s need CAP_SYS_RESOURCE, older kernels want it for any.
+/// A task waits for 150 ms within a second; windows below 2 s need CAP_SYS_RESOURCE, older kernels require it for any.
 const TRIGGERS: [&str; 2] = ["some 150000 1000000", "some 300000 2000000"];
-/// How long the fast mode goes on after the last word of the kernel.
+/// How long the fast mode lasts after the last trigger.
 const FAST_NS: u64 = 10_000_000_000;
 
-/// Why there is no trigger.
+/// Why no trigger could be set.
 #[derive(Debug, thiserror::Error)]
-#[error("the recorder is not told when memory becomes scarce: {}: {source}{}", .path.display(), hint(.source))]
+#[error("the recorder cannot detect memory pressure: {}: {source}{}", .path.display(), hint(.source))]
 pub struct Error {
     path: PathBuf,
     source: io::Error,
@@ -34,7 +34,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A trigger, and whether it was pulled lately.
+/// A trigger, and whether it fired recently.
 #[derive(Debug)]
 pub struct Pressure {
     file: File,
@@ -42,15 +42,15 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// Sets a trigger on a `pressure/memory` or `memory.pressure`.
+    /// Sets a trigger on a `pressure/memory` or `memory.pressure` file.
     ///
     /// # Errors
-    /// One sentence on why that cannot be.
+    /// If the kernel refuses the trigger.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error { path: path.to_owned(), source };
         let mut refused = None;
         for trigger in TRIGGERS {
-            // One trigger for each open file.
+            // Each open file can have one trigger.
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
             let mut file = options.open(path).map_err(failed)?;
@@ -62,15 +62,15 @@ impl Pressure {
         Err(failed(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into())))
     }
 
-    /// To be polled for [`Self::EVENTS`]; polling takes the kernel's word, so its answer must be [noted](Self::note).
+    /// Descriptor to poll for [`Self::EVENTS`]; polling consumes the event, so pass the result to [`Self::note`].
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
-    /// What to poll for.
+    /// Events to poll for.
     pub const EVENTS: PollFlags = PollFlags::POLLPRI;
 
-    /// Takes the answer of a poll. False: the control group is gone, and the trigger with it.
+    /// Handles the result of a poll. Returns false if the control group is gone, and the trigger with it.
     pub fn note(&mut self, answer: PollFlags, now_ns: u64) -> bool {
         if answer.contains(PollFlags::POLLPRI) {
             self.fast.note(now_ns);
@@ -84,7 +84,7 @@ impl Pressure {
     }
 }
 
-/// The fast mode: on from a trigger until some time after the last one.
+/// The fast mode: on from a trigger until a fixed time after the last one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fast {
     last_ns: Option<u64>,

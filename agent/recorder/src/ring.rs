@@ -1,5 +1,5 @@
-//! Records on their way from the thread that takes samples to the one that writes them. A disk that hangs must not keep
-//! samples from being taken, so this holds some minutes of them, in memory that is there from the start.
+//! A queue of records between the sampling and the writing thread. Its memory is allocated at the start and holds
+//! several minutes of records, so that a hanging disk does not stop sampling.
 
 use std::{
     collections::VecDeque,
@@ -17,12 +17,12 @@ pub(super) struct Ring {
 struct Queue {
     bytes: VecDeque<u8>,
     lengths: VecDeque<usize>,
-    /// Nothing comes any more.
+    /// No more records will come.
     closed: bool,
 }
 
 impl Ring {
-    /// With room for so many bytes in so many records.
+    /// A queue for at most `records` records with `bytes` bytes in total.
     pub(super) fn new(bytes: usize, records: usize) -> Self {
         let queue = Queue {
             bytes: VecDeque::with_capacity(bytes),
@@ -32,7 +32,7 @@ impl Ring {
         Self { queue: Mutex::new(queue), changed: Condvar::new() }
     }
 
-    /// Adds a record; false if there is no room. A record of any length fits into an empty ring.
+    /// Adds a record; false if there is no space. An empty ring accepts a record of any length.
     pub(super) fn push(&self, record: &[u8]) -> bool {
         let mut queue = self.lock();
         let room = queue.bytes.len() + record.len() <= queue.bytes.capacity()
@@ -47,7 +47,7 @@ impl Ring {
         true
     }
 
-    /// Waits for a record and puts it into `record`; false if there is none left and none will come.
+    /// Waits for a record and copies it into `record`; false if the ring is empty and closed.
     pub(super) fn pop(&self, record: &mut Vec<u8>) -> bool {
         let mut queue = self.lock();
         loop {
@@ -63,13 +63,13 @@ impl Ring {
         }
     }
 
-    /// Lets the reader end when it has taken what is there.
+    /// Ends the reader once the ring is empty.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
     }
 
-    /// Nothing that holds the lock can panic half-way.
+    /// Ignores poisoning: no code that holds the lock can panic halfway.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

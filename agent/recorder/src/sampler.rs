@@ -1,4 +1,4 @@
-//! One sample: everything that is looked at, one after the other, into memory that is kept.
+//! Takes a sample: reads all sources in turn, into reused memory.
 
 use std::{io, mem, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
     table::Table,
 };
 
-/// How long a sample waits for details, of processes that have just begun say; they may come with a later one.
+/// How long a sample waits for details, for example of new processes; late details appear in a later sample.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Takes samples.
@@ -32,13 +32,13 @@ pub(super) struct Sampler {
     exits: Option<Exits>,
     ended: ExitBuffer,
     kernel_log: Option<KernelLog>,
-    /// What the recorder has to say with the next sample.
+    /// Notes to be stored with the next sample.
     notes: Vec<String>,
 }
 
 impl Sampler {
-    /// Opens what there is. `newest_ns` is when the newest stored sample of this boot was taken; what the kernel said up to
-    /// then was recorded. Fails only if processes cannot be looked at at all.
+    /// Opens all available sources. `newest_ns` is the time of the newest stored sample of this boot; older kernel
+    /// messages are already recorded. Fails only if processes cannot be read at all.
     pub(super) fn open(options: &Options, boot_id: BootId, newest_ns: u64) -> Result<Self, Error> {
         let now = Moment::now()?;
         let budget = harden::descriptor_budget();
@@ -70,12 +70,12 @@ impl Sampler {
         Ok(sampler)
     }
 
-    /// Which collector it is.
+    /// The kind of the collector in use.
     pub(super) fn kind(&self) -> Kind {
         self.collector.kind()
     }
 
-    /// Takes over a source, or a note on why there is none.
+    /// Returns an opened source, or stores a note with the reason if there is none.
     pub(super) fn have<T, E: std::fmt::Display>(
         &mut self,
         source: Sources,
@@ -93,12 +93,12 @@ impl Sampler {
         }
     }
 
-    /// Takes note that something works.
+    /// Marks sources as working.
     pub(super) fn grant(&mut self, sources: Sources) {
         self.sample.sources = self.sample.sources.with(sources);
     }
 
-    /// Says something, here and with the next sample.
+    /// Logs a note and stores it with the next sample.
     pub(super) fn note(&mut self, sentence: impl IntoIterator<Item = String>) {
         for sentence in sentence {
             tracing::info!("{sentence}");
@@ -106,7 +106,7 @@ impl Sampler {
         }
     }
 
-    /// Takes one sample that was due at `due` on the boot clock, `interval` after the one before.
+    /// Takes the sample that was due at `due` on the boot clock, `interval` after the previous one.
     pub(super) fn take(&mut self, due: Duration, interval: Interval, dropped: u64) -> Result<&Sample, Error> {
         let begun = Moment::now()?;
         let now_ns = nanoseconds(begun.boottime);
@@ -129,7 +129,7 @@ impl Sampler {
     fn look_at_processes(&mut self, begun: Moment, effort: Effort) -> io::Result<()> {
         self.table.exchange(&mut self.sample.processes);
         let swept = self.collector.sweep(&mut self.table, effort);
-        // Rates take from this when each process was read: without what is read after the processes.
+        // Rates refer to the time at which processes were read, so exclude later reads.
         self.sample.sweep_ns = nanoseconds(Moment::now()?.boottime.saturating_sub(begun.boottime));
         let patience = if effort == Effort::Full { PATIENCE } else { Duration::ZERO };
         self.details.exchange(&mut self.table, patience);
@@ -142,14 +142,14 @@ impl Sampler {
         Ok(())
     }
 
-    /// Takes what came by itself since the last sample: ends of processes, words of the kernel, notes.
+    /// Collects what arrived since the last sample: process exits, kernel messages, notes.
     fn listen(&mut self, now_ns: u64) -> Result<(), Error> {
         let monotonic_ns = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
         let Self { sample, table, exits, ended, kernel_log, notes, .. } = self;
         if let Some(exits) = exits {
             ended.clear();
             let processes = &sample.processes;
-            // Mostly it is gone already; one that lives may be a zombie, or have the pid of one that is gone.
+            // Usually the process is gone; a living one may be a zombie, or have a reused pid.
             let started_of = |pid| {
                 let lives = processes.partition_point(|process| process.identity.pid <= pid);
                 let lives = processes[..lives].last().map(|process| process.identity);
@@ -158,7 +158,7 @@ impl Sampler {
                     .into_iter()
                     .flatten()
             };
-            // What ended during the sweep is told too.
+            // Include processes that ended during the sweep.
             let drained_ns = nanoseconds(Moment::now()?.boottime);
             exits.drain(drained_ns, now_ns.saturating_sub(monotonic_ns), started_of, ended);
             mem::swap(&mut sample.exits, &mut ended.exits);
@@ -175,14 +175,14 @@ impl Sampler {
     }
 }
 
-/// How often samples are taken at the moment, and with how much effort.
+/// The current time between samples, and their effort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Interval {
-    /// Time between samples; they fall on its whole multiples.
+    /// Time between samples, which fall on whole multiples of it.
     pub(super) length: Duration,
-    /// More often than planned, because memory is scarce.
+    /// More frequent than configured, because memory is scarce.
     pub(super) fast: bool,
-    /// What this one may cost.
+    /// The allowed cost of the current sample.
     pub(super) effort: Effort,
 }
 
@@ -214,7 +214,7 @@ mod tests {
         let find = |sample: Sample, pid| sample.processes.into_iter().find(|found| found.identity.pid == pid);
         while find(take(), process::id()).is_none_or(|own| own.cgroup.is_none()) {}
         let mut child = Command::new("sleep").arg("30").spawn().unwrap();
-        // Its group is that of its parent from the first sample on.
+        // From its first sample on, a process has its parent's control group.
         assert!(find(take(), child.id()).is_some_and(|first| first.cgroup.is_some()));
         let known = loop {
             if let Some(known) =
@@ -223,7 +223,7 @@ mod tests {
                 break known;
             }
         };
-        // The next sample is later than the end, as they mostly are.
+        // As usual, the next sample comes some time after the exit.
         child.kill().unwrap();
         child.wait().unwrap();
         let ended_ns = nanoseconds(Moment::now().unwrap().boottime);
@@ -258,7 +258,7 @@ mod tests {
                     encoder.encode(sampler.take(due, interval, 0).unwrap(), &mut record);
                     assert!(ring.push(&record) && ring.pop(&mut taken));
                 });
-                // Others start and end processes meanwhile; command lines of new ones come later.
+                // Other processes start and end meanwhile; command lines of new ones come later.
                 let sample = &sampler.sample;
                 let steady =
                     before == identities(sample) && sample.exits.is_empty() && sample.events.is_empty();

@@ -1,18 +1,18 @@
-//! Whether the recorder sees a whole machine, or only its own part of one: then the counters below /proc are those of
-//! the machine, and not of the host.
+//! Whether the recorder sees a whole machine or only a part of one, such as a container: in a part, the counters in
+//! /proc are the machine's, not the host's.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-/// Namespaces that hide a part of a machine, and their first inodes (include/linux/proc_ns.h, PROC_PID_INIT_INO and its
-/// neighbours), which every machine has.
+/// Namespaces that hide parts of a machine, and the inodes of the initial ones (include/linux/proc_ns.h,
+/// PROC_PID_INIT_INO and its neighbours), which are the same on every machine.
 const FIRST: [(&str, u64); 3] = [("pid", 0xEFFF_FFFC), ("user", 0xEFFF_FFFD), ("cgroup", 0xEFFF_FFFB)];
 
-/// What a reader of the record should know of a part.
-pub(super) const NOTE: &str = "this host is a part of a machine: CPUs, load, pressure, swap, disks, open files and what /proc says of memory \
-     are the whole machine's; its kills for want of memory are not counted as this host's";
+/// Note for readers of a record from a part of a machine.
+pub(super) const NOTE: &str = "this host is a container: CPUs, load, pressure, swap, disks, open files and memory figures from /proc \
+     are those of the whole machine; the machine's out-of-memory kills are not counted as this host's";
 
-/// Whether this process is in another pid, user or control group namespace than the machine's first processes. What the
-/// kernel does not show is taken for the first one.
+/// Whether this process is in other pid, user or control group namespaces than the machine's first processes. Assumes
+/// the initial namespace if the kernel does not show it.
 pub(super) fn is_part_of_machine(proc: &Path) -> bool {
     FIRST.iter().any(|(name, first)| {
         let namespace = fs::metadata(proc.join("self/ns").join(name));

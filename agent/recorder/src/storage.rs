@@ -1,4 +1,5 @@
-//! The thread that writes: it takes records out of a ring and appends them to the history. Only it waits for the disk.
+//! The storage thread: takes records out of a ring and appends them to the history. Only this thread waits for the
+//! disk.
 
 use std::{
     sync::{
@@ -11,10 +12,10 @@ use std::{
 use super::ring::Ring;
 use record::directory::{self, Writer};
 
-/// Records that may wait for the disk: at one a second, some minutes.
+/// Maximum number of waiting records: several minutes at one record a second.
 const WAITING: usize = 600;
 
-/// The way to the disk. Ends when it is dropped, after what waits was written.
+/// Handle of the storage thread. Dropping it ends the thread after all waiting records are written.
 #[derive(Debug)]
 pub(super) struct Storage {
     shared: Arc<Shared>,
@@ -24,14 +25,14 @@ pub(super) struct Storage {
 #[derive(Debug)]
 struct Shared {
     ring: Ring,
-    /// Records that did not reach the disk.
+    /// Number of records that did not reach the disk.
     dropped: AtomicU64,
-    /// One was lost, so that nothing can be stored before the next key.
+    /// A record was lost, so nothing can be stored before the next key.
     wants_key: AtomicBool,
 }
 
 impl Storage {
-    /// Starts the thread; `bytes` of records may wait.
+    /// Starts the thread; at most `bytes` bytes of records may wait.
     pub(super) fn start(writer: Writer, bytes: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             ring: Ring::new(bytes, WAITING),
@@ -39,23 +40,23 @@ impl Storage {
             wants_key: AtomicBool::new(false),
         });
         let theirs = Arc::clone(&shared);
-        // Compression needs little stack; what a thread may use is locked in memory once it is touched.
+        // Compression needs little stack, and every touched page of it is locked in memory.
         let thread = thread::Builder::new().name("storage".into()).stack_size(256 << 10);
         let thread = thread.spawn(move || write(writer, &theirs))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Records that did not reach the disk so far.
+    /// Number of records so far that did not reach the disk.
     pub(super) fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Whether the next record must be a key; asking takes the wish.
+    /// Whether the next record must be a key; asking resets the flag.
     pub(super) fn wants_key(&self) -> bool {
         self.shared.wants_key.swap(false, Ordering::Relaxed)
     }
 
-    /// Hands over a record, or drops it if too many wait already.
+    /// Queues a record, or drops it if too many are waiting.
     pub(super) fn offer(&self, record: &[u8]) {
         if !self.shared.ring.push(record) {
             self.shared.lose();
@@ -91,7 +92,7 @@ fn write(mut writer: Writer, shared: &Shared) {
     }
 }
 
-/// Says once when samples begin to be lost, and once when that is over.
+/// Logs once when samples begin to be lost, and once when that ends.
 #[derive(Debug, Default)]
 struct Trouble {
     sentence: Option<String>,
@@ -101,18 +102,18 @@ struct Trouble {
 impl Trouble {
     fn note(&mut self, error: Option<directory::Error>) {
         match error {
-            // The error that it follows from was told.
+            // A consequence of an error that was already reported.
             Some(directory::Error::NoKey) => self.lost += 1,
             Some(error) => {
                 self.lost += 1;
                 let sentence = error.to_string();
                 if self.sentence.as_ref() != Some(&sentence) {
-                    tracing::error!("a sample is lost: {sentence}");
+                    tracing::error!("cannot store a sample: {sentence}");
                     self.sentence = Some(sentence);
                 }
             }
             None if self.lost > 0 => {
-                tracing::warn!("recording again after {} lost samples", self.lost);
+                tracing::warn!("recording again; {} samples were lost", self.lost);
                 *self = Self::default();
             }
             None => {}

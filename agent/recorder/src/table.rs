@@ -1,8 +1,9 @@
-//! All processes as they were last seen, in ascending order of identity, and what is remembered about each.
+//! All processes of the latest sweep, in ascending order of identity, with what is remembered about each.
 //!
-//! A collector walks the table along with its readings, which ascend too: [`Table::begin`], [`Table::meet`] for each
-//! process that it finds, [`Table::finish`]. What was not met is gone. Nothing is allocated while the set of
-//! processes stays the same: rows are changed in place, and texts are made again only if their bytes have changed.
+//! A collector walks the table in step with its readings, which are also in ascending order: [`Table::begin`],
+//! [`Table::meet`] for each process found, [`Table::finish`]. Processes that were not met are gone. Nothing is
+//! allocated while the set of processes stays the same: rows are updated in place, and strings are rebuilt only if
+//! they change.
 
 use std::{mem, sync::Arc};
 
@@ -10,13 +11,13 @@ use record::{Identity, Process};
 
 use super::{kept::Watch, users::Users};
 
-/// Bytes of a name that the kernel keeps, with its terminating zero (TASK_COMM_LEN).
+/// Size of a name in the kernel, with its terminating zero (TASK_COMM_LEN).
 const COMM_BYTES: usize = 16;
 
-/// Newcomers in one walk that there is always memory for.
+/// Number of new processes in one walk for which memory is always reserved.
 const USUAL_NEWCOMERS: usize = 64;
 
-/// Walks in which the command line of every process is read again, and the least of them in one walk.
+/// Number of walks in which every process's command line is read again, and the minimum number read in each walk.
 const TITLE_TURNS: usize = 60;
 const LEAST_TITLES: usize = 8;
 
@@ -24,55 +25,55 @@ const LEAST_TITLES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Table {
     processes: Vec<Process>,
-    /// One for each process, at the same index.
+    /// One mark for each process, at the same index.
     marks: Vec<Mark>,
-    /// Met for the first time in this walk.
+    /// Processes that are new in this walk.
     newcomers: Vec<(Process, Mark)>,
-    /// Those of the walk before the last one that the last one did not meet, in order.
+    /// Processes that disappeared in the last walk, in order.
     gone: Vec<Identity>,
-    /// The process whose command line was read in turn last.
+    /// The process whose command line was last read in turn.
     turn: Identity,
-    /// The rows before this one were met in this walk.
+    /// All rows before this index were met in this walk.
     met: usize,
-    /// The next row to be compared; what lies between was not met.
+    /// Index of the next row to compare; rows between `met` and `next` were not met.
     next: usize,
     users: Users,
     wanting: bool,
 }
 
-/// What is remembered about a process beside what is recorded.
+/// What is remembered about a process but not recorded.
 #[derive(Debug, Default)]
 pub(super) struct Mark {
     comm: [u8; COMM_BYTES],
     /// Changes with each exec.
     exec: Option<u64>,
-    /// Changes with each move to another cgroup.
+    /// Changes when the process moves to another cgroup.
     cgroup: Option<u64>,
     wants: Wants,
     waited: Waited,
-    /// User and system time as last shown, ns.
+    /// User and system time as last reported, ns.
     pub(super) shown: (u64, u64),
-    /// Of the collector that reads /proc.
+    /// State of the /proc collector.
     pub(super) watch: Watch,
 }
 
-/// Details that somebody should read outside the sweep.
+/// Details to be read outside the sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wants {
     /// The command line: the process is new or has run exec.
     pub(super) command: bool,
-    /// The cgroup: the process is new or was moved, or it is its turn.
+    /// The cgroup: the process is new or was moved, or its turn has come.
     pub(super) cgroup: bool,
 }
 
 impl Wants {
-    /// Whether anything is wanted.
+    /// Whether any detail is wanted.
     pub(super) fn any(self) -> bool {
         self.command || self.cgroup
     }
 }
 
-/// Run-queue wait: a sum over living threads only, so what is recorded adds up how much it has grown.
+/// Run-queue wait. The kernel's sum covers only living threads, so the recorded value accumulates its increases.
 #[derive(Clone, Copy, Debug, Default)]
 struct Waited {
     living_ns: u64,
@@ -89,7 +90,7 @@ pub(super) struct Row<'a> {
 }
 
 impl Table {
-    /// An empty table, which knows no users.
+    /// An empty table without users.
     pub(super) fn new() -> Self {
         Self {
             processes: Vec::new(),
@@ -109,7 +110,7 @@ impl Table {
         &self.processes
     }
 
-    /// Lends the processes to a sample and takes them back: both must hold the same ones between two walks.
+    /// Swaps the processes with those of a sample: both must have the same set between two walks.
     pub(super) fn exchange(&mut self, processes: &mut Vec<Process>) {
         mem::swap(&mut self.processes, processes);
     }
@@ -121,7 +122,7 @@ impl Table {
         self.newcomers.clear();
     }
 
-    /// Users are called so from now on.
+    /// Replaces the names of users.
     pub(super) fn rename(&mut self, users: Users) {
         self.users = users;
         for process in &mut self.processes {
@@ -129,7 +130,7 @@ impl Table {
         }
     }
 
-    /// What is remembered of the process that had this pid in the last walk. Those of lower pids are gone.
+    /// The mark of the process that had this pid in the last walk. Drops processes with lower pids.
     pub(super) fn peek(&mut self, pid: u32) -> Option<&Mark> {
         while self.processes.get(self.next).is_some_and(|process| process.identity.pid < pid) {
             self.next += 1;
@@ -137,7 +138,7 @@ impl Table {
         (self.processes.get(self.next)?.identity.pid == pid).then(|| &self.marks[self.next])
     }
 
-    /// The row of this process, which is greater than all met before in this walk; a new one if it was not there.
+    /// The row of this process; a new row if it is not in the table. Identities must ascend within a walk.
     pub(super) fn meet(&mut self, identity: Identity) -> Row<'_> {
         while self.processes.get(self.next).is_some_and(|process| process.identity < identity) {
             self.next += 1;
@@ -165,7 +166,7 @@ impl Table {
         self.next += 1;
     }
 
-    /// Ends a walk: forgets what was not met, and puts newcomers in their places.
+    /// Ends a walk: removes processes that were not met, and inserts new ones.
     pub(super) fn finish(&mut self) {
         self.gone.clear();
         self.gone.extend(self.processes[self.met..].iter().map(|process| process.identity));
@@ -176,13 +177,13 @@ impl Table {
         if self.processes.last().is_some_and(|last| last.identity > first.identity) {
             self.merge();
         } else {
-            // Nearly always: process ids ascend until they wrap.
+            // Appends in almost all cases: process ids ascend until they wrap.
             for (process, mark) in self.newcomers.drain(..) {
                 self.processes.push(process);
                 self.marks.push(mark);
             }
         }
-        // In the first walk all were new.
+        // In the first walk, all processes are new.
         self.newcomers.shrink_to(USUAL_NEWCOMERS);
     }
 
@@ -204,7 +205,7 @@ impl Table {
         known.for_each(put);
     }
 
-    /// Asks for the details that are wanted, until `ask` refuses: the rest is asked for the next time.
+    /// Requests the wanted details until `ask` refuses: the rest follows next time.
     pub(super) fn ask(&mut self, mut ask: impl FnMut(&Process, Wants) -> bool) {
         if !mem::take(&mut self.wanting) {
             return;
@@ -221,7 +222,7 @@ impl Table {
         }
     }
 
-    /// Asks for the command lines of some that have one, each in its turn: a process may write another title there.
+    /// Requests the command lines of some processes in turn: a process may change its title at any time.
     pub(super) fn ask_in_turn(&mut self, mut ask: impl FnMut(&Process, Wants) -> bool) {
         let wants = Wants { command: true, cgroup: false };
         let count = self.processes.len().div_ceil(TITLE_TURNS).max(LEAST_TITLES);
@@ -235,7 +236,7 @@ impl Table {
         }
     }
 
-    /// Takes a newcomer to be in the control group of its parent, where children begin, until its own was read.
+    /// Assumes the parent's control group, which children inherit, for new processes until their own has been read.
     pub(super) fn inherit_cgroups(&mut self) {
         for index in 0..self.processes.len() {
             let Process { identity, parent, cgroup: None, .. } = self.processes[index] else { continue };
@@ -249,13 +250,13 @@ impl Table {
         }
     }
 
-    /// When the process began that had this pid and that the last walk did not meet any more, if there is one.
+    /// Start time of the process with this pid that disappeared in the last walk, if any.
     pub(super) fn gone_with(&self, pid: u32) -> Option<u64> {
         let place = self.gone.binary_search_by_key(&pid, |identity| identity.pid).ok()?;
         Some(self.gone[place].started_ns)
     }
 
-    /// The process with this identity, if it is still there.
+    /// The process with this identity, if it still exists.
     pub(super) fn find(&mut self, identity: Identity) -> Option<&mut Process> {
         let row = self.processes.binary_search_by_key(&identity, |process| process.identity).ok()?;
         Some(&mut self.processes[row])
@@ -269,7 +270,7 @@ impl Mark {
 }
 
 impl Row<'_> {
-    /// Notes the name of the main thread, of which the kernel shows at most 15 bytes for programs.
+    /// Sets the name of the main thread; for programs, the kernel shows at most 15 bytes.
     pub(super) fn name(&mut self, comm: &[u8]) {
         let mut padded = [0; COMM_BYTES];
         let length = comm.len().min(COMM_BYTES - 1);
@@ -277,7 +278,7 @@ impl Row<'_> {
         self.name_padded(&padded);
     }
 
-    /// Notes the name as the kernel keeps it, which ends at the first zero.
+    /// Sets the name in the kernel's format, which ends at the first zero.
     pub(super) fn name_padded(&mut self, comm: &[u8; COMM_BYTES]) {
         if self.mark.comm != *comm {
             self.mark.comm = *comm;
@@ -286,7 +287,7 @@ impl Row<'_> {
         }
     }
 
-    /// Notes the effective user.
+    /// Sets the effective user.
     pub(super) fn own(&mut self, uid: u32) {
         if self.process.uid != Some(uid) {
             self.process.uid = Some(uid);
@@ -294,8 +295,8 @@ impl Row<'_> {
         }
     }
 
-    /// Notes something that changes with each exec, which makes the command line wanted; true if it has changed. Not
-    /// for what has none: kernel threads, and zombies, whose last one is worth keeping.
+    /// Notes a value that changes with each exec. A change requests the command line and returns true, except for
+    /// kernel threads and zombies: they have no command line, and a zombie's last one is worth keeping.
     pub(super) fn ran(&mut self, exec: u64) -> bool {
         let changed = self.mark.exec != Some(exec);
         if changed {
@@ -306,14 +307,14 @@ impl Row<'_> {
         changed
     }
 
-    /// Notes something that changes with each move to another cgroup, which is wanted then.
+    /// Notes a value that changes when the process moves to another cgroup. A change requests the cgroup.
     pub(super) fn moved(&mut self, cgroup: u64) {
         if self.mark.cgroup.replace(cgroup).is_some_and(|before| before != cgroup) {
             self.want_cgroup();
         }
     }
 
-    /// Asks for the cgroup.
+    /// Requests the cgroup.
     pub(super) fn want_cgroup(&mut self) {
         self.mark.wants.cgroup = true;
         *self.wanting = true;
@@ -346,7 +347,7 @@ mod tests {
         table.begin();
         for (pid, started) in identities {
             let row = table.meet(identity(*pid, *started));
-            // Rows are told apart by what is kept in both halves.
+            // Distinguish rows by data in both halves.
             row.process.parent = *pid;
             row.mark.shown = (*started, 0);
         }

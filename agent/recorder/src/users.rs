@@ -1,4 +1,4 @@
-//! Names of users, from the host's own password file, read again when it has changed.
+//! Names of users, from the host's own password file, which is read again when it changes.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-/// What tells one version of the file from the next.
+/// Identifies a version of the file.
 type Version = (u64, i64, i64, u64);
 
 /// The host's users.
@@ -16,13 +16,13 @@ type Version = (u64, i64, i64, u64);
 pub(super) struct Users(HashMap<u32, Arc<str>>);
 
 impl Users {
-    /// The user's name, if the host has one.
+    /// The user's name; `None` if the host has no such user.
     pub(super) fn name(&self, uid: u32) -> Option<Arc<str>> {
         self.0.get(&uid).cloned()
     }
 }
 
-/// Where they are listed.
+/// The host's password file.
 #[derive(Debug)]
 pub(super) struct PasswordFile {
     path: PathBuf,
@@ -30,12 +30,12 @@ pub(super) struct PasswordFile {
 }
 
 impl PasswordFile {
-    /// It need not exist.
+    /// The file may be missing.
     pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_path_buf(), version: None }
     }
 
-    /// Who is in it, if it has changed since it was asked last.
+    /// All users, if the file has changed since the last call.
     pub(super) fn changed(&mut self) -> Option<Users> {
         let version = fs::metadata(&self.path)
             .ok()
@@ -48,7 +48,7 @@ impl PasswordFile {
     }
 }
 
-/// Parses passwd(5). As for getpwuid(3), the first line of a uid counts.
+/// Parses passwd(5). Like getpwuid(3), uses the first line for a uid.
 fn parse(bytes: &[u8]) -> Users {
     let mut names = HashMap::new();
     for line in String::from_utf8_lossy(bytes).lines() {

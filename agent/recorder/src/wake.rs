@@ -1,4 +1,4 @@
-//! What ends the wait for the next sample.
+//! Waits for the next sample.
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
@@ -10,18 +10,18 @@ use nix::{
 
 use super::{Error, clock::Moment, nanoseconds, pressure::Pressure};
 
-/// Why the wait is over.
+/// Why the wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wake {
     /// The next sample is due.
     Due,
-    /// The kernel says that memory is scarce.
+    /// The kernel reports memory pressure.
     Pressure,
-    /// The recorder is to end.
+    /// The recorder must stop.
     Stop,
 }
 
-/// Waits for a stop, for the kernel's word on memory, or until `left` is over. A trigger that is gone is taken away.
+/// Waits for a stop, for memory pressure, or until `left` has passed. Drops a trigger whose control group is gone.
 pub(super) fn wait(stop: BorrowedFd, pressure: &mut Option<Pressure>, left: Duration) -> Result<Wake, Error> {
     let trigger = pressure.as_ref().map_or(stop, Pressure::descriptor);
     let events = pressure.as_ref().map_or(PollFlags::empty(), |_| Pressure::EVENTS);
@@ -29,7 +29,7 @@ pub(super) fn wait(stop: BorrowedFd, pressure: &mut Option<Pressure>, left: Dura
     match ppoll(&mut polled, Some(TimeSpec::from_duration(left)), None) {
         Ok(0) => return Ok(Wake::Due),
         Ok(_) => {}
-        // Woken by a signal that is nobody's business: the next sample is only a little early.
+        // Interrupted by an unrelated signal: the next sample is only slightly early.
         Err(Errno::EINTR) => return Ok(Wake::Due),
         Err(errno) => return Err(errno.into()),
     }

@@ -1,4 +1,4 @@
-//! Taking a host and giving it back: the host decides between controllers, one at a time.
+//! Claiming, extending and releasing a host. The host decides between controllers, one request at a time.
 
 use prost::Message;
 use proto::pb::{self, host_client::HostClient};
@@ -7,31 +7,31 @@ use tonic::{Code, Status, transport::Channel};
 use super::status::{self, ANSWER, within};
 use crate::error::{Error, Result};
 
-/// What the host says to somebody who wants it.
+/// A host's answer to a claim.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// It is his.
+    /// The claim was granted.
     Granted(pb::Claim),
-    /// Somebody else has it.
+    /// Someone else holds this claim.
     Held(pb::Claim),
 }
 
-/// What the host knows of who has it.
+/// The present claim of a host.
 #[derive(Debug)]
 pub enum Present {
-    /// Nobody has it.
+    /// The host has no claim.
     Nobody,
-    /// It has a claim, be it that this has lapsed.
+    /// The host has a claim, which may have lapsed.
     Held(pb::Claim),
-    /// It cannot say; the call was let through.
+    /// The host accepted the call but could not answer, and why.
     Unknown(Error),
 }
 
-/// Asks who has the host, as only those may who may change that: a lease is extended to a time that is past,
+/// Asks who has claimed the host, with a call that needs the right to change the claim: it extends the lease to a past time,
 /// which changes nothing.
 ///
 /// # Errors
-/// The host refuses us.
+/// The host rejects our certificate or role.
 pub async fn present(channel: Channel, host_name: &str) -> Result<Present> {
     let request = pb::ExtendRequest { until_unix_ms: 0 };
     match within(ANSWER, HostClient::new(channel).extend(request)).await {
@@ -44,10 +44,10 @@ pub async fn present(channel: Channel, host_name: &str) -> Result<Present> {
     }
 }
 
-/// Asks for the host, or changes the claim that one has.
+/// Claims the host, or changes our own claim.
 ///
 /// # Errors
-/// The host cannot be asked, or refuses us.
+/// The host cannot be reached, or rejects our certificate or role.
 pub async fn claim(channel: Channel, host_name: &str, request: pb::ClaimRequest) -> Result<Answer> {
     match within(ANSWER, HostClient::new(channel).claim(request)).await {
         Ok(granted) => Ok(Answer::Granted(granted)),
@@ -58,10 +58,10 @@ pub async fn claim(channel: Channel, host_name: &str, request: pb::ClaimRequest)
     }
 }
 
-/// Gives the host back if its claim still is `id`, or whichever it is if that is empty; `Err(claim)` if it is another.
+/// Releases the host if its claim still is `id`, or any claim if `id` is empty; `Err(claim)` if the claim is a different one.
 ///
 /// # Errors
-/// The host cannot be asked, or refuses us.
+/// The host cannot be reached, or rejects our certificate or role.
 pub async fn release(
     channel: Channel,
     host_name: &str,
@@ -77,10 +77,10 @@ pub async fn release(
     }
 }
 
-/// Moves the end of the host's lease out, if anybody has it.
+/// Extends the host's lease, if the host is claimed.
 ///
 /// # Errors
-/// The host cannot be asked, or refuses us.
+/// The host cannot be reached, or rejects our certificate or role.
 pub async fn extend(channel: Channel, host_name: &str, until_unix_ms: i64) -> Result<()> {
     let request = pb::ExtendRequest { until_unix_ms };
     match within(ANSWER, HostClient::new(channel).extend(request)).await {

@@ -1,4 +1,4 @@
-//! The main connection: gRPC over TLS, both sides proved.
+//! The main connection: gRPC over mutual TLS.
 
 use std::{
     sync::Arc,
@@ -23,14 +23,14 @@ use crate::{
     pki::Fleet,
 };
 
-/// The largest message to accept from a host; give it to each client's `max_decoding_message_size`.
+/// The largest message to accept from a host, in bytes; pass it to each client's `max_decoding_message_size`.
 pub const MAX_MESSAGE: usize = 32 << 20;
 
-/// Connects to the agent of `host_id` over `stream`. On return both sides have proved themselves: the host's
-/// certificate is for this very host, and the host has accepted ours. A host's certificate that ends soon is renewed.
+/// Connects to the agent of `host_id` over `stream`. On return both sides are authenticated: the host's certificate is for
+/// `host_id`, and the host has accepted ours. If the host's certificate expires soon, it is renewed.
 ///
 /// # Errors
-/// No valid user certificate, or the host cannot be proved, refuses us, or does not answer.
+/// No valid user certificate, or the host cannot be verified, rejects our certificate, or does not answer.
 pub async fn connect<IO>(stream: IO, fleet: &Fleet, host_id: &str) -> Result<Channel>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -49,21 +49,21 @@ where
     let name = handshake::server_name(fleet, host_id)?;
     let stream = handshake::handshake(stream, config, name).await.map_err(explain)?;
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let leaf = leaf.ok_or_else(|| Error::unreachable("the host showed no certificate"))?;
+    let leaf = leaf.ok_or_else(|| Error::unreachable("the host sent no certificate"))?;
     let shown = HostCertificate::read(leaf, host_id, fleet.id()).map_err(Error::unreachable)?;
 
     // In TLS 1.3 a client is done before the server has looked at its certificate. The server's HTTP/2
     // settings (RFC 9113 §3.4: its first frame, sent unasked) are the proof that it accepted us.
     let mut stream = BufReader::new(stream);
     if within(PATIENCE, stream.fill_buf()).await.map_err(explain)?.is_empty() {
-        return Err(Error::unreachable("the host closed the connection").hint("it may have too many of them"));
+        return Err(Error::unreachable("the host closed the connection").hint("it may have too many connections"));
     }
     let channel = channel(stream).await?;
     renewal::in_passing(channel.clone(), fleet, role, host_id, &shown).await;
     Ok(channel)
 }
 
-/// A channel over the one stream there is; when that ends, so does the channel.
+/// A channel over this one stream; the channel ends with the stream.
 async fn channel<IO>(stream: IO) -> Result<Channel>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,4 +1,4 @@
-//! The controller's end of `enrol/1`: see `proto::identity::enrol` for the messages.
+//! The controller's side of `enrol/1`; see `proto::identity::enrol` for the messages.
 
 use std::{
     io,
@@ -31,23 +31,23 @@ use crate::{
     pki::Fleet,
 };
 
-/// Clocks that differ by more would make certificates invalid on one side.
+/// Maximum clock difference; with more, certificates would be invalid on one side.
 const MAX_SKEW: Duration = Duration::from_secs(10 * 60);
 
-/// How an enrolment ended well.
+/// The result of a successful enrolment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host has stored the identity that it was given just now.
+    /// The host has stored its new identity.
     Committed,
-    /// The host has an identity and enrols no more; whether it is ours, [`super::connect`] shows.
+    /// The host already has an identity; [`super::connect`] shows whether it is from this fleet.
     AlreadyEnrolled,
 }
 
-/// Enrols the host at the other end of `stream` as `host_id`, if it knows the token of `tid`. Only a
-/// [`super::connect`] that succeeds afterwards shows that the host is enrolled.
+/// Enrols the host at the other end of `stream` as `host_id`, if it knows the token of `tid`. The host is certainly enrolled
+/// only when [`super::connect`] succeeds afterwards.
 ///
 /// # Errors
-/// The host could not prove itself, refuses us, or did not finish. Safe to repeat.
+/// The host could not prove its identity, rejects our certificate, or did not finish. Safe to retry.
 pub async fn enrol<IO>(stream: IO, fleet: &Fleet, tid: &str, host_id: &str) -> Result<Outcome>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -108,7 +108,7 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
         let exporter = exporter(connection, tid).map_err(Error::unreachable)?;
         let session = Session::new(tid, &fleet.token(tid)?, exporter);
         let leaf = connection.peer_certificates().and_then(<[_]>::first);
-        let leaf = leaf.ok_or_else(|| Error::unreachable("the host showed no certificate"))?;
+        let leaf = leaf.ok_or_else(|| Error::unreachable("the host sent no certificate"))?;
         let agent_key = KeyDigest::of_certificate(leaf).map_err(Error::unreachable)?;
         Ok(Self { stream, session, agent_key, fleet, tid, host_id, now })
     }
@@ -131,20 +131,20 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
         let committed: EnrolCommitted = self.receive().await.map_err(|error| {
             error
                 .context("the host did not confirm that it stored its identity")
-                .hint("try again: whether it did or not, enrolment goes on from there")
+                .hint("try again: enrolment resumes where it stopped")
         })?;
         if committed.serial != chain.serial {
             return Err(Error::unreachable(
-                "the host confirmed another certificate than the one it was given",
+                "the host confirmed a different certificate from the one it was given",
             ));
         }
         Ok(Outcome::Committed)
     }
 
-    /// What the host says must fit what we know; its names are not even looked at.
+    /// Checks transaction id, nonce and clock; names in the message are ignored.
     fn check(&self, hello: &EnrolHello) -> Result<()> {
         if hello.tid != self.tid || hello.nonce.len() != NONCE_LEN {
-            return Err(Error::unreachable("the host does not speak enrol/1 as it should"));
+            return Err(Error::unreachable("the host sent an invalid enrol/1 message"));
         }
         let (here, there) = (unix_ms(self.now), hello.time_unix_ms);
         if here.abs_diff(there) <= MAX_SKEW.as_millis().try_into().unwrap_or(u64::MAX) {
@@ -153,21 +153,21 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
         let shown =
             |ms| Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string());
         Err(Error::unreachable(format!(
-            "the clocks differ by more than {} minutes: here it is {}, on the host {}",
+            "the clocks differ by more than {} minutes: {} here, {} on the host",
             MAX_SKEW.as_secs() / 60,
             shown(here),
             shown(there)
         ))
-        .hint("set the clock that is wrong and try again; certificates would not be valid on both sides"))
+        .hint("correct the wrong clock and try again: certificates must be valid on both sides"))
     }
 
     fn unproved(&self) -> Error {
         let key = self.agent_key;
         Error::unreachable(format!(
-            "what answers there could not prove that it is the host of enrolment {}",
+            "the host could not prove that it belongs to enrolment {}",
             self.tid
         ))
-        .hint(format!("its key is {key}; the host's console shows the key that it should be"))
+        .hint(format!("it sent the key {key}; compare it with the key on the host's console"))
     }
 
     async fn send(&mut self, message: &impl Message) -> Result<()> {
@@ -197,7 +197,7 @@ fn unix_ms(time: SystemTime) -> i64 {
     Timestamp::try_from(time).map_or(i64::MAX, Timestamp::as_millisecond)
 }
 
-/// Takes any certificate whose key signs the handshake: the host proves itself afterwards, by M1.
+/// Accepts any certificate whose key signs the handshake; the host proves its identity afterwards, with M1.
 #[derive(Debug)]
 struct AnyKey(Arc<CryptoProvider>);
 

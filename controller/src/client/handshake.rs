@@ -1,4 +1,4 @@
-//! The TLS side of both kinds of connection, and what its failures mean to a user.
+//! TLS for both kinds of connection, and error messages for its failures.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ use crate::{
     pki::{Credentials, Fleet},
 };
 
-/// How long a host may take for the handshake, and then for its first word.
+/// Time limit for the handshake, and then for the host's first message.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One of both sides does not know the other's CA.
-const FOREIGN: &str = "this host belongs to another fleet or its address now leads to another host";
+/// The message when one side does not know the other's CA.
+const FOREIGN: &str = "this host belongs to another fleet, or its address now belongs to another host";
 
-/// Which conversation the connection is for.
+/// What the connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Main,
@@ -40,14 +40,14 @@ impl Purpose {
     }
 }
 
-/// The part of the configuration before the question whom to trust.
+/// The TLS configuration before a verifier is set.
 pub(super) fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
     ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(tls::VERSIONS)
         .map_err(invalid)
 }
 
-/// The part after it: who we are, and what we came for.
+/// Completes the TLS configuration with our certificate and the purpose.
 pub(super) fn finish(
     builder: rustls::ConfigBuilder<ClientConfig, WantsClientCert>,
     credentials: Credentials,
@@ -55,18 +55,18 @@ pub(super) fn finish(
 ) -> Result<ClientConfig> {
     let mut config = builder.with_client_auth_cert(credentials.chain, credentials.key).map_err(invalid)?;
     config.alpn_protocols = vec![purpose.alpn().to_vec()];
-    // A resumed session would carry over what was checked at another time.
+    // A resumed session would skip checks that were made earlier.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
 }
 
-/// The name that a host must prove.
+/// The name that the host's certificate must have.
 pub(super) fn server_name(fleet: &Fleet, host_id: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(names::host(host_id, fleet.id()))
-        .map_err(|_| Error::invalid(format!("{host_id:?} cannot be a host's id in a certificate")))
+        .map_err(|_| Error::invalid(format!("{host_id:?} is not a valid host id for a certificate")))
 }
 
-/// Shakes hands with a host; [`explain`] says what a failure means.
+/// Performs the TLS handshake; pass a failure to [`explain`].
 pub(super) async fn handshake<IO>(
     stream: IO,
     config: ClientConfig,
@@ -79,13 +79,13 @@ where
     let stream = within(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
     if stream.get_ref().1.alpn_protocol() != offered.first().map(Vec::as_slice) {
         return Err(io::Error::other(TlsError::General(
-            "it does not say which protocol it speaks".to_owned(),
+            "it did not choose a protocol (ALPN)".to_owned(),
         )));
     }
     Ok(stream)
 }
 
-/// Gives up on the host after `patience`.
+/// Fails with [`io::ErrorKind::TimedOut`] after `patience`.
 pub(super) async fn within<T>(
     patience: Duration,
     operation: impl Future<Output = io::Result<T>>,
@@ -93,7 +93,7 @@ pub(super) async fn within<T>(
     timeout(patience, operation).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The alert with which the host refused us, if that is what happened.
+/// The TLS alert from the host, if the error is one.
 pub(super) fn alert(error: &io::Error) -> Option<AlertDescription> {
     match tls_error(error) {
         Some(TlsError::AlertReceived(alert)) => Some(*alert),
@@ -106,7 +106,7 @@ pub(super) fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opt
     if let Some(error) = error.downcast_ref::<TlsError>() {
         return Some(error);
     }
-    // The source of an io::Error is the source of what it wraps, so that itself must be asked for.
+    // `source` of an io::Error returns the source of the wrapped error, so get the wrapped error itself first.
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     match wrapped {
         Some(wrapped) => tls_error(wrapped),
@@ -114,21 +114,21 @@ pub(super) fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opt
     }
 }
 
-/// What went wrong on a connection, for people.
+/// The error message for a failed connection.
 pub(super) fn explain(error: &io::Error, purpose: Purpose) -> Error {
     match tls_error(error) {
         Some(TlsError::AlertReceived(alert)) => refused(*alert, purpose),
         Some(TlsError::InvalidCertificate(certificate)) => distrusted(certificate),
         Some(other) => no_agent(other),
         None if error.kind() == io::ErrorKind::TimedOut => Error::absent("the agent does not answer")
-            .hint("the host may still be booting, or too busy; its console shows more"),
-        // No socket that is connected says so: it is a proxy command's way.
+            .hint("the host may still be booting, or may be overloaded; see its console"),
+        // A connected socket never returns this: it comes from a proxy command.
         None if error.kind() == io::ErrorKind::ConnectionRefused => Error::absent(error),
         None => Error::unreachable(format!("the host closed the connection: {error}")),
     }
 }
 
-/// The host refuses us.
+/// The error for an alert from the host.
 pub(super) fn refused(alert: AlertDescription, purpose: Purpose) -> Error {
     match (alert, purpose) {
         (AlertDescription::NoApplicationProtocol, Purpose::Main) => {
@@ -139,33 +139,33 @@ pub(super) fn refused(alert: AlertDescription, purpose: Purpose) -> Error {
         }
         (AlertDescription::CertificateExpired, _) => {
             Error::refused("the host says that your certificate has expired or is not valid yet")
-                .hint("compare the clocks of both machines; otherwise have another certificate issued")
+                .hint("compare the clocks of both machines; if they agree, have a new certificate issued")
         }
         (AlertDescription::UnknownCA | AlertDescription::DecryptError, _) => Error::refused(FOREIGN),
         (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Enrol) => {
-            Error::refused("the host refuses your certificate")
-                .hint("enrolling takes the role admin or enroller; the host's console and journal say why")
+            Error::refused("the host rejected your certificate")
+                .hint("enrolment needs the user role admin or enroller; the host's console and journal show why")
         }
         (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Main) => {
-            Error::refused("the host refuses your certificate")
-                .hint("the journal of the host's agent says why")
+            Error::refused("the host rejected your certificate")
+                .hint("the agent's journal on the host shows why: journalctl -u magpie-agent")
         }
         (alert, _) => Error::unreachable(format!("the host refused the connection (TLS alert {alert:?})")),
     }
 }
 
-/// We refuse the host.
+/// The error when we reject the host's certificate.
 fn distrusted(error: &CertificateError) -> Error {
     match error {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            Error::unreachable("the address now leads to another host of this fleet")
-                .hint("`ctl hosts` asks the provider where each host is now")
+            Error::unreachable("the address now belongs to another host of this fleet")
+                .hint("`ctl hosts` shows the current address of each host")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            Error::unreachable(format!("the host's certificate is of no use any more: {error}"))
+            Error::unreachable(format!("the host's certificate is no longer valid: {error}"))
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            Error::unreachable(format!("the host's certificate is of no use yet: {error}"))
+            Error::unreachable(format!("the host's certificate is not valid yet: {error}"))
                 .hint("this machine's clock is probably slow")
         }
         _ => Error::unreachable(FOREIGN),
@@ -173,9 +173,9 @@ fn distrusted(error: &CertificateError) -> Error {
 }
 
 fn no_agent(why: impl std::fmt::Display) -> Error {
-    Error::unreachable(format!("what answers there is not a Magpie agent: {why}"))
+    Error::unreachable(format!("the server on that port is not a Magpie agent: {why}"))
 }
 
 fn invalid(error: TlsError) -> Error {
-    Error::invalid(format!("TLS cannot be set up: {error}"))
+    Error::invalid(format!("cannot set up TLS: {error}"))
 }

@@ -1,6 +1,6 @@
-//! Speaking with agents: proving both ends, enrolling, and turning failures into sentences.
+//! Talking to agents: authentication, enrolment, RPCs, and error messages.
 //!
-//! The client gets a byte stream from a provider and knows nothing of how it was made.
+//! The client gets a byte stream from a provider and does not know how it was opened.
 
 pub mod claims;
 mod connect;

@@ -1,4 +1,4 @@
-//! A host's certificate is renewed in passing, by any `ctl` that connects and can: nobody has to think of it.
+//! Renews a host's certificate automatically, whenever a `ctl` that can sign it connects.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,14 +11,14 @@ use tonic::transport::Channel;
 
 use crate::pki::Fleet;
 
-/// With less left a certificate is renewed: of 90 days, so that who connects once in two months keeps a host alive.
+/// A certificate with less time left is renewed. Certificates last 90 days.
 const SHORT: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
-/// What this may cost of the time of somebody who came for something else.
+/// Time limit, so that a renewal does not delay the actual command for long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Renews the certificate that the host at the other end of `channel` has shown, if it ends soon and we may and can. Whether
-/// it worked makes no difference to what one came for, and what is wrong shows in the host's status in time.
+/// Renews the certificate `shown` by the host at the other end of `channel`, if it expires soon and the user may and can renew
+/// it. Failures are ignored: they do not affect the command, and the host's status shows the expiry in time.
 pub(super) async fn in_passing(
     channel: Channel,
     fleet: &Fleet,

@@ -1,4 +1,4 @@
-//! Starting a run and following it to its end, whatever happens to the connection.
+//! Starting, following, cancelling and listing runs.
 
 use jiff::{Timestamp, tz::TimeZone};
 use prost::Message;
@@ -11,25 +11,25 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 
-/// The longest event to accept: an agent's spool holds none beyond 4 MiB.
+/// The largest event to accept, in bytes; events in an agent's spool are at most 4 MiB.
 const MAX_EVENT: usize = 5 << 20;
 
-/// How following a run came to an end.
+/// Why following a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Followed {
-    /// The run is over.
+    /// The run has ended.
     Ended(Box<pb::Run>),
-    /// The connection broke; the run goes on. Follow again from here, over a new connection.
+    /// The connection was lost and the run continues. Follow it again from `offset`, over a new connection.
     Disconnected {
-        /// Where to go on.
+        /// Spool offset to resume at.
         offset: u64,
     },
 }
 
-/// Starts a run on a host; safe to repeat with the same request.
+/// Starts a run on a host; safe to retry with the same request.
 ///
 /// # Errors
-/// [`Kind::Busy`], naming the holder, if another apply is under way; otherwise what the host says.
+/// [`Kind::Busy`], naming the holder, if another apply is running; otherwise the host's error.
 pub async fn start(channel: Channel, host_name: &str, request: pb::StartRequest) -> Result<pb::Run> {
     let started = within(LONG_ANSWER, client(channel).start(request)).await;
     started.map_err(|refused| match busy_detail(&refused) {
@@ -38,10 +38,10 @@ pub async fn start(channel: Channel, host_name: &str, request: pb::StartRequest)
     })
 }
 
-/// Follows a run from an offset until it is over, handing over each event.
+/// Follows a run from an offset until it ends, passing each event to `on_event`.
 ///
 /// # Errors
-/// What the host says, such as that there is no such run. A broken connection is not an error.
+/// The host's error, such as an unknown run. A lost connection is not an error.
 pub async fn follow(
     channel: Channel,
     host_name: &str,
@@ -71,16 +71,16 @@ pub async fn follow(
     }
     match within(ANSWER, client.get(pb::GetRequest { run_id: run_id.to_owned() })).await {
         Ok(run) if is_over(run.state()) => Ok(Followed::Ended(Box::new(run))),
-        // The stream ended early, such as when the agent was stopped.
+        // The stream ended early, for example because the agent was stopped.
         Ok(_) => Ok(Followed::Disconnected { offset }),
         Err(failure) => disconnected(host_name, &failure, offset),
     }
 }
 
-/// Asks a host to end a run; returns at once, with the run as it is.
+/// Asks a host to cancel a run; returns its current state without waiting.
 ///
 /// # Errors
-/// What the host says.
+/// The host's error.
 pub async fn cancel(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::Run> {
     let request = pb::CancelRequest { run_id: run_id.to_owned() };
     let cancelled = within(ANSWER, client(channel).cancel(request)).await;
@@ -90,22 +90,22 @@ pub async fn cancel(channel: Channel, host_name: &str, run_id: &str) -> Result<p
 /// One run of a host.
 ///
 /// # Errors
-/// What the host says.
+/// The host's error.
 pub async fn get(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::Run> {
     let got = within(ANSWER, client(channel).get(pb::GetRequest { run_id: run_id.to_owned() })).await;
     got.map_err(|refused| status::error(host_name, &refused))
 }
 
-/// The newest runs of a host, newest first.
+/// The latest `limit` runs of a host, newest first.
 ///
 /// # Errors
-/// What the host says.
+/// The host's error.
 pub async fn list(channel: Channel, host_name: &str, limit: u32) -> Result<Vec<pb::Run>> {
     let listed = within(ANSWER, client(channel).list(pb::ListRequest { limit })).await;
     listed.map(|reply| reply.runs).map_err(|refused| status::error(host_name, &refused))
 }
 
-/// Has a run in this state ended?
+/// Whether a run in this state has ended.
 pub fn is_over(state: RunState) -> bool {
     !matches!(state, RunState::Unspecified | RunState::Queued | RunState::Preparing | RunState::Running)
 }
@@ -122,7 +122,7 @@ fn is_last(event: &pb::Event) -> bool {
     }
 }
 
-/// A connection that is gone is no failure of the run; everything else is for the user.
+/// Treats a lost connection as [`Followed::Disconnected`]; every other failure is an error.
 fn disconnected(host_name: &str, failure: &Status, offset: u64) -> Result<Followed> {
     match failure.code() {
         Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Aborted => {
@@ -143,7 +143,7 @@ fn busy_error(host_name: &str, busy: &pb::Busy, zone: &TimeZone) -> Error {
     let at = if busy.resource.is_empty() { String::new() } else { format!(", at {}", busy.resource) };
     let holder = format!("{host_name} is busy: apply {} by {} since {since}{at}", busy.run_id, busy.user);
     Error::new(Kind::Busy, holder)
-        .hint(format!("`ctl attach {id}` follows it, `ctl cancel {id}` ends it", id = busy.run_id))
+        .hint(format!("`ctl attach {id}` follows it, `ctl cancel {id}` cancels it", id = busy.run_id))
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_keeps_the_place_and_a_refusal_does_not() {
+    fn a_lost_connection_keeps_the_offset_and_a_refusal_is_an_error() {
         let lost = disconnected("db-1", &Status::unavailable("gone"), 77).unwrap();
         assert_eq!(lost, Followed::Disconnected { offset: 77 });
         assert!(disconnected("db-1", &Status::not_found("there is no run r"), 0).is_err());

@@ -1,4 +1,4 @@
-//! How a host is; and what a refused or failed call means to the user.
+//! The status of a host, and error messages for refused or failed calls.
 
 use std::{error::Error as _, time::Duration};
 
@@ -12,22 +12,21 @@ use crate::{
     pki,
 };
 
-/// How long a host may take to answer a call, or to begin a stream. A host that hangs or was taken over must not
-/// keep `ctl`.
+/// Time limit for a host to answer a call, or to begin a stream. A host that hangs or is compromised must not block `ctl`.
 pub const ANSWER: Duration = Duration::from_secs(20);
-/// The same where the request may be long and the line slow.
+/// Time limit for calls with large requests, which may be slow to send.
 pub const LONG_ANSWER: Duration = Duration::from_secs(120);
 
-/// Asks a host how it is.
+/// Asks a host for its status.
 ///
 /// # Errors
-/// The host cannot be asked, or refuses us.
+/// The host cannot be reached, or rejects our certificate or role.
 pub async fn ask(channel: Channel, host_name: &str) -> crate::error::Result<StatusReply> {
     let reply = within(ANSWER, HostClient::new(channel).status(StatusRequest {})).await;
     reply.map_err(|status| error(host_name, &status))
 }
 
-/// What a call answers, if it does within `limit`; the whole answer counts, not only its beginning.
+/// The answer to a call, or [`Code::DeadlineExceeded`] if it is not complete within `limit`.
 pub async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
@@ -44,7 +43,7 @@ pub fn error(host_name: &str, status: &Status) -> Error {
 }
 
 fn describe(status: &Status) -> Error {
-    // A connection that breaks down also ends in a status; what broke it says more.
+    // A lost connection also ends in a status; a TLS alert below it is more specific.
     if let Some(rustls::Error::AlertReceived(alert)) = status.source().and_then(handshake::tls_error) {
         return handshake::refused(*alert, Purpose::Main);
     }
@@ -55,7 +54,7 @@ fn describe(status: &Status) -> Error {
         }
         Code::PermissionDenied => Error::invalid(message).hint(pki::OTHER_ROLE),
         Code::Unimplemented => Error::invalid(message)
-            .hint("agent and ctl are probably of different versions: `ctl status` shows the agent's"),
+            .hint("agent and ctl are probably different versions: `ctl status` shows the agent's version"),
         Code::FailedPrecondition => Error::new(Kind::Busy, message),
         Code::ResourceExhausted => Error::new(Kind::RunFailed, message),
         Code::Cancelled | Code::Aborted => {
@@ -66,7 +65,7 @@ fn describe(status: &Status) -> Error {
         Code::Unauthenticated => Error::unreachable(message),
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => {
             Error::new(Kind::RunFailed, format!("the agent failed: {message}"))
-                .hint("the journal of the host's agent says more")
+                .hint("the agent's journal on the host shows more: journalctl -u magpie-agent")
         }
     }
 }
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_never_answers_is_given_up() {
+    async fn a_host_that_never_answers_times_out() {
         let never = std::future::pending::<Result<Response<()>, Status>>();
         let status = within(Duration::ZERO, never).await.unwrap_err();
         let error = error("db-1", &status);
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_alert_below_a_lost_connection_is_told() {
+    fn the_tls_alert_behind_a_lost_connection_is_reported() {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
         let status = Status::from_error(Box::new(std::io::Error::other(alert)));
         assert!(error("db-1", &status).to_string().contains("certificate has expired"));

@@ -1,4 +1,4 @@
-//! Files that only their owner may read, and that appear whole.
+//! Files that only their owner can read, written atomically.
 
 use std::{
     fs::{self, File, Permissions},
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
-/// Refuses a file or directory that anybody but its owner has access to, as ssh does with keys.
+/// Refuses a file or directory that other users can access, as ssh does with keys.
 pub(super) fn check_private(path: &Path) -> Result<()> {
     let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     let mode = metadata.permissions().mode() & 0o777;
@@ -21,22 +21,22 @@ pub(super) fn check_private(path: &Path) -> Result<()> {
     }
     let right = if metadata.is_dir() { 700 } else { 600 };
     let shown = path.display();
-    Err(Error::invalid(format!("{shown} is open to others (mode {mode:04o}); it holds keys of the fleet"))
+    Err(Error::invalid(format!("{shown} holds keys of the fleet, and other users can access it (mode {mode:04o})"))
         .hint(format!("chmod {right} {shown}")))
 }
 
-/// The bytes of a file that is no secret.
+/// The bytes of a file that is not secret.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
-/// The bytes of a key.
+/// The bytes of a key file; refused if other users can access it.
 pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     check_private(path)?;
     read(path).map(Zeroizing::new)
 }
 
-/// Creates a file of mode 0600, or leaves one that is there already as it is. Durable on return.
+/// Creates a file with mode 0600; leaves an existing file unchanged. Durable on return.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = temporary(path, bytes).and_then(|file| match file.persist_noclobber(path) {
         Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(error.error),
@@ -45,7 +45,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|error| unwritable(path, &error))
 }
 
-/// Creates or replaces a file of mode 0600. Durable on return.
+/// Creates or replaces a file with mode 0600. Durable on return.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     temporary(path, bytes)
         .and_then(|file| file.persist(path).map_err(|error| error.error))
@@ -53,7 +53,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         .map_err(|error| unwritable(path, &error))
 }
 
-/// Creates a directory of mode 0700, unless it is there.
+/// Creates a directory with mode 0700, unless it exists.
 pub(crate) fn directory(path: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(unwritable(path, &error)),
@@ -61,11 +61,11 @@ pub(crate) fn directory(path: &Path) -> Result<()> {
     }
 }
 
-/// A directory in the making, removed again unless it is published.
+/// A temporary directory, removed again unless it is published.
 pub(super) struct Draft(TempDir);
 
 impl Draft {
-    /// A draft on the same file system as `dir`, whose parents are created.
+    /// Creates a draft on the same file system as `dir`, and the parents of `dir`.
     pub(super) fn beside(dir: &Path) -> Result<Self> {
         let parent = parent(dir);
         let mut draft = tempfile::Builder::new();
@@ -74,19 +74,19 @@ impl Draft {
         draft.map(Self).map_err(|error| unwritable(dir, &error))
     }
 
-    /// Adds a file of mode 0600.
+    /// Adds a file with mode 0600.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         create(&self.0.path().join(name), bytes)
     }
 
-    /// Puts the draft in the place of `dir`, which must not exist or be empty.
+    /// Renames the draft to `dir`, which must be missing or empty.
     pub(super) fn publish(self, dir: &Path) -> Result<()> {
         match fs::rename(self.0.path(), dir) {
-            // What is dropped then is a path where nothing is left.
+            // The path that is removed on drop no longer exists.
             Ok(()) => sync_parent(dir).map_err(|error| unwritable(dir, &error)),
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
                 Err(Error::invalid(format!("{} exists and is not empty", dir.display()))
-                    .hint("a fleet is created once; its directory is then shared, not made again"))
+                    .hint("create a fleet only once, then share its CA directory"))
             }
             Err(error) => Err(unwritable(dir, &error)),
         }

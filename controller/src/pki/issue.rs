@@ -1,4 +1,4 @@
-//! Certificates as Magpie issues them: P-256, one purpose, one name, random serial numbers.
+//! Issues certificates: P-256, one purpose, one name, random serial numbers.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,19 +18,19 @@ use zeroize::Zeroizing;
 use super::{Fleet, random};
 use crate::error::{Error, Result};
 
-/// A certificate this close to its end is not used any more.
+/// A certificate with less time left than this is no longer used.
 pub(super) const MARGIN: Duration = Duration::from_secs(10 * 60);
 
 /// How long a host's certificate is valid.
 const HOST_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// Certificates begin this long ago, because clocks differ.
+/// Certificates are backdated by this much, because clocks differ.
 const BACKDATE: Duration = Duration::from_secs(10 * 60);
 
-/// CAs live as long as a fleet may.
+/// How long a CA is valid; a fleet cannot live longer.
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// A host's certificate and the CA above it.
+/// A host's certificate and the CA that signed it.
 #[derive(Clone, Debug)]
 pub struct HostChain {
     /// The leaf, then the host CA.
@@ -40,11 +40,11 @@ pub struct HostChain {
 }
 
 impl Fleet {
-    /// Signs a host's key into a certificate for `host_id`. Of the request only the key counts: it must have
-    /// signed the request, and be the one that its sender showed in TLS.
+    /// Signs a certificate for `host_id` with the key from the request; everything else in the request is ignored. The key must
+    /// have signed the request and must be the sender's TLS key.
     ///
     /// # Errors
-    /// The request is not that key's, or this directory cannot sign hosts.
+    /// The request is from another key, or this directory cannot sign hosts.
     pub fn sign_host(
         &self,
         csr: &[u8],
@@ -53,17 +53,17 @@ impl Fleet {
         now: SystemTime,
     ) -> Result<HostChain> {
         if !names::is_label(host_id) {
-            return Err(Error::invalid(format!("{host_id:?} cannot be a host's id in a certificate")));
+            return Err(Error::invalid(format!("{host_id:?} is not a valid host id for a certificate")));
         }
         let request = CertificateSigningRequestParams::from_der(&csr.into())
-            .map_err(|error| Error::unreachable(format!("the host's signing request is refused: {error}")))?;
+            .map_err(|error| Error::unreachable(format!("the host's signing request is invalid: {error}")))?;
         if KeyDigest::of(&request.public_key.subject_public_key_info()) != *tls_key {
-            return Err(Error::unreachable("the host asks for a certificate for another key than its own"));
+            return Err(Error::unreachable("the host requested a certificate for a key that is not its own"));
         }
         self.host_chain(&request.public_key, host_id, now)
     }
 
-    /// Another certificate for a host that has proved its present one, which is about to end: for the same key and name.
+    /// A new certificate, for the same key and name, for a host whose `present` certificate expires soon.
     ///
     /// # Errors
     /// This directory cannot sign hosts.
@@ -89,26 +89,29 @@ impl Fleet {
         Ok(HostChain { certificates: vec![certificate.der().clone(), self.host_ca().clone()], serial })
     }
 
-    /// The CA that signs users, if it may sign one of this role for so long.
+    /// The user CA.
+    ///
+    /// # Errors
+    /// `lifetime` is not allowed for this role, or `user-ca.key` is missing.
     pub(super) fn user_issuer(&self, role: Role, lifetime: Duration) -> Result<Issuer<'static, KeyPair>> {
         let longest = longest_validity(role);
         if lifetime > longest {
             let days = longest.as_secs() / 86_400;
             return Err(Error::invalid(format!(
-                "a certificate of the user role {role} may be valid for {days} days at most"
+                "a certificate for the user role {role} can be valid for at most {days} days"
             ))
-            .hint("hosts refuse longer ones; it is renewed without asking where user-ca.key is"));
+            .hint("hosts reject longer ones; ctl renews it automatically in a CA directory with user-ca.key"));
         }
         if lifetime <= MARGIN {
             return Err(Error::invalid(format!(
-                "a certificate must be valid for more than {} minutes: `ctl` uses none that is about to expire",
+                "a certificate must be valid for more than {} minutes: `ctl` uses no certificate that is about to expire",
                 MARGIN.as_secs() / 60
             )));
         }
         self.issuer("user-ca", self.user_ca())
     }
 
-    /// Signs a user's key; PEM. The longest lifetime that the role may have begins when the certificate does.
+    /// Signs a user's key and returns PEM. The maximum lifetime of the role counts from the backdated start.
     pub(super) fn sign_user(
         &self,
         issuer: &Issuer<'static, KeyPair>,
@@ -161,7 +164,7 @@ fn leaf(common_name: &str, serial: &[u8], now: SystemTime, lifetime: Duration) -
     params
 }
 
-/// 128 random bits, but positive and of full length in DER (RFC 5280 §4.1.2.2).
+/// 16 random bytes, positive and of full length in DER (RFC 5280 §4.1.2.2).
 fn serial() -> Result<Vec<u8>> {
     let mut serial = random::<16>()?;
     serial[0] = serial[0] & 0x7f | 0x40;
@@ -169,5 +172,5 @@ fn serial() -> Result<Vec<u8>> {
 }
 
 fn not_issued(error: rcgen::Error) -> Error {
-    Error::invalid(format!("the certificate cannot be issued: {error}"))
+    Error::invalid(format!("cannot issue the certificate: {error}"))
 }

@@ -1,17 +1,17 @@
-//! The fleet's CA directory: who is a host of this fleet, and who may command it.
+//! The fleet's CA directory: the keys that decide which hosts belong to the fleet and which users may use them.
 //!
 //! ```text
-//! <dir>/                     0700, refused if anybody else may look in
+//! <dir>/                     0700, refused if other users can access it
 //!   fleet.json               {id, name}
 //!   host-ca.{key,crt}        signs hosts
 //!   user-ca.{key,crt}        signs people and CI
 //!   enrol.key                every host's enrolment token is derived from it
-//!   users/<name>.{key,crt}   one pair for each user; `ctl` speaks as one of them
+//!   users/<name>.{key,crt}   one pair for each user; `ctl` connects with one of them
 //! ```
 //!
-//! Only `fleet.json` and the two `.crt` must be there: CI gets a directory with these and a user's pair, and
-//! what then cannot be done (enrolling, issuing) says which file is missing. Every file appears whole, so
-//! the directory may be shared by people and machines at once; serial numbers are random, there is no counter.
+//! Only `fleet.json` and the two `.crt` files are required. CI gets a directory with these and one user's pair; commands that
+//! need more (enrolling, issuing) name the missing file. Files are written atomically and serial numbers are random, so
+//! several users and machines can share the directory.
 
 pub(crate) mod files;
 mod issue;
@@ -40,8 +40,9 @@ pub use self::{
 };
 use crate::error::{Error, Result};
 
-/// What helps those whose role does not allow what they want.
-pub(crate) const OTHER_ROLE: &str = "a certificate with that role can be issued by whoever has user-ca.key";
+/// The hint when the user's role does not allow a command.
+pub(crate) const OTHER_ROLE: &str =
+    "anyone with user-ca.key can issue a certificate with that role: `ctl user issue NAME --user-role ROLE`";
 
 /// An open CA directory.
 #[derive(Clone, Debug)]
@@ -53,20 +54,20 @@ pub struct Fleet {
     user: Option<String>,
 }
 
-/// What `fleet.json` says.
+/// The content of `fleet.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct About {
     id: String,
     name: String,
 }
 
-/// The login name of whoever runs `ctl`, if users can be called so; else `admin`.
+/// The login name of the user who runs `ctl`, if it is a valid user name; else `admin`.
 pub fn login() -> String {
     let login = User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
     login.filter(|name| names::is_user(name)).unwrap_or_else(|| "admin".to_owned())
 }
 
-/// A fresh transaction id for a host to be launched: 16 random bytes in hex.
+/// A new transaction id for a launch: 16 random bytes in hex.
 ///
 /// # Errors
 /// The system's random number generator failed.
@@ -75,7 +76,7 @@ pub fn new_tid() -> Result<String> {
 }
 
 impl Fleet {
-    /// Makes the CA directory of a new fleet; it appears whole or not at all. `dir` must not exist or be empty.
+    /// Creates the CA directory of a new fleet, atomically. `dir` must be missing or empty.
     ///
     /// # Errors
     /// The directory is in use, or cannot be written.
@@ -98,7 +99,7 @@ impl Fleet {
     /// Opens a CA directory.
     ///
     /// # Errors
-    /// It is not one, or others than its owner have access to it.
+    /// `dir` is not a CA directory, or other users can access it.
     pub fn open(dir: &Path) -> Result<Self> {
         files::check_private(dir)?;
         let about = dir.join("fleet.json");
@@ -112,29 +113,29 @@ impl Fleet {
         Ok(Self { dir: dir.to_owned(), about, host_ca, user_ca, user: None })
     }
 
-    /// Speaks as this user, where the directory holds several.
+    /// Chooses the user to connect as.
     #[must_use]
     pub fn with_user(mut self, name: &str) -> Self {
         self.user = Some(name.to_owned());
         self
     }
 
-    /// The random id in every name of this fleet.
+    /// The fleet's random id, which is part of every certificate name.
     pub fn id(&self) -> &str {
         &self.about.id
     }
 
-    /// The name that people gave it.
+    /// The display name.
     pub fn name(&self) -> &str {
         &self.about.name
     }
 
-    /// The only CA that hosts are checked against.
+    /// The CA that host certificates are verified against.
     pub fn host_ca(&self) -> &CertificateDer<'static> {
         &self.host_ca
     }
 
-    /// The CA of users; hosts know it by its digest before they are enrolled.
+    /// The user CA; before enrolment, hosts know only its digest.
     pub fn user_ca(&self) -> &CertificateDer<'static> {
         &self.user_ca
     }
@@ -142,7 +143,7 @@ impl Fleet {
     /// The enrolment token of a transaction; never stored, never sent.
     ///
     /// # Errors
-    /// There is no `enrol.key` here, or `tid` is not one.
+    /// `enrol.key` is missing or damaged, or `tid` is not a transaction id.
     pub fn token(&self, tid: &str) -> Result<Secret> {
         if !names::is_tid(tid) {
             return Err(Error::invalid(format!("{tid:?} is not an enrolment transaction id")));
@@ -154,7 +155,7 @@ impl Fleet {
         Ok(key.token(tid))
     }
 
-    /// The document that lets one host be enrolled; a secret, good for [`document::LIFETIME`].
+    /// The document that lets one host enrol; a secret, valid for [`document::LIFETIME`].
     ///
     /// # Errors
     /// As [`Fleet::token`].
@@ -165,12 +166,12 @@ impl Fleet {
         document.to_json().map_err(Error::invalid)
     }
 
-    /// Whether certificates of hosts can be issued here.
+    /// Whether this directory can issue host certificates.
     pub fn signs_hosts(&self) -> bool {
         self.dir.join("host-ca.key").exists()
     }
 
-    /// One of the two CAs, ready to sign.
+    /// Loads one of the two CAs for signing; `role` is `host-ca` or `user-ca`.
     fn issuer(&self, role: &str, ca: &CertificateDer<'static>) -> Result<Issuer<'static, KeyPair>> {
         let path = self.dir.join(format!("{role}.key"));
         let damaged = |error| Error::invalid(format!("{} cannot be used: {error}", path.display()));

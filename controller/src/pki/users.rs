@@ -1,4 +1,4 @@
-//! The fleet's users: issuing their certificates, and speaking as one of them.
+//! The fleet's users: issuing their certificates, and choosing the user to connect as.
 
 use std::{
     fs,
@@ -19,15 +19,15 @@ use rustls::{
 use super::{Fleet, certificate, files, issue};
 use crate::error::{Error, Result};
 
-/// How long a user's certificate is valid unless somebody wants less or more.
+/// Default lifetime of a user's certificate.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// What `ctl` shows to hosts.
+/// A user's certificate and key, as used for TLS.
 #[derive(Debug)]
 pub struct Credentials {
     /// Name and role, as in the certificate.
     pub user: User,
-    /// From then on the certificate is not valid any more.
+    /// When the certificate expires.
     pub not_after: SystemTime,
     /// The leaf, then the user CA.
     pub chain: Vec<CertificateDer<'static>>,
@@ -36,7 +36,7 @@ pub struct Credentials {
 }
 
 impl Fleet {
-    /// Issues a certificate to a user. The key is made at the first time and kept; whoever is refused leaves none.
+    /// Issues a certificate for a user. The key is created the first time and then kept; a refused request creates no key.
     ///
     /// # Errors
     /// The name or lifetime is not allowed, or this directory cannot sign users.
@@ -48,8 +48,8 @@ impl Fleet {
         now: SystemTime,
     ) -> Result<Credentials> {
         if !names::is_user(name) {
-            return Err(Error::invalid(format!("{name:?} cannot be a user's name"))
-                .hint("up to 64 letters, digits and . _ @ -, beginning with none of . and -"));
+            return Err(Error::invalid(format!("{name:?} is not a valid user name"))
+                .hint("use up to 64 letters, digits and . _ @ -, not beginning with . or -"));
         }
         let issuer = self.user_issuer(role, lifetime)?;
         files::directory(&self.dir.join("users"))?;
@@ -66,9 +66,8 @@ impl Fleet {
         self.read_user(name)
     }
 
-    /// The user that `ctl` speaks as: the one chosen by [`Fleet::with_user`], or the only one, or the one
-    /// of the login name. A certificate
-    /// that has expired or is about to is renewed, with the same role, if `user-ca.key` is here.
+    /// The user that `ctl` connects as: the one chosen with [`Fleet::with_user`], or the only one, or the one with the login
+    /// name. If the certificate has expired or is about to, and `user-ca.key` is here, it is renewed with the same role.
     ///
     /// # Errors
     /// There is no such user, or the certificate has expired and cannot be renewed here.
@@ -84,24 +83,24 @@ impl Fleet {
         let end = Timestamp::try_from(credentials.not_after).map_err(Error::invalid)?;
         let verb = if credentials.not_after <= now { "expired" } else { "is about to expire" };
         Err(Error::invalid(format!("the certificate of {name} ({role}) {verb} at {end}")).hint(format!(
-            "whoever has user-ca.key of fleet {} ({}) can issue another",
+            "anyone with user-ca.key of fleet {} ({}) can issue a new one: `ctl user issue {name} --user-role {role}`",
             self.name(),
             self.id()
         )))
     }
 
-    /// [`Fleet::current_user`], if the fleet's user CA has given them at least the role `least`; `verb` is what they are
-    /// about to do. Hosts look for themselves; this is for where none can.
+    /// [`Fleet::current_user`], if their role is at least `least`; `verb` is the command, for the error message. Hosts check
+    /// this themselves; this check is for commands where no host can.
     ///
     /// # Errors
-    /// As [`Fleet::current_user`], or the certificate is not good here and now, or its role is too small.
+    /// As [`Fleet::current_user`], or the certificate is not valid now, or its role is not sufficient.
     pub fn user_with(&self, least: Role, verb: &str, now: SystemTime) -> Result<Credentials> {
         let credentials = self.signed_user(now)?;
         let User { name, role } = &credentials.user;
         if *role >= least {
             return Ok(credentials);
         }
-        Err(Error::invalid(format!("{verb} takes the user role {least}; {name} has {role}"))
+        Err(Error::invalid(format!("{name} ({role}) may not {verb}: that needs the user role {least}"))
             .hint(super::OTHER_ROLE))
     }
 
@@ -116,19 +115,19 @@ impl Fleet {
             return Ok(credentials);
         }
         Err(Error::invalid(format!(
-            "enrolling hosts takes the user role {} or {}; {name} has {role}",
+            "{name} ({role}) may not enrol hosts: that needs the user role {} or {}",
             Role::Admin,
             Role::Enroller
         ))
         .hint(super::OTHER_ROLE))
     }
 
-    /// [`Fleet::current_user`], with the chain and its dates verified as a host does.
+    /// [`Fleet::current_user`], with the chain and its dates verified as a host would.
     fn signed_user(&self, now: SystemTime) -> Result<Credentials> {
         let credentials = self.current_user(now)?;
         let unusable = |error: &dyn std::fmt::Display| {
             let name = &credentials.user.name;
-            Error::invalid(format!("the certificate of {name} is not one of fleet {}: {error}", self.name()))
+            Error::invalid(format!("the certificate of {name} is not valid in fleet {}: {error}", self.name()))
         };
         let mut roots = RootCertStore::empty();
         roots.add(self.user_ca().clone()).map_err(|error| unusable(&error))?;
@@ -143,10 +142,10 @@ impl Fleet {
         Ok(credentials)
     }
 
-    /// Refuses a user that was chosen and is not there.
+    /// Checks that the chosen user exists.
     ///
     /// # Errors
-    /// This directory has no certificate of them.
+    /// This directory has no certificate for the user.
     pub fn check_chosen(&self) -> Result<()> {
         match &self.user {
             Some(name) => self.check_known(name),
@@ -163,9 +162,9 @@ impl Fleet {
         let error =
             Error::invalid(format!("there is no user {name:?} in {}", self.dir.join("users").display()));
         Err(if names.is_empty() {
-            error.hint(format!("`ctl user issue {name}` makes it one, where user-ca.key is"))
+            error.hint(format!("`ctl user issue {name}` creates it, in a CA directory with user-ca.key"))
         } else {
-            error.hint(format!("users there: {}", names.join(", ")))
+            error.hint(format!("known users: {}", names.join(", ")))
         })
     }
 
@@ -181,8 +180,8 @@ impl Fleet {
             names => match names.iter().find(|name| **name == super::login()) {
                 Some(name) => Ok(name.clone()),
                 None => {
-                    Err(Error::invalid(format!("there are several users to speak as: {}", names.join(", ")))
-                        .hint("`ctl --as NAME …`, or MAGPIE_USER in the environment, chooses one"))
+                    Err(Error::invalid(format!("the CA directory has several users: {}", names.join(", ")))
+                        .hint("choose one with `ctl --as NAME …` or MAGPIE_USER=NAME"))
                 }
             },
         }

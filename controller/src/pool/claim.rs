@@ -1,8 +1,9 @@
-//! Claims: how two controllers that want the same host find out who has it.
+//! Claims: how controllers that want the same host agree on its owner.
 //!
-//! A claim is a compare-and-swap register on the host, behind mutual TLS. Whoever finds it free, lapsed, or still
-//! the one that he has read about in the tags, gets it; everybody else is told who has it. A claim is *settled* when provisioning is
-//! over; until then it lapses, and a controller on the same machine that sees that the holder is dead takes it over at once.
+//! A claim is a compare-and-swap register on the host, behind mutual TLS. A controller gets the claim if the host is free, if
+//! the present claim has lapsed, or if it is still the claim that the controller read in the tags; any other controller gets
+//! an error with the holder. A claim is *settled* when provisioning is over. Until then it can lapse, and a controller on the
+//! same machine takes it over at once if the holding process is dead.
 
 use jiff::Timestamp;
 use proto::pb;
@@ -18,20 +19,20 @@ use crate::{
     provider::Host,
 };
 
-/// The end of a lease that has none, for hosts: the last second of the year 9999.
+/// The end of an unlimited lease, as sent to hosts: the last second of the year 9999, in ms since the Unix epoch.
 const NEVER_MS: i64 = 253_402_300_799_000;
 
-/// What a controller shows when it takes a host.
+/// The identity that a controller claims a host with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
-    /// Id of the claim; one for each host.
+    /// Id of the claim; unique to each host.
     pub id: String,
     /// This process, from [`holder::this_process`].
     pub holder: String,
 }
 
 impl Claimant {
-    /// A new claim of this process.
+    /// A new claim for this process.
     ///
     /// # Errors
     /// The system has no random numbers, or /proc cannot be read.
@@ -40,10 +41,10 @@ impl Claimant {
     }
 }
 
-/// Takes a host for the time that provisioning takes; `None` and who has it if somebody else was quicker.
+/// Claims a host while it is provisioned; `Err(claim)` if another controller holds it.
 ///
 /// # Errors
-/// The host cannot be asked, or refuses us.
+/// The host cannot be reached, or rejects our certificate or role.
 pub async fn take(
     channel: &Channel,
     host: &Host,
@@ -71,10 +72,10 @@ pub async fn take(
     })
 }
 
-/// Says that provisioning is over: the host is in use until it is released, and its lease begins.
+/// Settles the claim after provisioning: the host is in use until it is released, and its lease begins.
 ///
 /// # Errors
-/// Somebody else has taken the host meanwhile, or it cannot be asked.
+/// Someone else has claimed the host meanwhile, or the host cannot be reached.
 pub async fn settle(channel: &Channel, host: &Host, claimant: &Claimant, role: &RoleConfig) -> Result<()> {
     let until = lease::end(role, Timestamp::now().as_second());
     let request = pb::ClaimRequest {
@@ -83,7 +84,7 @@ pub async fn settle(channel: &Channel, host: &Host, claimant: &Claimant, role: &
         until_unix_ms: until_unix_ms(until),
         settled: true,
         stop_after_s: role.stop_after_lease.map_or(0, |time| time.as_secs()),
-        // What is known of the host's present claim; nothing if it is this one.
+        // The host's present claim as far as known; ignored if it is this one.
         replaces: host.usage.claim.clone(),
     };
     match claims::claim(channel.clone(), &host.name, request).await? {
@@ -92,21 +93,21 @@ pub async fn settle(channel: &Channel, host: &Host, claimant: &Claimant, role: &
     }
 }
 
-/// Whether a claim keeps others off: one that is not settled does so until its end, and while its holder may live.
+/// Whether a claim is in force. A settled claim is; an unsettled claim is until its end, unless its holder is dead.
 pub fn stands(claim: &pb::Claim, now_unix_ms: i64, life: impl Fn(&str) -> Life) -> bool {
     claim.settled || (claim.until_unix_ms >= now_unix_ms && life(&claim.holder) != Life::Dead)
 }
 
-/// What a host is told for the end of a lease in seconds since the Unix epoch.
+/// The end of a lease in ms, as sent to hosts; `until` is in seconds since the Unix epoch, 0 if unlimited.
 pub fn until_unix_ms(until: i64) -> i64 {
     if until == 0 { NEVER_MS } else { until.saturating_mul(1_000) }
 }
 
-/// The host is somebody else's.
+/// The error when someone else has claimed the host.
 pub fn taken(host: &Host, held: &pb::Claim) -> Error {
     let since = Timestamp::from_millisecond(held.taken_unix_ms).unwrap_or_default();
-    Error::new(Kind::Busy, format!("{} is {}'s since {since:.0}", host.name, held.user))
-        .hint(format!("`ctl release --force {}` gives it back, whoever has it", host.name))
+    Error::new(Kind::Busy, format!("{} was claimed by {} at {since:.0}", host.name, held.user))
+        .hint(format!("`ctl release --force {}` releases it anyway", host.name))
 }
 
 #[cfg(test)]
@@ -125,6 +126,6 @@ mod tests {
         assert!(stands(&claim(false, "elsewhere"), 1_000, life));
         assert!(!stands(&claim(false, "elsewhere"), 1_001, life));
         assert!(!stands(&claim(false, "dead"), 1_000, life));
-        assert!(stands(&claim(true, "dead"), 9_000, life), "in use until it is given back");
+        assert!(stands(&claim(true, "dead"), 9_000, life), "in use until it is released");
     }
 }

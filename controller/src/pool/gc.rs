@@ -1,4 +1,4 @@
-//! What nobody needs any more: a pure plan over what the provider lists.
+//! Plans what `ctl gc` cleans up: a pure function of the provider's list of hosts.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::{
 /// What to do with a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Shut it down, keep its disk; its state of being idle or used stays.
+    /// Shut it down and keep its disk; it stays idle or in use.
     Stop,
-    /// Shut it down and give it back to the pool.
+    /// Shut it down and return it to the pool.
     Release,
-    /// End it.
+    /// Delete it.
     Destroy,
 }
 
 impl Action {
-    /// As a verb, and as what was done.
+    /// The verb, and its past participle.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Stop => ("stop", "stopped"),
@@ -41,7 +41,7 @@ pub struct Step {
     pub why: String,
 }
 
-/// Looks for hosts that were never finished, that are there twice, and whose lease is over. `now` is in seconds since the Unix epoch.
+/// Finds unfinished hosts, duplicates, and hosts whose lease has expired. `now` is in seconds since the Unix epoch.
 pub fn plan(hosts: &[Host], now: i64, life: impl Fn(&str) -> Life) -> Vec<Step> {
     let firsts = firsts(hosts);
     hosts
@@ -54,7 +54,7 @@ pub fn plan(hosts: &[Host], now: i64, life: impl Fn(&str) -> Life) -> Vec<Step> 
         .collect()
 }
 
-/// Of the hosts of one launch, the one to keep: enrolled before not, then the oldest.
+/// For each launch, the host to keep: enrolled hosts first, then the oldest.
 fn firsts(hosts: &[Host]) -> BTreeMap<&str, &Host> {
     let mut firsts: BTreeMap<&str, &Host> = BTreeMap::new();
     let place = |host: &Host| (!host.enrolled(), host.launched_at, host.id.clone());
@@ -68,27 +68,27 @@ fn firsts(hosts: &[Host]) -> BTreeMap<&str, &Host> {
 }
 
 fn verdict(host: &Host, first: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<(Action, String)> {
-    // Machines that were there before are not ours to end.
+    // Adopted machines are never stopped or deleted.
     if host.provider == Kind::Ssh {
         return None;
     }
     if first.id != host.id {
         return Some((
             Action::Destroy,
-            format!("is there twice: its launch also made {} ({})", first.name, first.id),
+            format!("is a duplicate: the same launch created {} ({})", first.name, first.id),
         ));
     }
     let usage = &host.usage;
     match usage.standing {
         Standing::Launched if is_abandoned(host, now, life) => {
-            Some((Action::Destroy, "was launched and never enrolled".to_owned()))
+            Some((Action::Destroy, "was launched but never enrolled".to_owned()))
         }
         Standing::Claimed if is_abandoned(host, now, life) => {
-            Some((Action::Release, format!("was claimed by {} and never finished", usage.owner)))
+            Some((Action::Release, format!("was claimed by {} but never finished", usage.owner)))
         }
         Standing::Used | Standing::Idle if lease::is_over(usage.lease_until, now) => {
             let action = if host.state == HostState::Running { Action::Stop } else { Action::Destroy };
-            Some((action, format!("its lease is over; {} had it last", usage.owner)))
+            Some((action, format!("its lease has expired; last owner: {}", usage.owner)))
         }
         _ => None,
     }
@@ -120,36 +120,36 @@ mod tests {
     }
 
     #[test]
-    fn machines_that_were_there_before_have_no_end() {
+    fn adopted_machines_are_left_alone() {
         assert_eq!(told(&[Host { provider: Kind::Ssh, ..used("db-1", NOW - 1) }]), [""; 0]);
     }
 
     #[test]
-    fn what_was_begun_and_left_goes() {
+    fn unfinished_hosts_are_cleaned_up() {
         let all = [held("db-1", Standing::Launched, "dead"), held("db-2", Standing::Claimed, "dead")];
         assert_eq!(
             told(&all),
             [
-                "destroy db-1: was launched and never enrolled",
-                "release db-2: was claimed by  and never finished"
+                "destroy db-1: was launched but never enrolled",
+                "release db-2: was claimed by  but never finished"
             ]
         );
     }
 
     #[test]
-    fn an_end_of_lease_stops_first_and_destroys_later() {
+    fn an_expired_lease_stops_first_and_destroys_later() {
         let stopped = Host { state: HostState::Stopped, ..used("db-2", NOW - 1) };
         assert_eq!(
             told(&[used("db-1", NOW), stopped]),
             [
-                "stop db-1: its lease is over; ada had it last",
-                "destroy db-2: its lease is over; ada had it last"
+                "stop db-1: its lease has expired; last owner: ada",
+                "destroy db-2: its lease has expired; last owner: ada"
             ]
         );
     }
 
     #[test]
-    fn of_twins_the_enrolled_or_older_stays() {
+    fn of_duplicates_the_enrolled_or_older_host_stays() {
         let twin = |name: &str, launched_at, host: Host| Host {
             tid: "t".into(),
             name: name.into(),
@@ -161,8 +161,8 @@ mod tests {
             twin("db-1", NOW - 20, held("", Standing::Launched, "alive")),
             twin("db-2", NOW - 10, used("", 0)),
         ];
-        assert_eq!(told(&all), ["destroy db-1: is there twice: its launch also made db-2 (db-2)"]);
+        assert_eq!(told(&all), ["destroy db-1: is a duplicate: the same launch created db-2 (db-2)"]);
         let all = [twin("db-1", NOW - 10, used("", 0)), twin("db-2", NOW - 20, used("", 0))];
-        assert_eq!(told(&all), ["destroy db-1: is there twice: its launch also made db-2 (db-2)"]);
+        assert_eq!(told(&all), ["destroy db-1: is a duplicate: the same launch created db-2 (db-2)"]);
     }
 }

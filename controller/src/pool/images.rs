@@ -1,4 +1,4 @@
-//! Which images are in use, and which nobody needs any more.
+//! Decides which images are in use and which can be removed.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::{
 /// How many hosts boot from each image.
 pub type Uses = HashMap<(Kind, ImageId), usize>;
 
-/// An image that is not finished after this many seconds was left by somebody.
+/// An image that is not finished after this many seconds is abandoned.
 const LEFT: i64 = 2 * 3600;
 
-/// How many hosts boot from an image; one that a role names by its id is in use by none, and kept.
+/// Counts the hosts that boot from each image. Images that a role names by id have an entry too, so that they are kept.
 pub fn uses(config: &Config, hosts: &[Host]) -> Uses {
     let named = config.roles.values().filter_map(|role| match &role.ec2.image {
         Some(ImageChoice::Id(id)) => Some(((Kind::Ec2, ImageId(id.clone())), 0)),
@@ -26,7 +26,8 @@ pub fn uses(config: &Config, hosts: &[Host]) -> Uses {
     uses
 }
 
-/// Of each provider: what no host uses and is not among the `keep` newest, and what was never finished.
+/// For each provider: unused images that are not among the `keep` newest, and abandoned unfinished images. `now` is in
+/// seconds since the Unix epoch.
 pub fn superfluous<'a>(
     images: &'a [Image],
     uses: &'a Uses,
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_finished_goes_when_nobody_can_be_at_it() {
+    fn an_abandoned_unfinished_image_is_removed() {
         let images = [image("a", 60, false), image("b", LEFT + 1, false), image("c", 90_000, true)];
         assert_eq!(gone(&images, &Uses::new(), 3), ["b"]);
     }

@@ -1,7 +1,6 @@
-//! What to try before a host is launched: one that was never finished, one that runs idle, one that is stopped.
+//! Which hosts to reuse before launching new ones: unfinished hosts, then idle running hosts, then stopped hosts.
 //!
-//! A host that anybody has, or that somebody is at work on, is no candidate. What is passed over although nobody has it
-//! is passed over for a reason, and that is told.
+//! A host that is in use or being worked on is never a candidate. If a free host is passed over, the reason is reported.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use proto::identity::document;
@@ -15,23 +14,23 @@ use crate::{
 /// How far down the ladder to go before launching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Reuse {
-    /// No further than hosts that run
+    /// Only running hosts
     Running,
-    /// Hosts that run, then stopped ones
+    /// Running hosts, then stopped ones
     #[default]
     Stopped,
-    /// Always launch
+    /// None: always launch new hosts
     Never,
 }
 
-/// What is ready to be used again, and how.
+/// How a host can be reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rung {
-    /// Its launch was interrupted; it is finished now.
+    /// Its provisioning was interrupted and is now finished.
     Unfinished,
-    /// It runs, and nobody has it.
+    /// It is running and free.
     Running,
-    /// It is stopped, and nobody has it.
+    /// It is stopped and free.
     Stopped,
 }
 
@@ -40,11 +39,11 @@ pub enum Rung {
 pub struct Candidate {
     /// The host.
     pub host: Host,
-    /// How it can be had.
+    /// How it can be reused.
     pub rung: Rung,
 }
 
-/// A host that nobody has and that is not used all the same.
+/// A free host that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassedOver {
     /// Its name.
@@ -53,7 +52,7 @@ pub struct PassedOver {
     pub why: String,
 }
 
-/// What to try, in this order, and what not.
+/// The hosts to try, in order, and the free hosts that do not fit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ladder {
     /// The best first.
@@ -62,20 +61,20 @@ pub struct Ladder {
     pub passed_over: Vec<PassedOver>,
 }
 
-/// What is wanted.
+/// The kind of host that is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The role.
     pub role: &'a str,
-    /// What a host launched now would be made as.
+    /// Fingerprint of a host launched now.
     pub fingerprint: &'a Fingerprint,
-    /// How far to go.
+    /// Which hosts may be reused.
     pub reuse: Reuse,
-    /// Any text of this controller's own: controllers that look at the same time begin at different hosts.
+    /// Any text unique to this controller, so that concurrent controllers try the hosts in different orders.
     pub seed: &'a str,
 }
 
-/// Orders the hosts that could be used. `now` is in seconds since the Unix epoch; `life` judges holders.
+/// Orders the hosts that can be reused. `now` is in seconds since the Unix epoch; `life` tells whether a holder is alive.
 pub fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) -> Life) -> Ladder {
     let mut ladder = Ladder::default();
     if wanted.reuse == Reuse::Never {
@@ -95,7 +94,7 @@ pub fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) 
     ladder
 }
 
-/// How a host can be had; `None` if somebody has it, or is at work on it.
+/// How a host can be reused; `None` if it is in use or being worked on.
 fn rung(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<Rung> {
     match host.usage.standing {
         Standing::Used => None,
@@ -105,7 +104,7 @@ fn rung(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<Rung> {
     }
 }
 
-/// Whether the process that was at work on a host is gone, or has been silent for longer than any is.
+/// Whether the process that worked on a host is dead, or, on another machine, has been silent for longer than any apply takes.
 pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool {
     let silent = lease::unsettled(host.launched_at) <= now
         && (host.usage.lease_until == 0 || lease::is_over(host.usage.lease_until, now));
@@ -119,7 +118,7 @@ pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool
 fn objection(host: &Host, rung: Rung, wanted: &Wanted<'_>, now: i64) -> Option<String> {
     let expired = host.launched_at.saturating_add_unsigned(document::LIFETIME.as_secs()) <= now;
     if !host.enrolled() && expired {
-        return Some("was launched, and its enrol document has expired: `ctl gc` ends it".to_owned());
+        return Some("was never enrolled, and its enrol document has expired: `ctl gc --yes` deletes it".to_owned());
     }
     if let Some(original) = &host.clone_of {
         return Some(format!("is a clone of {original}"));
@@ -129,10 +128,10 @@ fn objection(host: &Host, rung: Rung, wanted: &Wanted<'_>, now: i64) -> Option<S
         return Some(differences.join(", "));
     }
     let stopped = rung == Rung::Stopped && wanted.reuse == Reuse::Running;
-    stopped.then(|| "is stopped, and only running hosts are wanted".to_owned())
+    stopped.then(|| "is stopped, and only running hosts may be reused".to_owned())
 }
 
-/// What is not as wanted, setting by setting.
+/// The settings that differ from the wanted ones.
 pub fn differences(found: &Fingerprint, wanted: &Fingerprint) -> Vec<String> {
     let mut keys: Vec<&String> = found.keys().chain(wanted.keys()).collect();
     keys.sort_unstable();
@@ -155,7 +154,7 @@ pub(crate) mod tests {
 
     pub(crate) const NOW: i64 = 1_800_000_000;
 
-    /// A running host of role db that nobody has.
+    /// A free running host of role db.
     pub(crate) fn idle(name: &str) -> Host {
         Host {
             provider: Kind::Local,
@@ -214,7 +213,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_somebody_has_is_no_candidate() {
+    fn a_host_in_use_is_not_a_candidate() {
         let other_role = Host { role: "web".into(), ..idle("web-1") };
         let all = [
             held("db-1", Standing::Used, "dead"),
@@ -226,7 +225,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn silence_for_long_enough_is_an_end_too() {
+    fn a_host_silent_for_too_long_is_abandoned() {
         let old = Host { launched_at: NOW - 9 * 3600, ..held("db-1", Standing::Claimed, "elsewhere") };
         assert_eq!(names(&climbed(std::slice::from_ref(&old), Reuse::Stopped)), ["db-1"]);
         let mut leased = old;
@@ -235,7 +234,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_passed_over_is_told_with_the_difference() {
+    fn a_passed_over_host_is_reported_with_the_difference() {
         let other = Host {
             fingerprint: [("image".to_owned(), "old".to_owned()), ("memory".to_owned(), "1".to_owned())]
                 .into(),
@@ -253,18 +252,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_enrolled_any_more_is_left() {
+    fn a_host_with_an_expired_enrol_document_is_passed_over() {
         let late = Host { launched_at: NOW - 3600, ..held("db-1", Standing::Launched, "dead") };
         let ladder = climbed(&[late], Reuse::Stopped);
         assert!(ladder.candidates.is_empty());
         assert_eq!(
             ladder.passed_over[0].why,
-            "was launched, and its enrol document has expired: `ctl gc` ends it"
+            "was never enrolled, and its enrol document has expired: `ctl gc --yes` deletes it"
         );
     }
 
     #[test]
-    fn re_use_can_be_limited() {
+    fn reuse_can_be_limited() {
         let all = [stopped("db-1"), idle("db-2")];
         let running = climbed(&all, Reuse::Running);
         assert_eq!((names(&running), running.passed_over.len()), (vec!["db-2"], 1));

@@ -1,18 +1,18 @@
-//! Until when a host may live without being used again.
+//! Leases: how long a host is kept after its last use.
 
 use std::time::Duration;
 
 use crate::config::{Lease, RoleConfig};
 
-/// How long a claim stands whose owner does not say that he is done: longer than any first apply takes.
+/// How long an unsettled claim lasts; longer than any first apply takes.
 pub const UNSETTLED: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// The end of a claim that is taken `now` and not settled, in seconds since the Unix epoch.
+/// The end of an unsettled claim taken at `now`, in seconds since the Unix epoch.
 pub fn unsettled(now: i64) -> i64 {
     now.saturating_add_unsigned(UNSETTLED.as_secs())
 }
 
-/// The end of a role's lease that begins `now`, in seconds since the Unix epoch; 0 for none.
+/// The end of a role's lease that begins at `now`, in seconds since the Unix epoch; 0 if unlimited.
 pub fn end(role: &RoleConfig, now: i64) -> i64 {
     match role.lease.unwrap_or_default() {
         Lease::For(time) => now.saturating_add_unsigned(time.as_secs()),
@@ -20,8 +20,7 @@ pub fn end(role: &RoleConfig, now: i64) -> i64 {
     }
 }
 
-/// The new end of a lease that a use at `now` extends; `None` if that is not worth a call: a tenth of it has not
-/// passed yet.
+/// The new end of a lease after a use at `now`; `None` if less than a tenth of the lease has passed, which is not worth a call.
 pub fn extended(role: &RoleConfig, until: i64, now: i64) -> Option<i64> {
     let end = end(role, now);
     let Lease::For(time) = role.lease.unwrap_or_default() else { return (until != 0).then_some(0) };
@@ -29,7 +28,7 @@ pub fn extended(role: &RoleConfig, until: i64, now: i64) -> Option<i64> {
     (until != 0 && end.saturating_sub(until) >= worth.max(1)).then_some(end)
 }
 
-/// Whether a lease is over.
+/// Whether a lease that ends at `until` has expired; 0 never expires.
 pub fn is_over(until: i64, now: i64) -> bool {
     until != 0 && until <= now
 }

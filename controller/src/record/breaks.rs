@@ -1,14 +1,14 @@
-//! Why lines are missing, or times do not follow each other.
+//! Breaks in a record: gaps, restarts, clock steps, unreadable samples.
 
 use jiff::Timestamp;
 use record::{GAP_INTERVALS, Sample};
 
 use super::{rates::Before, time::timestamp};
 
-/// From here on, a difference between the two clocks is a step, not their drift or the time between two readings.
+/// A smaller difference between the clocks is drift or the time between two readings, not a step.
 const STEP_MS: i64 = 1_000;
 
-/// Why lines are missing, or times do not follow each other.
+/// A break in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Break {
     /// No samples were stored for a while.
@@ -17,12 +17,12 @@ pub enum Break {
         from: Timestamp,
         /// The first sample after.
         until: Timestamp,
-        /// How long it was by the clock that does not step, ms.
+        /// Length by the boot clock, which does not step, ms.
         length_ms: u64,
-        /// Why, as far as that is known.
+        /// Cause, if known.
         why: Option<Why>,
     },
-    /// The host was started anew.
+    /// The host restarted.
     Restart {
         /// The last sample before.
         from: Timestamp,
@@ -35,25 +35,25 @@ pub enum Break {
         from: Timestamp,
         /// The first sample after.
         until: Timestamp,
-        /// By how much, ms; negative: backwards.
+        /// Size of the step, ms; negative is backwards.
         by_ms: i64,
     },
-    /// Stored samples cannot be read.
+    /// Stored samples cannot be read, and why.
     Lost(String),
 }
 
 /// Why samples are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The recorder was not running: it was started anew.
+    /// The recorder restarted.
     Recorder,
-    /// They were taken and could not be stored.
+    /// This many samples were taken but could not be stored.
     Dropped(u64),
-    /// The recorder did not get to run: the sweep began so many ms later than planned.
+    /// The recorder was not scheduled in time: the sample started this many ms late.
     Late(u64),
 }
 
-/// What is between two samples.
+/// The breaks between two samples.
 pub(super) fn between(before: &Before, sample: &Sample) -> Vec<Break> {
     let (from, until) = (timestamp(before.wall_ms), timestamp(sample.wall_ms));
     if before.boot_id != sample.boot_id {

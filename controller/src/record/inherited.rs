@@ -1,13 +1,13 @@
-//! Bytes that a process moved, and those that the kernel adds to its counters when it waits for a child that has ended:
-//! what that child had moved, and the children of that (wait_task_zombie in kernel/exit.c). Without taking them off,
-//! init would seem to have read and written what all others did.
+//! I/O that a process did itself. When a process waits for an exited child, the kernel adds the I/O of that child and
+//! its descendants to the parent's counters (wait_task_zombie in kernel/exit.c). It is subtracted here; otherwise init
+//! would appear to do the I/O of all other processes.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use record::{Exit, Identity, Sample};
 
-/// Samples in which what a child left may still be on its way: its parent's counters are read in turn where they come from
-/// /proc, and nobody may have waited for the child yet.
+/// How many samples the parent's counters may take to show a child's I/O: from /proc they are read in turn, and the
+/// parent may not have waited for the child yet.
 const PATIENCE: u32 = 100;
 
 /// Bytes read from and written to storage.
@@ -18,7 +18,7 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
-    /// Of a process that has ended: its own.
+    /// The I/O of an exited process.
     pub(super) fn of(exit: &Exit) -> Self {
         Self { read: exit.read_bytes, written: exit.written_bytes }
     }
@@ -30,7 +30,7 @@ impl Bytes {
         }
     }
 
-    /// Without those of another; never less than none.
+    /// Subtracts, saturating at 0.
     pub(super) fn without(self, other: Self) -> Self {
         Self {
             read: self.read.saturating_sub(other.read),
@@ -38,13 +38,13 @@ impl Bytes {
         }
     }
 
-    /// The larger of each.
+    /// The larger of each value.
     pub(super) fn at_least(self, other: Self) -> Self {
         Self { read: self.read.max(other.read), written: self.written.max(other.written) }
     }
 }
 
-/// A process that has ended, and what its counters said.
+/// An exited process with its last counters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub(super) identity: Identity,
@@ -52,9 +52,9 @@ pub(super) struct Ended {
     pub(super) bytes: Bytes,
 }
 
-/// What processes that ended leave to the parents that outlive them, by the parents' pids.
+/// I/O that exited processes leave to their surviving parents, by the parents' pids.
 pub(super) fn by_parent(mut ended: Vec<Ended>) -> BTreeMap<u32, Bytes> {
-    // Children began after their parents, so that a parent that ended too passes on what it got.
+    // Children start after their parents: newest first, an exited parent passes on what it inherited.
     ended.sort_unstable_by_key(|process| Reverse((process.identity.started_ns, process.identity.pid)));
     let mut left = BTreeMap::<u32, Bytes>::new();
     for Ended { identity, parent, bytes } in ended {
@@ -66,17 +66,17 @@ pub(super) fn by_parent(mut ended: Vec<Ended>) -> BTreeMap<u32, Bytes> {
     left
 }
 
-/// What parents will have inherited, sample by sample.
+/// I/O that parents inherit, tracked from sample to sample.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inherited {
-    /// What is not in their counters yet, and for how many samples it is still waited for.
+    /// I/O not in the parents' counters yet, and for how many more samples to expect it.
     owed: BTreeMap<u32, (Bytes, u32)>,
-    /// Processes that have ended and are still there, as zombies.
+    /// Exited processes that are still zombies.
     dying: BTreeMap<Identity, Ended>,
 }
 
 impl Inherited {
-    /// What is left with one more sample, of which the processes `gone` are not any more.
+    /// The state after one more sample, in which the processes `gone` are missing.
     pub(super) fn after(&self, gone: impl Iterator<Item = Ended>, sample: &Sample) -> Self {
         let mut next = self.clone();
         if sample.exits.is_empty() && self.dying.is_empty() {
@@ -110,12 +110,12 @@ impl Inherited {
         }
     }
 
-    /// What of the growth of a process's counters it has moved itself.
+    /// The part of a counter's growth that the process did itself.
     pub(super) fn own(&self, pid: u32, grown: Bytes) -> Bytes {
         self.owed.get(&pid).map_or(grown, |(bytes, _)| grown.without(*bytes))
     }
 
-    /// Takes off what has come to be in the counters by now.
+    /// Removes what the parents' counters show by now.
     pub(super) fn settle(&mut self, grown: impl Fn(u32) -> Option<Bytes>) {
         self.owed.retain(|pid, (bytes, patience)| {
             *bytes = bytes.without(grown(*pid).unwrap_or_default());
@@ -138,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_child_moved_is_passed_on_to_who_lives() {
+    fn a_childs_io_is_passed_on_to_the_surviving_ancestor() {
         let left = by_parent(vec![ended(7, 1, 10), ended(9, 7, 100), ended(8, 7, 1_000), ended(5, 3, 0)]);
         assert_eq!(left, BTreeMap::from([(1, Bytes { read: 1_110, written: 0 })]));
     }
 
     #[test]
-    fn it_is_taken_off_once_whenever_it_comes() {
+    fn inherited_io_is_subtracted_once_whenever_it_arrives() {
         let sample = Sample::default();
         let mut inherited = Inherited::default().after([ended(9, 1, 100)].into_iter(), &sample);
         let grown = |read| Bytes { read, written: 5 };

@@ -1,4 +1,4 @@
-//! Beginnings and ends of runs, to be shown where they belong in the time line.
+//! Starts and ends of runs, to be shown on the time line.
 
 use std::collections::VecDeque;
 
@@ -6,22 +6,22 @@ use jiff::Timestamp;
 
 use super::{source::KnownRun, time::timestamp};
 
-/// A run began or ended.
+/// The start or end of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunMark {
-    /// When.
+    /// Time of the start or end.
     pub at: Timestamp,
-    /// Its id.
+    /// Run id.
     pub run_id: String,
     /// `apply`, `plan` or `command`.
     pub what: String,
-    /// Who started it.
+    /// User who started the run.
     pub user: String,
-    /// How it ended; absent when it began.
+    /// Final state; absent for a start.
     pub state: Option<String>,
 }
 
-/// Marks in the order of time, of which those that were told are gone.
+/// Queue of marks in order of time.
 #[derive(Clone, Debug, Default)]
 pub struct Marks(VecDeque<RunMark>);
 
@@ -33,13 +33,13 @@ impl Marks {
         Self(marks.into())
     }
 
-    /// Those up to a time.
+    /// Removes and returns the marks up to a time.
     pub fn until(&mut self, at: Timestamp) -> impl Iterator<Item = RunMark> {
         let count = self.0.iter().take_while(|mark| mark.at <= at).count();
         self.0.drain(..count)
     }
 
-    /// Forgets those up to a time.
+    /// Drops the marks up to a time.
     pub fn skip_until(&mut self, at: Timestamp) {
         self.until(at).for_each(drop);
     }

@@ -1,9 +1,9 @@
-//! The flight record: where it is read from, and what it says. Pure but for [`source`].
+//! Reading and analysing flight records. All modules except [`source`] are pure.
 //!
-//! - [`source`]: blocks of a host that answers, of a dead host's disk, or of a copy,
-//! - [`query`], [`selection`], [`time`]: what is asked,
-//! - [`rates`], [`breaks`], [`marks`], [`names`]: what all answers are made of,
-//! - [`log`], [`exits`], [`oom`], [`top`]: the answers, one a verb.
+//! - [`source`]: reads blocks from a running host, a dead host's disk, or a copy,
+//! - [`query`], [`selection`], [`time`]: parts of a query,
+//! - [`rates`], [`breaks`], [`marks`], [`names`]: shared by all reports,
+//! - [`log`], [`exits`], [`oom`], [`top`]: the reports, one per verb.
 
 pub mod breaks;
 pub mod exits;

@@ -1,19 +1,19 @@
-//! Whose a process is: its user, and the systemd unit that its control group belongs to (systemd.resource-control(5),
-//! the naming of `systemd-cgls`).
+//! Owner of a process: its user, and the systemd unit of its control group (systemd.resource-control(5), named as in
+//! `systemd-cgls`).
 
 use std::sync::Arc;
 
 use record::Process;
 
-/// The unit, unescaped: the innermost service, scope, mount, socket or swap of the system; for a user's processes, the
-/// innermost such of the user's own manager.
+/// The unescaped unit: the innermost service, scope, mount, socket or swap unit in the path; for a user's processes, a
+/// unit of the user's own manager.
 pub fn unit(cgroup: &str) -> Option<&str> {
     // A zombie may outlive its group (cgroups(7)).
     let cgroup = cgroup.strip_suffix(" (deleted)").unwrap_or(cgroup);
     cgroup.rsplit('/').map(unescaped).find(|part| is_unit(part))
 }
 
-/// A leading underscore keeps a name from being taken for one of the kernel's files.
+/// Removes the leading underscore that keeps a name from clashing with the kernel's files.
 fn unescaped(part: &str) -> &str {
     part.strip_prefix('_').unwrap_or(part)
 }
@@ -23,7 +23,7 @@ fn is_unit(part: &str) -> bool {
     !name.is_empty() && matches!(kind, "service" | "scope" | "mount" | "socket" | "swap")
 }
 
-/// How a user is called: by name if the host has one.
+/// User name, else the user id, else `?`.
 pub fn user_name(process: &Process) -> Arc<str> {
     match (&process.user, process.uid) {
         (Some(name), _) => Arc::clone(name),
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_innermost_unit_is_meant() {
+    fn the_innermost_unit_is_used() {
         for (cgroup, expected) in [
             ("/system.slice/nginx.service", Some("nginx.service")),
             ("/system.slice/system-getty.slice/getty@tty1.service", Some("getty@tty1.service")),

@@ -1,39 +1,39 @@
-//! Rates: what a process did between two samples. Of the sample before, only what rates are computed from is kept.
+//! Rates between two samples. Only the counters needed for rates are kept from the previous sample.
 
 use record::{BootId, Identity, Process, Sample};
 
 use super::inherited::{Bytes, Ended, Inherited};
 
-/// The most by which CPU time in /proc is too small: user and system time in whole ticks (proc_pid_stat(5)), µs.
+/// Maximum error of CPU time in /proc, µs: user and system time are in whole ticks (proc_pid_stat(5)).
 const TICKS_US: u64 = 20_000;
 
-/// What a process did, for each second of the interval. Absent if it was not seen before but is older, or where the
-/// host cannot tell.
+/// A process's activity per second of the interval. Values are absent if an older process was not in the previous
+/// sample, or if the host does not provide them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     /// CPU share, 100 for one CPU.
     pub cpu_percent: Option<f64>,
-    /// Time that it was runnable and had no CPU, all threads, 100 for one thread all the time.
+    /// Time spent runnable without a CPU, all threads; 100 for one thread all the time.
     pub wait_percent: Option<f64>,
-    /// Page faults that needed the disk.
+    /// Page faults that needed the disk, per second.
     pub major_faults: Option<f64>,
-    /// Bytes read from storage, without those of children that have ended.
+    /// Bytes per second read from storage, without those of exited children.
     pub read_bytes: Option<f64>,
-    /// Bytes written to storage, without those of children that have ended.
+    /// Bytes per second written to storage, without those of exited children.
     pub written_bytes: Option<f64>,
 }
 
 impl Rates {
-    /// Bytes read and written; 0 where that is not known.
+    /// Bytes per second read and written; unknown values count as 0.
     pub fn io_bytes(&self) -> f64 {
         self.read_bytes.unwrap_or(0.0) + self.written_bytes.unwrap_or(0.0)
     }
 }
 
-/// What is kept of a sample.
+/// Values kept from the previous sample.
 #[derive(Clone, Debug, Default)]
 pub struct Before {
-    /// The boot that it is of.
+    /// Boot id of the sample.
     pub boot_id: BootId,
     /// Wall time, ms since the Unix epoch.
     pub wall_ms: i64,
@@ -41,19 +41,19 @@ pub struct Before {
     pub boottime_ns: u64,
     /// Planned interval, ms.
     pub interval_ms: u32,
-    /// When the recorder was started, ns since boot.
+    /// Start time of the recorder, ns since boot.
     pub own_start_ns: u64,
-    /// Samples that could not be stored.
+    /// Samples dropped since the recorder started.
     pub dropped: u64,
-    /// Kills for want of memory on the host since boot.
+    /// Out-of-memory kills on this host since boot.
     pub own_kills: Option<u64>,
-    /// How long the sweep took, ns.
+    /// Duration of the sweep, ns.
     sweep_ns: u64,
     inherited: Inherited,
     counters: Vec<Counters>,
 }
 
-/// What is kept of a process.
+/// Values kept for a process.
 #[derive(Clone, Copy, Debug)]
 struct Counters {
     identity: Identity,
@@ -68,12 +68,12 @@ struct Counters {
 }
 
 impl Before {
-    /// Takes the place of the sample that was kept.
+    /// Replaces the kept sample with this one.
     pub fn keep(&mut self, sample: &Sample) {
         self.keep_of(sample, 0..sample.processes.len());
     }
 
-    /// As [`Before::keep`], but only of the processes at these places.
+    /// As [`Before::keep`], but only for the processes at these indices.
     pub fn keep_of(&mut self, sample: &Sample, places: impl IntoIterator<Item = usize>) {
         self.inherited = self.settled(sample);
         self.sweep_ns = sample.sweep_ns;
@@ -101,12 +101,12 @@ impl Before {
         }));
     }
 
-    /// The rates of each process of the next sample of the same boot, in its order.
+    /// The rates of all processes of the next sample, in its order. It must be from the same boot.
     pub fn rates(&self, sample: &Sample) -> impl Iterator<Item = Rates> {
         self.rates_of(sample, 0..sample.processes.len())
     }
 
-    /// As [`Before::rates`], but only of the processes at these places, which must ascend.
+    /// As [`Before::rates`], but only for the processes at these indices, which must ascend.
     pub fn rates_of(
         &self,
         sample: &Sample,
@@ -120,7 +120,7 @@ impl Before {
             let gone = rest.iter().take_while(|before| before.identity < process.identity).count();
             rest = &rest[gone..];
             let before = rest.first().filter(|before| before.identity == process.identity).copied();
-            // One that started since then has done everything since then.
+            // A process that started since then did everything since then.
             let born = || {
                 (process.identity.started_ns >= self.boottime_ns)
                     .then_some(Counters::none(process.identity, self.boottime_ns))
@@ -132,7 +132,7 @@ impl Before {
         })
     }
 
-    /// Processes that were kept and are not in this sample.
+    /// Kept processes that are missing from this sample.
     fn gone<'a>(&'a self, sample: &'a Sample) -> impl Iterator<Item = Ended> + 'a {
         let mut rest = sample.processes.as_slice();
         let is_gone = move |counters: &&Counters| {
@@ -147,8 +147,8 @@ impl Before {
         })
     }
 
-    /// What parents have inherited and do not show yet after this sample. What ended before the first one is in the
-    /// counters that it has.
+    /// Inherited I/O that the parents' counters do not show yet after this sample. The first sample's counters already
+    /// include everything before it.
     fn settled(&self, sample: &Sample) -> Inherited {
         if self.boot_id != sample.boot_id || self.counters.is_empty() {
             return Inherited::default();
@@ -167,7 +167,7 @@ impl Before {
 }
 
 impl Counters {
-    /// Those of a process that has not done anything yet.
+    /// Counters of a process that has done nothing yet.
     fn none(identity: Identity, at_ns: u64) -> Self {
         Self {
             identity,
@@ -187,23 +187,23 @@ impl Counters {
     }
 }
 
-/// How much CPU time a process can have had in an interval.
+/// Bounds of the CPU time that a process can have used in an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CpuBounds {
     cpus: Option<u64>,
-    /// By how much both times may be off, µs: when a process was read is known to within the sweep.
+    /// Maximum error of elapsed and CPU time, µs: the time when a process was read is only known to within the sweep.
     slack_us: u64,
 }
 
 impl CpuBounds {
-    /// Between this sample and the one before, whose sweep took so long.
+    /// Bounds between this sample and the previous one, whose sweep took `sweep_before_ns`.
     pub(super) fn of(sample: &Sample, sweep_before_ns: u64) -> Self {
         let sweeps_us = sample.sweep_ns.saturating_add(sweep_before_ns) / 1_000;
         Self { cpus: sample.host.cpus, slack_us: TICKS_US.saturating_add(sweeps_us) }
     }
 
-    /// The CPU share of a process with so many threads (0 if that is not known), 100 for one CPU. A thread has one CPU
-    /// at a time: what little is more comes from how it was measured. Much more was done by threads that nobody saw.
+    /// The CPU share of a process with this many threads (0 if unknown), 100 for one CPU. A thread uses one CPU at a
+    /// time: a small excess is a measuring error and is cut, a large one comes from threads that no sample shows.
     pub(super) fn percent(self, cpu_us: u64, elapsed_ns: u64, threads: u32) -> Option<f64> {
         let threads = u64::from(threads);
         let believable_us = (elapsed_ns / 1_000).saturating_mul(threads).saturating_add(self.slack_us);
@@ -224,10 +224,10 @@ fn between(
         return Rates::default();
     };
     let seconds = elapsed_ns as f64 / 1e9;
-    // The counters only grow; a smaller one would be the kernel's own correction.
+    // Counters only grow; a smaller value is a correction by the kernel.
     let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
     let optional = |before: Option<u64>, now: Option<u64>| Some(rate(before?, now?));
-    // A millionth of a CPU is 10⁻⁴ percent.
+    // 1 µs per second is 10⁻⁴ percent of a CPU.
     let percent = |us_per_s: f64| us_per_s / 1e4;
     let cpu_us = process.cpu_us().saturating_sub(before.cpu_us);
     let grown = |before: Option<u64>, now: Option<u64>| Some(now?.saturating_sub(before?));
@@ -244,7 +244,7 @@ fn between(
     }
 }
 
-/// When the process at `index` was read, ns since boot: a sweep takes time, and on a struggling host much.
+/// When the process at `index` was read, ns since boot: on a struggling host, a sweep takes long.
 fn read_at(sample: &Sample, index: usize) -> u64 {
     let share = index as f64 / sample.processes.len().max(1) as f64;
     sample.boottime_ns.saturating_add((sample.sweep_ns as f64 * share) as u64)
@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    /// The rates of all processes of each sample but the first.
+    /// The rates of all processes of each sample except the first.
     fn rates(samples: &[Sample]) -> Vec<Vec<Rates>> {
         let mut before = Before::default();
         let mut all = Vec::new();
@@ -304,14 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_has_one_cpu_and_a_process_no_more_than_there_are() {
+    fn a_thread_uses_one_cpu_and_a_process_no_more_than_exist() {
         let share = |threads, cpu_us| {
             let now = Process { threads, ..process(1, 0, cpu_us, 0) };
             let rates = rates(&[sample(0, vec![process(1, 0, 0, 0)]), sample(250, vec![now])]);
             rates[0][0].cpu_percent.map(f64::round)
         };
         assert_eq!(share(1, 240_000), Some(96.0));
-        assert_eq!(share(1, 265_000), Some(100.0), "two ticks of /proc more than there was time");
+        assert_eq!(share(1, 265_000), Some(100.0), "two /proc ticks more than the elapsed time");
         assert_eq!(share(2, 490_000), Some(196.0));
         assert_eq!(share(2, 560_000), Some(200.0));
         assert_eq!(share(1, 400_000), Some(160.0), "threads that came and went between two samples");
@@ -323,8 +323,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_child_read_is_not_read_again_by_its_parent() {
-        // Two were seen, of which one has read more since; one was not, and had a child of its own.
+    fn a_childs_reads_do_not_count_for_its_parent() {
+        // Two children were sampled, one of which read more since; a third was not, and had a child of its own.
         let mut after = sample(1_000, vec![process(1, 0, 0, 10_000 + 4_000 + 700 + 50 + 2)]);
         after.exits = vec![exit(9, 8, 2), exit(8, 1, 50), exit(7, 1, 700), exit(6, 5, 4_000)];
         let before =
@@ -333,9 +333,9 @@ mod tests {
     }
 
     #[test]
-    fn where_ends_are_not_told_the_last_counters_of_who_is_gone_count() {
+    fn without_exits_the_last_counters_of_missing_processes_count() {
         let before = sample(0, vec![process(1, 0, 0, 100), process(7, 1, 0, 500)]);
-        // Read too early to show it, then late.
+        // The parent's counter is read too early, then late.
         let early = sample(1_000, vec![process(1, 0, 0, 100)]);
         let late = sample(2_000, vec![process(1, 0, 0, 100 + 500 + 30)]);
         let after = sample(3_000, vec![process(1, 0, 0, 100 + 500 + 30 + 40)]);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zombie_has_left_nothing_yet() {
+    fn a_zombie_leaves_nothing_until_it_is_reaped() {
         let mut dying = sample(1_000, vec![process(1, 0, 0, 100), process(7, 1, 0, 500)]);
         dying.exits = vec![exit(7, 1, 500)];
         let own = sample(2_000, vec![process(1, 0, 0, 160), process(7, 1, 0, 500)]);

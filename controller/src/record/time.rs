@@ -129,11 +129,11 @@ mod tests {
         for (now, text, begin, end) in [
             ("2026-10-25T06:00:00Z", "02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
             ("2026-10-25T06:00:00Z", "2026-10-25 02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
-            // At 02:40 for the second time: 02:50 was once so far.
+            // At the second 02:40: 02:50 has occurred once so far.
             ("2026-10-25T01:40:00Z", "02:50", "2026-10-25T00:50:00Z", "2026-10-25T00:50:00Z"),
-            // At 02:40 for the first time.
+            // At the first 02:40.
             ("2026-10-25T00:40:00Z", "02:30", "2026-10-25T00:30:00Z", "2026-10-25T00:30:00Z"),
-            // Never, in spring: nothing between the two is left out either.
+            // In spring this time does not exist: the window includes both interpretations.
             ("2026-03-29T06:00:00Z", "02:30", "2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"),
             ("2026-10-26T06:00:00Z", "02:30", "2026-10-26T01:30:00Z", "2026-10-26T01:30:00Z"),
         ] {

@@ -358,7 +358,7 @@ pub(crate) mod tests {
     fn an_error_is_a_sentence_with_hints_on_stderr() {
         let (output, data, talk) = pages(Format::Json);
         output.error(&Error::new(Kind::Busy, "db-1 is busy").hint("wait"));
-        // JSON has the same as data.
+        // With JSON, the same error is also an object on stdout.
         insta::assert_snapshot!(data.text(), @r#"{"exit_code":4,"hints":["wait"],"message":"db-1 is busy","type":"error","v":1}"#);
         insta::assert_snapshot!(talk.text(), @r"
         error: db-1 is busy

@@ -1,14 +1,14 @@
-//! SHA-256, the one hash of the contract: names bundles and the blobs in them.
+//! SHA-256, the only hash of the contract: names bundles and their blobs.
 
 use std::{fmt, str::FromStr};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// A SHA-256. Shown and parsed as 64 lower-case hex digits.
+/// A SHA-256 digest. Displayed and parsed as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// The text or bytes are not a SHA-256.
+/// The text or bytes are not a SHA-256 digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is 64 lower-case hex digits (32 bytes)")]
 pub struct NotADigest;
@@ -83,11 +83,11 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Computes a [`Digest`] piece by piece.
+/// Computes a [`Digest`] incrementally.
 pub struct Hasher(Context);
 
 impl Hasher {
-    /// Nothing hashed yet.
+    /// A hasher without input.
     #[expect(clippy::new_without_default, reason = "a hasher is always asked for by name")]
     pub fn new() -> Self {
         Self(Context::new(&SHA256))
@@ -98,7 +98,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// The digest of everything added.
+    /// The digest of all added bytes.
     pub fn finish(self) -> Digest {
         Digest::try_from(self.0.finish().as_ref()).expect("SHA-256 has 32 bytes")
     }
@@ -108,7 +108,7 @@ impl Hasher {
 mod tests {
     use super::*;
 
-    /// The digest of nothing, as every `sha256sum` prints it.
+    /// The digest of the empty input, as `sha256sum` prints it.
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]

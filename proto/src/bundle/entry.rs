@@ -1,17 +1,17 @@
-//! What a bundle consists of: directories, files and links, by path.
+//! The entries of a bundle: directories, files and links, with their paths.
 
 use super::digest::Digest;
 
-/// One path of a bundle.
+/// A path in a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Relative to the bundle's root; see [`path`].
     pub path: String,
-    /// What is there.
+    /// Directory, file or link.
     pub kind: Kind,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A directory, mode 0755.
@@ -20,12 +20,12 @@ pub enum Kind {
     File {
         /// Mode 0755 instead of 0644.
         executable: bool,
-        /// Its content.
+        /// Content of the file.
         blob: Blob,
     },
     /// A symbolic link that ends inside the bundle; see [`super::link`].
     Link {
-        /// The link's text.
+        /// Text of the link.
         target: String,
     },
 }

@@ -1,17 +1,18 @@
-//! `environment.conf` of a control repository: what Puppet would read, so far as both ends have to know it.
+//! `environment.conf` of a control repository: the settings that agent and controller must interpret like Puppet.
 //!
-//! The form is that of Puppet's `settings/ini_file.rb` and `settings/config_file.rb`: lines `name = value`, of which the first of a
-//! name counts, comments that begin with `#`, and no section but `[main]`.
+//! The syntax is that of Puppet's `settings/ini_file.rb` and `settings/config_file.rb`: lines `name = value`, of
+//! which the first for each name counts, comments that begin with `#`, and only the section `[main]`.
 
 use std::collections::HashMap;
 
-/// Where the file is in a bundle.
+/// Path of the file in a bundle.
 pub const FILE: &str = "environment.conf";
 
-/// What Puppet reads if the file does not say so: every `.pp` below this directory (Puppet's `default_manifest`).
+/// Puppet's default if the file does not set `manifest`: every `.pp` below this directory (Puppet's
+/// `default_manifest`).
 const DEFAULT_MANIFEST: &str = "manifests";
 
-/// What Puppet calls the directory of the environment itself.
+/// Puppet's expressions for the directory of the environment itself.
 const OWN_DIRECTORY: [&str; 2] = ["$environmentpath/$environment", "${environmentpath}/${environment}"];
 
 /// The settings of one environment.
@@ -21,7 +22,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Parses the text of the file; an empty one sets nothing.
+    /// Parses the text of the file; an empty text has no settings.
     pub fn parse(text: &str) -> Self {
         let mut settings = HashMap::new();
         let mut in_main = true;
@@ -36,11 +37,11 @@ impl Environment {
         Self { settings }
     }
 
-    /// What Puppet reads first, a file or a directory whose `.pp` files count at all depths, as a path in the bundle whose
-    /// root is the environment called `name`; empty for the root itself.
+    /// The file that Puppet reads first, or the directory whose `.pp` files it reads at all depths. Returns a path
+    /// relative to the bundle's root, which is the environment `name`; empty for the root itself.
     ///
     /// # Errors
-    /// The setting, as it is written: it leads out of the bundle, or to a setting of the host's own Puppet.
+    /// Returns the setting's value if it leads out of the bundle or refers to a setting of the host's own Puppet.
     pub fn manifest(&self, name: &str) -> Result<String, &str> {
         let written = self.settings.get("manifest").map_or(DEFAULT_MANIFEST, String::as_str);
         let own = OWN_DIRECTORY.iter().find_map(|own| written.strip_prefix(own));
@@ -52,7 +53,8 @@ impl Environment {
         if path.starts_with('/') || path.contains('$') { Err(written) } else { within(&path).ok_or(written) }
     }
 
-    /// The bundle's own directories of modules, in the order of `modulepath`; `$basemodulepath` and absolute ones are the host's.
+    /// The bundle's module directories, in the order of `modulepath`; omits `$basemodulepath` and absolute paths,
+    /// which belong to the host.
     pub fn module_directories(&self) -> Vec<String> {
         let value = self.settings.get("modulepath").map_or("modules", String::as_str);
         let own = |directory: &&str| !directory.is_empty() && !directory.starts_with(['/', '$']);
@@ -60,7 +62,7 @@ impl Environment {
     }
 }
 
-/// The simplest form of a relative path; `None` if it climbs above where it begins.
+/// The simplest form of a relative path; `None` if it climbs above its start.
 fn within(path: &str) -> Option<String> {
     let mut names = Vec::new();
     for name in path.split('/') {

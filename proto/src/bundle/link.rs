@@ -1,53 +1,53 @@
-//! Which symbolic links a bundle may hold: relative ones that end inside the tree.
+//! Which symbolic links a bundle may contain: relative links that end inside the tree.
 //!
 //! Resolution follows the kernel's rules (`path_resolution(7)`), not string rules: `..` leaves the directory that a
-//! link led to, a file cannot be walked through, and at most [`MAX_HOPS`] links are followed. A rule on strings alone has been beaten by
-//! links through links more than once (CVE-2025-4517).
+//! link led to, a file is not a directory, and at most [`MAX_HOPS`] links are followed. Checks on strings alone have
+//! been defeated by links through links more than once (CVE-2025-4517).
 
 use super::{
     entry::{Entry, Kind},
     path::{self, PathProblem},
 };
 
-/// Most links followed on the way to one target (`MAXSYMLINKS` of Linux).
+/// Maximum number of links followed to reach one target (`MAXSYMLINKS` of Linux).
 pub const MAX_HOPS: u32 = 40;
 
-/// Most steps in all links of one manifest, so that a hostile one cannot keep the reader busy.
+/// Maximum number of steps for all links of one manifest, so that a malicious one cannot keep the reader busy.
 const MAX_STEPS: u32 = 1_000_000;
 
-/// What is wrong with a link.
+/// Why a link is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkProblem {
     /// A component of the target breaks the rules of [`path`].
     #[error("the target is not a relative path in its simplest form: {0}")]
     Target(PathProblem),
-    /// Climbs above the root of the bundle.
+    /// The link leads above the root of the bundle.
     #[error("it points outside the bundle")]
     Outside,
-    /// There is nothing at its end, or a file where a directory is needed.
-    #[error("nothing in the bundle is where it points")]
+    /// The target does not exist, or a file is used as a directory.
+    #[error("it points to nothing in the bundle")]
     Dangling,
-    /// Leads back to itself, or through too many links.
+    /// The link leads back to itself, or through too many links.
     #[error("it leads back to itself")]
     Loop,
-    /// Links of this manifest take too many steps to follow.
-    #[error("the links of this bundle are too tangled to follow")]
+    /// Resolving the links of this manifest takes too many steps.
+    #[error("the links of this bundle take too many steps to resolve")]
     Tangled,
 }
 
-/// Follows links within one manifest's entries.
+/// Resolves links within one manifest's entries.
 pub(super) struct Resolver<'m> {
     entries: &'m [Entry],
     steps: u32,
 }
 
 impl<'m> Resolver<'m> {
-    /// For entries that are sorted by path and each have their parent directory among them.
+    /// The entries must be sorted by path and contain all parent directories.
     pub(super) fn new(entries: &'m [Entry]) -> Self {
         Self { entries, steps: 0 }
     }
 
-    /// Checks the link at `link`, which points at `target`.
+    /// Checks the link at path `link`, which points to `target`.
     pub(super) fn check(&mut self, link: &'m str, target: &'m str) -> Result<(), LinkProblem> {
         check_target(target)?;
         let mut at: Vec<&str> =
@@ -91,7 +91,7 @@ impl<'m> Resolver<'m> {
     }
 }
 
-/// A target is `.`, or components that are names or `..`, joined by one `/`.
+/// A target is `.`, or names and `..` joined by single slashes.
 fn check_target(target: &str) -> Result<(), LinkProblem> {
     if target == "." {
         return Ok(());

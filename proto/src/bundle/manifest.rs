@@ -1,4 +1,4 @@
-//! The manifest: what is in a bundle, and the bytes whose SHA-256 is the bundle's name.
+//! The manifest: lists a bundle's content; its SHA-256 is the bundle's name.
 //!
 //! ```text
 //! magic    8 bytes  "magpie-b"
@@ -10,10 +10,10 @@
 //!   files: size u64, SHA-256 32 bytes          links: target u16 length, bytes
 //! ```
 //!
-//! Integers are little-endian. There is exactly one encoding of a tree: [`Manifest::decode`] refuses what
-//! [`Manifest::encode`] would not have written. Directories have mode 0755 and are listed if and only if something is in
-//! them; no two paths may differ in case alone or in the form of Unicode alone (one letter, or a letter and a mark), because a checkout
-//! on macOS could not hold both, and nobody could tell them apart.
+//! Integers are little-endian. Each tree has exactly one encoding: [`Manifest::decode`] refuses whatever
+//! [`Manifest::encode`] would not write. Directories have mode 0755 and are listed if and only if they are not empty.
+//! No two paths may differ only in case or only in Unicode form (one letter, or a letter and a mark): a checkout on
+//! macOS could not hold both, and people could not tell them apart.
 
 mod encoding;
 #[cfg(test)]
@@ -32,24 +32,24 @@ use super::{
 
 pub use encoding::VERSION;
 
-/// A valid tree: every rule of this module holds for a value of this type.
+/// A valid tree: values of this type obey every rule of this module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     entries: Vec<Entry>,
 }
 
-/// Why a list of entries is not a manifest, or why bytes are not readable as one.
+/// Why entries do not make a manifest, or why bytes do not encode one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// The magic is missing.
+    /// The magic number is missing.
     #[error("these bytes are not a bundle manifest")]
     NotAManifest,
-    /// Another version of the format.
+    /// The format has a different version.
     #[error(
-        "the manifest has format {found} and this build reads format {VERSION}: bring agent and ctl to the same version"
+        "the manifest has format {found}, but this build reads format {VERSION}: install the same version of agent and ctl"
     )]
     Version {
-        /// The version that was found.
+        /// The manifest's version.
         found: u16,
     },
     /// The bytes end within an entry.
@@ -58,52 +58,52 @@ pub enum ManifestError {
         /// Index of the entry, from 0.
         entry: usize,
     },
-    /// There are bytes after the last entry.
+    /// Bytes follow after the last entry.
     #[error("{bytes} bytes follow the last entry of the manifest")]
     Trailing {
-        /// How many.
+        /// Number of bytes.
         bytes: usize,
     },
-    /// An entry's kind is none of the four.
+    /// An entry's kind is unknown.
     #[error("entry {entry} of the manifest is of unknown kind {found}")]
     UnknownKind {
         /// Index of the entry, from 0.
         entry: usize,
-        /// The kind that was found.
+        /// The entry's kind.
         found: u8,
     },
-    /// More than [`MAX_ENTRIES`].
-    #[error("the bundle has {found} entries and {MAX_ENTRIES} are allowed")]
+    /// There are more than [`MAX_ENTRIES`] entries.
+    #[error("the bundle has {found} entries, more than the {MAX_ENTRIES} allowed")]
     TooManyEntries {
-        /// How many there are.
+        /// Number of entries.
         found: usize,
     },
-    /// More than [`MAX_TOTAL_BYTES`].
-    #[error("the bundle's files are larger than {} MiB together", MAX_TOTAL_BYTES >> 20)]
+    /// All files together have more than [`MAX_TOTAL_BYTES`].
+    #[error("the bundle's files are larger than {} MiB in total", MAX_TOTAL_BYTES >> 20)]
     TooLarge,
-    /// A path breaks the rules.
+    /// A path is invalid.
     #[error("`{}` cannot be in a bundle: {problem}", path.escape_debug())]
     Path {
-        /// The path, perhaps lossily decoded.
+        /// The path, possibly decoded lossily.
         path: String,
-        /// The rule.
+        /// The violated rule.
         problem: PathProblem,
     },
-    /// Not in ascending order, or twice the same path.
+    /// The paths are not in ascending order, or a path occurs twice.
     #[error("`{path}` is in the manifest twice or out of order")]
     Order {
-        /// The second of the two.
+        /// The second of the two paths.
         path: String,
     },
-    /// Two paths that differ in case alone.
-    #[error("`{first}` and `{second}` differ in case alone, which some file systems cannot hold")]
+    /// Two paths differ only in case.
+    #[error("`{first}` and `{second}` differ only in case, which some file systems do not support")]
     CaseCollision {
         /// One path.
         first: String,
         /// The other.
         second: String,
     },
-    /// Two paths that differ in the form of Unicode alone.
+    /// Two paths differ only in Unicode form.
     #[error("`{first}` is in the bundle twice, in two forms of Unicode that look the same")]
     FormCollision {
         /// One path.
@@ -111,32 +111,32 @@ pub enum ManifestError {
         /// The other.
         second: String,
     },
-    /// An entry below something that is not a directory of the bundle.
-    #[error("`{path}` has no directory to be in")]
+    /// An entry's parent is not a directory of the bundle.
+    #[error("`{path}` is not in a directory of the bundle")]
     NoParent {
-        /// The entry.
+        /// Path of the entry.
         path: String,
     },
-    /// A directory with nothing in it.
+    /// A directory is empty.
     #[error("`{path}` is an empty directory")]
     EmptyDirectory {
-        /// The directory.
+        /// Path of the directory.
         path: String,
     },
-    /// Two sizes for one digest.
-    #[error("`{path}` has the digest of another file but not its size")]
+    /// Two files have the same digest but different sizes.
+    #[error("`{path}` has the digest of another file, but a different size")]
     SizeConflict {
-        /// The second of the two files.
+        /// Path of the second file.
         path: String,
     },
-    /// A symbolic link breaks the rules.
+    /// A symbolic link is invalid.
     #[error("the link `{path}` → `{}` cannot be in a bundle: {problem}", target.escape_debug())]
     Link {
-        /// The link.
+        /// Path of the link.
         path: String,
-        /// Its text.
+        /// Text of the link.
         target: String,
-        /// The rule.
+        /// The violated rule.
         problem: LinkProblem,
     },
 }
@@ -145,7 +145,7 @@ impl Manifest {
     /// Sorts and checks `entries`.
     ///
     /// # Errors
-    /// The first rule that is broken, with the path that breaks it.
+    /// The first violated rule, with the path.
     pub fn new(mut entries: Vec<Entry>) -> Result<Self, ManifestError> {
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Self::from_sorted(entries)
@@ -162,12 +162,12 @@ impl Manifest {
         Ok(Self { entries })
     }
 
-    /// All entries, in ascending order of the path's bytes; a directory comes before what is in it.
+    /// All entries, in ascending order of the path's bytes; a directory precedes its content.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The entry at `path`.
+    /// The entry at `path`, if any.
     pub fn get(&self, path: &str) -> Option<&Entry> {
         let index = self.entries.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()?;
         Some(&self.entries[index])
@@ -181,18 +181,18 @@ impl Manifest {
         })
     }
 
-    /// The distinct blobs, in the order in which files first need them: the order of an upload.
+    /// The distinct blobs, in the order of the first files that need them: the order of an upload.
     pub fn blobs(&self) -> Vec<Blob> {
         let mut seen = HashSet::new();
         self.files().map(|(_, _, blob)| blob).filter(|blob| seen.insert(blob.digest)).collect()
     }
 
-    /// Bytes in all files together.
+    /// Size of all files together, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.files().map(|(_, _, blob)| blob.size).sum()
     }
 
-    /// The bundle's name: the SHA-256 of the encoding.
+    /// The bundle's name: the SHA-256 of the encoded manifest.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.encode())
     }
@@ -218,7 +218,7 @@ fn check_paths(entries: &[Entry]) -> Result<(), ManifestError> {
     Ok(())
 }
 
-/// Equal for paths that some file system cannot tell apart.
+/// Maps paths that some file system cannot distinguish to the same string.
 fn folded_path(path: &str) -> String {
     let lower = path.to_lowercase();
     if lower.is_ascii() {
@@ -228,7 +228,7 @@ fn folded_path(path: &str) -> String {
     }
 }
 
-/// Every parent is listed as a directory, and every directory has something in it.
+/// Checks that every parent is listed as a directory, and that no directory is empty.
 fn check_directories(entries: &[Entry]) -> Result<(), ManifestError> {
     let mut directories: HashSet<&str> = HashSet::new();
     let mut used: HashSet<&str> = HashSet::new();

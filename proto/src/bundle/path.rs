@@ -1,31 +1,33 @@
-//! Which paths a bundle may hold.
+//! Which paths a bundle may contain.
 //!
-//! A path is relative, UTF-8, at most [`MAX_LENGTH`] bytes and [`MAX_DEPTH`] components joined by one `/`. A component
-//! is not empty, not `.` or `..`, at most 255 bytes (`NAME_MAX`), and has neither a control character, so that a name can be shown on a
-//! terminal, nor one that is itself invisible or turns the text around it, so that what is shown is what there is. Nothing is normalised: the bytes that were hashed are the bytes that are created.
+//! A path is relative, UTF-8, and has at most [`MAX_LENGTH`] bytes and [`MAX_DEPTH`] components, joined by single
+//! slashes. A component is not empty, not `.` or `..`, and has at most 255 bytes (`NAME_MAX`). It contains no control
+//! characters, so that a terminal can show it, and no characters that are invisible or change the direction of text,
+//! so that people see the real name. Nothing is normalised: the bytes that were hashed are the bytes that are
+//! created.
 
-/// Longest path in bytes.
+/// Maximum length of a path, in bytes.
 pub const MAX_LENGTH: usize = 1024;
 
-/// Most components of a path.
+/// Maximum number of components of a path.
 pub const MAX_DEPTH: usize = 64;
 
-/// Longest component in bytes (`NAME_MAX` of Linux).
+/// Maximum length of a component, in bytes (`NAME_MAX` of Linux).
 pub const MAX_NAME: usize = 255;
 
-/// What is wrong with a path or a component of it.
+/// Why a path or component is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathProblem {
-    /// Absolute, doubled or trailing slash, or nothing at all.
+    /// Absolute, empty, or with a double or trailing slash.
     #[error("it is empty, absolute, or has an empty component")]
     EmptyComponent,
     /// `.` or `..`.
-    #[error("`.` and `..` are not allowed in it")]
+    #[error("it contains `.` or `..`")]
     Dots,
-    /// NUL, newline, escape and the like.
+    /// NUL, newline, escape and similar.
     #[error("it has a control character")]
     Control,
-    /// Zero-width spaces, marks of direction and the like (Unicode's Cf, Zl and Zp).
+    /// Zero-width spaces, direction marks and similar (Unicode's Cf, Zl and Zp).
     #[error("it has an invisible character, U+{0:04X}")]
     Invisible(u32),
     /// Not UTF-8.
@@ -45,7 +47,7 @@ pub enum PathProblem {
 /// Checks `path` against the rules of this module.
 ///
 /// # Errors
-/// The first rule that it breaks.
+/// The first violated rule.
 pub fn check(path: &str) -> Result<(), PathProblem> {
     if path.len() > MAX_LENGTH {
         return Err(PathProblem::Long);
@@ -73,7 +75,7 @@ pub(super) fn check_name(name: &str) -> Result<(), PathProblem> {
     }
 }
 
-/// Format characters and separators of lines and paragraphs: the categories Cf, Zl and Zp of Unicode 17
+/// Format characters, line separators and paragraph separators: the categories Cf, Zl and Zp of Unicode 17
 /// (`DerivedGeneralCategory.txt`).
 fn is_invisible(letter: char) -> bool {
     matches!(u32::from(letter),
@@ -82,7 +84,7 @@ fn is_invisible(letter: char) -> bool {
         | 0x13430..=0x1343F | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A | 0xE0001 | 0xE0020..=0xE007F)
 }
 
-/// The directory that holds `path`, or `None` for a path of one component.
+/// The parent directory of `path`; `None` for a path of one component.
 pub fn parent(path: &str) -> Option<&str> {
     path.rsplit_once('/').map(|(parent, _)| parent)
 }

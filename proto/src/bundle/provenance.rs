@@ -1,10 +1,10 @@
-//! Where a tree came from. Two people who push the same tree push the same bundle, so none of this is in the digest.
+//! The origin of a bundle. Not part of the digest: the same tree from two people is the same bundle.
 
 use serde::{Deserialize, Serialize};
 
 use crate::pb;
 
-/// Who made a bundle from what, and when. Stored beside the bundle as `provenance.json`.
+/// Origin, author and time of a bundle. Stored beside the bundle as `provenance.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Full commit id; empty if the tree is not in git.
@@ -13,7 +13,7 @@ pub struct Provenance {
     pub dirty: Vec<String>,
     /// An e-mail address or a login name.
     pub who: String,
-    /// When the bundle was made, in milliseconds since 1970.
+    /// Time of creation, in milliseconds since 1970.
     pub when_unix_ms: i64,
 }
 

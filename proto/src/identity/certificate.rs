@@ -1,7 +1,7 @@
-//! Our own checks of a leaf certificate, beside those of the TLS library.
+//! Magpie's own checks of a leaf certificate, in addition to those of the TLS library.
 //!
-//! The library verifies chain, dates and (for hosts) the name, but takes a certificate without extended
-//! key usage for any purpose; here the usage is mandatory, and the only one. It also knows nothing of roles.
+//! The library verifies chain, dates and (for hosts) the name, but accepts a certificate without extended key usage
+//! for any purpose; here the usage is mandatory and must be the only one. The library also does not know about roles.
 
 use std::{
     fmt,
@@ -21,8 +21,8 @@ use super::{
     secret::{decode_hex, encode_hex},
 };
 
-/// The longest total validity of a certificate of this role that a host accepts, whatever the CA said: 30 days for those who
-/// only look, so that monitoring need not be issued one every week, and 7 for others.
+/// Maximum validity of a certificate that a host accepts for this role, whatever the CA allowed: 30 days for readers,
+/// so that monitoring does not need a new certificate every week, and 7 days for others.
 pub const fn longest_validity(role: Role) -> Duration {
     let days = match role {
         Role::Reader => 30,
@@ -31,7 +31,7 @@ pub const fn longest_validity(role: Role) -> Duration {
     Duration::from_secs(days * 24 * 60 * 60)
 }
 
-/// SHA-256 of a SubjectPublicKeyInfo (RFC 5280 §4.1), DER; written `sha256:<hex>`.
+/// SHA-256 of a SubjectPublicKeyInfo (RFC 5280 §4.1), DER; displayed as `sha256:<hex>`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyDigest([u8; 32]);
 
@@ -81,56 +81,56 @@ impl FromStr for KeyDigest {
     }
 }
 
-/// Why a certificate that may well be signed by the right CA is refused.
+/// Why a certificate is refused, even if the right CA signed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// Not one X.509 certificate, or one with repeated or broken extensions.
+    /// Not exactly one X.509 certificate, or one with duplicate or malformed extensions.
     #[error("the certificate is malformed")]
     Malformed,
-    /// No extended key usage, the wrong one, or more than the right one.
-    #[error("the certificate is not for {0} and that alone")]
+    /// Extended key usage is missing, wrong, or not the only one.
+    #[error("the certificate's extended key usage is not exactly {0}")]
     Usage(&'static str),
     /// The certificate could sign others.
-    #[error("the certificate is that of a CA")]
+    #[error("the certificate is a CA certificate")]
     IsCa,
-    /// No organisation, several, or none that is a role.
-    #[error("the certificate names no role that Magpie knows")]
+    /// The subject's organisation is missing, repeated, or not a role.
+    #[error("the certificate names no known role")]
     Role,
-    /// Not exactly one alternative name of the form that Magpie gives.
-    #[error("the certificate does not name one user or host in Magpie's way")]
+    /// Not exactly one alternative name in Magpie's format.
+    #[error("the certificate does not have exactly one name of a user or host")]
     Name,
-    /// Right in itself, but of someone else.
-    #[error("the certificate is that of {found}, not of {expected}")]
+    /// A valid certificate, but for someone else.
+    #[error("the certificate is for {found}, not for {expected}")]
     Other {
-        /// Whom it names.
+        /// The name in the certificate.
         found: String,
-        /// Whom it should name.
+        /// The expected name.
         expected: String,
     },
     /// Valid for longer than [`longest_validity`].
-    #[error("the certificate is valid for {seconds} seconds in all, more than {} days for the role {role}",
+    #[error("the certificate is valid for {seconds} seconds, more than the {} days allowed for role {role}",
         longest_validity(*.role).as_secs() / 86_400)]
     Lifetime {
-        /// How long it is valid.
+        /// Total validity, in seconds.
         seconds: i64,
-        /// The role that it names.
+        /// The role in the certificate.
         role: Role,
     },
 }
 
-/// What a user's certificate says.
+/// The content of a user's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserCertificate {
     /// Name and role.
     pub user: User,
-    /// The fleet that the user belongs to.
+    /// The user's fleet.
     pub fleet_id: String,
-    /// From then on it is not valid any more.
+    /// The end of its validity.
     pub not_after: SystemTime,
 }
 
 impl UserCertificate {
-    /// Reads and checks an encoded leaf. Signature and dates are for the TLS library to verify.
+    /// Reads and checks an encoded leaf. The TLS library must verify signature and dates.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -155,7 +155,7 @@ impl UserCertificate {
         })
     }
 
-    /// Refuses a user of another fleet.
+    /// Refuses a user of a different fleet.
     ///
     /// # Errors
     /// [`CertificateError::Other`].
@@ -171,22 +171,22 @@ impl UserCertificate {
     }
 }
 
-/// What a host's certificate says.
+/// The content of a host's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostCertificate {
     /// Serial number, big-endian.
     pub serial: Vec<u8>,
     /// Digest of the host's public key.
     pub key: KeyDigest,
-    /// The public key itself: SubjectPublicKeyInfo, DER.
+    /// The public key: SubjectPublicKeyInfo, DER.
     pub public_key: Vec<u8>,
-    /// From then on it is not valid any more.
+    /// The end of its validity.
     pub not_after: SystemTime,
 }
 
 impl HostCertificate {
-    /// Reads and checks an encoded leaf, which must be that of this very host. Signature and dates are
-    /// for the TLS library to verify.
+    /// Reads and checks an encoded leaf, which must be for exactly this host. The TLS library must verify signature
+    /// and dates.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -210,7 +210,7 @@ impl HostCertificate {
     }
 }
 
-/// What a certificate is for; the only extended key usage it may have.
+/// The purpose of a certificate: the only extended key usage that it may have.
 #[derive(Clone, Copy)]
 enum Purpose {
     Client,
@@ -269,7 +269,7 @@ fn alternative_names<'a>(
     }
 }
 
-/// The role in the subject; several organisations are refused rather than picked from.
+/// The role in the subject; several organisations are refused.
 fn role(leaf: &X509Certificate<'_>) -> Result<Role, CertificateError> {
     let mut organisations = leaf.subject().iter_organization();
     let (Some(organisation), None) = (organisations.next(), organisations.next()) else {

@@ -1,4 +1,4 @@
-//! The enrol document: what a provider leaves on a host, readable by root alone, so that it may be enrolled.
+//! The enrol document: authorises enrolment of a host. The provider writes it, readable only by root.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,48 +7,48 @@ use zeroize::Zeroizing;
 
 use super::{certificate::KeyDigest, names, secret::Secret};
 
-/// The version that this code writes and reads.
+/// The supported version.
 const VERSION: u32 = 1;
 
-/// How long a document is good for once written: time to boot, not to wander.
+/// How long a new document is valid: enough for a boot, too short to be worth stealing.
 pub const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-/// Everything a fresh host needs to tell its fleet's controllers from everybody else.
+/// Everything a fresh host needs to recognise its fleet's controllers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// Transaction id; also a tag of the host at its provider.
     pub tid: String,
-    /// Shared by this host and the fleet's controllers; never travels.
+    /// Secret shared by this host and the fleet's controllers; never sent over the network.
     pub token: Secret,
     /// Digest of the public key of the CA that signs the fleet's users.
     pub user_ca_pin: KeyDigest,
-    /// The document is worthless from this second on.
+    /// When the document expires.
     pub expires: SystemTime,
 }
 
-/// Why a document cannot be used.
+/// Why a document is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     /// Not JSON, or a field is missing or unknown.
     #[error("the enrol document is malformed: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// Written by a later controller.
-    #[error("the enrol document has version {0}, this agent knows version {VERSION}")]
+    /// Written by a newer controller.
+    #[error("the enrol document has version {0}, but this agent supports only version {VERSION}")]
     Version(u32),
-    /// A field holds something else than it should.
+    /// A field has an invalid value.
     #[error("the enrol document is malformed: {0} is not valid")]
     Field(&'static str),
     /// Too old, or the clock is wrong.
-    #[error("the enrol document expired at {expires} and the clock says {now} (both in Unix seconds)")]
+    #[error("the enrol document expired at {expires}, but the clock is at {now} (both in Unix seconds)")]
     Expired {
-        /// When it expired, Unix seconds.
+        /// Time of expiry, in Unix seconds.
         expires: u64,
-        /// What the clock says, Unix seconds.
+        /// Current time, in Unix seconds.
         now: u64,
     },
 }
 
-/// The JSON form. Borrowed, so that no copy of the token is left behind.
+/// The JSON form. Borrows its strings, so that no copy of the token remains in memory.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire<'a> {
@@ -60,17 +60,17 @@ struct Wire<'a> {
     expires: u64,
 }
 
-/// Read first, so that a later version is told from a malformed document.
+/// Read first, to distinguish a newer version from a malformed document.
 #[derive(Deserialize)]
 struct Versioned {
     v: u32,
 }
 
 impl Document {
-    /// The document as JSON; a secret.
+    /// The document as JSON, which is secret.
     ///
     /// # Errors
-    /// `expires` lies before 1970.
+    /// If `expires` is before 1970.
     pub fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
         let expires = unix_seconds(self.expires).ok_or(DocumentError::Field("expires"))?;
         let token = self.token.to_hex();
@@ -79,10 +79,10 @@ impl Document {
         Ok(Zeroizing::new(serde_json::to_vec(&wire)?))
     }
 
-    /// Reads what [`Document::to_json`] wrote.
+    /// Parses the output of [`Document::to_json`].
     ///
     /// # Errors
-    /// All but [`DocumentError::Expired`]: see [`Document::check`].
+    /// Any error except [`DocumentError::Expired`]: see [`Document::check`].
     pub fn from_json(json: &[u8]) -> Result<Self, DocumentError> {
         let Versioned { v } = serde_json::from_slice(json)?;
         if v != VERSION {
@@ -102,7 +102,7 @@ impl Document {
         })
     }
 
-    /// Refuses a document that has expired.
+    /// Refuses an expired document.
     ///
     /// # Errors
     /// [`DocumentError::Expired`].

@@ -1,8 +1,8 @@
-//! The codes that seal M1 and M2 of `enrol/1` to one TLS connection.
+//! The authentication codes that bind M1 and M2 of `enrol/1` to one TLS connection.
 //!
-//! Both ends know the token of the transaction and prove it to each other without sending it. The proof
-//! covers the keying material that TLS exports (RFC 8446 §7.5, the idea of RFC 9266), so whoever sits
-//! in the middle with two connections has two different values and can pass nothing on.
+//! Both ends know the token of the transaction and prove that to each other without sending it. The proof covers
+//! keying material exported by TLS (RFC 8446 §7.5, the idea of RFC 9266). A man in the middle has two connections
+//! with different material and therefore cannot forward anything.
 //!
 //! ```text
 //! EK  = TLS-Exporter("EXPORTER-magpie-enrol-v1", context = tid, 32 bytes)
@@ -26,13 +26,13 @@ use crate::pb::{EnrolGrant, EnrolHello, Sealed};
 /// Length of the nonce in M1, in bytes.
 pub const NONCE_LEN: usize = 32;
 
-/// Keying material of one TLS connection; known to its two ends alone.
+/// Keying material of one TLS connection; known only to its two ends.
 pub type Exporter = [u8; 32];
 
-/// Exports the keying material of a connection for a transaction.
+/// Exports a connection's keying material for transaction `tid`.
 ///
 /// # Errors
-/// The handshake is not complete.
+/// If the handshake is not complete.
 pub fn exporter<Data>(connection: &ConnectionCommon<Data>, tid: &str) -> Result<Exporter, rustls::Error> {
     connection.export_keying_material([0; 32], b"EXPORTER-magpie-enrol-v1", Some(tid.as_bytes()))
 }
@@ -40,10 +40,10 @@ pub fn exporter<Data>(connection: &ConnectionCommon<Data>, tid: &str) -> Result<
 /// Why a sealed message is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The peer does not know the token, or is not the end of this connection.
-    #[error("the peer could not prove that it knows this enrolment's token on this very connection")]
+    /// The peer does not know the token, or is not the other end of this connection.
+    #[error("the peer could not prove on this connection that it knows the enrolment token")]
     Proof,
-    /// The peer knows the token and yet sends something else.
+    /// The peer knows the token, but the message is malformed.
     #[error(transparent)]
     Frame(#[from] FrameError),
 }
@@ -65,12 +65,12 @@ impl Session {
         Self { agent: key(b"agent"), controller: key(b"controller"), exporter }
     }
 
-    /// M1: the agent proves itself and its key.
+    /// Seals M1: the agent proves knowledge of the token and binds its key.
     pub fn seal_hello(&self, hello: &EnrolHello, agent_key: &KeyDigest) -> Sealed {
         seal(&self.agent, self.parts(agent_key.as_bytes()), hello.encode_to_vec())
     }
 
-    /// Checks M1 and then reads it.
+    /// Verifies M1, then decodes it.
     ///
     /// # Errors
     /// [`SealError`].
@@ -79,12 +79,12 @@ impl Session {
         Ok(frame::decode(&sealed.message)?)
     }
 
-    /// M2: the controller answers this M1 and no other.
+    /// Seals M2: the controller answers exactly this M1.
     pub fn seal_grant(&self, grant: &EnrolGrant, hello: &Sealed) -> Sealed {
         seal(&self.controller, self.parts(sha256(&hello.message).as_ref()), grant.encode_to_vec())
     }
 
-    /// Checks M2 and then reads it.
+    /// Verifies M2, then decodes it.
     ///
     /// # Errors
     /// [`SealError`].
@@ -93,7 +93,7 @@ impl Session {
         Ok(frame::decode(&sealed.message)?)
     }
 
-    /// What comes before the message's own digest; every part is 32 bytes, so no part can run into the next.
+    /// The bytes before the message's own digest; every part has 32 bytes, so the boundaries are unambiguous.
     fn parts(&self, binding: &[u8]) -> [u8; 64] {
         let mut parts = [0; 64];
         parts[..32].copy_from_slice(&self.exporter);
@@ -184,7 +184,7 @@ mod tests {
         assert!(matches!(good.open_hello(&m1, &KeyDigest::of(b"another")), Err(SealError::Proof)));
         let other_m1 = good.seal_hello(&EnrolHello { nonce: vec![9; NONCE_LEN], ..hello() }, &key());
         assert!(matches!(good.open_grant(&m2, &other_m1), Err(SealError::Proof)));
-        // One end's message cannot be played back to it as the other's.
+        // A message cannot be replayed to its sender as the other end's message.
         assert!(matches!(good.open_grant(&m1, &m1), Err(SealError::Proof)));
     }
 

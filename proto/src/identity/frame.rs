@@ -1,27 +1,27 @@
-//! How the messages of `enrol/1` lie on the wire: length as a big-endian `u32`, then that many bytes.
+//! Wire format of the messages of `enrol/1`: length as a big-endian `u32`, then that many bytes.
 //!
-//! There is no runtime in here: an end reads [`HEADER`] bytes, asks [`length`], reads the body, and calls [`decode`].
+//! This module does no I/O: callers read [`HEADER`] bytes, call [`length`], read the body, and call [`decode`].
 
 use prost::Message;
 
-/// Length of the length.
+/// Size of the length field, in bytes.
 pub const HEADER: usize = 4;
 
-/// The longest body, in bytes.
+/// Maximum size of a body, in bytes.
 pub const LIMIT: usize = 64 * 1024;
 
 /// Why a frame is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// More than [`LIMIT`].
-    #[error("a message of {0} bytes is longer than the {LIMIT} that enrol/1 allows")]
+    /// The body is longer than [`LIMIT`].
+    #[error("a message of {0} bytes exceeds enrol/1's limit of {LIMIT}")]
     TooLong(usize),
-    /// The body is not the message that was due.
+    /// The body is not the expected message.
     #[error("the peer does not speak enrol/1: {0}")]
     Malformed(#[from] prost::DecodeError),
 }
 
-/// A whole frame.
+/// Encodes a complete frame.
 ///
 /// # Errors
 /// [`FrameError::TooLong`].
@@ -33,16 +33,16 @@ pub fn encode(message: &impl Message) -> Result<Vec<u8>, FrameError> {
     Ok(frame)
 }
 
-/// The length of the body that follows `header`.
+/// The length of the body after `header`, in bytes.
 ///
 /// # Errors
-/// [`FrameError::TooLong`], so that no one makes us allocate more than [`LIMIT`].
+/// [`FrameError::TooLong`], so that a peer cannot make us allocate more than [`LIMIT`].
 pub fn length(header: [u8; HEADER]) -> Result<usize, FrameError> {
     let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
     if length <= LIMIT { Ok(length) } else { Err(FrameError::TooLong(length)) }
 }
 
-/// The message in a body.
+/// Decodes the message in a body.
 ///
 /// # Errors
 /// [`FrameError::Malformed`].

@@ -1,12 +1,12 @@
-//! Who may speak: roles, names in certificates, and the enrolment protocol `enrol/1`.
+//! Identities: roles, names in certificates, and the enrolment protocol `enrol/1`.
 //!
-//! - [`names`]: what hosts and users are called in certificates,
-//! - [`certificate`]: our own checks of a leaf, beside those of the TLS library,
+//! - [`names`]: names of hosts and users in certificates,
+//! - [`certificate`]: Magpie's own checks of a leaf, in addition to those of the TLS library,
 //! - [`secret`]: 32 bytes that are never printed, and keys derived from them,
-//! - [`document`]: what a provider leaves on a host so that it may be enrolled,
-//! - [`userdata`]: how that travels to an EC2 instance,
-//! - [`frame`] and [`enrol`]: the messages of `enrol/1` and the codes that seal them,
-//! - [`tls`]: what both ends of a connection must set alike.
+//! - [`document`]: the document that authorises enrolment of a host,
+//! - [`userdata`]: passes the document to an EC2 instance,
+//! - [`frame`] and [`enrol`]: the messages of `enrol/1` and their authentication codes,
+//! - [`tls`]: settings that both ends of a connection must share.
 
 pub mod certificate;
 pub mod document;

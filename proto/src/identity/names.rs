@@ -1,13 +1,13 @@
-//! What hosts and users are called in certificates.
+//! Names of hosts and users in certificates.
 //!
 //! A host is `<host-id>.<fleet-id>.magpie.internal` (`.internal` is reserved for private use, ICANN
 //! resolution 2024.07.29.06), a user is `magpie://<fleet-id>/user/<name>`.
 
-/// The domain below which every host's certificate name lies.
+/// The parent domain of all hosts' certificate names.
 const DOMAIN: &str = "magpie.internal";
 
-/// Whether `text` can be a host-id or a fleet-id: a lower-case DNS label (RFC 1035 §2.3.1, with the
-/// leading digit of RFC 1123 §2.1).
+/// Whether `text` is a valid host-id or fleet-id: a lower-case DNS label (RFC 1035 §2.3.1, with the leading digit of
+/// RFC 1123 §2.1).
 pub fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())
@@ -16,15 +16,15 @@ pub fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// Whether `text` can be a user's name: 1 to 64 of `[A-Za-z0-9._@-]`, so that it is a file name and
-/// needs no escaping in a URI.
+/// Whether `text` is a valid user name: 1 to 64 of `[A-Za-z0-9._@-]`, which are safe in a file name and need no
+/// escaping in a URI.
 pub fn is_user(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with(['.', '-'])
 }
 
-/// Whether `text` can be an enrolment's transaction id: 1 to 64 of `[a-z0-9-]`, what every provider
-/// takes as a tag's value and EC2 as a ClientToken.
+/// Whether `text` is a valid transaction id of an enrolment: 1 to 64 of `[a-z0-9-]`, which every provider accepts in
+/// a tag and EC2 accepts as a ClientToken.
 pub fn is_tid(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=64).contains(&text.len()) && text.bytes().all(inner)
@@ -40,7 +40,7 @@ pub fn user(fleet_id: &str, name: &str) -> String {
     format!("magpie://{fleet_id}/user/{name}")
 }
 
-/// Fleet-id and name in a user's URI, if it is one.
+/// Fleet-id and name in a user's URI; `None` for any other URI.
 pub fn parse_user(uri: &str) -> Option<(&str, &str)> {
     let (fleet_id, name) = uri.strip_prefix("magpie://")?.split_once("/user/")?;
     (is_label(fleet_id) && is_user(name)).then_some((fleet_id, name))

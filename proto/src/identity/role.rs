@@ -1,26 +1,26 @@
-//! Roles and the users that hold them.
+//! Roles, and the users who hold them.
 
 use std::{fmt, str::FromStr};
 
-/// What marks a role in the subject's organisation (O) of a user certificate.
+/// Prefix of a role in the subject's organisation (O) of a user certificate.
 const PREFIX: &str = "magpie:";
 
-/// What a user may do. In the order below each role includes the ones before it as far as RPCs are
-/// concerned; no RPC is open to an [`Role::Enroller`].
+/// What a user may do. For RPCs, each role in the order below includes the previous ones; an [`Role::Enroller`] may
+/// call no RPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// May enrol hosts and nothing else.
+    /// May enrol hosts, and nothing else.
     Enroller,
-    /// May look: status, records, runs that are not private.
+    /// May read status, records, and runs that are not private.
     Reader,
     /// May push bundles and start, follow and cancel runs.
     Operator,
-    /// May do everything, enrolment included.
+    /// May do everything, including enrolment.
     Admin,
 }
 
 impl Role {
-    /// Every role, least first.
+    /// All roles, lowest first.
     pub const ALL: [Self; 4] = [Self::Enroller, Self::Reader, Self::Operator, Self::Admin];
 
     /// The name, such as `operator`.
@@ -38,7 +38,7 @@ impl Role {
         format!("{PREFIX}{}", self.name())
     }
 
-    /// The role of an organisation, if it is one of ours.
+    /// The role of an organisation; `None` if it is not Magpie's.
     pub fn from_organisation(organisation: &str) -> Option<Self> {
         organisation.strip_prefix(PREFIX)?.parse().ok()
     }
@@ -55,9 +55,9 @@ impl fmt::Display for Role {
     }
 }
 
-/// The name is that of no role.
+/// The name is not a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role {0:?}: roles are enroller, reader, operator and admin")]
+#[error("unknown role {0:?}; known roles: enroller, reader, operator, admin")]
 pub struct UnknownRole(pub String);
 
 impl FromStr for Role {
@@ -68,7 +68,7 @@ impl FromStr for Role {
     }
 }
 
-/// The caller of an RPC, taken from the leaf certificate and from nothing else.
+/// The caller of an RPC, according to the leaf certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The name in `magpie://<fleet-id>/user/<name>`.

@@ -1,4 +1,4 @@
-//! Thirty-two secret bytes: never printed, wiped when dropped.
+//! 32 secret bytes: never printed, erased on drop.
 
 use std::fmt;
 
@@ -20,34 +20,34 @@ impl Secret {
     /// Length in bytes.
     pub const LEN: usize = 32;
 
-    /// A fresh one from the system's generator.
+    /// A new secret from the system's random generator.
     ///
     /// # Errors
-    /// The generator failed.
+    /// If the generator fails.
     pub fn generate() -> Result<Self, Unspecified> {
         let mut secret = Self([0; Self::LEN]);
         rand::fill(&mut secret.0)?;
         Ok(secret)
     }
 
-    /// Reads 64 lower-case hex digits.
+    /// Parses 64 lower-case hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut secret = Self([0; Self::LEN]);
         decode_hex(text, &mut secret.0).then_some(secret)
     }
 
-    /// 64 lower-case hex digits; the text is a secret as well.
+    /// 64 lower-case hex digits, which are secret as well.
     pub fn to_hex(&self) -> Zeroizing<String> {
         Zeroizing::new(encode_hex(&self.0))
     }
 
-    /// The bytes.
+    /// The secret bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The enrolment token of `tid` where `self` is the fleet's enrol key, so that every controller of
-    /// the fleet knows it and none has to store it.
+    /// The enrolment token of transaction `tid`, if `self` is the fleet's enrol key. Every controller of the fleet
+    /// can compute the token, so no controller has to store it.
     pub fn token(&self, tid: &str) -> Self {
         debug_assert!(names::is_tid(tid), "a tid is checked where it enters");
         self.derive(&[], &[b"magpie enrol token v1 ", tid.as_bytes()])
@@ -85,14 +85,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Lower-case hex.
+/// Lower-case hex digits.
 pub(super) fn encode_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// Fills `bytes` from exactly as many pairs of lower-case hex digits.
+/// Fills `bytes` from exactly as many pairs of lower-case hex digits; `false` if `text` is malformed.
 pub(super) fn decode_hex(text: &str, bytes: &mut [u8]) -> bool {
     let nibble = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -141,8 +141,8 @@ mod tests {
         let key = Secret([7; 32]);
         assert_eq!(key.token("a"), key.token("a"));
         assert_ne!(key.token("a"), key.token("b"));
-        // The derivation is part of the contract: controllers of different versions must agree.
-        // The value was computed with another implementation of RFC 5869.
+        // The derivation is part of the contract: controllers of different versions must agree. The value was
+        // computed with another implementation of RFC 5869.
         assert_eq!(
             *key.token("a").to_hex(),
             "b8cee21c116d048b0faa68f8c2a73240b5990d672ba3280511af6222e247dee7"

@@ -1,4 +1,4 @@
-//! What both ends of a connection must set alike.
+//! TLS settings that both ends of a connection must share.
 
 use std::sync::Arc;
 
@@ -13,17 +13,18 @@ use rustls::{
     },
 };
 
-/// The application protocol (ALPN, RFC 7301) of a host that is not enrolled yet.
+/// The application protocol (ALPN, RFC 7301) of a host before enrolment.
 pub const ALPN_ENROL: &[u8] = b"magpie-enrol/1";
 
-/// The application protocol of a host that is enrolled: HTTP/2 (RFC 9113 §3.2).
+/// The application protocol of an enrolled host: HTTP/2 (RFC 9113 §3.2).
 pub const ALPN_MAIN: &[u8] = b"h2";
 
-/// TLS 1.3 and nothing older.
+/// Only TLS 1.3.
 pub const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// The one implementation of cryptography. Keys are agreed on by a hybrid that stays secret when quantum computers
-/// come (draft-ietf-tls-ecdhe-mlkem), else by the curves; listed here, lest it hang on the features of some dependency.
+/// The cryptography provider. The preferred key exchange is a hybrid that resists quantum computers
+/// (draft-ietf-tls-ecdhe-mlkem), followed by elliptic curves; listed here so that the order does not depend on the
+/// features of other crates.
 pub fn provider() -> Arc<CryptoProvider> {
     let kx_groups = vec![X25519MLKEM768, X25519, SECP256R1];
     Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })

@@ -1,66 +1,66 @@
-//! EC2 user-data that carries an enrol document beside whatever else an instance is to be told.
+//! EC2 user-data with an enrol document, and optionally with the user's own content.
 //!
-//! It is a MIME message (RFC 2046 §5.1) that cloud-init reads as well: one part of type [`CONTENT_TYPE`] for the
-//! agent, and one more for cloud-init if its user wants one. cloud-init takes user-data for MIME if `MIME-Version:` is
-//! in its first 4096 bytes, and hands a part to none of its handlers if `Launch-Index` names another instance of the
-//! launch (`cloudinit/user_data.py`, `cloudinit/filters/launch_index.py`): without that it would warn, on each host,
-//! of a type that it does not know.
+//! User-data is a MIME message (RFC 2046 §5.1) that cloud-init also reads: one part of type [`CONTENT_TYPE`] for the
+//! agent, and optionally another part for cloud-init. cloud-init recognises MIME if `MIME-Version:` is in the first
+//! 4096 bytes. It ignores a part whose `Launch-Index` names another instance of the launch (`cloudinit/user_data.py`,
+//! `cloudinit/filters/launch_index.py`); without this header, cloud-init would warn on each host about the unknown
+//! type.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// The type of the part that is the agent's.
+/// The content type of the agent's part.
 pub const CONTENT_TYPE: &str = "application/x-magpie-enrol";
 
-/// What EC2 takes, in bytes, before it is encoded in base64 (EC2 user guide, "Run commands when you launch an EC2
-/// instance with user data input").
+/// EC2's limit, in bytes before base64 encoding (EC2 user guide, "Run commands when you launch an EC2 instance with
+/// user data input").
 pub const LIMIT: usize = 16 * 1024;
 
-/// The longest boundary (RFC 2046 §5.1.1).
+/// Maximum length of a boundary (RFC 2046 §5.1.1).
 const MAX_BOUNDARY: usize = 70;
 
-/// Bytes in a line of base64, so that 76 characters come of them (RFC 2045 §6.8).
+/// Bytes in a line of base64, which give 76 characters (RFC 2045 §6.8).
 const BASE64_LINE: usize = 57;
 
 /// Why user-data cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum UserDataError {
-    /// EC2 would refuse it.
+    /// The user-data exceeds EC2's limit.
     #[error(
-        "user-data of {total} bytes is longer than the {LIMIT} that EC2 takes; \
-         {own} of these are the enrol document's, so that at most {} are left for other user-data",
+        "user-data of {total} bytes is longer than the {LIMIT} that EC2 allows; \
+         {own} of these are the enrol document, which leaves at most {} for other user-data",
         LIMIT.saturating_sub(*own)
     )]
     TooLong {
-        /// All of it.
+        /// Total size, in bytes.
         total: usize,
-        /// What there would be without anything extra.
+        /// Size without the user's content, in bytes.
         own: usize,
     },
-    /// Nobody could tell cloud-init what it is.
+    /// The content type of the user's part cannot be derived.
     #[error(
-        "nothing is known of user-data that begins with {first_line:?}; \
-         known first lines are #!, #cloud-config, Content-Type: and MIME-Version: (the last two head a whole MIME message)"
+        "cannot tell the type of user-data that begins with {first_line:?}; \
+         known first lines are #!, #cloud-config, Content-Type: and MIME-Version: (the last two for a complete MIME message)"
     )]
     Unknown {
-        /// How it begins.
+        /// The first line of the user's part.
         first_line: String,
     },
-    /// The enrol document, or what is beside it, cannot stand in a message.
-    #[error("the user-data cannot be composed: {0}")]
+    /// The enrol document or the user's part cannot be put into a message.
+    #[error("cannot compose the user-data: {0}")]
     Compose(&'static str),
-    /// It is MIME, but not well-formed.
+    /// The MIME message is malformed.
     #[error("the user-data is malformed: {0}")]
     Malformed(&'static str),
-    /// There is more than one document, and nothing says which is meant.
-    #[error("the user-data holds two enrol documents")]
+    /// There is more than one enrol document.
+    #[error("the user-data contains two enrol documents")]
     Twice,
 }
 
-/// User-data with this enrol document and, for cloud-init, `extra`: a script, a cloud-config, or a MIME message of its
-/// own. The same input makes the same bytes. They hold the token: a secret.
+/// User-data with this enrol document and, for cloud-init, `extra`: a script, a cloud-config, or a complete MIME
+/// message. The same input gives the same bytes. The result contains the token and is secret.
 ///
 /// # Errors
-/// EC2 or cloud-init could not take it.
+/// If EC2 or cloud-init could not read the result.
 pub fn compose(enrol_document_json: &[u8], extra: Option<&[u8]>) -> Result<Vec<u8>, UserDataError> {
     if !enrol_document_json.is_ascii() {
         return Err(UserDataError::Compose("the enrol document is not ASCII"));
@@ -73,15 +73,15 @@ pub fn compose(enrol_document_json: &[u8], extra: Option<&[u8]>) -> Result<Vec<u
     if message.len() > LIMIT {
         return Err(UserDataError::TooLong { total: message.len(), own: alone });
     }
-    // Whatever the extra part is made of, the agent must find its own.
+    // Whatever the extra part contains, the agent must find its own part.
     match enrol_document(&message) {
         Ok(Some(found)) if found == enrol_document_json => Ok(message),
         Err(UserDataError::Twice) => Err(UserDataError::Twice),
-        _ => Err(UserDataError::Compose("what is beside the enrol document hides it")),
+        _ => Err(UserDataError::Compose("the other user-data hides the enrol document")),
     }
 }
 
-/// The enrol document in user-data; `None` if this is no MIME message, or one that holds none.
+/// The enrol document in user-data; `None` if this is not a MIME message, or has no such part.
 ///
 /// # Errors
 /// [`UserDataError::Malformed`] and [`UserDataError::Twice`].
@@ -105,7 +105,7 @@ pub fn enrol_document(user_data: &[u8]) -> Result<Option<&[u8]>, UserDataError> 
     }
 }
 
-/// The message of these parts, under a boundary that occurs in none of them.
+/// A message of these parts, with a boundary that occurs in none of them.
 fn message(parts: &[&[u8]]) -> Vec<u8> {
     let occurs = |boundary: &str| {
         parts.iter().any(|part| part.windows(boundary.len()).any(|window| window == boundary.as_bytes()))
@@ -138,7 +138,7 @@ fn part(headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     part
 }
 
-/// The part that cloud-init gets. Its type follows from the first line, as cloud-init itself would say.
+/// The part for cloud-init. Its type follows from the first line, by cloud-init's own rules.
 fn foreign_part(extra: &[u8]) -> Result<Vec<u8>, UserDataError> {
     let first_line = extra.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
     let begins_with =
@@ -157,13 +157,13 @@ fn foreign_part(extra: &[u8]) -> Result<Vec<u8>, UserDataError> {
     if extra.is_ascii() {
         return Ok(part(&[("Content-Type", kind)], extra));
     }
-    // Python's email package, which cloud-init reads with, would take other bytes for Latin-1.
+    // Python's email package, which cloud-init uses, would treat other bytes as Latin-1.
     let lines: Vec<_> = extra.chunks(BASE64_LINE).map(|line| STANDARD.encode(line)).collect();
     let headers = [("Content-Type", kind), ("Content-Transfer-Encoding", "base64")];
     Ok(part(&headers, lines.join("\r\n").as_bytes()))
 }
 
-/// The bodies between a multipart's delimiter lines, each without the line break before its end (RFC 2046 §5.1.1).
+/// The bodies between a multipart's delimiter lines, without the line break before each delimiter (RFC 2046 §5.1.1).
 fn split<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<&'a [u8]>, UserDataError> {
     let (mut parts, mut begin, mut at) = (Vec::new(), None, 0);
     for line in body.split_inclusive(|byte| *byte == b'\n') {
@@ -186,14 +186,14 @@ fn without_line_break(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
-/// Headers and a body: a message, or a part of one.
+/// Headers and a body: a message or a part.
 struct Entity<'a> {
     headers: Vec<(String, String)>,
     body: &'a [u8],
 }
 
 impl<'a> Entity<'a> {
-    /// `None` if the bytes do not begin with headers (RFC 5322 §2.2), of which there may be none at all.
+    /// `None` if the bytes do not begin with headers (RFC 5322 §2.2); no headers at all are valid.
     fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut headers: Vec<(String, String)> = Vec::new();
         let mut at = 0;
@@ -204,7 +204,7 @@ impl<'a> Entity<'a> {
                 break;
             }
             if text.starts_with([' ', '\t']) {
-                // A folded line goes on with the value before it.
+                // A folded line continues the previous value.
                 headers.last_mut()?.1.push_str(text);
                 continue;
             }
@@ -222,13 +222,13 @@ impl<'a> Entity<'a> {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Type and subtype in lower case; empty if it says none.
+    /// Type and subtype in lower case; empty without the header.
     fn content_type(&self) -> String {
         let value = self.header("Content-Type").unwrap_or_default();
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
-    /// The parameter of its type that says what separates its parts.
+    /// The `boundary` parameter of the content type.
     fn boundary(&self) -> Option<&str> {
         let value = self.header("Content-Type")?;
         let mut parameters = value.split_inclusive(';').scan(0, |at, piece| {

@@ -1,4 +1,4 @@
-//! Limits of the control group at the top of what the recorder sees: a container's own. A whole machine has none.
+//! Limits of the topmost control group that the recorder sees: a container's own. A whole machine has none.
 
 use record::HostCounters;
 
@@ -24,7 +24,7 @@ pub(super) const UNIFIED_FILES: [(&str, Parse); 10] = [
     ("pids.max", |bytes, host| host.cgroup_tasks_limit = single(bytes)),
 ];
 
-/// The same of version 1, as far as it has them.
+/// The files of version 1.
 pub(super) const FILES: [(&str, Parse); 8] = [
     ("memory/memory.limit_in_bytes", |bytes, host| {
         host.cgroup_limit_kib = kib(bytes).filter(|limit| *limit < NO_LIMIT_KIB);
@@ -38,10 +38,10 @@ pub(super) const FILES: [(&str, Parse); 8] = [
     ("pids/pids.max", |bytes, host| host.cgroup_tasks_limit = single(bytes)),
 ];
 
-/// Version 1 has a huge number of bytes for no limit (PAGE_COUNTER_MAX).
+/// Version 1 expresses "no limit" as a huge number of bytes (PAGE_COUNTER_MAX).
 const NO_LIMIT_KIB: u64 = 1 << 50;
 
-/// Bytes as KiB; `max` is no limit.
+/// Converts bytes to KiB; `None` for `max`.
 fn kib(bytes: &[u8]) -> Option<u64> {
     single(bytes).map(|bytes| bytes / 1024)
 }
@@ -50,7 +50,7 @@ fn parse_kills(bytes: &[u8], host: &mut HostCounters) {
     host.cgroup_oom_kills = keyed(bytes).find(|(key, _)| *key == b"oom_kill").map(|(_, value)| value);
 }
 
-/// What `memory.stat` says of the memory that is charged. Before Linux 5.18 it does not sum up the kernel's part.
+/// Parses `memory.stat`: the parts of charged memory. Before Linux 5.18 it has no sum of the kernel's part.
 fn parse_parts(bytes: &[u8], host: &mut HostCounters) {
     let (mut kernel, mut parts) = (None, None);
     for (key, bytes) in keyed(bytes) {
@@ -69,7 +69,7 @@ fn parse_parts(bytes: &[u8], host: &mut HostCounters) {
     host.cgroup_kernel_kib = kernel.or(parts);
 }
 
-/// The same of version 1, where the sums over all groups below have names of their own.
+/// The same for version 1, where the sums over all groups below have separate names.
 fn parse_parts_1(bytes: &[u8], host: &mut HostCounters) {
     for (key, bytes) in keyed(bytes) {
         let field = match key {

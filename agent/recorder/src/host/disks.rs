@@ -1,4 +1,4 @@
-//! What whole disks have done: `/proc/diskstats` (the kernel's iostats.rst).
+//! Activity of whole disks: `/proc/diskstats` (the kernel's iostats.rst).
 
 use std::{
     path::{Path, PathBuf},
@@ -10,15 +10,15 @@ use record::Disk;
 use super::lines::{lines, words};
 use crate::number::number;
 
-/// Bytes of a sector there, whatever the disk's own is.
+/// Size of a sector in that file, whatever the disk's own sector size.
 const SECTOR_BYTES: u64 = 512;
 
-/// The disks as they were last seen.
+/// The disks at the last reading.
 #[derive(Debug)]
 pub(super) struct Disks {
-    /// Has a directory for each whole disk, and none for partitions.
+    /// Contains a directory for each whole disk, but not for partitions.
     block: PathBuf,
-    /// Each line's device, in the order of the file.
+    /// The device on each line, in the order of the file.
     devices: Vec<Device>,
     disks: Vec<Disk>,
 }
@@ -38,7 +38,7 @@ impl Disks {
         &self.disks
     }
 
-    /// Takes in the file. Allocates only if a device has come or gone.
+    /// Parses the file. Allocates only if the set of devices has changed.
     pub(super) fn parse(&mut self, bytes: &[u8]) {
         let mut disk = 0;
         for (index, (name, counters)) in lines(bytes).filter_map(parse_line).enumerate() {
@@ -64,13 +64,13 @@ impl Disks {
         let virtual_one = ["loop", "ram"].iter().any(|prefix| {
             name.strip_prefix(prefix).is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
         });
-        // A slash in a name is another character in sysfs.
+        // In sysfs, a slash in a name becomes `!`.
         let counts = !virtual_one && self.block.join(name.replace('/', "!")).exists();
         Device { name, counts }
     }
 }
 
-/// Reads completed, merged, sectors read, ms; the same of writes; requests now, ms busy, ms in the queue.
+/// Reads completed, merged, sectors read, ms; the same for writes; requests in flight, ms busy, weighted ms.
 struct Counters([u64; 11]);
 
 impl Counters {

@@ -1,4 +1,4 @@
-//! How full the host's file systems are.
+//! Usage of the host's file systems.
 
 use std::{
     collections::HashSet,
@@ -12,17 +12,17 @@ use procfs::process::MountInfo;
 use record::Filesystem;
 use rustix::fs::statvfs;
 
-/// Types that are full by nature.
+/// Types that are always full.
 const IMAGES: [&str; 3] = ["squashfs", "erofs", "iso9660"];
 
-/// Asks all file systems on local block devices, and the root whatever it is on: a container's is an overlay. Each
-/// only once, however often it is mounted. This may block: not for the sampling thread.
+/// Reads all file systems on local block devices, and the root on any device: a container's is an overlay. Each is
+/// read only once, however often it is mounted. May block: do not call this on the sampling thread.
 pub(crate) fn read(proc: &Path) -> Vec<Filesystem> {
     let text = fs::read(proc.join("self/mountinfo")).unwrap_or_default();
     mounts(&String::from_utf8_lossy(&text)).into_iter().filter_map(|mount| ask(&mount)).collect()
 }
 
-/// Where they are mounted.
+/// Mount points to read.
 fn mounts(text: &str) -> Vec<PathBuf> {
     let mut devices = HashSet::new();
     let mut found = Vec::new();
@@ -37,7 +37,7 @@ fn mounts(text: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The kernel writes spaces and the like as a backslash and three octal digits (mangle in fs/proc_namespace.c).
+/// The kernel writes spaces and some other characters as `\` and three octal digits (mangle in fs/proc_namespace.c).
 fn unescape(path: PathBuf) -> PathBuf {
     let bytes = path.into_os_string().into_vec();
     let mut plain = Vec::with_capacity(bytes.len());

@@ -1,4 +1,4 @@
-//! The kernel's own counters, below /proc.
+//! The kernel's own counters, in /proc.
 
 use record::HostCounters;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{collector::TICK_NS, number::number};
 
-/// The files and what reads them.
+/// The files and their parsers.
 pub(super) const FILES: [(&str, Parse); 7] = [
     ("stat", parse_stat),
     ("meminfo", parse_meminfo),
@@ -25,14 +25,14 @@ pub(super) const FILES: [(&str, Parse); 7] = [
     }),
 ];
 
-/// The same below /proc/sys, one short line each.
+/// Files in /proc/sys and their parsers, one short line each.
 pub(super) const SETTINGS: [(&str, Parse); 3] = [
     ("sys/fs/file-nr", parse_file_nr),
     ("sys/kernel/pid_max", |bytes, host| host.pids_limit = single(bytes)),
     ("sys/kernel/threads-max", |bytes, host| host.tasks_limit = single(bytes)),
 ];
 
-/// `stat`.
+/// Parses `stat`.
 fn parse_stat(bytes: &[u8], host: &mut HostCounters) {
     let mut cpus = 0;
     for line in lines(bytes) {
@@ -62,7 +62,7 @@ fn parse_stat(bytes: &[u8], host: &mut HostCounters) {
     host.cpus = (cpus > 0).then_some(cpus);
 }
 
-/// `meminfo`.
+/// Parses `meminfo`.
 fn parse_meminfo(bytes: &[u8], host: &mut HostCounters) {
     for (key, value) in keyed(bytes) {
         let field = match key {
@@ -84,8 +84,8 @@ fn parse_meminfo(bytes: &[u8], host: &mut HostCounters) {
     }
 }
 
-/// `vmstat`: some 200 lines, so what is not wanted is passed over by its first letter. Stalls are counted for each
-/// zone, swap traffic in pages, which [`super::Host`] converts.
+/// Parses `vmstat`: some 200 lines, so other lines are skipped by their first letter. The file counts stalls for each
+/// zone, and swap traffic in pages, which [`super::Host`] converts.
 fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
     for line in lines(bytes) {
         if !matches!(line.first(), Some(b'a' | b'o' | b'p' | b'w')) {
@@ -115,7 +115,7 @@ fn parse_vmstat(bytes: &[u8], host: &mut HostCounters) {
     }
 }
 
-/// `loadavg`: three averages with two decimals; runnable and all tasks; the last pid.
+/// Parses `loadavg`: three averages with two decimals; runnable and all tasks; the last pid.
 fn parse_loadavg(bytes: &[u8], host: &mut HostCounters) {
     let mut words = words(bytes);
     let mut average = || {
@@ -130,7 +130,7 @@ fn parse_loadavg(bytes: &[u8], host: &mut HostCounters) {
     host.tasks = words.next().and_then(|tasks| number(tasks.rsplit(|byte| *byte == b'/').next()?));
 }
 
-/// `file-nr`: open files, a zero, and the most there can be.
+/// Parses `file-nr`: open files, a zero, and the maximum.
 fn parse_file_nr(bytes: &[u8], host: &mut HostCounters) {
     let mut words = words(bytes).map(number);
     host.files = words.next().flatten();

@@ -1,8 +1,8 @@
-//! Taking the kernel's text files apart.
+//! Helpers to parse the kernel's text files.
 
 use crate::number::number;
 
-/// Lines, without their ends.
+/// Lines, without line breaks.
 pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b'\n')
 }
@@ -12,7 +12,7 @@ pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
-/// Lines of a name, perhaps a colon, and a number.
+/// Lines with a name, an optional colon, and a number.
 pub(super) fn keyed(bytes: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
     lines(bytes).filter_map(|line| {
         let mut words = words(line);
@@ -21,12 +21,12 @@ pub(super) fn keyed(bytes: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
     })
 }
 
-/// A file that holds one number.
+/// The number in a file with a single number.
 pub(super) fn single(bytes: &[u8]) -> Option<u64> {
     number(bytes.trim_ascii())
 }
 
-/// The total of one line of a pressure file: `some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`.
+/// The total on one line of a pressure file: `some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`.
 pub(super) fn pressure(bytes: &[u8], kind: &[u8]) -> Option<u64> {
     let line = lines(bytes).find(|line| words(line).next() == Some(kind))?;
     words(line).find_map(|word| number(word.strip_prefix(b"total=")?))

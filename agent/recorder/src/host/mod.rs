@@ -1,7 +1,7 @@
-//! The host's counters, from files that are kept open and read anew each time.
+//! The host's counters, from files that are kept open and read again for each sample.
 //!
-//! These files are read every second, so they have parsers of our own that allocate nothing and take only what is
-//! recorded; what is read rarely (`filesystems`) goes through the procfs crate.
+//! These files are read every second, so they have custom parsers that allocate nothing and extract only what is
+//! recorded; rarely read files (`filesystems`) go through the procfs crate.
 
 mod cgroup;
 mod disks;
@@ -21,16 +21,16 @@ use record::{Disk, HostCounters};
 use self::disks::Disks;
 use super::scope;
 
-/// Bytes of the largest file, unless the host has many CPUs or disks: then the buffer grows.
+/// Fits the largest file, in bytes; the buffer grows on hosts with many CPUs or disks.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// For each reading of a file of /proc/sys the kernel allocates as much as the reader has room for
-/// (fs/proc/proc_sysctl.c, proc_sys_call_handler), and that takes seconds when there is no memory.
+/// For each read of a file in /proc/sys, the kernel allocates as much memory as the reader's buffer has
+/// (fs/proc/proc_sysctl.c, proc_sys_call_handler), which takes seconds when memory is exhausted.
 const SETTING_BYTES: usize = 64;
 
 type Parse = fn(&[u8], &mut HostCounters);
 
-/// The sources that this host has.
+/// The sources that exist on this host.
 #[derive(Debug)]
 pub(super) struct Host {
     sources: Vec<(File, Parse)>,
@@ -47,31 +47,30 @@ pub(super) struct Host {
 /// The control groups that a host sees.
 #[derive(Clone, Debug)]
 pub struct ControlGroups {
-    /// The root of the cgroup file systems; in a container the root of its own part.
+    /// Root of the cgroup file systems; in a container, the root of its own part.
     pub own: PathBuf,
-    /// Where a container's provider shows it controllers of version 1 that it may not change, each in a directory of
-    /// its name. Below /run/host, as systemd.io/CONTAINER_INTERFACE has it.
+    /// Where a container's provider exposes version 1 controllers that are read-only for the container, each in a
+    /// directory of its name. Below /run/host, as described in systemd.io/CONTAINER_INTERFACE.
     pub provided: PathBuf,
 }
 
 impl ControlGroups {
-    /// Where they are below a root directory, `/` in life.
+    /// The usual paths below a root directory, which is `/` except in tests.
     pub fn below(root: &Path) -> Self {
         Self { own: root.join("sys/fs/cgroup"), provided: root.join("run/host/cgroup") }
     }
 }
 
-/// The counters as they are now, and whether those of /proc are a larger machine's; for who looks once. A limit that is
-/// given is in bytes.
+/// Reads the counters once; also returns whether those in /proc belong to a larger machine. `memory_limit` is in bytes.
 pub fn look(proc: &Path, groups: &ControlGroups, memory_limit: Option<u64>) -> (HostCounters, bool) {
-    // Without disks, and so without /sys; of pages nothing is asked for.
+    // Without disks, so without /sys; the page size does not matter.
     let mut host = Host::open(proc, Path::new(""), groups, memory_limit, 1);
     (host.read(), host.is_part)
 }
 
 impl Host {
-    /// Opens what there is; what is missing stays absent in every sample. A limit that is given, in bytes, counts
-    /// as the cgroup's where that shows none.
+    /// Opens the existing sources; missing ones stay absent in every sample. `memory_limit`, in bytes, replaces a
+    /// missing limit of the cgroup.
     pub(super) fn open(
         proc: &Path,
         sys: &Path,
@@ -94,16 +93,16 @@ impl Host {
         }
     }
 
-    /// Whether the host is only a part of a machine, whose counters those of /proc are.
+    /// Whether the host is only a part of a machine, whose counters appear in /proc.
     pub(super) fn is_part_of_machine(&self) -> bool {
         self.is_part
     }
 
-    /// All counters now.
+    /// Reads all counters.
     pub(super) fn read(&mut self) -> HostCounters {
         let mut host = HostCounters::default();
         for (file, parse) in &self.sources {
-            // Pressure files exist but cannot be read where the kernel was started without them.
+            // Pressure files exist but cannot be read if the kernel was started without pressure information.
             if let Ok(bytes) = read_anew(file, &mut self.buffer) {
                 parse(bytes, &mut host);
             }
@@ -117,7 +116,7 @@ impl Host {
             *swapped = swapped.map(|pages| pages.saturating_mul(self.page_kib));
         }
         host.cgroup_limit_kib = host.cgroup_limit_kib.or(self.memory_limit_kib);
-        // Nobody could tell which of these were here.
+        // The machine's count does not show which kills happened on this host.
         host.oom_kills = host.oom_kills.filter(|_| !self.is_part);
         if let Some(file) = &self.diskstats
             && let Ok(bytes) = read_anew(file, &mut self.buffer)
@@ -127,7 +126,7 @@ impl Host {
         host
     }
 
-    /// Whole disks as they were at the last reading.
+    /// Whole disks at the last reading.
     pub(super) fn disks(&self) -> &[Disk] {
         self.disks.all()
     }
@@ -137,11 +136,11 @@ fn open_all(root: &Path, files: &[(&str, Parse)]) -> Vec<(File, Parse)> {
     files.iter().filter_map(|(name, parse)| Some((File::open(root.join(name)).ok()?, *parse))).collect()
 }
 
-/// The files of the own cgroup, unless that is the root of a whole machine, of which there is nothing to say that
-/// /proc does not say.
+/// Opens the files of the host's own cgroup; none if that is the root of a whole machine, where /proc has the same
+/// data.
 fn own_cgroup(groups: &ControlGroups) -> Vec<(File, Parse)> {
     let has = |name| groups.own.join(name).exists();
-    // The first is there in every group of version 2 but the root of a machine; the others where controllers are.
+    // The first exists in every group of version 2 except a machine's root; the others need their controllers.
     if ["cgroup.events", "memory.current", "pids.current"].into_iter().any(has) {
         let mut files = open_all(&groups.own, &cgroup::UNIFIED_FILES);
         if !has("memory.current") {
@@ -161,7 +160,7 @@ fn own_cgroup(groups: &ControlGroups) -> Vec<(File, Parse)> {
     if limited { files } else { Vec::new() }
 }
 
-/// Reads a whole file from its beginning, into a buffer that keeps its memory and grows if it must.
+/// Reads a whole file from its beginning into a reused buffer, which grows if needed.
 fn read_anew<'a>(file: &File, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
     let mut filled = 0;
     loop {

@@ -1,25 +1,25 @@
-//! Which lines of the kernel's log matter, and which belong together: all lines of one kill for want of memory are one
-//! event, the table of tasks among them.
+//! Selects important lines of the kernel log, and joins related lines: all lines of one out-of-memory kill become one
+//! event, including the table of tasks.
 
 use record::{
     Event, EventKind,
     oom::{Columns, INVOKED, KILLED, left_out},
 };
 
-/// Longest text of an event.
+/// Maximum length of an event's text, in bytes.
 const MAX_TEXT: usize = 64 << 10;
-/// Kept of it for the lines that name the victim, which come last.
+/// Part of it that is reserved for the last lines, which name the victim.
 const RESERVED: usize = 4 << 10;
-/// From here on only processes of a notable size have their rows kept.
+/// From this length on, only rows of notable processes are kept.
 const CROWDED: usize = 32 << 10;
-/// That size: resident and swapped out, pages.
+/// Minimum size of a notable process: resident and swapped out, in pages.
 const NOTABLE_PAGES: u64 = 256;
-/// Events of one drain; the rest is counted.
+/// Maximum number of events in one drain; further ones are only counted.
 const MAX_EVENTS: u64 = 64;
-/// A kill of which nothing more is said for so long is told as far as it goes.
+/// After this time without further lines, an incomplete kill becomes an event as it is.
 const PATIENCE_NS: u64 = 5_000_000_000;
 
-/// What makes a single line worth keeping.
+/// Texts that make a single line important.
 const MATTERS: [&str; 17] = [
     "blocked for more than",
     "Out of memory",
@@ -40,7 +40,7 @@ const MATTERS: [&str; 17] = [
     "[Hardware Error]",
 ];
 
-/// Makes events of lines.
+/// Turns lines into events.
 #[derive(Debug)]
 pub(super) struct Collector {
     kill: Option<Kill>,
@@ -49,12 +49,12 @@ pub(super) struct Collector {
     left_out: u64,
 }
 
-/// A kill whose lines are still coming.
+/// A kill whose lines are still arriving.
 #[derive(Debug)]
 struct Kill {
     at_ns: u64,
     last_ns: u64,
-    /// Whether a victim was named.
+    /// Whether the victim has been named.
     named: bool,
     columns: Option<Columns>,
     left_out: u64,
@@ -65,7 +65,7 @@ impl Collector {
         Self { kill: None, text: String::with_capacity(MAX_TEXT), events: 0, left_out: 0 }
     }
 
-    /// Takes the next line of the kernel.
+    /// Adds the next line from the kernel.
     pub(super) fn note(&mut self, line: &str, at_ns: u64, out: &mut Vec<Event>) {
         if line.contains(INVOKED) {
             self.end_kill(out);
@@ -80,7 +80,7 @@ impl Collector {
         }
     }
 
-    /// There are no more lines for now.
+    /// Called when there are no more lines for now.
     pub(super) fn pause(&mut self, now_ns: u64, out: &mut Vec<Event>) {
         let is_over = |kill: &Kill| kill.named || now_ns.saturating_sub(kill.last_ns) >= PATIENCE_NS;
         if self.kill.as_ref().is_some_and(is_over) {
@@ -88,7 +88,7 @@ impl Collector {
         }
         if self.left_out > 0 {
             let text =
-                format!("{} more events of the kernel's log came at once and were left out", self.left_out);
+                format!("dropped {} more events of the kernel log: too many at once", self.left_out);
             out.push(Event { at_ns: now_ns, kind: EventKind::Note, text: text.into() });
         }
         (self.events, self.left_out) = (0, 0);
@@ -138,7 +138,7 @@ impl Kill {
     }
 }
 
-/// The header may be missing: the kernel writes it ten times in five seconds at most.
+/// The header may be missing: the kernel prints it at most ten times in five seconds.
 fn begins_kill(line: &str) -> bool {
     line.contains(INVOKED)
         || line.contains(KILLED)
@@ -147,7 +147,7 @@ fn begins_kill(line: &str) -> bool {
         || line.contains(": kill process ")
 }
 
-/// Lines that belong to a kill when a victim was named.
+/// Whether a line belongs to a kill whose victim is already named.
 fn follows_victim(line: &str) -> bool {
     line.contains(KILLED)
         || line.starts_with("oom_reaper: ")

@@ -1,20 +1,20 @@
-//! One record of /dev/kmsg (the kernel's Documentation/ABI/testing/dev-kmsg):
-//! `priority,sequence,microseconds,flags[,…];text`, then lines ` KEY=value`. Bytes that are not printable come as `\xNN`.
+//! A record of /dev/kmsg (the kernel's Documentation/ABI/testing/dev-kmsg):
+//! `priority,sequence,microseconds,flags[,…];text`, then lines ` KEY=value`. Unprintable bytes are escaped as `\xNN`.
 
-/// A record, its text still escaped.
+/// A record whose text is still escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Facility times eight and level (syslog(3)); the kernel's own facility is 0.
+    /// Facility times eight plus level (syslog(3)); the kernel's own facility is 0.
     pub priority: u16,
-    /// Counts all records since boot.
+    /// Number of the record since boot.
     pub sequence: u64,
-    /// Time since boot by the scheduler's clock, which stands still in suspend and is off by some seconds a day.
+    /// Time since boot on the scheduler's clock, which stops in suspend and drifts by some seconds a day.
     pub at_us: u64,
     text: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// Parses what one read gave.
+    /// Parses the result of one read.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let semicolon = bytes.iter().position(|byte| *byte == b';')?;
         let mut fields = std::str::from_utf8(&bytes[..semicolon]).ok()?.split(',');
@@ -28,13 +28,14 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Whether the kernel says it. Others may write to the log too, but not in the kernel's name.
+    /// Whether the kernel wrote the record. Other programs can write to the log too, but not with the kernel's
+    /// facility.
     pub fn is_kernels(&self) -> bool {
         self.priority >> 3 == 0
     }
 
-    /// Puts the text into `line`, unescaped but for control characters: a name with a line break in it must not begin
-    /// a line of its own.
+    /// Writes the text to `line`, unescaped except for control characters: a name with a line break must not begin a
+    /// new line.
     pub fn text(&self, line: &mut String) {
         line.clear();
         let mut rest = self.text;
@@ -50,7 +51,7 @@ impl<'a> Record<'a> {
                 }
                 continue;
             }
-            // A character in UTF-8 begins with a byte from 0xc0 on, and has four bytes at most.
+            // In UTF-8, a character begins with a byte of at least 0xc0 and has at most four bytes.
             if length == pending.len() || byte >= 0xc0 {
                 push_bytes(line, &pending[..std::mem::take(&mut length)]);
             }
@@ -61,7 +62,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The first byte, or what `\xNN` stands for, and what is behind it.
+/// The first byte, or the byte that `\xNN` stands for, and the remaining text.
 fn next_byte(text: &[u8]) -> Option<(u8, &[u8])> {
     if let [b'\\', b'x', high, low, rest @ ..] = text {
         let digit = |digit: u8| char::from(digit).to_digit(16);

@@ -1,7 +1,7 @@
-//! The kernel's log, read where it is made: /dev/kmsg, so that it does not depend on a log daemon that may be dead.
+//! The kernel log, read directly from /dev/kmsg, so that it does not depend on a log daemon that may be dead.
 //!
-//! Each read gives one record. Records that were overwritten before they were read show as a gap in their sequence.
-//! What the log still holds from before the recorder came is told too.
+//! Each read returns one record. Records that were overwritten before they could be read appear as a gap in the
+//! sequence. Older records, from before the recorder's start, are included.
 
 mod collector;
 mod line;
@@ -24,12 +24,12 @@ pub use line::Record;
 
 /// Longer than any record: CONSOLE_EXT_LOG_MAX is 8192.
 const RECORD_BYTES: usize = 8192;
-/// Records read in one go. A log of 1 MiB holds about so many.
+/// Maximum number of records read at once: about as many as a log of 1 MiB contains.
 const MAX_RECORDS: usize = 16384;
 
-/// Why the kernel's log is not recorded.
+/// Why the kernel log is not recorded.
 #[derive(Debug, thiserror::Error)]
-#[error("what the kernel says, kills for want of memory among it, is not recorded: {}: {source}; {}", .path, hint(.source))]
+#[error("kernel messages, including out-of-memory kills, are not recorded: {}: {source}; {}", .path, hint(.source))]
 pub struct Error {
     path: String,
     source: io::Error,
@@ -37,17 +37,17 @@ pub struct Error {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "CAP_SYSLOG and access to the device are needed",
+        Some(libc::EPERM | libc::EACCES) => "the recorder needs CAP_SYSLOG and access to the device",
         _ => "a container has no log of its own",
     }
 }
 
-/// The clocks at one moment, ns.
+/// The clocks at one moment, in ns.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clocks {
-    /// Since boot, with suspend.
+    /// Time since boot, including suspend.
     pub boottime_ns: u64,
-    /// Since boot, without suspend.
+    /// Time since boot, excluding suspend.
     pub monotonic_ns: u64,
 }
 
@@ -57,25 +57,25 @@ pub struct KernelLog {
     file: File,
     collector: Collector,
     line: String,
-    /// Records up to here on the boot clock were told before.
+    /// Records up to this time on the boot clock are already recorded.
     after_ns: u64,
     next: Option<u64>,
     lost: u64,
-    /// When the last drain was; `None` while what was there at the beginning is read.
+    /// Time of the last drain; `None` while the existing log is read.
     drained_ns: Option<u64>,
 }
 
 impl KernelLog {
-    /// Opens the log; what it says up to `after_ns` on the boot clock was recorded before.
+    /// Opens the log; records up to `after_ns` on the boot clock are already recorded.
     ///
     /// # Errors
-    /// One sentence on why it cannot be read here.
+    /// If the log cannot be read; the message says why.
     pub fn open(path: &Path, after_ns: u64) -> Result<Self, Error> {
         let failed = |source| Error { path: path.display().to_string(), source };
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let mut log = Self::of(file.into(), after_ns);
-        // With kernel.dmesg_restrict it is the first read that is refused, on some kernels.
+        // With kernel.dmesg_restrict, some kernels refuse only the first read.
         match log.file.read(&mut []) {
             Err(source) if matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
                 Err(failed(source))
@@ -96,7 +96,7 @@ impl KernelLog {
         }
     }
 
-    /// Takes what is new into `out`. Never waits.
+    /// Adds new events to `out`. Never waits.
     pub fn drain(&mut self, now: Clocks, out: &mut Vec<Event>) {
         let mut buffer = [0; RECORD_BYTES];
         for _ in 0..MAX_RECORDS {
@@ -104,7 +104,8 @@ impl KernelLog {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    // Overwritten: the next read goes on with the oldest that is left, and the gap tells how many.
+                    // Overwritten: the next read continues with the oldest remaining record, and the gap shows how
+                    // many are missing.
                     Some(Errno::EPIPE | Errno::EINTR) => continue,
                     _ => break,
                 },
@@ -117,12 +118,12 @@ impl KernelLog {
         self.drained_ns = Some(now.boottime_ns);
     }
 
-    /// Records that were overwritten before they could be read.
+    /// Number of records that were overwritten before they could be read.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Readable when there is something to [`drain`](Self::drain).
+    /// Descriptor that is readable when there is something to [`drain`](Self::drain).
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -138,8 +139,8 @@ impl KernelLog {
         }
     }
 
-    /// The time of a record on the boot clock. What came since the last drain cannot be older, whatever the record's
-    /// own clock says.
+    /// The time of a record on the boot clock. Records that arrived since the last drain cannot be older than it,
+    /// whatever their own clock shows.
     fn boottime_ns(&self, at_us: u64, now: Clocks) -> u64 {
         let suspended_ns = now.boottime_ns.saturating_sub(now.monotonic_ns);
         let at_ns = at_us.saturating_mul(1000).saturating_add(suspended_ns);
@@ -161,7 +162,7 @@ mod tests {
         Clocks { boottime_ns: (seconds + 100) * SECOND, monotonic_ns: seconds * SECOND }
     }
 
-    /// A log as the kernel gives it, one record a read, and its writing end.
+    /// A log like the kernel's, with one record for each read, and its writing end.
     fn log(after_ns: u64) -> (KernelLog, UnixDatagram) {
         let (reader, writer) = UnixDatagram::pair().unwrap();
         reader.set_nonblocking(true).unwrap();
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(events.len(), 1);
         assert_eq!((events[0].at_ns, &*events[0].text), (160 * SECOND, "b: I/O error"));
 
-        // The record's own clock lags behind.
+        // The record's own clock is behind.
         write(&writer, 6, 65, "c: I/O error");
         write(&writer, 9, 99, "d: I/O error");
         log.drain(clocks(71), &mut events);

@@ -393,7 +393,7 @@ fn what_puppet_does_not_read_is_left_out_with_a_warning() {
     let said = |part: &str| bundle.warnings().iter().any(|warning| warning.contains(part));
     assert_eq!(bundle.warnings().len(), 4);
     for part in
-        ["spec/loose` points at nothing", "spec/users` leads out", "differ in case alone", "is not UTF-8"]
+        ["spec/loose` points at nothing", "spec/users` leads out", "differ only in case", "is not UTF-8"]
     {
         assert!(said(part), "{part}: {:?}", bundle.warnings());
     }

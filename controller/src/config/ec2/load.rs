@@ -170,7 +170,7 @@ mod tests {
         assert!(error.contains("magpie.toml:6: roles.db.ec2.user_data: cannot read"), "{error}");
         std::fs::write(root.path().join("boot.sh"), "echo\n").expect("written");
         let error = load().expect_err("of no kind").to_string();
-        assert!(error.contains("nothing is known of user-data that begins with \"echo\""), "{error}");
+        assert!(error.contains("cannot tell the type of user-data that begins with \"echo\""), "{error}");
         std::fs::write(root.path().join("boot.sh"), "#!/bin/sh\n").expect("written");
         let (config, _) = load().expect("good");
         assert_eq!(config.roles["db"].ec2.user_data.as_ref().expect("there").content, b"#!/bin/sh\n");

@@ -1,18 +1,18 @@
-//! What a wait status says (wait(2)).
+//! Decodes a wait status (wait(2)).
 
 use nix::sys::signal::Signal;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself, with an exit code.
+    /// Exited with a code.
     Code(u8),
-    /// By a signal.
+    /// Killed by a signal.
     Signal(u8),
 }
 
 impl Ending {
-    /// From a wait status: the signal in the lowest 7 bits, the exit code in bits 8 to 15.
+    /// Decodes a wait status: the signal in the lowest 7 bits, the exit code in bits 8 to 15.
     pub fn of(status: u32) -> Self {
         match (status & 0x7f) as u8 {
             0 => Self::Code((status >> 8) as u8),
@@ -25,7 +25,7 @@ impl Ending {
         self != Self::Code(0)
     }
 
-    /// The name of the signal, such as `SIGKILL`; a number for those without a name.
+    /// Name of the signal, such as `SIGKILL`, or `signal 35` if it has no name; `None` for an exit code.
     pub fn signal_name(self) -> Option<String> {
         let Self::Signal(number) = self else { return None };
         let known = Signal::try_from(i32::from(number)).map(|signal| signal.as_str().to_owned());

@@ -1,4 +1,4 @@
-//! Who ended, when and how. Pure.
+//! Process exits: which, when and how. Pure.
 
 mod ending;
 #[cfg(test)]
@@ -16,34 +16,34 @@ use crate::record::{
     time::{timestamp, timestamp_at},
 };
 
-/// The columns that are needed; texts are always there.
+/// The columns of the record that are needed; texts are always present.
 pub const COLUMNS: Columns = Columns::UID;
 
-/// Something that ended, or was not told.
+/// A process exit, a group of exits, or lost exits.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
     /// A process.
     One(Box<EndedProcess>),
-    /// Short-lived processes of one name and parent.
+    /// Short-lived processes with the same name and parent.
     Group(Timestamp, ExitGroup),
-    /// The kernel had so many ends to tell that these were lost.
+    /// Number of exits lost because the kernel had too many to report.
     Lost(Timestamp, u64),
 }
 
-/// A process that ended, and what the record knew of it before.
+/// An exited process, and what the record knew about it before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndedProcess {
-    /// When.
+    /// Exit time, by the host's wall clock.
     pub at: Timestamp,
-    /// Its last counters.
+    /// Last counters and wait status.
     pub exit: Exit,
-    /// Its user by name, or the id.
+    /// User name, or the user id.
     pub user: Arc<str>,
-    /// Its command line; absent if it never was in a sample.
+    /// Command line; absent if the process was in no sample.
     pub command: Option<Arc<str>>,
 }
 
-/// Turns samples, oldest first, into ends of processes.
+/// Turns samples, oldest first, into process exits.
 #[derive(Debug)]
 pub struct Exits {
     query: Query,
@@ -53,12 +53,12 @@ pub struct Exits {
     lost: Option<u64>,
     last_ns: Option<u64>,
     seen: bool,
-    /// Whether some sample of the window was taken where exits could not be recorded.
+    /// Whether exits could not be recorded for some sample of the window.
     gaps: bool,
     shown: u64,
 }
 
-/// What is kept of a process.
+/// Details kept for a process.
 #[derive(Debug)]
 struct Known {
     identity: Identity,
@@ -68,7 +68,7 @@ struct Known {
 }
 
 impl Exits {
-    /// Of a query, the window and the selection count.
+    /// Uses only the window and the selection of the query.
     pub fn new(query: Query, only_failed: bool) -> Self {
         Self {
             query,
@@ -83,27 +83,27 @@ impl Exits {
         }
     }
 
-    /// Whether any sample was inside of the window.
+    /// Whether any sample was inside the window.
     pub fn has_seen(&self) -> bool {
         self.seen
     }
 
-    /// Whether exits were recorded only for a part of the samples that were seen.
+    /// Whether exits could not be recorded for some of the samples seen.
     pub fn has_gaps(&self) -> bool {
         self.gaps
     }
 
-    /// Exits, groups and losses so far.
+    /// Number of exits, groups and losses so far.
     pub fn shown(&self) -> u64 {
         self.shown
     }
 
-    /// Time since boot of the newest sample at hand, ns.
+    /// Time since boot of the newest sample seen, ns.
     pub fn last_ns(&self) -> Option<u64> {
         self.last_ns
     }
 
-    /// Takes in only what the next sample is compared with.
+    /// Takes a sample only for comparison with the next one.
     pub fn lead(&mut self, sample: &Sample) {
         if sample.boot_id != self.boot_id {
             self.boot_id = sample.boot_id;
@@ -114,7 +114,7 @@ impl Exits {
         self.keep(&sample.processes);
     }
 
-    /// The ends of one more sample, oldest first.
+    /// The exits of the next sample, oldest first.
     pub fn push(&mut self, sample: &Sample) -> Vec<Ended> {
         let mut ended = Vec::new();
         let at = timestamp(sample.wall_ms);
@@ -148,7 +148,7 @@ impl Exits {
     fn one(&self, exit: &Exit, sample: &Sample) -> EndedProcess {
         let known = self.known.binary_search_by_key(&exit.identity, |known| known.identity);
         let known = known.ok().map(|index| &self.known[index]);
-        // It may have ended after this sample had seen it.
+        // The process may have exited after this sample saw it.
         let now = sample.processes.binary_search_by_key(&exit.identity, |process| process.identity);
         let now = now.ok().map(|index| &sample.processes[index]);
         let by_uid = || self.known.iter().find(|known| known.uid == Some(exit.uid));
@@ -174,13 +174,13 @@ impl Exits {
         self.query.selection.admits(&process) && (!self.only_failed || failed)
     }
 
-    /// Mostly the same processes as before: those are left as they are.
+    /// Remembers the processes of a sample. Usually they are the same as before: then nothing changes.
     fn keep(&mut self, processes: &[Process]) {
         let is_kept = |known: &Known, process: &Process| {
             known.identity == process.identity
                 && match (&known.command, &process.command) {
                     (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-                    // A zombie has lost what it had.
+                    // A zombie has lost its command line.
                     (_, None) => true,
                     (None, Some(_)) => false,
                 }

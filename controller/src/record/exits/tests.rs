@@ -1,4 +1,4 @@
-//! Ends of processes in samples made by hand.
+//! Process exits in hand-made samples.
 
 use super::*;
 use crate::record::selection::{Selection, parse_command};
@@ -69,7 +69,7 @@ fn pids(ended: &[Ended]) -> Vec<u32> {
 }
 
 #[test]
-fn an_end_has_the_command_line_that_the_record_knows() {
+fn an_exit_has_the_command_line_from_the_record() {
     let ended = ends(Query::default(), false);
     let [Ended::One(one), _, Ended::One(unknown), Ended::Group(..), Ended::Lost(_, 4)] = ended.as_slice()
     else {
@@ -77,12 +77,12 @@ fn an_end_has_the_command_line_that_the_record_knows() {
     };
     assert_eq!(one.command.as_deref(), Some("/usr/sbin/apache2 -k start"), "also of a zombie");
     assert_eq!(one.at.as_millisecond(), 100_500);
-    // One that never was in a sample still has its user's name from others.
+    // A process that was in no sample gets its user's name from other processes.
     assert_eq!((&*unknown.user, &unknown.command), ("www-data", &None));
 }
 
 #[test]
-fn failures_and_commands_can_be_asked_for() {
+fn failures_and_commands_can_be_selected() {
     assert_eq!(pids(&ends(Query::default(), true)), [8, 9]);
     let command = Some(parse_command("-k start").unwrap());
     let selection = Selection { command, ..Selection::default() };
@@ -90,7 +90,7 @@ fn failures_and_commands_can_be_asked_for() {
 }
 
 #[test]
-fn one_that_ended_after_the_sample_had_seen_it_has_its_command_line() {
+fn an_exit_after_the_same_sample_saw_the_process_has_its_command_line() {
     let mut exits = Exits::new(Query::default(), false);
     exits.push(&sample(100, vec![], vec![]));
     let ended = exits.push(&sample(101, vec![worker(7)], vec![exit(7, "apache2", 0)]));
@@ -99,7 +99,7 @@ fn one_that_ended_after_the_sample_had_seen_it_has_its_command_line() {
 }
 
 #[test]
-fn time_in_which_exits_could_not_be_recorded_is_noticed() {
+fn samples_without_recorded_exits_are_noticed() {
     let mut exits = Exits::new(Query::default(), false);
     let can = Sample { sources: Sources::EXITS, ..sample(100, vec![], vec![exit(7, "sh", 0)]) };
     exits.push(&can);

@@ -1,4 +1,4 @@
-//! The log itself: samples in, entries out.
+//! Turns samples into log entries.
 
 use jiff::Timestamp;
 use record::{BootId, Event, EventKind, Exit, ExitGroup, Process, Sample, Sources};
@@ -12,11 +12,11 @@ use crate::record::{
     time::{started, timestamp, timestamp_at},
 };
 
-/// A share that is shown as 0.0 %.
+/// Smaller shares are shown as 0.0 %.
 const NO_PERCENT: f64 = 0.05;
 
-/// Whether a process did nothing in the interval and wanted nothing: no CPU, no wait for one, no I/O, and it neither
-/// waited for a disk nor is new. What is not known is not nothing.
+/// Whether a process was idle in the interval: no CPU time, no wait for a CPU or disk, no I/O, and not new. A process
+/// with an unknown CPU share is not idle.
 fn is_idle(process: &Process, rates: &Rates, since_ns: u64) -> bool {
     let none = |rate: Option<f64>, least: f64| rate.is_none_or(|rate| rate < least);
     rates.cpu_percent.is_some_and(|percent| percent < NO_PERCENT)
@@ -27,43 +27,43 @@ fn is_idle(process: &Process, rates: &Rates, since_ns: u64) -> bool {
         && process.identity.started_ns < since_ns
 }
 
-/// One line of the log.
+/// One entry of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry<'a> {
     /// A process in one interval.
     Process(ProcessEntry<'a>),
-    /// Why lines are missing here.
+    /// A break in the record.
     Break(Break),
-    /// A process ended.
+    /// A process exited.
     Exit(Timestamp, &'a Exit),
-    /// Short-lived processes of one name and parent ended.
+    /// Short-lived processes with the same name and parent exited.
     ExitGroup(Timestamp, &'a ExitGroup),
-    /// So many more processes ended that are not shown.
+    /// Number of further exits that are not shown.
     MoreExits(Timestamp, u64),
-    /// The kernel said something.
+    /// A kernel message.
     Kernel(Timestamp, &'a str),
-    /// The kernel killed so many processes for want of memory, and its log cannot be read.
+    /// Number of out-of-memory kills, on a host without a kernel log.
     Kills(Timestamp, u64),
-    /// The recorder said something.
+    /// A note from the recorder.
     Note(Timestamp, &'a str),
-    /// A run began or ended.
+    /// A run started or ended.
     Run(RunMark),
 }
 
 /// A process in one interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessEntry<'a> {
-    /// When the sample was taken.
+    /// Wall time of the sample.
     pub at: Timestamp,
     /// The boot that the pid belongs to.
     pub boot_id: BootId,
-    /// What it did since the sample before.
+    /// Activity since the previous sample.
     pub rates: Rates,
-    /// Resident share of the memory that the host or container may use.
+    /// Resident memory in percent of the host's or container's limit.
     pub memory_percent: Option<f64>,
-    /// When the process started.
+    /// Start time of the process.
     pub started: Timestamp,
-    /// The counters themselves.
+    /// The counters.
     pub process: &'a Process,
 }
 
@@ -74,20 +74,20 @@ pub struct Log {
     before: Option<Before>,
     marks: Marks,
     seen: bool,
-    /// Samples come as they are taken.
+    /// Samples arrive live.
     following: bool,
-    /// Whether any process in the window was one of those selected.
+    /// Whether any process or exit in the window matched the selection.
     matched: bool,
-    /// Which of the selected process ids occurred in the window.
+    /// Selected process ids that occurred in the window.
     found: Vec<u32>,
-    /// Lines of processes.
+    /// Number of process entries.
     shown: u64,
-    /// Places of the processes that are looked at, kept for their memory.
+    /// Indices of the selected processes; a buffer that is reused.
     places: Vec<usize>,
 }
 
 impl Log {
-    /// An empty log, with the runs whose beginnings and ends belong into it.
+    /// An empty log, with the runs to show in it.
     pub fn new(query: Query, marks: Marks) -> Self {
         Self {
             query,
@@ -102,12 +102,12 @@ impl Log {
         }
     }
 
-    /// Whether any sample was inside of the window.
+    /// Whether any sample was inside the window.
     pub fn has_seen(&self) -> bool {
         self.seen
     }
 
-    /// From the first sample of the window on, all are shown that come, also if the clock is set back to before it.
+    /// Shows all samples after the first one in the window, even if the clock is set back before the window.
     pub fn follow(&mut self) {
         self.following = true;
     }
@@ -117,24 +117,24 @@ impl Log {
         goes_on || self.query.spans(at)
     }
 
-    /// Whether any process in the window was one of those selected.
+    /// Whether any process or exit in the window matched the selection.
     pub fn has_matched(&self) -> bool {
         self.matched
     }
 
-    /// Selected process ids that no sample of the window has, and no exit.
+    /// Selected process ids that occur in no sample and no exit of the window.
     pub fn missing_pids(&self) -> Vec<u32> {
         let is_missing = |pid: &&u32| !self.found.contains(pid);
         self.query.selection.pids.iter().filter(is_missing).copied().collect()
     }
 
-    /// Lines of processes so far.
+    /// Number of process entries so far.
     pub fn shown(&self) -> u64 {
         self.shown
     }
 
-    /// The entries of one more sample. The very first sample, and the first after a restart, have no processes:
-    /// a rate takes two.
+    /// The entries of the next sample. The first sample, and the first after a restart, yield no processes: a rate needs
+    /// two samples.
     pub fn push<'a>(&mut self, sample: &'a Sample) -> Vec<Entry<'a>> {
         let at = timestamp(sample.wall_ms);
         let mut entries = Vec::new();
@@ -150,7 +150,7 @@ impl Log {
         entries
     }
 
-    /// Notes which of those selected occur in a sample.
+    /// Notes which selected processes occur in a sample.
     fn look_for(&mut self, sample: &Sample) {
         let selection = &self.query.selection;
         let exits = || sample.exits.iter().filter(|exit| selection.admits_exit(exit, sample));
@@ -166,12 +166,12 @@ impl Log {
         }
     }
 
-    /// Says that samples were left out here because nothing of interest is in them: no gap, and nothing to compare with.
+    /// Call when samples without matching processes were skipped: this is no gap, and no rate spans it.
     pub fn skip(&mut self) {
         self.before = None;
     }
 
-    /// What remains to be told after the last sample.
+    /// The remaining entries after the last sample.
     pub fn finish(&mut self) -> Vec<Entry<'static>> {
         if !self.seen {
             return Vec::new();
@@ -212,7 +212,7 @@ impl Log {
         }
     }
 
-    /// As many ends as processes: those that used most CPU.
+    /// At most `top` exits, those with the most CPU time; the rest is counted.
     fn exits<'a>(&self, sample: &'a Sample, at: Timestamp, entries: &mut Vec<Entry<'a>>) {
         let selection = &self.query.selection;
         let mut exits: Vec<_> =
@@ -264,7 +264,7 @@ impl Log {
         }));
     }
 
-    /// Indices of those that are shown, the largest first.
+    /// Indices of the processes to show, largest first.
     fn largest(&self, processes: &[(&Process, Rates)]) -> Vec<usize> {
         let key = |(index, (process, rates)): (usize, &(&Process, Rates))| {
             (self.query.sort.key(process, rates), index)

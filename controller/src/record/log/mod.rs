@@ -1,7 +1,7 @@
-//! What each process did between two samples, in order, with the breaks in the record and what happened. Pure.
+//! The process log: what each process did between two samples, with breaks and events, in order. Pure.
 //!
-//! The CPU share is that of the interval, not of the process's life as in `ps`: a process that worked all night and
-//! is idle now shows 0. 100 % is one CPU.
+//! The CPU share covers the interval, not the process's life as in `ps`: a process that was busy all night and is idle
+//! now shows 0. 100 % is one CPU.
 
 mod entries;
 mod summary;

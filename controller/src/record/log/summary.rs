@@ -1,5 +1,5 @@
-//! One line a process over a whole window. A day of five hundred processes is forty million looks at one, so
-//! what is kept of each lies in the order of the samples and is changed where it lies.
+//! One line per process over a whole window. A day with five hundred processes is forty million updates, so tracks are
+//! kept in the order of the samples and updated in place.
 
 use std::sync::Arc;
 
@@ -17,32 +17,32 @@ use crate::record::{
 pub const SUMMARY_COLUMNS: Columns =
     Columns::UID.with(Columns::CPU).with(Columns::FOOTPRINT).with(Columns::IO);
 
-/// What a process did in a window.
+/// A process's activity in a window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Track {
     /// The boot that the pid belongs to.
     pub boot_id: BootId,
-    /// Which process, as last seen.
+    /// The process as last seen.
     pub process: Process,
     /// Wall time of the first sample with it, ms since the Unix epoch.
     pub first_ms: i64,
-    /// Wall time of the last sample with it, or of its end.
+    /// Wall time of the last sample with it, or of its exit, ms since the Unix epoch.
     pub last_ms: i64,
-    /// Most memory that could not be dropped, KiB.
+    /// Peak footprint (memory that the kernel cannot drop), KiB.
     pub peak_footprint_kib: u64,
-    /// When that was.
+    /// Wall time of the peak footprint, ms since the Unix epoch.
     pub peak_footprint_ms: i64,
-    /// Most resident memory, KiB.
+    /// Peak resident memory, KiB.
     pub peak_resident_kib: u64,
-    /// Most memory that was swapped out, KiB.
+    /// Peak swapped-out memory, KiB.
     pub peak_swap_kib: u64,
-    /// Largest CPU share of an interval, 100 for one CPU.
+    /// Peak CPU share of an interval, 100 for one CPU.
     pub peak_cpu_percent: Option<f64>,
-    /// Wait status, if its end is known.
+    /// Wait status, if the exit is recorded.
     pub status: Option<u32>,
-    /// What it can have had of CPUs.
+    /// Plausible bounds of CPU time.
     bounds: CpuBounds,
-    /// Of children that have ended meanwhile.
+    /// I/O inherited from exited children.
     inherited: Bytes,
     threads: u32,
     at_ns: u64,
@@ -50,7 +50,7 @@ pub struct Track {
     base: Base,
 }
 
-/// Where counting begins.
+/// Counters at the start of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Base {
     at_ns: u64,
@@ -65,24 +65,24 @@ impl Track {
         self.cpu_us.saturating_sub(self.base.cpu_us)
     }
 
-    /// Average CPU share, 100 for one CPU; absent if it was seen only once.
+    /// Average CPU share, 100 for one CPU; absent if the process was seen only once.
     pub fn mean_cpu_percent(&self) -> Option<f64> {
         self.bounds.percent(self.cpu_us(), self.at_ns.saturating_sub(self.base.at_ns), self.threads)
     }
 
-    /// Bytes read in the window, without those of children that have ended.
+    /// Bytes read in the window, without those of exited children.
     pub fn read_bytes(&self) -> Option<u64> {
         let base = self.base.read_bytes.saturating_add(self.inherited.read);
         self.process.read_bytes.map(|bytes| bytes.saturating_sub(base))
     }
 
-    /// Bytes written in the window, without those of children that have ended.
+    /// Bytes written in the window, without those of exited children.
     pub fn written_bytes(&self) -> Option<u64> {
         let base = self.base.written_bytes.saturating_add(self.inherited.written);
         self.process.written_bytes.map(|bytes| bytes.saturating_sub(base))
     }
 
-    /// What its counters said last, with what it has inherited.
+    /// The last counters, including inherited I/O.
     fn ended(&self) -> Ended {
         let Process { identity, parent, read_bytes, written_bytes, .. } = self.process;
         let bytes = Bytes { read: read_bytes.unwrap_or(0), written: written_bytes.unwrap_or(0) };
@@ -96,7 +96,7 @@ impl Track {
         born_after_ns: Option<u64>,
         bounds: CpuBounds,
     ) -> Self {
-        // One that started since the last sample has done everything since then.
+        // A process that started after the last sample did everything since then.
         let born = born_after_ns.is_some_and(|before| process.identity.started_ns >= before);
         let base = if born {
             Base { at_ns: process.identity.started_ns, ..Base::default() }
@@ -166,7 +166,7 @@ impl Track {
         self.process.user.clone_from(&process.user);
         self.process.uid = process.uid;
         self.process.cgroup.clone_from(&process.cgroup);
-        // A zombie has none any more.
+        // A zombie has lost its command line.
         if process.command.is_some() {
             self.process.command.clone_from(&process.command);
         }
@@ -183,7 +183,7 @@ impl Track {
     }
 }
 
-/// The same text: nearly always the same bytes in memory.
+/// Whether two texts are the same allocation; equal texts nearly always are.
 #[inline]
 fn is_same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
     match (a, b) {
@@ -193,29 +193,29 @@ fn is_same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
     }
 }
 
-/// Turns samples, oldest first, into one track a process.
+/// Turns samples, oldest first, into one track per process.
 #[derive(Debug)]
 #[expect(clippy::vec_box, reason = "tracks are large, and all are moved when a process comes or goes")]
 pub struct Summary {
     query: Query,
     boot_id: BootId,
-    /// Those of the last sample, in its order.
+    /// Processes of the last sample, in its order.
     live: Vec<Box<Track>>,
     ended: Vec<Box<Track>>,
-    /// Places of the processes that are looked at, kept for their memory.
+    /// Indices of the selected processes; a buffer that is reused.
     places: Vec<usize>,
-    /// Time since boot of the last sample of this boot.
+    /// Time since boot of the last sample of this boot, ns.
     last_ns: Option<u64>,
-    /// How long its sweep took.
+    /// Duration of that sample's sweep, ns.
     sweep_ns: u64,
-    /// Of `ended`, those from here on ended with the sample that is taken in.
+    /// Tracks in `ended` from this index on ended with the current sample.
     settled: usize,
     seen: bool,
     unseen_exits: u64,
 }
 
 impl Summary {
-    /// An empty one.
+    /// An empty summary.
     pub fn new(query: Query) -> Self {
         Self {
             query,
@@ -231,17 +231,17 @@ impl Summary {
         }
     }
 
-    /// Whether any sample was inside of the window.
+    /// Whether any sample was inside the window.
     pub fn has_seen(&self) -> bool {
         self.seen
     }
 
-    /// Processes that ended without ever having been in a sample.
+    /// Number of processes that exited without being in any sample.
     pub fn unseen_exits(&self) -> u64 {
         self.unseen_exits
     }
 
-    /// Takes one more sample in.
+    /// Adds the next sample.
     pub fn push(&mut self, sample: &Sample) {
         if !self.query.spans(timestamp(sample.wall_ms)) {
             return;
@@ -254,7 +254,7 @@ impl Summary {
         }
         self.settled = self.ended.len();
         self.query.selection.places(&sample.processes, &mut self.places);
-        // Mostly the processes are those of the sample before. What was seen of this one is seen again.
+        // Usually the processes are the same as in the previous sample. Seeing a process twice does no harm.
         if !self.see(sample) {
             self.regroup(sample);
             self.see(sample);
@@ -265,7 +265,7 @@ impl Summary {
         self.last_ns = Some(sample.boottime_ns);
     }
 
-    /// Takes in the processes, as long as they are those of the sample before; says whether all were.
+    /// Updates the tracks while the processes match the previous sample; returns whether all matched.
     fn see(&mut self, sample: &Sample) -> bool {
         let bounds = CpuBounds::of(sample, self.sweep_ns);
         let step_ns = sample.sweep_ns as f64 / sample.processes.len().max(1) as f64;
@@ -280,7 +280,7 @@ impl Summary {
         self.places.len() == self.live.len()
     }
 
-    /// Puts the tracks into the order of the sample: those that are gone out, new ones in.
+    /// Reorders the tracks to match the sample: removes exited processes, adds new ones.
     fn regroup(&mut self, sample: &Sample) {
         let bounds = CpuBounds::of(sample, self.sweep_ns);
         let mut old = std::mem::take(&mut self.live).into_iter().peekable();
@@ -301,7 +301,7 @@ impl Summary {
     fn exits(&mut self, sample: &Sample) {
         let groups = sample.exit_groups.iter().map(|group| group.count);
         self.unseen_exits = groups.fold(self.unseen_exits, u64::saturating_add);
-        // Those that ended were mostly in the sample before: near the end of the list.
+        // Exited processes were usually in the previous sample: near the end of the list.
         let recent = self.ended.len().saturating_sub(self.live.len() + 2 * sample.exits.len());
         for exit in &sample.exits {
             let live = self.live.binary_search_by_key(&exit.identity, |track| track.process.identity);
@@ -319,7 +319,7 @@ impl Summary {
         }
     }
 
-    /// Gives to living parents what those that have ended leave them. Children of who ended are before him.
+    /// Passes the I/O of exited processes on to their living parents.
     fn pass_on(&mut self, sample: &Sample) {
         let (live, ended) = (&mut self.live, &self.ended[self.settled..]);
         let unseen = sample.exits.iter().filter(|exit| {
@@ -339,7 +339,7 @@ impl Summary {
         }
     }
 
-    /// The tracks that were asked for, the largest first.
+    /// The selected tracks, largest first.
     pub fn finish(mut self) -> Vec<Track> {
         self.ended.append(&mut self.live);
         let selection = &self.query.selection;

@@ -1,4 +1,4 @@
-//! The log of samples made by hand.
+//! The process log of hand-made samples.
 
 use record::{BootId, Exit, HostCounters};
 
@@ -44,7 +44,7 @@ fn shares(entries: &[Entry]) -> Vec<(u32, Option<i64>)> {
 }
 
 #[test]
-fn the_share_is_that_of_the_interval() {
+fn the_share_covers_the_interval() {
     let mut log = Log::new(Query::default(), Marks::default());
     assert_eq!(log.push(&sample(100, vec![process(1, 0, 90_000), process(2, 0, 0)])), []);
     let now = sample(101, vec![process(1, 0, 90_000), process(2, 0, 1_500)]);
@@ -72,19 +72,19 @@ fn an_old_process_seen_for_the_first_time_has_no_share() {
 }
 
 #[test]
-fn a_slow_sweep_does_not_bend_the_shares() {
+fn a_slow_sweep_does_not_distort_the_shares() {
     let mut log = Log::new(Query::default(), Marks::default());
     let mut slow = sample(100, vec![process(1, 0, 0), process(2, 0, 0)]);
     slow.sweep_ns = SECOND;
     log.push(&slow);
-    // The second process was read at 100.5, so it has worked for half of the half second since then.
+    // The second process was read at 100.5 s, so it was busy for half of the half second since then.
     let now = sample(101, vec![process(1, 0, 250), process(2, 0, 250)]);
     let entries = log.push(&now);
     assert_eq!(shares(&entries), [(2, Some(50)), (1, Some(25))]);
 }
 
 #[test]
-fn a_gap_is_told_and_the_shares_span_it() {
+fn a_gap_is_reported_and_the_shares_span_it() {
     let mut log = Log::new(Query::default(), Marks::default());
     log.push(&sample(100, vec![process(1, 0, 0)]));
     let now = sample(110, vec![process(1, 0, 5_000)]);
@@ -104,7 +104,7 @@ fn nothing_is_computed_across_a_restart() {
 }
 
 #[test]
-fn the_window_the_order_and_the_count_are_kept() {
+fn window_order_and_count_are_respected() {
     let big = Process { swap_kib: Some(50_000), ..process(3, 0, 0) };
     let loud = Process { resident_kib: 2_000, anon_kib: Some(1), ..process(4, 0, 0) };
     let at = |second| {
@@ -125,7 +125,7 @@ fn the_window_the_order_and_the_count_are_kept() {
 }
 
 #[test]
-fn what_did_nothing_is_left_out_and_what_is_stuck_new_or_unknown_is_not() {
+fn idle_processes_are_skipped_but_stuck_new_and_unknown_ones_are_not() {
     let mut log = Log::new(Query { busy_only: true, ..Query::default() }, Marks::default());
     let all = |second: u64| {
         let mut waiting = process(4, 0, 0);
@@ -148,7 +148,7 @@ fn what_did_nothing_is_left_out_and_what_is_stuck_new_or_unknown_is_not() {
 }
 
 #[test]
-fn a_selection_that_nothing_fits_is_noticed() {
+fn a_selection_that_matches_nothing_is_noticed() {
     let matched = |selection: Selection| {
         let mut log = Log::new(Query { selection, ..Query::default() }, Marks::default());
         log.push(&Sample { exits: vec![exit(9, "cc", 1)], ..sample(100, vec![process(7, 0, 0)]) });
@@ -156,7 +156,7 @@ fn a_selection_that_nothing_fits_is_noticed() {
     };
     let pids = |pids: &[u32]| Selection { pids: pids.to_vec(), ..Selection::default() };
     assert_eq!(matched(Selection::default()), (true, vec![]));
-    assert_eq!(matched(pids(&[7, 8, 9])), (true, vec![8]), "one that has only exited is found too");
+    assert_eq!(matched(pids(&[7, 8, 9])), (true, vec![8]), "a process that only exited is found too");
     assert_eq!(matched(pids(&[999_999])), (false, vec![999_999]));
     let user = Some("nosuch".to_owned());
     let both = Selection { user, command: Some(parse_command("x y").unwrap()), ..pids(&[7]) };
@@ -171,7 +171,7 @@ fn shown(selection: Selection, processes: Vec<Process>) -> Vec<u32> {
 }
 
 #[test]
-fn what_is_selected_fits_all_that_was_asked() {
+fn a_process_must_match_all_conditions() {
     let web = |pid, command: &str| Process {
         uid: Some(33),
         user: Some("www-data".into()),
@@ -199,7 +199,7 @@ fn what_is_selected_fits_all_that_was_asked() {
 }
 
 #[test]
-fn a_wrong_expression_is_a_sentence_with_a_hint() {
+fn an_invalid_expression_is_an_error_with_a_hint() {
     let error = parse_command("a(b").unwrap_err();
     assert_eq!(error.kind().exit_code(), 2);
     assert_eq!(error.to_string(), "--command \"a(b\" is not a regular expression: unclosed group");
@@ -217,7 +217,7 @@ fn breaks(before: Sample, after: Sample) -> Vec<Break> {
 }
 
 #[test]
-fn a_gap_has_a_reason_where_one_is_known() {
+fn a_gap_has_a_cause_if_known() {
     let why = |sample: Sample| match breaks(
         Sample { own_start_ns: 5, dropped: 2, ..self::sample(100, vec![]) },
         sample,
@@ -236,7 +236,7 @@ fn a_gap_has_a_reason_where_one_is_known() {
 }
 
 #[test]
-fn a_step_of_the_clock_is_told_and_is_no_gap() {
+fn a_clock_step_is_reported_and_is_no_gap() {
     let stepped = |by_ms| Sample { wall_ms: sample(101, vec![]).wall_ms + by_ms, ..sample(101, vec![]) };
     for by_ms in [3_600_000, -3_600_000] {
         let breaks = breaks(sample(100, vec![]), stepped(by_ms));
@@ -246,7 +246,7 @@ fn a_step_of_the_clock_is_told_and_is_no_gap() {
 }
 
 #[test]
-fn following_goes_on_when_the_clock_is_set_back_to_before_the_window() {
+fn following_continues_when_the_clock_is_set_back_before_the_window() {
     let [before, after] = [101, 102].map(|second| sample(second, vec![process(1, 0, second * 10)]));
     let set_back = Sample { wall_ms: after.wall_ms - 3_600_000, ..after };
     for (following, expected) in [(true, vec![(1, Some(1))]), (false, vec![])] {
@@ -255,7 +255,7 @@ fn following_goes_on_when_the_clock_is_set_back_to_before_the_window() {
         if following {
             log.follow();
         }
-        assert_eq!(log.push(&set_back), [], "a window begins where it begins");
+        assert_eq!(log.push(&set_back), [], "the window has not started yet");
         log.push(&before);
         assert_eq!(shares(&log.push(&set_back)), expected, "following: {following}");
     }
@@ -280,7 +280,7 @@ fn exit(pid: u32, comm: &str, cpu_us: u64) -> Exit {
 }
 
 #[test]
-fn of_many_ends_those_that_used_most_cpu_are_shown_and_the_others_counted() {
+fn of_many_exits_those_with_most_cpu_are_shown_and_the_others_counted() {
     let query = Query { top: Some(2), ..Query::default() };
     let mut log = Log::new(query, Marks::default());
     let exits = vec![exit(5, "sh", 1), exit(6, "cc", 900), exit(7, "ld", 30), exit(8, "sh", 2)];
@@ -298,7 +298,7 @@ fn of_many_ends_those_that_used_most_cpu_are_shown_and_the_others_counted() {
 }
 
 #[test]
-fn runs_appear_where_they_began_and_ended() {
+fn runs_appear_where_they_started_and_ended() {
     let started_unix_ms = sample(100, vec![]).wall_ms + 500;
     let run = KnownRun {
         run_id: "db-1-x7k2m9".into(),
@@ -327,7 +327,7 @@ fn track(tracks: &[Track], pid: u32) -> &Track {
 }
 
 #[test]
-fn a_summary_knows_peaks_means_and_ends() {
+fn a_summary_has_peaks_means_and_exits() {
     let mut summary = Summary::new(Query { sort: Sort::Footprint, ..Query::default() });
     let steady = |second: u64| Process {
         resident_kib: 500,
@@ -346,7 +346,7 @@ fn a_summary_knows_peaks_means_and_ends() {
     assert_eq!(summary.unseen_exits(), 1);
 
     let tracks = summary.finish();
-    assert_eq!(tracks[0].process.identity.pid, 7, "the largest comes first");
+    assert_eq!(tracks[0].process.identity.pid, 7, "largest first");
     let hog = track(&tracks, 7);
     assert_eq!((hog.peak_footprint_kib, hog.peak_resident_kib, hog.status), (70_000, 80_000, Some(9)));
     assert_eq!(hog.peak_footprint_ms, sample(103, vec![]).wall_ms);

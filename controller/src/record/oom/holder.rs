@@ -1,83 +1,82 @@
-//! Who held memory: single processes, and all of one name together. Every size says how it is known: memory grows faster
-//! than samples are taken, so that what a sample has may be far from what there was at the kill.
+//! Memory users: single processes, and all processes with the same name. Every size has its source: memory grows faster
+//! than samples are taken, so a size from a sample may be far from the size at the kill.
 
 use std::sync::Arc;
 
 use record::oom::{self, MemoryUse};
 
-/// A process, as far as it is known.
+/// A process, as far as known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
     /// Process id.
     pub pid: u32,
-    /// Its name.
+    /// Name of the process.
     pub comm: Arc<str>,
-    /// Its user.
+    /// User name, or the user id.
     pub user: Option<Arc<str>>,
-    /// Its command line.
+    /// Command line.
     pub command: Option<Arc<str>>,
-    /// What it held that could not be dropped.
+    /// Footprint: memory that the kernel could not drop.
     pub held: Option<Held>,
-    /// Most resident memory that it ever had, KiB, if its exit is recorded.
+    /// Peak resident memory, KiB, if the exit is recorded.
     pub peak_kib: Option<u64>,
 }
 
-/// All processes of one name.
+/// All processes with the same name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Holder {
-    /// Their name.
+    /// Name of the processes.
     pub comm: Arc<str>,
-    /// How many.
+    /// Number of processes.
     pub processes: u64,
-    /// What they held together that could not be dropped.
+    /// Total footprint: memory that the kernel could not drop.
     pub held: Held,
-    /// The part of it that was swapped out, KiB.
+    /// Swapped-out part of the footprint, KiB.
     pub swap_kib: u64,
-    /// All resident memory counts, because the anonymous part is unknown: what they share is counted for each of them.
+    /// The anonymous part is unknown, so all resident memory counts: shared pages are counted once per process.
     pub counts_shared: bool,
 }
 
-/// An amount of memory, and how it is known.
+/// An amount of memory and its source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Held {
-    /// KiB.
+    /// Amount, KiB.
     pub kib: u64,
-    /// How it is known.
+    /// Source of the amount.
     pub origin: Origin,
 }
 
-/// How an amount of memory is known.
+/// Source of an amount of memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Origin {
-    /// From the kernel, which said it at the kill.
+    /// The kernel's log of the kill.
     Kernel,
-    /// From the newest sample before the kill.
+    /// The newest sample before the kill.
     Sample {
-        /// How long before, ms. Of an inferred kill, at most.
+        /// Age at the kill, ms; for an inferred kill, the maximum age.
         age_ms: u64,
-        /// How fast it grew up to that sample, KiB a second; negative: it shrank. Absent if there is nothing to
-        /// compare with.
+        /// Growth up to that sample, KiB per second; negative if it shrank. Absent without an earlier sample.
         growth_kib: Option<f64>,
     },
 }
 
-/// What the memory was used for.
+/// Memory use by kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory {
-    /// The parts.
+    /// Amounts by kind.
     pub parts: MemoryUse,
-    /// How they are known; no growth.
+    /// Source of the amounts; without growth.
     pub origin: Origin,
 }
 
 impl Held {
-    /// What the kernel said.
+    /// An amount from the kernel log.
     pub(super) fn told(kib: u64) -> Self {
         Self { kib, origin: Origin::Kernel }
     }
 }
 
-/// The name that holds most in the kernel's table.
+/// The name with the largest total footprint in the kernel's table.
 pub(super) fn of_table(kill: &oom::OomKill) -> Option<Holder> {
     let first = kill.by_name().into_iter().next()?;
     let rows = || kill.table.iter().filter(|row| row.comm == first.comm);

@@ -1,5 +1,5 @@
-//! Kills for want of memory: whom the kernel killed, who had asked for memory, and who held it. Three different
-//! questions with mostly three different answers. Pure.
+//! Out-of-memory kills: the victim, the process that triggered the kill, and the biggest memory users. These are usually
+//! three different processes. Pure.
 
 mod holder;
 mod past;
@@ -22,42 +22,42 @@ use crate::record::{
     time::{timestamp, timestamp_at},
 };
 
-/// Samples that are kept: of two samples before a kill a rate can be computed, and the two newest may have been taken after
-/// it, for the kernel's line may come late.
+/// Number of samples kept: two from before a kill to compute growth, and two that may be newer than the kill because the
+/// kernel's line can arrive late.
 const KEPT: usize = 4;
 
-/// One kill, or several that one want of memory led to.
+/// One out-of-memory event: one kill or several.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// When; of an inferred kill, when it had happened at the latest.
+    /// Time of the kill; for an inferred kill, the latest possible time.
     pub at: Timestamp,
-    /// Who tells of it.
+    /// How the kill is known.
     pub kind: Kind,
-    /// The process that held most.
+    /// The process with the largest footprint.
     pub biggest: Option<Named>,
-    /// What all processes of one name held together, the most first.
+    /// The processes with the same name that had the largest total footprint.
     pub by_name: Option<Holder>,
-    /// The memory that there was to hold, KiB.
+    /// The memory limit of the host or control group, KiB.
     pub memory_kib: Option<u64>,
-    /// What it was used for.
+    /// Memory use by kind.
     pub memory: Option<Memory>,
 }
 
-/// Who tells of a kill.
+/// How a kill is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// The kernel's log.
+    /// From the kernel log.
     Told {
-        /// What it says.
+        /// The parsed log.
         kill: Box<OomKill>,
-        /// Who was killed, with what the record knew of each before.
+        /// The killed processes, with what the record knew about them.
         victims: Vec<Named>,
     },
-    /// Only a counter, where the log cannot be read: who was killed is inferred from who is gone.
+    /// From a counter only, on a host without a kernel log: the victims are inferred from missing processes.
     Inferred {
-        /// How many were killed.
+        /// Number of killed processes.
         kills: u64,
-        /// Who may have been, the likeliest first.
+        /// Possible victims, most likely first.
         candidates: Vec<Named>,
     },
 }
@@ -66,38 +66,38 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Kills {
     query: Query,
-    /// The newest samples of one boot, the newest first.
+    /// The newest samples of one boot, newest first.
     recent: VecDeque<Arc<Sample>>,
-    /// Kills that were counted and whose victims may not have ended yet.
+    /// Counted kills whose victims may not have exited yet.
     unsettled: Vec<Counted>,
     seen: bool,
 }
 
-/// What was seen of a kill that only a counter tells of.
+/// The samples around a kill that only a counter shows.
 #[derive(Debug)]
 struct Counted {
-    /// The newest first.
+    /// Newest first.
     before: Vec<Arc<Sample>>,
     after: Vec<Arc<Sample>>,
 }
 
 impl Kills {
-    /// Of a query, the window counts.
+    /// Uses only the window of the query.
     pub fn new(query: Query) -> Self {
         Self { query, recent: VecDeque::new(), unsettled: Vec::new(), seen: false }
     }
 
-    /// Whether any sample was inside of the window.
+    /// Whether any sample was inside the window.
     pub fn has_seen(&self) -> bool {
         self.seen
     }
 
-    /// Time since boot of the newest sample at hand, ns.
+    /// Time since boot of the newest sample seen, ns.
     pub fn last_ns(&self) -> Option<u64> {
         self.recent.front().map(|newest| newest.boottime_ns)
     }
 
-    /// Keeps a sample only to compare the next one with.
+    /// Takes a sample only for comparison with the next one.
     pub fn lead(&mut self, sample: &Sample) {
         self.keep(Arc::new(sample.clone()));
     }
@@ -110,7 +110,7 @@ impl Kills {
         self.recent.truncate(KEPT);
     }
 
-    /// One more sample; the kills that are known with it.
+    /// Takes the next sample and returns the kills that are now complete.
     pub fn push(&mut self, sample: &Sample) -> Vec<Report> {
         let sample = Arc::new(sample.clone());
         let mut reports = self.follow_with(&sample);
@@ -133,12 +133,12 @@ impl Kills {
         reports
     }
 
-    /// The newest sample, if who ended after it matters still.
+    /// The newest sample, if exits after it are still needed to find victims.
     pub fn unsettled(&self) -> Option<Arc<Sample>> {
         self.recent.front().cloned().filter(|_| !self.unsettled.is_empty())
     }
 
-    /// A sample that may only show who ended after a kill; the kills that are known with it.
+    /// Takes a sample only for exits after a kill and returns the kills that are now complete.
     pub fn follow(&mut self, sample: &Sample) -> Vec<Report> {
         self.follow_with(&Arc::new(sample.clone()))
     }
@@ -148,23 +148,23 @@ impl Kills {
         settled.filter_map(|counted| counted.report()).collect()
     }
 
-    /// The kills whose victims were still awaited, when no more samples come.
+    /// Returns the remaining kills after the last sample.
     pub fn finish(&mut self) -> Vec<Report> {
         mem::take(&mut self.unsettled).into_iter().filter_map(|counted| counted.report()).collect()
     }
 
-    /// A kill that the kernel told of in this sample, the newest.
+    /// A kill from the kernel log in this sample, the newest.
     fn told(&self, event: &Event, kill: OomKill, sample: &Sample) -> Report {
         let past = Past::before(event.at_ns, self.recent.iter().map(|sample| &**sample));
         let victims = kill.victims.iter().map(|victim| told_victim(victim, &kill, past.as_ref())).collect();
         let in_table = kill.biggest().map(|row| told_process(row, past.as_ref()));
-        // The table can be turned off (vm.oom_dump_tasks), and is left out when kills follow each other.
+        // The table can be turned off (vm.oom_dump_tasks), and is missing when kills follow each other.
         let (biggest, by_name) = match in_table {
             Some(biggest) => (Some(biggest), of_table(&kill)),
             None => (past.and_then(|past| past.biggest()), past.and_then(|past| past.by_name())),
         };
         let memory = kill.memory.map(|parts| Memory { parts, origin: Origin::Kernel });
-        // A control group's own limit says nothing of what the rest of the host holds.
+        // A kill by a control group's limit says nothing about the memory of the rest of the host.
         let of_host = || past.filter(|_| kill.oom_memcg.is_none()).map(|past| past.memory());
         Report {
             at: timestamp_at(sample, event.at_ns),
@@ -178,7 +178,7 @@ impl Kills {
 }
 
 impl Counted {
-    /// Takes a sample that comes soon enough.
+    /// Takes a sample if it is soon enough after the kill; returns whether it was.
     fn takes(&mut self, sample: &Arc<Sample>) -> bool {
         let first = &self.after[0];
         let soon = sample.boot_id == first.boot_id
@@ -210,13 +210,13 @@ impl Counted {
     }
 }
 
-/// What could be held, as the kernel says it.
+/// The memory limit according to the kernel log, KiB.
 fn limit_kib(kill: &OomKill) -> Option<u64> {
     let machine = || kill.memory.filter(|_| kill.oom_memcg.is_none()).and_then(|memory| memory.total_kib);
     kill.limit_kib.or_else(machine)
 }
 
-/// A victim: the kernel's own figures first, its table next, and only then a sample from before.
+/// A victim: sizes from the kernel's kill line, else from its table, else from the last sample.
 fn told_victim(victim: &oom::Victim, kill: &OomKill, past: Option<&Past<'_>>) -> Named {
     let row = kill.table.iter().find(|row| row.tgid == victim.pid || row.pid == victim.pid);
     let process = past.and_then(|past| past.process(victim.pid));
@@ -233,7 +233,7 @@ fn told_victim(victim: &oom::Victim, kill: &OomKill, past: Option<&Past<'_>>) ->
     }
 }
 
-/// A process of the kernel's table.
+/// A process from the kernel's table.
 fn told_process(row: &oom::Row, past: Option<&Past<'_>>) -> Named {
     let process = past.and_then(|past| past.process(row.tgid));
     Named {

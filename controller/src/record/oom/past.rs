@@ -1,4 +1,4 @@
-//! What a sample from before a kill says of it, with its age.
+//! Sizes from the last sample before a kill, with their age.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,22 +10,22 @@ use super::{
 };
 use crate::record::names::user_name;
 
-/// A process that is younger is compared with nothing: it had no memory when it started.
+/// A process younger than this is taken to have started with no memory.
 const YOUNG_NS: u64 = 5_000_000_000;
-/// Over less time no growth is computed: the kernel tells starts in steps of 10 ms.
+/// No growth is computed over less time: the kernel reports start times in steps of 10 ms.
 const SHORTEST_NS: u64 = 20_000_000;
 
 /// The newest sample before a kill.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Past<'a> {
     sample: &'a Sample,
-    /// The one before it.
+    /// The sample before it.
     earlier: Option<&'a Sample>,
     age_ms: u64,
 }
 
 impl<'a> Past<'a> {
-    /// The newest of these samples that was begun before a kill; they are of its boot, the newest first.
+    /// The newest of these samples that started before the kill. All are from the same boot, newest first.
     pub(super) fn before(at_ns: u64, newest_first: impl IntoIterator<Item = &'a Sample>) -> Option<Self> {
         let mut samples = newest_first.into_iter().skip_while(|sample| sample.boottime_ns >= at_ns);
         let sample = samples.next()?;
@@ -33,12 +33,12 @@ impl<'a> Past<'a> {
         Some(Self { sample, earlier: samples.next(), age_ms })
     }
 
-    /// The process with an id.
+    /// The process with this pid.
     pub(super) fn process(&self, pid: u32) -> Option<&'a Process> {
         self.sample.processes.iter().rfind(|process| process.identity.pid == pid)
     }
 
-    /// A process of this sample.
+    /// Describes a process of this sample.
     pub(super) fn named(&self, process: &Process) -> Named {
         Named {
             pid: process.identity.pid,
@@ -50,7 +50,7 @@ impl<'a> Past<'a> {
         }
     }
 
-    /// What a process of this sample held.
+    /// Footprint of a process of this sample.
     pub(super) fn held(&self, process: &Process) -> Held {
         let kib = process.footprint_kib();
         let earlier = self.earlier.and_then(|earlier| {
@@ -63,25 +63,25 @@ impl<'a> Past<'a> {
         Held { kib, origin: Origin::Sample { age_ms: self.age_ms, growth_kib } }
     }
 
-    /// When a young process started, with nothing.
+    /// Start time of a young process, with a footprint of 0.
     fn birth(&self, identity: Identity) -> Option<(u64, u64)> {
         let age_ns = self.sample.boottime_ns.saturating_sub(identity.started_ns);
         (age_ns < YOUNG_NS).then_some((identity.started_ns, 0))
     }
 
-    /// KiB a second since `then`: when that was, and what was held.
+    /// Growth in KiB per second since `then`: a time and the footprint at that time.
     fn growth(&self, kib: u64, (at_ns, then_kib): (u64, u64)) -> Option<f64> {
         let passed_ns = self.sample.boottime_ns.checked_sub(at_ns).filter(|passed| *passed >= SHORTEST_NS)?;
         Some((kib as f64 - then_kib as f64) * 1e9 / passed_ns as f64)
     }
 
-    /// The process that held most.
+    /// The process with the largest footprint.
     pub(super) fn biggest(&self) -> Option<Named> {
         let biggest = self.sample.processes.iter().max_by_key(|process| process.footprint_kib())?;
         Some(self.named(biggest))
     }
 
-    /// The name that held most.
+    /// The name with the largest total footprint.
     pub(super) fn by_name(&self) -> Option<Holder> {
         let mut holders: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
         for process in &self.sample.processes {
@@ -104,19 +104,19 @@ impl<'a> Past<'a> {
         })
     }
 
-    /// The memory that the host's processes can have, KiB.
+    /// The host's memory limit, KiB.
     pub(super) fn limit_kib(&self) -> Option<u64> {
         self.sample.host.memory_limit_kib()
     }
 
-    /// What the host's memory was used for.
+    /// The host's memory use by kind.
     pub(super) fn memory(&self) -> Memory {
         Memory { parts: parts(self.sample), origin: Origin::Sample { age_ms: self.age_ms, growth_kib: None } }
     }
 }
 
-/// What the host's memory is used for, by counters of its own. What a host in a container cannot see is not taken from the
-/// machine's: there only what processes hold is known.
+/// The host's memory use by kind, from the host's own counters. A host in a container never uses the machine's counters;
+/// without its own, only the memory of its processes is known.
 fn parts(sample: &Sample) -> MemoryUse {
     let host = &sample.host;
     let less = |all: Option<u64>, part: Option<u64>| Some(all?.saturating_sub(part?));

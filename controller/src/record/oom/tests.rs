@@ -1,4 +1,4 @@
-//! Kills in samples made by hand.
+//! Out-of-memory kills in hand-made samples.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn sample(second: u64, kills: u64, processes: Vec<Process>) -> Sample {
 }
 
 #[test]
-fn a_kill_that_the_kernel_told_of_keeps_victim_trigger_and_holder_apart() {
+fn a_logged_kill_keeps_victim_trigger_and_biggest_apart() {
     let mut kills = Kills::new(Query::default());
     let before = sample(100, 0, vec![process(2_002, "apache2", 99_000)]);
     assert_eq!(kills.push(&before), []);
@@ -66,7 +66,7 @@ fn a_kill_that_the_kernel_told_of_keeps_victim_trigger_and_holder_apart() {
     assert_eq!(victims[0].held, Some(Held::told(36_000 + 64_000)), "resident and swapped out");
     let biggest = biggest.as_ref().map(|biggest| (biggest.pid, biggest.held));
     assert_eq!(biggest, Some((1_200, Some(Held::told(200_000)))));
-    // Many small ones together held more than the biggest.
+    // Many small processes together held more than the biggest one.
     let held = Holder {
         comm: Arc::from("apache2"),
         processes: 3,
@@ -78,7 +78,7 @@ fn a_kill_that_the_kernel_told_of_keeps_victim_trigger_and_holder_apart() {
     assert_eq!(*memory_kib, Some(627_712));
 }
 
-/// What the kernel says of a kill when it leaves its table out.
+/// The kernel's message about a kill without its table.
 fn told_at(at_ns: u64) -> Event {
     let text =
         "mysqld invoked oom-killer: order=0\nOOM victim 7 (tail) is already exiting. Skip killing the task";
@@ -86,7 +86,7 @@ fn told_at(at_ns: u64) -> Event {
 }
 
 #[test]
-fn a_size_from_before_the_kill_says_its_age_and_how_fast_it_grew() {
+fn a_size_from_before_the_kill_has_age_and_growth() {
     let mut kills = Kills::new(Query::default());
     let steady = || process(1, "mysqld", 90_000);
     let young = |kib| Process {
@@ -95,7 +95,7 @@ fn a_size_from_before_the_kill_says_its_age_and_how_fast_it_grew() {
     };
     kills.push(&sample(100, 0, vec![steady()]));
     kills.push(&sample(101, 0, vec![steady(), young(50_000)]));
-    // The kernel's line may come with the sample after the kill, or with the one after that.
+    // The kernel's line may arrive one or two samples after the kill.
     kills.push(&sample(102, 1, vec![steady()]));
     let told = Sample { events: vec![told_at(101_800_000_000)], ..sample(103, 1, vec![steady()]) };
     let reports = kills.push(&Sample { sources: Sources::KERNEL_LOG, ..told });
@@ -103,11 +103,7 @@ fn a_size_from_before_the_kill_says_its_age_and_how_fast_it_grew() {
         panic!("{reports:?}");
     };
     let seen = |kib, growth_kib| Held { kib, origin: Origin::Sample { age_ms: 800, growth_kib } };
-    assert_eq!(
-        victims[0].held,
-        Some(seen(50_000, Some(500_000.0))),
-        "it had started 0.1 s before the sample"
-    );
+    assert_eq!(victims[0].held, Some(seen(50_000, Some(500_000.0))), "started 0.1 s before the sample");
     assert_eq!(biggest.as_ref().and_then(|biggest| biggest.held), Some(seen(90_000, Some(0.0))));
     assert_eq!(by_name.as_ref().map(|holder| holder.held), Some(seen(90_000, Some(0.0))));
 }
@@ -123,7 +119,7 @@ fn a_sample_from_after_the_kill_gives_no_sizes() {
 }
 
 #[test]
-fn an_inferred_kill_has_the_peak_that_the_exit_tells() {
+fn an_inferred_kill_has_the_peak_from_the_exit() {
     let mut kills = Kills::new(Query::default());
     kills.push(&sample(100, 0, vec![process(1, "sh", 5), process(7, "tail", 43_000)]));
     let exit = Exit {
@@ -148,11 +144,11 @@ fn an_inferred_kill_has_the_peak_that_the_exit_tells() {
     };
     assert_eq!((candidates[0].pid, candidates[0].peak_kib), (7, Some(600_000)));
     let seen = Origin::Sample { age_ms: 1_000, growth_kib: None };
-    assert_eq!(candidates[0].held, Some(Held { kib: 43_000, origin: seen }), "an upper bound of its age");
+    assert_eq!(candidates[0].held, Some(Held { kib: 43_000, origin: seen }), "an upper bound of the age");
 }
 
 #[test]
-fn what_memory_was_used_for_is_the_hosts_own() {
+fn memory_use_is_the_hosts_own() {
     let memory = |sources, host: HostCounters| {
         let mut kills = Kills::new(Query::default());
         let at = |second, kills| {
@@ -170,7 +166,7 @@ fn what_memory_was_used_for_is_the_hosts_own() {
         ..HostCounters::default()
     };
     assert_eq!(memory(Sources::default(), machine).shmem_kib, Some(250_000));
-    // The machine's shared memory is not that of a host which is a part of it.
+    // The machine's shared memory is not the container's.
     let held = oom::MemoryUse { anon_kib: Some(90_000), ..oom::MemoryUse::default() };
     assert_eq!(memory(Sources::PART_OF_MACHINE, machine), held);
     let group = HostCounters {
@@ -186,14 +182,14 @@ fn what_memory_was_used_for_is_the_hosts_own() {
 }
 
 #[test]
-fn without_a_log_a_kill_is_inferred_from_who_is_gone() {
+fn without_a_log_a_kill_is_inferred_from_missing_processes() {
     let mut kills = Kills::new(Query::default());
     let all =
         vec![process(7, "hog", 400_000), process(8, "apache2", 250_000), process(9, "apache2", 240_000)];
     let mut left = all.clone();
     let gone = left.remove(0);
     kills.push(&sample(100, 4, all));
-    assert_eq!(kills.push(&sample(101, 5, left.clone())), [], "others may end yet");
+    assert_eq!(kills.push(&sample(101, 5, left.clone())), [], "other processes may still exit");
     assert_eq!(kills.push(&sample(104, 5, left.clone())), []);
     let reports = kills.push(&sample(105, 5, Vec::new()));
     let [Report { kind: Kind::Inferred { kills: 1, candidates }, biggest, by_name, .. }] = reports.as_slice()
@@ -203,5 +199,5 @@ fn without_a_log_a_kill_is_inferred_from_who_is_gone() {
     assert_eq!(candidates.iter().map(|named| named.pid).collect::<Vec<_>>(), [gone.identity.pid]);
     assert_eq!(biggest.as_ref().map(|biggest| biggest.pid), Some(7));
     assert_eq!(by_name.as_ref().map(|holder| holder.processes), Some(2));
-    assert_eq!(kills.finish(), [], "told once");
+    assert_eq!(kills.finish(), [], "reported once");
 }

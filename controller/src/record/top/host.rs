@@ -1,16 +1,16 @@
-//! What the host as a whole did between two samples, as shares and rates.
+//! The host's activity between two samples, as shares and rates.
 
 use std::sync::Arc;
 
 use record::{Disk, HostCounters, OwnMemory, Sample};
 
-/// What the host did in one interval, and how full it was at its end.
+/// The host's activity in one interval, and its memory and swap at the end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostRates {
-    /// The host is only a part of a machine: CPUs, disks, and of swap and pressure what is not marked as its own, are the
-    /// whole machine's.
+    /// The host is a container on a machine: CPU and disk values are machine-wide, and so are swap and pressure unless
+    /// marked as the host's own.
     pub is_part: bool,
-    /// Where the CPUs' time went.
+    /// CPU time by kind.
     pub cpu: Option<CpuShares>,
     /// The host's own memory.
     pub memory: Option<OwnMemory>,
@@ -18,7 +18,7 @@ pub struct HostRates {
     pub tasks: Tasks,
     /// Swap.
     pub swap: Option<Swap>,
-    /// How much waiting there was.
+    /// Pressure stalls.
     pub pressure: Pressure,
     /// Busy share of each disk in percent, the busiest first.
     pub disks: Vec<(Arc<str>, f64)>,
@@ -29,27 +29,27 @@ pub struct HostRates {
 /// Shares of the time of all CPUs, in percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CpuShares {
-    /// In programs.
+    /// User mode.
     pub user: f64,
-    /// In the kernel, for programs and devices.
+    /// Kernel mode, including interrupts.
     pub system: f64,
     /// Idle while a disk request was outstanding.
     pub iowait: f64,
-    /// Given to others by the hypervisor.
+    /// Taken by the hypervisor for other guests.
     pub steal: f64,
 }
 
 impl CpuShares {
-    /// Time in which something ran here.
+    /// User and system time.
     pub fn busy(&self) -> f64 {
         self.user + self.system
     }
 }
 
-/// Processes and threads of the host; of a part of a machine as far as the sample shows them.
+/// Processes and threads of the host; in a container, as far as the sample shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tasks {
-    /// All.
+    /// All tasks.
     pub all: Option<u64>,
     /// Runnable.
     pub running: Option<u64>,
@@ -60,20 +60,20 @@ pub struct Tasks {
 /// Swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Swap {
-    /// It is the host's own, also where the host is a part of a machine. What goes in and out is the machine's there.
+    /// The sizes are the host's own. In a container, the rates are always machine-wide.
     pub is_own: bool,
-    /// Its size, KiB.
+    /// Total size, KiB.
     pub total_kib: u64,
-    /// How much of it is in use, KiB.
+    /// Swap in use, KiB.
     pub used_kib: u64,
-    /// KiB read back a second.
+    /// Swapped in, KiB per second.
     pub in_rate: Option<f64>,
-    /// KiB written a second.
+    /// Swapped out, KiB per second.
     pub out_rate: Option<f64>,
 }
 
-/// Pressure stall information (the kernel's psi.rst): percent of the interval; the kernel books it a little late, so that
-/// more than 100 is cut.
+/// Pressure stall information (the kernel's psi.rst), percent of the interval. The kernel accounts it slightly late, so
+/// values above 100 are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pressure {
     /// Some task waited for a CPU.
@@ -82,7 +82,7 @@ pub struct Pressure {
     pub memory_some: Option<f64>,
     /// All tasks waited for memory.
     pub memory_full: Option<f64>,
-    /// Of memory it is the host's own waiting, also where the host is a part of a machine.
+    /// Memory pressure is the host's own, not machine-wide.
     pub memory_is_own: bool,
     /// Some task waited for I/O.
     pub io_some: Option<f64>,
@@ -93,7 +93,7 @@ pub struct Pressure {
 type Counter = fn(&HostCounters) -> Option<u64>;
 
 impl HostRates {
-    /// Of one sample; without a sample before it there are sizes, but no rates.
+    /// Rates between two samples; without a previous sample, only sizes.
     pub fn of(previous: Option<&Sample>, sample: &Sample) -> Self {
         let sizes = Self {
             is_part: sample.is_part_of_machine(),
@@ -122,7 +122,7 @@ fn grown(counter: Counter, before: &HostCounters, now: &HostCounters) -> Option<
 }
 
 fn cpu(before: &HostCounters, now: &HostCounters) -> Option<CpuShares> {
-    // Iowait and steal may run backwards (proc_stat(5)): then there was none.
+    // Iowait and steal may decrease (proc_stat(5)): count that as 0.
     let spent = |counter: Counter| Some(counter(now)?.saturating_sub(counter(before)?) as f64);
     let sum = |counters: &[Counter]| counters.iter().filter_map(|counter| spent(*counter)).sum::<f64>();
     let idle = spent(|host| host.cpu_idle_ns)?;
@@ -139,7 +139,7 @@ fn cpu(before: &HostCounters, now: &HostCounters) -> Option<CpuShares> {
     })
 }
 
-/// The kernel's counters of tasks are the machine's; of a part its control group counts them, or else its processes do.
+/// The kernel's task counters are machine-wide; in a container, count by control group, or by processes.
 fn tasks(sample: &Sample) -> Tasks {
     let host = &sample.host;
     if !sample.is_part_of_machine() {

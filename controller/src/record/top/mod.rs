@@ -1,10 +1,10 @@
-//! `ctl top`: one moment of a host's record on the screen, now or then. The model: pure, no terminal, no network.
+//! The model of `ctl top`: one moment of a host's record, live or in the past. Pure: no terminal, no network.
 //!
-//! - [`Timeline`]: a bounded window of samples, and which of them is looked at,
-//! - [`View`], [`rows`]: what is shown of one sample, and in which order,
-//! - [`HostRates`]: what the host did between two samples,
-//! - [`Mark`]: what is worth jumping to,
-//! - [`State`]: all of it together; keys and news go in, [`Action`]s come out.
+//! - [`Timeline`]: a bounded window of samples and a cursor,
+//! - [`View`], [`rows`]: the processes of one sample, filtered and sorted,
+//! - [`HostRates`]: the host's activity between two samples,
+//! - [`Mark`]: events worth jumping to,
+//! - [`State`]: the whole state; keys, samples and answers go in, [`Action`]s come out.
 
 mod host;
 mod keys;

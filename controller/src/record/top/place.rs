@@ -1,8 +1,8 @@
-//! Where a sample is in a record.
+//! Position of a sample in a record.
 
 use record::{BootId, Sample};
 
-/// Place of a sample in the record, whatever the wall clock said.
+/// Position of a sample in the record, independent of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     boot_id: BootId,
@@ -10,17 +10,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a sample is.
+    /// Position of this sample.
     pub fn of(sample: &Sample) -> Self {
         Self { boot_id: sample.boot_id, boottime_ns: sample.boottime_ns }
     }
 
-    /// Whether a sample is known to be from before; with another boot that is for the order of the record to say.
+    /// Whether `sample` is known to be earlier; false for another boot, where only the order of the record tells.
     pub fn is_after(&self, sample: &Sample) -> bool {
         self.boot_id == sample.boot_id && self.boottime_ns > sample.boottime_ns
     }
 
-    /// Whether a sample is this one, or known to be from after it.
+    /// Whether `sample` is at this position or known to be later.
     pub fn is_not_after(&self, sample: &Sample) -> bool {
         self.boot_id == sample.boot_id && self.boottime_ns <= sample.boottime_ns
     }

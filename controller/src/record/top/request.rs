@@ -1,4 +1,4 @@
-//! What the model asks of the record, and how an answer is gathered within bounds.
+//! Requests from the model to the record, and bounded collection of the answers.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,54 +10,54 @@ use super::{
     timeline::MAX_PROCESSES,
 };
 
-/// Samples that are loaded at once.
+/// Number of samples loaded per request.
 const CHUNK: usize = 300;
 
-/// Something to be read of the record.
+/// A part of the record to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Tells its answer from that of an older request.
+    /// Distinguishes this request's answer from older ones.
     pub id: u64,
-    /// Wall time to begin at, ms since the Unix epoch; [`i64::MIN`] is the begin of the record.
+    /// Start, wall time in ms since the Unix epoch; [`i64::MIN`] is the start of the record.
     pub from_ms: i64,
-    /// Wall time to end at; [`i64::MAX`] is the end of the record.
+    /// End, wall time in ms since the Unix epoch; [`i64::MAX`] is the end of the record.
     pub until_ms: i64,
-    /// What for.
+    /// Purpose of the request.
     pub purpose: Purpose,
 }
 
-/// What a request is for.
+/// Purpose of a request. Wall times are in ms since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The samples before this one, to look at the last of them.
+    /// Load the samples before this position and move to the last of them.
     Before(Place),
-    /// The samples after this one, to look at the first of them.
+    /// Load the samples after this position and move to the first of them.
     After(Place),
-    /// Those around a wall time, to look at the sample of that time.
+    /// Load the samples around a wall time and move to that time.
     Around(i64),
-    /// The begin of the record.
+    /// Go to the start of the record.
     Oldest,
-    /// The end of the record, to stay there.
+    /// Go to the end of the record and follow it.
     Newest,
-    /// The first mark after this time.
+    /// Find the first mark after this wall time.
     NextMark(i64),
-    /// The last mark before this time.
+    /// Find the last mark before this wall time.
     PreviousMark(i64),
 }
 
-/// What was found.
+/// The answer to a request.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Samples, oldest first.
     pub samples: Vec<Arc<Sample>>,
-    /// Wall time of the sample with the mark that was looked for.
+    /// Wall time of the sample with the requested mark, ms since the Unix epoch.
     pub mark: Option<i64>,
-    /// Sentences about what could not be read.
+    /// Messages about unreadable parts of the record.
     pub lost: Vec<String>,
 }
 
 impl Request {
-    /// Only blocks with any of this in them need to be read; nothing: all.
+    /// Only blocks with any of these contents need to be read; empty means all blocks.
     pub fn contents(&self) -> Contents {
         match self.purpose {
             Purpose::NextMark(_) | Purpose::PreviousMark(_) => {
@@ -68,7 +68,7 @@ impl Request {
     }
 }
 
-/// An answer being gathered: of a long record no more is held than is asked for.
+/// Collects an answer, holding only as many samples as requested.
 #[derive(Debug)]
 pub struct Search {
     request: Request,
@@ -77,18 +77,18 @@ pub struct Search {
     watch: Watch,
     mark: Option<i64>,
     lost: Vec<String>,
-    /// The sample after which others are looked for was passed.
+    /// The position of [`Purpose::After`] was passed.
     passed: bool,
 }
 
 impl Search {
-    /// Nothing found yet.
+    /// An empty search.
     pub fn new(request: Request) -> Self {
         let (samples, watch) = (VecDeque::new(), Watch::default());
         Self { request, samples, processes: 0, watch, mark: None, lost: Vec::new(), passed: false }
     }
 
-    /// Takes the next sample of the record. Returns whether more are of use.
+    /// Takes the next sample of the record. Returns whether more samples are needed.
     pub fn push(&mut self, sample: &Sample) -> bool {
         let early = sample.wall_ms < self.request.from_ms;
         match self.request.purpose {
@@ -112,7 +112,7 @@ impl Search {
         }
     }
 
-    /// What came so far is from before, though the clock may have been ahead then.
+    /// Drops all samples so far: they are earlier, even if the clock was ahead then.
     fn pass(&mut self) -> bool {
         self.samples.clear();
         self.processes = 0;
@@ -138,21 +138,21 @@ impl Search {
         self.samples.len() >= CHUNK || self.processes >= MAX_PROCESSES / 2
     }
 
-    /// Whether a sample shows a mark. Between blocks others may have been left out, so breaks do not count.
+    /// Whether a sample shows a mark. Blocks may have been skipped, so gaps and restarts do not count.
     fn has_mark(&mut self, sample: &Sample) -> bool {
         let marks = self.watch.marks(sample);
         marks.iter().any(|(kind, _)| !matches!(kind, MarkKind::Gap | MarkKind::Restart))
     }
 
-    /// Takes a sentence about what cannot be read.
+    /// Takes a message about an unreadable part of the record.
     pub fn lose(&mut self, sentence: &str) {
-        // One says enough.
+        // A few are enough.
         if self.lost.len() < 3 {
             self.lost.push(sentence.to_owned());
         }
     }
 
-    /// What was found.
+    /// Returns the answer.
     pub fn finish(self) -> Answer {
         Answer { samples: self.samples.into(), mark: self.mark, lost: self.lost }
     }

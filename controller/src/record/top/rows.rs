@@ -12,15 +12,15 @@ use crate::record::rates::{Before, Rates};
 pub struct Row<'a> {
     /// The process.
     pub process: &'a Process,
-    /// What it did since the sample before.
+    /// Activity since the previous sample.
     pub rates: Rates,
-    /// Lines that connect it with its parent; empty outside of a tree.
+    /// Tree lines that lead to the parent; empty unless a tree is shown.
     pub branch: String,
-    /// Does not pass the filter and is here for its children's sake.
+    /// Does not match the filter; shown only because a descendant does.
     pub aside: bool,
 }
 
-/// The rows of a sample in their order; without a sample before it there are no rates.
+/// The rows of a sample in display order; without a previous sample there are no rates.
 pub fn rows<'a>(previous: Option<&Sample>, sample: &'a Sample, view: &View) -> Vec<Row<'a>> {
     let mut before = Before::default();
     let rates: Vec<_> = match previous {
@@ -35,7 +35,7 @@ pub fn rows<'a>(previous: Option<&Sample>, sample: &'a Sample, view: &View) -> V
         Row { process, rates, branch: String::new(), aside }
     };
     let mut rows: Vec<_> = sample.processes.iter().zip(rates).map(row).collect();
-    // Among equals, as they were before: without it they would jump about.
+    // Order equals by identity, so that they do not jump around.
     rows.sort_by(|a, b| {
         let order = view.sort.compare((a.process, &a.rates), (b.process, &b.rates));
         order.then(a.process.identity.cmp(&b.process.identity))
@@ -47,7 +47,7 @@ pub fn rows<'a>(previous: Option<&Sample>, sample: &'a Sample, view: &View) -> V
     rows
 }
 
-/// Puts children below their parents. What does not pass the filter stays where a descendant does.
+/// Puts children below their parents. A row that does not match the filter stays if a descendant matches.
 fn tree(rows: Vec<Row>) -> Vec<Row> {
     let place: HashMap<u32, usize> =
         rows.iter().enumerate().map(|(index, row)| (row.process.identity.pid, index)).collect();
@@ -72,13 +72,13 @@ fn tree(rows: Vec<Row>) -> Vec<Row> {
     order.into_iter().filter_map(place).collect()
 }
 
-/// A parent is not younger than its child: one with the parent's pid that is has taken the pid over.
+/// Whether a process can be the parent: a younger process has only reused the parent's pid.
 fn is_older(parent: &Row, child: &Row) -> bool {
     let (parent, child) = (parent.process.identity, child.process.identity);
     parent.started_ns <= child.started_ns && parent.pid != child.pid
 }
 
-/// Every row with the lines before it, parents first. Not recursive: a host may fork deeper than a stack is.
+/// Every row with its tree lines, parents first. Not recursive: process trees may be deeper than the stack allows.
 fn walk(roots: &[usize], children: &[Vec<usize>]) -> Vec<(usize, String)> {
     let mut order = Vec::new();
     let mut left: Vec<_> = roots.iter().rev().map(|root| (*root, String::new(), String::new())).collect();
@@ -89,7 +89,7 @@ fn walk(roots: &[usize], children: &[Vec<usize>]) -> Vec<(usize, String)> {
         }
         for (place, child) in children[index].iter().rev().enumerate() {
             let (fork, line) = if place == 0 { ("└ ", "  ") } else { ("├ ", "│ ") };
-            // Past this depth the lines would only push the command off the screen.
+            // Deeper lines would only push the command off the screen.
             let below = if below.chars().count() >= 32 { below.clone() } else { format!("{below}{line}") };
             let stem: String = below.chars().take(below.chars().count().saturating_sub(2)).collect();
             left.push((*child, format!("{stem}{fork}"), below));

@@ -28,10 +28,10 @@ pub enum Action {
 /// What is drawn over the processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Popup {
-    /// Nothing.
+    /// No popup.
     #[default]
     Nothing,
-    /// The keys.
+    /// The help.
     Help,
     /// Details of one process.
     Details(Identity),

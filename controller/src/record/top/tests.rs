@@ -313,7 +313,7 @@ fn a_minute_is_a_minute_when_the_clock_was_set() {
 }
 
 #[test]
-fn live_follows_pause_stays_and_end_returns() {
+fn live_follows_pause_stays_and_end_resumes() {
     let mut record = record(0..100);
     let mut state = live(&record);
     let take = |state: &mut State, record: &mut Vec<Sample>, count| {
@@ -537,7 +537,7 @@ fn a_container_has_its_own_limit_and_pressure() {
     );
     assert_eq!(rates.memory.map(|memory| (memory.used_kib, memory.cache_kib)), Some((537_712, Some(70_000))));
     assert_eq!(rates.disks[0].1.round(), 97.0);
-    // Without a sample before it there are sizes, but no rates.
+    // Without a previous sample there are sizes, but no rates.
     let alone = HostRates::of(None, &sample(2));
     assert!(alone.cpu.is_none() && alone.memory.is_some() && alone.pressure == Pressure::default());
 }

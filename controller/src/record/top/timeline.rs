@@ -1,4 +1,4 @@
-//! A window of samples around the one that is looked at.
+//! A window of samples around the current one.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -6,23 +6,23 @@ use record::Sample;
 
 use super::place::Place;
 
-/// Most samples that are held.
+/// Maximum number of samples in the window.
 pub(super) const MAX_SAMPLES: usize = 900;
 
-/// Most processes in all samples that are held, so that a host with thousands of them does not cost more memory than
-/// one with few: some 200 bytes each.
+/// Maximum number of processes in all samples of the window, about 200 bytes each: bounds memory on a host with
+/// thousands of processes.
 pub(super) const MAX_PROCESSES: usize = 400_000;
 
-/// Newest samples that are kept while the window is elsewhere, so that a way back to them needs no luck.
+/// Newest samples kept while the window is elsewhere, so that none is missed on the way back.
 const RECENT: usize = 32;
 
-/// Samples in the order of the record, without a hole among them, and a cursor.
+/// Consecutive samples in the order of the record, and a cursor.
 ///
-/// The window grows at its ends, where the record goes on, and shrinks at the end that is further from the cursor.
+/// The window grows at both ends and shrinks at the end farther from the cursor.
 #[derive(Debug, Default)]
 pub struct Timeline {
     window: VecDeque<Arc<Sample>>,
-    /// Place of the window's first sample in a count that neither growing nor shrinking changes.
+    /// Index of the window's first sample in a count that stays the same as the window grows and shrinks.
     base: i64,
     processes: usize,
     cursor: usize,
@@ -33,22 +33,22 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Samples that are held.
+    /// Number of samples in the window.
     pub fn len(&self) -> usize {
         self.window.len()
     }
 
-    /// Whether none is held.
+    /// Whether the window is empty.
     pub fn is_empty(&self) -> bool {
         self.window.is_empty()
     }
 
-    /// The sample at a place in the window.
+    /// The sample at an index in the window.
     pub fn get(&self, index: usize) -> Option<&Arc<Sample>> {
         self.window.get(index)
     }
 
-    /// The sample before it, if rates can be computed from the two: they are of one boot.
+    /// The sample before an index, if both are from the same boot, so that rates can be computed.
     pub fn before(&self, index: usize) -> Option<&Arc<Sample>> {
         let before = self.window.get(index.checked_sub(1)?)?;
         (before.boot_id == self.window.get(index)?.boot_id).then_some(before)
@@ -59,7 +59,7 @@ impl Timeline {
         self.window.iter()
     }
 
-    /// The sample that is looked at.
+    /// The current sample.
     pub fn current(&self) -> Option<&Arc<Sample>> {
         self.window.get(self.cursor)
     }
@@ -69,12 +69,12 @@ impl Timeline {
         self.before(self.cursor)
     }
 
-    /// Place of the sample that is looked at.
+    /// Index of the current sample.
     pub fn cursor(&self) -> usize {
         self.cursor
     }
 
-    /// Place of the window's first sample in a count that stays as the window moves.
+    /// Index of the window's first sample in a count that stays the same as the window moves.
     pub fn base(&self) -> i64 {
         self.base
     }
@@ -84,22 +84,22 @@ impl Timeline {
         self.live
     }
 
-    /// Whether the window ends with the newest sample there is.
+    /// Whether the window ends with the newest sample of the record.
     pub fn has_newest(&self) -> bool {
         self.newest
     }
 
-    /// Whether the window begins with the oldest sample there is.
+    /// Whether the window starts with the oldest sample of the record.
     pub fn has_oldest(&self) -> bool {
         self.oldest
     }
 
-    /// Nothing is recorded before the window.
+    /// Notes that the window starts with the oldest sample.
     pub fn mark_oldest(&mut self) {
         self.oldest = true;
     }
 
-    /// Nothing is recorded after the window but what has come in meanwhile.
+    /// Notes that the window ends with the newest stored sample, and appends the samples that arrived since.
     pub fn mark_newest(&mut self) {
         self.newest = true;
         for sample in std::mem::take(&mut self.recent) {
@@ -107,7 +107,7 @@ impl Timeline {
         }
     }
 
-    /// A sample that was just taken. Where the window is elsewhere it is only remembered for a while.
+    /// Takes a live sample. While the window is elsewhere, only the last few are remembered.
     pub fn push(&mut self, sample: Arc<Sample>) {
         self.recent.push_back(Arc::clone(&sample));
         if self.recent.len() > RECENT {
@@ -118,7 +118,7 @@ impl Timeline {
         }
     }
 
-    /// Takes other samples instead, and looks at the first of them.
+    /// Replaces all samples and moves the cursor to the first.
     pub fn replace(&mut self, samples: Vec<Arc<Sample>>) {
         self.base += self.window.len() as i64;
         self.window = samples.into();
@@ -127,7 +127,7 @@ impl Timeline {
         self.trim();
     }
 
-    /// Adds what was recorded before the window; some of the window may be repeated in it. Returns how many are new.
+    /// Adds older samples; they may overlap the window. Returns how many are new.
     pub fn prepend(&mut self, mut older: Vec<Arc<Sample>>) -> usize {
         if let Some(first) = self.window.front() {
             let first = Place::of(first);
@@ -145,7 +145,7 @@ impl Timeline {
         count
     }
 
-    /// Adds what was recorded after the window; some of the window may be repeated in it. Returns how many are new.
+    /// Adds newer samples; they may overlap the window. Returns how many are new.
     pub fn append(&mut self, newer: Vec<Arc<Sample>>) -> usize {
         let last = self.window.back().map(|last| Place::of(last));
         let known = |sample: &Arc<Sample>| {
@@ -164,7 +164,7 @@ impl Timeline {
         count
     }
 
-    /// Drops samples, at the end that is further from the cursor, until the window is within its bounds.
+    /// Drops samples at the end farther from the cursor until the window is within its bounds.
     fn trim(&mut self) {
         while self.window.len() > 1 && (self.window.len() > MAX_SAMPLES || self.processes > MAX_PROCESSES) {
             let dropped = if self.cursor > self.window.len() / 2 {
@@ -179,31 +179,31 @@ impl Timeline {
         self.cursor = self.cursor.min(self.window.len().saturating_sub(1));
     }
 
-    /// Looks at a place in the window.
+    /// Moves the cursor to an index and stops following.
     pub fn look_at(&mut self, index: usize) {
         self.live = false;
         self.cursor = index.min(self.window.len().saturating_sub(1));
     }
 
-    /// Looks at the newest sample, and stays there as more are taken.
+    /// Moves the cursor to the newest sample and follows new ones.
     pub fn go_live(&mut self) {
         self.look_at(usize::MAX);
         self.live = true;
     }
 
-    /// Place of the last sample that was taken at or before a wall time; `None` if that is not in the window.
+    /// Index of the last sample at or before a wall time; `None` if it is not in the window.
     pub fn place_at(&self, wall_ms: i64) -> Option<usize> {
         let index = self.window.iter().rposition(|sample| sample.wall_ms <= wall_ms)?;
         (index + 1 < self.window.len() || self.newest || self.window[index].wall_ms == wall_ms)
             .then_some(index)
     }
 
-    /// Place of the sample that was taken so long after the one that is looked at, or before it, by the clock that does not
-    /// step; `None` if that is not in the window, or the host was started anew in between.
+    /// Index of the sample this many ms after the current one, or before it, by the boot clock, which does not step;
+    /// `None` if it is not in the window or the host restarted in between.
     pub fn place_away(&self, by_ms: i64) -> Option<usize> {
         let current = self.current()?;
         let target_ns = current.boottime_ns.checked_add_signed(by_ms.saturating_mul(1_000_000))?;
-        // Samples are not quite as far from each other as was planned.
+        // Allow half an interval: samples are not exactly one interval apart.
         let target_ns = target_ns.saturating_add(u64::from(current.interval_ms) * 500_000);
         let same_boot = |sample: &Arc<Sample>| sample.boot_id == current.boot_id;
         let at = |sample: &Arc<Sample>| same_boot(sample) && sample.boottime_ns <= target_ns;
@@ -211,7 +211,7 @@ impl Timeline {
         self.window.get(index + 1).is_some_and(same_boot).then_some(index)
     }
 
-    /// Place of the first sample that was taken at or after a wall time.
+    /// Index of the first sample at or after a wall time.
     pub fn place_from(&self, wall_ms: i64) -> Option<usize> {
         self.window.iter().position(|sample| sample.wall_ms >= wall_ms)
     }

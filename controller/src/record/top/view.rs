@@ -1,24 +1,24 @@
-//! How the processes of one sample are shown.
+//! View settings: order, tree, filter and selection.
 
 use record::{Identity, Process};
 
 use crate::record::selection::Sort;
 
-/// What is shown, and in which order.
+/// View settings.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// Order of the processes; in a tree, of those with the same parent.
+    /// Order of the processes; in a tree, among siblings.
     pub sort: Sort,
-    /// Children below their parents.
+    /// Show a tree, children below their parents.
     pub tree: bool,
-    /// Only processes with this in their command, user or control group, or with this pid; all if empty.
+    /// Only processes with this text in command, user or control group, or with this pid; all if empty.
     pub filter: String,
-    /// The process that keys act on.
+    /// The selected process.
     pub selected: Option<Identity>,
 }
 
 impl View {
-    /// Whether a process passes the filter.
+    /// Whether a process matches the filter.
     pub(super) fn admits(&self, process: &Process) -> bool {
         let wanted = self.filter.to_lowercase();
         let has = |text: &str| text.to_lowercase().contains(&wanted);

@@ -46,7 +46,7 @@ pub fn write_header(format: Format, out: &mut dyn Write) -> io::Result<()> {
         Format::Text => {
             writeln!(
                 out,
-                "#DATE     TIME     USER         PID    PPID HOW              LIVED CPU m:s  PEAK RSS COMMAND"
+                "#DATE     TIME     USER         PID    PPID EXIT             LIVED CPU m:s  PEAK RSS COMMAND"
             )
         }
         Format::Json => Ok(()),
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn text_is_one_line_per_process() {
         insta::assert_snapshot!(rendered(Format::Text), @r#"
-        #DATE     TIME     USER         PID    PPID HOW              LIVED CPU m:s  PEAK RSS COMMAND
+        #DATE     TIME     USER         PID    PPID EXIT             LIVED CPU m:s  PEAK RSS COMMAND
         2011-07-13 00:12:22 www-data   26096    1200 SIGKILL    25 min 42 s    5:30    34 MiB /usr/sbin/apache2 -k start
         2011-07-13 00:12:22 33         26096    1200 exit 1     25 min 42 s    5:30    34 MiB [e\x1b[2J,"]
         # 2011-07-13 00:12:22 exit 120 × sh of parent 77: 3 failed, CPU 0:00 in total, peak 2.9 MiB

@@ -103,7 +103,7 @@ fn gaps(info: &InfoReply, zone: &TimeZone) -> String {
     }
 }
 
-/// `bpf, without kernel log and pressure trigger`
+/// `bpf, without: kernel log, pressure trigger`
 pub(in crate::render) fn collector(recorder: &Recorder) -> String {
     let missing: Vec<_> = recorder.missing.iter().map(|name| printable(name)).collect();
     let collector = printable(&recorder.collector);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_host_says_commands_the_terminal() {
+    fn text_from_a_host_never_controls_the_terminal() {
         let (output, data, talk) = pages(Format::Text);
         let evil = || "\u{1b}]0;x\u{7}\u{9b}2J\r\u{202e}".to_owned();
         let recorder = Recorder { collector: evil(), missing: vec![evil()], ..Recorder::default() };

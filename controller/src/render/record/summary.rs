@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_commands_neither_a_terminal_nor_a_spreadsheet() {
+    fn a_name_controls_neither_a_terminal_nor_a_spreadsheet() {
         for format in [Format::Text, Format::Csv] {
             let mut tracks = tracks();
             tracks[0].process.command = Some("=HYPERLINK(1)\u{1b}]0;x\u{7}".into());

@@ -1,4 +1,4 @@
-//! The sending half.
+//! The sender: packs blobs into a stream.
 
 use std::io::{self, Read, Write};
 
@@ -7,35 +7,35 @@ use zstd::stream::write::Encoder;
 use super::{BLOCK, BUFFER, END, archive_size, header, padding};
 use crate::bundle::{Blob, Digest, Hasher};
 
-/// Puppet code shrinks to a fifth at this level at several hundred MB/s; higher levels cost more time than they save.
+/// Compresses Puppet code to a fifth at several hundred MB/s; higher levels cost more time than they save.
 const LEVEL: i32 = 3;
 
-/// Why the stream could not be made.
+/// Why the stream could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// A blob could not be opened or read.
-    #[error("blob {digest} cannot be read: {source}")]
+    #[error("cannot read blob {digest}: {source}")]
     Read {
-        /// Which blob.
+        /// Digest of the blob.
         digest: Digest,
-        /// Why.
+        /// The error of the read.
         source: io::Error,
     },
-    /// A blob is not what was hashed before.
+    /// A blob's content differs from what was hashed.
     #[error("blob {digest} changed after it was hashed")]
     Changed {
-        /// The digest it had.
+        /// The digest from before the change.
         digest: Digest,
     },
-    /// The receiver of the stream is gone or refused it.
-    #[error("the stream cannot be written: {0}")]
+    /// The receiver closed or refused the stream.
+    #[error("cannot write the stream: {0}")]
     Write(#[source] io::Error),
 }
 
-/// Writes `blobs` in the given order to `out`, each read from what `open` returns, and returns `out` with everything flushed.
+/// Writes `blobs` in the given order to `out`, each read from `open`'s result, flushes `out` and returns it.
 ///
 /// # Errors
-/// See [`PackError`]. What was written until then is not a readable stream.
+/// See [`PackError`]. After an error, `out` does not contain a readable stream.
 pub fn pack<W: Write, R: Read>(
     blobs: &[Blob],
     mut open: impl FnMut(&Blob) -> io::Result<R>,
@@ -56,7 +56,7 @@ pub fn pack<W: Write, R: Read>(
     Ok(out)
 }
 
-/// Copies one blob, never more than its announced size, and checks that it is still the same.
+/// Copies one blob, never more than its announced size, and checks that it is unchanged.
 fn copy(blob: &Blob, content: impl Read, out: &mut impl Write, buffer: &mut [u8]) -> Result<(), PackError> {
     let digest = blob.digest;
     let mut content = content.take(blob.size.saturating_add(1));

@@ -20,10 +20,10 @@ fn packed(contents: &[Vec<u8>]) -> (Vec<Blob>, Vec<u8>) {
     (blobs, stream)
 }
 
-/// What was stored, in order.
+/// The stored blobs, in order.
 type Stored = Vec<(Digest, Vec<u8>)>;
 
-/// What was stored until the end or the error.
+/// The blobs stored before the end or the error.
 fn unpacked(stream: impl Read, blobs: &[Blob]) -> (Stored, Result<(), UnpackError>) {
     struct Store<'s>(&'s std::cell::RefCell<Stored>);
     impl Write for Store<'_> {
@@ -46,7 +46,7 @@ fn compress(archive: &[u8]) -> Vec<u8> {
     zstd::encode_all(archive, 3).expect("compresses")
 }
 
-/// An archive made by hand: headers and contents as given.
+/// An archive with these headers and contents.
 fn archive(entries: &[(Header, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (header, content) in entries {
@@ -58,7 +58,7 @@ fn archive(entries: &[(Header, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// The right header, changed, with a checksum that fits again.
+/// The correct header, changed, with a matching checksum.
 fn forged(content: &[u8], change: impl FnOnce(&mut Header)) -> Header {
     let mut header = header(&blob(content));
     change(&mut header);
@@ -172,7 +172,7 @@ fn malicious_headers_are_refused_by_name() {
         assert!(stored.is_empty(), "nothing may be created for a {expected}");
         match result {
             Err(UnpackError::Header { field, .. }) => {
-                // The checksum lies before the fields behind it, so it may be what differs first.
+                // The checksum precedes some fields, so it may be the first to differ.
                 assert!(field == expected || field == "checksum", "{field} instead of {expected}");
             }
             other => panic!("{expected}: {other:?}"),
@@ -238,7 +238,7 @@ fn a_window_larger_than_allowed_is_refused() {
     assert!(matches!(unpacked(stream.as_slice(), &[blob(content)]).1, Err(UnpackError::Read(_))));
 }
 
-/// A frame header and then blocks of type raw and size 0, for ever (RFC 8878, §3.1.1.2): no output, no end.
+/// A frame header, then endless blocks of type raw and size 0 (RFC 8878, §3.1.1.2): no output, no end.
 #[test]
 fn empty_blocks_without_end_are_cut_short() {
     let header: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];

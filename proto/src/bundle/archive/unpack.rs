@@ -1,4 +1,4 @@
-//! The receiving half: foreign bytes, read as root.
+//! The receiver: unpacks an untrusted stream, as root.
 
 use std::io::{self, BufReader, Read, Write};
 
@@ -10,19 +10,19 @@ use crate::bundle::{Blob, Digest, Hasher};
 /// Why a stream was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// Not zstd, damaged, a window above 8 MiB, or the connection broke.
-    #[error("the upload cannot be read: {0}")]
+    /// The stream is not zstd, is damaged, has a window above 8 MiB, or the connection broke.
+    #[error("cannot read the upload: {0}")]
     Read(#[source] io::Error),
     /// The stream ends before the last announced blob.
     #[error("the upload ends before blob {digest} is complete")]
     Truncated {
-        /// The blob that was being read or due.
+        /// Digest of the incomplete or missing blob.
         digest: Digest,
     },
     /// The next entry is not the next announced blob.
-    #[error("blob {expected} was due, and the {field} of the next entry is another one")]
+    #[error("expected blob {expected}, but the {field} of the next entry differs")]
     Header {
-        /// The blob that was due.
+        /// Digest of the expected blob.
         expected: Digest,
         /// The first header field that differs.
         field: &'static str,
@@ -30,33 +30,33 @@ pub enum UnpackError {
     /// The bytes after a blob are not zeros.
     #[error("the padding after blob {digest} is not empty")]
     Padding {
-        /// The blob before the padding.
+        /// Digest of the blob before the padding.
         digest: Digest,
     },
-    /// The content is not what the manifest announced.
+    /// The content does not match the manifest.
     #[error("the content of blob {digest} does not match its digest")]
     WrongHash {
         /// The announced digest.
         digest: Digest,
     },
-    /// There is more after the last announced blob.
-    #[error("the upload goes on after the last announced blob")]
+    /// The stream continues after the last announced blob.
+    #[error("the upload continues after the last announced blob")]
     Trailing,
-    /// The archive has no end, or an incomplete one.
+    /// The archive's end marker is missing or incomplete.
     #[error("the upload has no end marker")]
     NoEnd,
     /// The blob could not be stored.
-    #[error("blob {digest} cannot be stored: {source}")]
+    #[error("cannot store blob {digest}: {source}")]
     Write {
-        /// Which blob.
+        /// Digest of the blob.
         digest: Digest,
-        /// Why.
+        /// The error of the write.
         source: io::Error,
     },
 }
 
-/// Reads exactly `blobs`, in this order, from `reader`, and writes each into what `create` returns. A blob whose content is wrong
-/// is found out after it was written: the caller throws everything away on an error.
+/// Reads exactly `blobs`, in this order, from `reader`, and writes each to `create`'s result. A blob with wrong
+/// content is detected only after it was written: on an error, the caller must discard everything.
 ///
 /// # Errors
 /// See [`UnpackError`].
@@ -87,7 +87,7 @@ fn expect_header(blob: &Blob, input: &mut impl Read) -> Result<(), UnpackError> 
     }
 }
 
-/// The name of the first field that differs, in the layout of `pax(1)`, "ustar Interchange Format".
+/// Name of the first field that differs, in the layout of `pax(1)`, "ustar Interchange Format".
 fn differing_field(expected: &[u8; BLOCK], found: &[u8; BLOCK]) -> Option<&'static str> {
     const FIELDS: [(usize, &str); 10] = [
         (100, "name"),
@@ -101,7 +101,7 @@ fn differing_field(expected: &[u8; BLOCK], found: &[u8; BLOCK]) -> Option<&'stat
         (257, "link target"),
         (265, "format"),
     ];
-    // Type before the rest: "the type is another one" says more than "the name is".
+    // The type first: a different type explains more than a different name.
     if expected[156] != found[156] {
         return Some("type");
     }
@@ -142,7 +142,7 @@ fn expect_padding(blob: &Blob, input: &mut impl Read) -> Result<(), UnpackError>
     }
 }
 
-/// Two blocks of zeros, the end of the frame, and the end of the input.
+/// Expects two blocks of zeros, the end of the frame, and the end of the input.
 fn expect_end<R: Read>(mut decoder: Decoder<'_, BufReader<io::Take<R>>>) -> Result<(), UnpackError> {
     let mut end = [1; END.len()];
     fill(&mut decoder, &mut end, UnpackError::NoEnd)?;
@@ -156,8 +156,8 @@ fn expect_end<R: Read>(mut decoder: Decoder<'_, BufReader<io::Take<R>>>) -> Resu
     Ok(())
 }
 
-/// Fills `buffer`; an end of the stream before that is `at_end`. zstd reports an incomplete frame as an
-/// unexpected end as well.
+/// Fills `buffer`; returns `at_end` if the stream ends before. zstd also reports an incomplete frame as an unexpected
+/// end.
 fn fill(input: &mut impl Read, buffer: &mut [u8], at_end: UnpackError) -> Result<(), UnpackError> {
     input.read_exact(buffer).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => at_end,

@@ -1,4 +1,4 @@
-//! The manifest's bytes, written and read side by side.
+//! Encodes and decodes manifests.
 
 use super::{Blob, Digest, Entry, Kind, MAX_ENTRIES, Manifest, ManifestError, PathProblem};
 
@@ -11,11 +11,11 @@ const FILE: u8 = 1;
 const EXECUTABLE: u8 = 2;
 const LINK: u8 = 3;
 
-/// Fewest bytes of an entry: kind, length, one byte of path.
+/// Minimum size of an entry, in bytes: kind, length, one byte of path.
 const MIN_ENTRY: usize = 4;
 
 impl Manifest {
-    /// The canonical bytes.
+    /// The canonical encoding.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + self.entries.len() * 96);
         out.extend_from_slice(MAGIC);
@@ -39,10 +39,10 @@ impl Manifest {
         out
     }
 
-    /// Reads what [`Self::encode`] wrote, and nothing else.
+    /// Decodes the output of [`Self::encode`], and nothing else.
     ///
     /// # Errors
-    /// Why the bytes are not readable, or which rule their entries break.
+    /// If the bytes are malformed, or their entries violate a rule.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let mut input = Input { bytes, entry: 0 };
         if input.bytes.len() < MAGIC.len() || input.take(MAGIC.len())? != MAGIC {
@@ -56,7 +56,7 @@ impl Manifest {
         if count > MAX_ENTRIES {
             return Err(ManifestError::TooManyEntries { found: count });
         }
-        // An announced count must not reserve more memory than the bytes that are there can fill.
+        // The count must not reserve more memory than the available bytes can fill.
         let mut entries = Vec::with_capacity(count.min(bytes.len() / MIN_ENTRY));
         for entry in 0..count {
             input.entry = entry;
@@ -80,7 +80,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// The bytes not yet read, and which entry they belong to.
+/// The remaining bytes, and the index of their entry.
 struct Input<'b> {
     bytes: &'b [u8],
     entry: usize,

@@ -18,7 +18,7 @@ fn link(path: &str, target: &str) -> Entry {
     Entry { path: path.to_owned(), kind: Kind::Link { target: target.to_owned() } }
 }
 
-/// Files, with the directories they need.
+/// Files, with all parent directories.
 fn tree(files: impl IntoIterator<Item = (String, bool, String)>) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut directories = HashSet::new();
@@ -36,7 +36,7 @@ fn tree(files: impl IntoIterator<Item = (String, bool, String)>) -> Vec<Entry> {
 }
 
 prop_compose! {
-    /// Directories are named `d…` and files `f…`, so that none is both.
+    /// Directories are named `d…` and files `f…`, so that no path is both.
     fn any_tree()(files in btree_map(("(d[a-c]/){0,3}", "f[a-zä-ö.-]{0,3}"), (any::<bool>(), "[a-z]{0,9}"), 0..40)) -> Vec<Entry> {
         tree(files.into_iter().map(|((directory, name), (executable, content))| (format!("{directory}{name}"), executable, content)))
     }
@@ -75,7 +75,7 @@ proptest! {
     }
 }
 
-/// A strategy's value together with a shuffled copy of it.
+/// Combines a strategy's value with a shuffled copy.
 trait PropShuffleSelf: Strategy<Value = Vec<Entry>> + Sized {
     fn prop_shuffle_self(self) -> impl Strategy<Value = (Vec<Entry>, Vec<Entry>)> {
         self.prop_flat_map(|entries| (Just(entries.clone()), Just(entries).prop_shuffle()))
@@ -109,13 +109,13 @@ fn every_rule_is_named() {
         kind: Kind::File { executable: false, blob: Blob { size: MAX_TOTAL_BYTES + 1, ..blob("huge") } },
     };
     let cases = [
-        (vec![file("../a")], "`../a` cannot be in a bundle: `.` and `..` are not allowed in it"),
+        (vec![file("../a")], "`../a` cannot be in a bundle: it contains `.` or `..`"),
         (vec![file("/a")], "`/a` cannot be in a bundle: it is empty, absolute, or has an empty component"),
         (vec![file("a\n")], "`a\\n` cannot be in a bundle: it has a control character"),
         (vec![file(&long)], "a component is longer than 255 bytes"),
         (vec![file("a"), file("a")], "`a` is in the manifest twice or out of order"),
-        (vec![file("README"), file("Readme")], "`README` and `Readme` differ in case alone"),
-        (vec![file("ä"), file("Ä")], "`Ä` and `ä` differ in case alone"),
+        (vec![file("README"), file("Readme")], "`README` and `Readme` differ only in case"),
+        (vec![file("ä"), file("Ä")], "`Ä` and `ä` differ only in case"),
         (
             vec![file("caf\u{e9}"), file("cafe\u{301}")],
             "`cafe\u{301}` is in the bundle twice, in two forms of Unicode that look the same",
@@ -128,12 +128,12 @@ fn every_rule_is_named() {
             vec![file("a\u{200b}")],
             "`a\\u{200b}` cannot be in a bundle: it has an invisible character, U+200B",
         ),
-        (vec![file("a"), file("a/b")], "`a/b` has no directory to be in"),
-        (vec![file("b/c")], "`b/c` has no directory to be in"),
-        (vec![link("d", "."), file("d/x")], "`d/x` has no directory to be in"),
+        (vec![file("a"), file("a/b")], "`a/b` is not in a directory of the bundle"),
+        (vec![file("b/c")], "`b/c` is not in a directory of the bundle"),
+        (vec![link("d", "."), file("d/x")], "`d/x` is not in a directory of the bundle"),
         (vec![directory("d")], "`d` is an empty directory"),
-        (vec![file("a"), other_size], "`b` has the digest of another file but not its size"),
-        (vec![huge], "the bundle's files are larger than 512 MiB together"),
+        (vec![file("a"), other_size], "`b` has the digest of another file, but a different size"),
+        (vec![huge], "the bundle's files are larger than 512 MiB in total"),
     ];
     for (entries, message) in cases {
         let error = Manifest::new(entries).expect_err(message).to_string();
@@ -165,7 +165,7 @@ fn links_follow_the_kernels_rules() {
     for (path, target, problem) in [
         ("x", "..", LinkProblem::Outside),
         ("d/x", "../..", LinkProblem::Outside),
-        // Strings say `d/f/..`; the kernel follows `here` first and is one level deeper.
+        // As strings, this is `d/f/..`; the kernel follows `here` first and is one level deeper.
         ("d/x", "../here/../../../etc", LinkProblem::Outside),
         ("x", "nowhere", LinkProblem::Dangling),
         ("x", "d/e/f/..", LinkProblem::Dangling),

@@ -37,7 +37,7 @@ proptest! {
     #[test]
     fn a_cut_message_is_refused(cut in 1_usize..100) {
         let user_data = compose(JSON, None).expect("composed");
-        // Its last line break is not needed.
+        // The last line break is optional.
         let length = user_data.len() - 2 - cut;
         prop_assert!(enrol_document(&user_data[..length]).is_err());
     }

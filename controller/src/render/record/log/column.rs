@@ -26,7 +26,7 @@ const BLANK: &str = match std::str::from_utf8(&[b' '; WIDEST]) {
 /// A column of the process log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Column {
-    /// Name of the user, or the id where it has none
+    /// User name, or the user id if there is no name
     User,
     /// User id
     Uid,
@@ -64,7 +64,7 @@ pub enum Column {
     Shmem,
     /// Swapped-out memory, KiB
     Swap,
-    /// Memory that cannot be dropped: anonymous memory, resident or swapped out, KiB
+    /// Anonymous memory, resident or swapped out, KiB: the kernel cannot drop it
     Footprint,
     /// KiB read from storage per second
     Read,
@@ -76,7 +76,7 @@ pub enum Column {
     Unit,
     /// Name of the main thread
     Comm,
-    /// Command line; [name] if there is none
+    /// Command line; the name in brackets if there is none
     Command,
 }
 
@@ -115,7 +115,7 @@ impl Column {
             Self::Footprint => Columns::FOOTPRINT,
             Self::Read => Columns::READ,
             Self::Write => Columns::WRITTEN,
-            // Identities and texts are always there.
+            // Identities and texts are always present.
             Self::Pid | Self::Tty | Self::Start | Self::Cgroup | Self::Unit | Self::Comm | Self::Command => {
                 Columns::NONE
             }

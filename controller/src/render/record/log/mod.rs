@@ -33,7 +33,7 @@ const USUAL_LINE: usize = 160;
 pub enum Form {
     /// Aligned columns, times in this zone.
     Text(Vec<Column>, TimeZone),
-    /// One JSON object a line, times in UTC.
+    /// One JSON object per line, times in UTC.
     Json,
     /// CSV: the time, then these columns, times in UTC. Processes only.
     Csv(Vec<Column>),

@@ -9,8 +9,8 @@ use ratatui::{
 
 const KEYS: [(&str, &str); 17] = [
     ("← →", "one sample back or forward"),
-    ("Shift ← →, [ ]", "one minute"),
-    ("PgUp PgDn", "ten minutes"),
+    ("Shift ← →, [ ]", "one minute back or forward"),
+    ("PgUp PgDn", "ten minutes back or forward"),
     ("Home End", "start of the record, live"),
     ("n N", "next or previous mark"),
     ("Space", "pause, resume"),

@@ -175,9 +175,9 @@ fn details_of_a_process() {
     │footprint 83M  swap 28M  rss 57M (anon 55M, file 2.0M, shmem 300K)  virtual 0K│
     │read 3.7 TiB  written 11 GiB  major faults 0                                  │
     │                                                                              │
-    │CPU, peak 21.4 %                                                               │
+    │CPU, peak 21.4 %                                                              │
     │ ███████████████████████████████████████████████████████████                  │
-    │footprint, peak 83M                                                            │
+    │footprint, peak 83M                                                           │
     │████████████████████████████████████████████████████████████                  │
     │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
