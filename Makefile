@@ -10,10 +10,8 @@ linted = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HA
 .PHONY: demo test check build release package gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-package prerequisites-bench
 
 # From a fresh machine to a running, configured database host. The build leaves out slow parts that the demo does not need.
-demo: prerequisites
-	$(CARGO) build --profile demo --locked --no-default-features
-	@echo "This ctl has no provider ec2 and is not optimised: 'make release' builds all of it."
-	sh deploy/demo.sh $(target)/demo/ctl
+demo:
+	CARGO='$(CARGO)' sh deploy/demo.sh $(target)
 
 # All checks and tests, from a clean clone.
 test: prerequisites-test check

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn without_meminfo_nothing_is_known() {
+    fn without_meminfo_reading_fails() {
         let (root, paths) = machine();
         fs::write(root.path().join("proc/meminfo"), "MemTotal: 1 kB\n").expect("written");
         assert!(Memory::read(&paths, root.path()).is_err());

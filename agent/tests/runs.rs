@@ -206,7 +206,7 @@ async fn a_command_yields_its_output_and_exit_code() {
 }
 
 #[tokio::test]
-async fn a_killed_command_and_one_that_is_not_there_have_the_shells_exit_codes() {
+async fn killed_and_missing_commands_have_the_shells_exit_codes() {
     let mut host = Host::new().await;
     host.command("r-1", "kill -9 $$").await.unwrap();
     let events = host.events("r-1", 0).await;
@@ -293,7 +293,7 @@ async fn cancel_leaves_no_process_behind_not_even_one_in_its_own_session() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_running_goes_on_and_is_named_though_it_keeps_the_output_open() {
+async fn processes_left_running_continue_and_are_named_even_if_they_keep_the_output_open() {
     let mut host = Host::new().await;
     host.command("r-1", "sleep 1000 & echo $!").await.unwrap();
     let events = timeout(LIMIT, host.events("r-1", 0)).await.unwrap();
@@ -309,7 +309,7 @@ async fn what_a_command_leaves_running_goes_on_and_is_named_though_it_keeps_the_
 }
 
 #[tokio::test]
-async fn a_command_reads_what_was_sent_which_is_nowhere_afterwards() {
+async fn a_command_reads_its_input_which_leaves_no_trace() {
     let mut host = Host::new().await;
     let stdin = b"one\0two\xff".repeat(100_000);
     let what = |stdin: &[u8]| {
@@ -372,7 +372,7 @@ async fn a_run_is_followed_and_cancelled_where_nothing_can_be_watched() {
 }
 
 #[tokio::test]
-async fn who_does_not_hear_term_is_killed_after_the_grace() {
+async fn a_process_that_ignores_term_is_killed_after_the_grace_period() {
     let mut host = Host::new().await;
     host.command("r-1", "trap '' TERM; echo $$; while :; do sleep 1000; done").await.unwrap();
     let seen = host.events_until("r-1", 0, has_output).await;
@@ -383,7 +383,7 @@ async fn who_does_not_hear_term_is_killed_after_the_grace() {
 }
 
 #[tokio::test]
-async fn who_does_not_hear_term_and_never_stops_writing_is_killed_all_the_same() {
+async fn a_process_that_ignores_term_and_never_stops_writing_is_killed() {
     let mut host = Host::new().await;
     host.command("r-1", "trap '' TERM; echo $$; exec yes").await.unwrap();
     let seen = host.events_until("r-1", 0, has_output).await;
@@ -432,7 +432,7 @@ async fn a_killed_supervisor_leaves_an_interrupted_run_that_is_not_run_again() {
 }
 
 #[tokio::test]
-async fn want_of_room_costs_events_but_neither_those_after_it_nor_the_result() {
+async fn a_full_disk_loses_events_but_neither_later_ones_nor_the_result() {
     let mut host = Host::new().await;
     // A file size limit simulates the full disk: it cuts writes in the same way. The script itself raises the limit.
     let script = "head -c 100000 /dev/zero; prlimit --fsize=unlimited --pid $PPID; echo after";
@@ -468,7 +468,7 @@ async fn a_supervisor_that_cannot_even_begin_leaves_a_result() {
 }
 
 #[tokio::test]
-async fn a_second_apply_is_told_who_holds_the_host() {
+async fn a_refused_second_apply_learns_who_is_applying() {
     let mut host = Host::new().await;
     let apply = pb::Apply { bundle: host.bundle(), environment: "production".into(), ..pb::Apply::default() };
     // An apply whose lock is held as if by a supervisor.
@@ -484,7 +484,7 @@ async fn a_second_apply_is_told_who_holds_the_host() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_refused_before_anything_is_made() {
+async fn invalid_requests_are_refused_before_anything_is_created() {
     let mut host = Host::new().await;
     let bundle = host.bundle();
     let apply = |bundle: &str, environment: &str| {

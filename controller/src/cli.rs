@@ -27,9 +27,9 @@ someone else · 5 cancelled or interrupted · 10 --noop found pending changes. c
 code: see `ctl run --help`";
 
 const RIGHTS: &str = "\
-Rights: you need the user role operator, and --force if the host belongs to someone else. A running host checks both. If a host does not \
-answer, ctl checks your certificate and takes the owner from the provider's tags. Anyone with direct access to the provider (root on this \
-machine, an AWS account) can do the same without ctl.";
+Rights: you need the user role operator, and --force if the host belongs to someone else. ctl checks this with the host; if the host \
+does not answer, ctl checks your certificate itself and takes the owner from the provider's tags. Anyone with direct access to the \
+provider (root on this machine, an AWS account) can do the same without ctl.";
 
 /// One command from a role and a git revision to a running, configured, recorded host.
 #[derive(Debug, Parser)]
@@ -117,7 +117,7 @@ pub enum Command {
     Stop(Stop),
     /// Boot stopped hosts
     Start(Names),
-    /// Delete hosts with all their data; adopted machines keep running, without agent and flight record
+    /// Delete hosts and all their data; adopted machines keep running without the agent
     #[command(after_help = RIGHTS)]
     Destroy(Destroy),
     /// Build or inspect the bundle of Puppet code without sending it
@@ -157,6 +157,9 @@ pub struct Bake {
     /// Keep this many unused images
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub keep: usize,
+    /// Build only the base of local images, which needs no agent; `make demo` does while the agent is compiled
+    #[arg(long, hide = true)]
+    pub base: bool,
 }
 
 /// `ctl image …`

@@ -52,8 +52,8 @@ impl Context {
         self.connect_until(host, Instant::now()).await
     }
 
-    /// Retries until the deadline. Behind a proxy command, only the TLS handshake shows whether the port is open, so each retry
-    /// repeats the whole attempt.
+    /// Retries until the deadline. Behind a proxy command, only the TLS handshake shows whether the port is open, so
+    /// each retry repeats the whole attempt.
     async fn connect_until(&self, host: &Host, deadline: Instant) -> Result<Connected> {
         let (started, mut pause) = (Instant::now(), PAUSES[0]);
         loop {
@@ -90,8 +90,8 @@ impl Context {
         Ok(Connected { channel, boot, enrol: started.elapsed() - boot })
     }
 
-    /// Enrols the host, with retries. Another controller may enrol it first, or the connection may be lost; retrying is safe in
-    /// both cases.
+    /// Enrols the host, with retries. Another controller may enrol it first, or the connection may be lost; retrying is
+    /// safe in both cases.
     async fn enrol(&self, host: &Host, mut stream: Stream, deadline: Instant) -> Result<Outcome> {
         self.fleet.enroller(SystemTime::now())?;
         let mut attempt = 1;

@@ -1,4 +1,5 @@
-//! Runs a task on many hosts in parallel, up to a limit. Results keep the given order; a failure does not stop the others.
+//! Runs a task on many hosts in parallel, up to a limit. Results keep the given order; a failure does not stop the
+//! others.
 
 use std::{future::Future, sync::Arc};
 

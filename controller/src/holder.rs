@@ -1,5 +1,5 @@
-//! Identifies the process that is working on a host. A killed process leaves unfinished hosts behind; on the same machine, the
-//! kernel shows that the process is gone.
+//! Identifies the process that is working on a host. A killed process leaves unfinished hosts behind; on the same
+//! machine, the kernel shows that the process is gone.
 
 use std::{fs, path::Path};
 

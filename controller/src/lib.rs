@@ -1,7 +1,7 @@
 //! Magpie's controller, a library behind a small `main`.
 //!
-//! [`cli`] parses the command line, [`context`] loads what it refers to, [`commands`] has one file per command. Commands use
-//! [`provider`] and [`client`] and pass values to [`render`], the only module that writes to stdout.
+//! [`cli`] parses the command line, [`context`] loads what it refers to, [`commands`] has one file per command.
+//! Commands use [`provider`] and [`client`] and pass values to [`render`], the only module that writes to stdout.
 
 pub mod bundle;
 pub mod cli;

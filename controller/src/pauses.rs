@@ -1,10 +1,10 @@
-//! How long to wait between two looks at something that takes its time.
+//! Pauses between retries and polls: growing, bounded, with jitter.
 
 use std::time::{Duration, Instant};
 
-/// Each pause is so much longer than the one before, until it is `longest`.
+/// Growth of each pause, up to `longest`.
 const FACTOR: f64 = 1.6;
-/// Pauses are up to so much longer or shorter, lest many hosts are asked about at once.
+/// Each pause varies by up to this fraction, so that many hosts are not polled at the same moment.
 const JITTER: f64 = 0.2;
 
 /// An endless series of pauses.
@@ -15,27 +15,27 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// From `first` to `longest`.
+    /// Pauses that grow from `first` to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { next: first, longest }
     }
 
-    /// The next one; `chance` is from 0 to 1.
+    /// The next pause; `chance` is from 0 to 1.
     fn with(&mut self, chance: f64) -> Duration {
         let pause = self.next.mul_f64(1.0 + JITTER * (2.0 * chance - 1.0));
         self.next = self.next.mul_f64(FACTOR).min(self.longest);
         pause
     }
 
-    /// How long the next one is.
+    /// The length of the next pause.
     pub fn length(&mut self) -> Duration {
         let mut byte = [0];
-        // Without randomness there is just no jitter.
+        // Without random numbers there is no jitter.
         let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0);
         self.with(chance)
     }
 
-    /// Sleeps through the next one if it ends before `deadline`, and says whether it did.
+    /// Sleeps for the next pause if it ends before `deadline`; returns whether it did.
     pub async fn pause_before(&mut self, deadline: Instant) -> bool {
         let pause = self.length();
         let fits = Instant::now() + pause < deadline;
@@ -45,7 +45,7 @@ impl Pauses {
         fits
     }
 
-    /// Sleeps through the next one.
+    /// Sleeps for the next pause.
     pub async fn pause(&mut self) {
         tokio::time::sleep(self.length()).await;
     }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_moves_a_pause_by_a_fifth() {
+    fn jitter_changes_a_pause_by_up_to_a_fifth() {
         let pauses = Pauses::new(Duration::from_secs(10), Duration::from_secs(10));
         assert_eq!(pauses.clone().with(0.0), Duration::from_secs(8));
         assert_eq!(pauses.clone().with(1.0), Duration::from_secs(12));

@@ -98,7 +98,7 @@ fn users_are_issued_as_hosts_accept_them() {
     let day = Duration::from_secs(24 * 3600);
     for (role, days) in [(Role::Reader, 30), (Role::Enroller, 7), (Role::Operator, 7), (Role::Admin, 7)] {
         let refused = fleet.issue_user("eve", role, day * days + HOUR, now).expect_err("too long");
-        let sentence = format!("a certificate of the user role {role} may be valid for {days} days at most");
+        let sentence = format!("a certificate for the user role {role} can be valid for at most {days} days");
         assert_eq!(refused.to_string(), sentence);
         let longest = fleet.issue_user("ada", role, day * days, now).expect("issued");
         let left = longest.not_after.duration_since(now).expect("in the future");
@@ -129,7 +129,10 @@ fn without_a_host_to_ask_the_certificate_itself_must_be_good() {
     let now = SystemTime::now();
     fleet.issue_user("ben", Role::Reader, HOUR, now).expect("issued");
     let refused = fleet.user_with(Role::Operator, "destroy", now).expect_err("he may only look");
-    assert_eq!(refused.to_string(), "destroy takes the user role operator; ben has reader");
+    assert_eq!(
+        refused.to_string(),
+        "ben (reader) may not run `ctl destroy`: that needs the user role operator"
+    );
     assert_eq!(refused.kind().exit_code(), 2);
     fleet.enroller(now).expect_err("he may not enrol either");
     for role in [Role::Operator, Role::Admin] {
@@ -151,7 +154,7 @@ fn without_a_host_to_ask_the_certificate_itself_must_be_good() {
     fs::copy(path.with_file_name("aside-user-ca.crt"), path.join("user-ca.crt")).expect("copied back");
     let refused = Fleet::open(&path).expect("it opens").user_with(Role::Operator, "destroy", now);
     let refused = refused.expect_err("forged").to_string();
-    assert!(refused.starts_with("the certificate of ben is not one of fleet lab: "), "{refused}");
+    assert!(refused.starts_with("the certificate of ben is not valid in fleet lab: "), "{refused}");
 }
 
 #[test]
@@ -159,13 +162,13 @@ fn a_user_who_is_not_there_is_named_with_those_who_are() {
     let (_dir, _, fleet) = fleet();
     let now = SystemTime::now();
     let refused = fleet.clone().with_user("nosuch").check_chosen().expect_err("nobody yet");
-    assert_eq!(refused.hints(), ["`ctl user issue nosuch` makes it one, where user-ca.key is"]);
+    assert_eq!(refused.hints(), ["`ctl user issue nosuch` creates it, in a CA directory with user-ca.key"]);
     for name in ["bob", "ada"] {
         fleet.issue_user(name, Role::Reader, HOUR, now).expect("issued");
     }
     let refused = fleet.clone().with_user("nosuch").check_chosen().expect_err("not there");
     assert!(refused.to_string().starts_with("there is no user \"nosuch\" in "), "{refused}");
-    assert_eq!(refused.hints(), ["users there: ada, bob"]);
+    assert_eq!(refused.hints(), ["known users: ada, bob"]);
     fleet.with_user("bob").check_chosen().expect("he is there");
 }
 

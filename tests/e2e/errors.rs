@@ -69,16 +69,16 @@ fn with_the_configuration_of_somebody_else() {
 #[test]
 fn before_anything_is_launched() {
     let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
-    says(&fleet.exits(2, &["provision", "--role", "quikc"]), &["quikc", "roles there: quick"]);
+    says(&fleet.exits(2, &["provision", "--role", "quikc"]), &["quikc", "known roles: quick"]);
     says(&fleet.exits(2, &["provision", "--role", "quick", "--rev", "no-such-rev"]), &["no-such-rev"]);
     says(&fleet.exits(2, &["apply", "quick-7"]), &["no host \"quick-7\""]);
     let unnamed = fleet.exits(2, &["apply"]);
     says(
         &unnamed,
-        &["apply changes hosts, and none was named", "hint: `ctl apply HOST…`, ", "`ctl apply --all`"],
+        &["apply changes hosts, so you must name them", "hint: `ctl apply HOST…`, ", "`ctl apply --all`"],
     );
     let nobody = fleet.exits(2, &["--as", "nosuch", "status"]);
-    says(&nobody, &["there is no user \"nosuch\" in ", "hint: users there: "]);
+    says(&nobody, &["there is no user \"nosuch\" in ", "hint: known users: "]);
 
     let broken = fleet.directory().join("broken");
     fs::create_dir_all(broken.join("manifests")).expect("made");

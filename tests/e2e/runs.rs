@@ -83,7 +83,7 @@ fn control_c_detaches_and_attach_shows_all_of_it() {
     let outcome = Outcome::from(command.wait_with_output().expect("ends"));
     assert_eq!(outcome.code, 5, "{outcome:?}");
     assert!(outcome.stderr.contains(&format!("ctl attach {id}")), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains(&format!("detached: run {id} goes on")), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(&format!("detached: run {id} continues")), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains("error"), "{}", outcome.stderr);
     let replay = fleet.ok(&["attach", &id]);
     assert!(replay.contains("one") && replay.contains("two"), "{replay}");

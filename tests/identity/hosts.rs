@@ -60,13 +60,13 @@ async fn every_defect_has_its_sentence() {
             "key usage is not exactly serverAuth",
         ),
         (make(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "another fleet"),
-        (make(&|params| params.not_after = (now - Duration::from_secs(1)).into()), "of no use any more"),
-        (make(&|params| params.not_before = (now + Duration::from_secs(60)).into()), "of no use yet"),
+        (make(&|params| params.not_after = (now - Duration::from_secs(1)).into()), "no longer valid"),
+        (make(&|params| params.not_before = (now + Duration::from_secs(60)).into()), "not valid yet"),
         (
             make(&|params| params.subject_alt_names.clone_from(&neighbour.subject_alt_names)),
-            "leads to another host",
+            "belongs to another host",
         ),
-        (make(&|params| params.subject_alt_names.clone_from(&elsewhere)), "leads to another host"),
+        (make(&|params| params.subject_alt_names.clone_from(&elsewhere)), "belongs to another host"),
         (
             sign(&lab.host_params(), &other.issuer("host-ca"), other.fleet.host_ca()),
             "belongs to another fleet",

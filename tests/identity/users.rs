@@ -90,7 +90,7 @@ async fn only_admins_and_enrollers_enrol() {
     for role in [Role::Reader, Role::Operator] {
         let error = running.enrol(&lab.speaking_as(role)).await.expect_err("refused");
         assert_eq!(error.kind(), Kind::Unreachable);
-        assert!(error.to_string().contains("refuses your certificate"), "{role}: {error}");
+        assert!(error.to_string().contains("rejected your certificate"), "{role}: {error}");
     }
     assert!(running.enrol(&lab.speaking_as(Role::Enroller)).await.is_ok());
 }
@@ -103,10 +103,7 @@ async fn each_role_reaches_what_it_may() {
         assert!(running.status(&lab.speaking_as(role)).await.is_ok(), "{role}");
     }
     let error = running.status(&lab.speaking_as(Role::Enroller)).await.expect_err("denied");
-    assert_eq!(
-        error.to_string(),
-        "db-1: enroller (enroller) may not call Host/Status: that needs reader"
-    );
+    assert_eq!(error.to_string(), "db-1: enroller (enroller) may not call Host/Status: that needs reader");
 }
 
 #[tokio::test]

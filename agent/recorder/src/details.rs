@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn details_of_a_process_come_and_one_that_is_gone_is_answered_too() {
+    fn details_arrive_and_requests_for_gone_processes_are_answered() {
         let mut child = sleeper();
         let mut details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
         let mut table = Table::new();

@@ -69,7 +69,7 @@ fn ask_to_be_spared(path: &Path) -> Option<String> {
         return None;
     }
     let reason =
-        written.err().map_or_else(|| "the kernel stored a different value".to_owned(), |error| error.to_string());
+        written.err().map_or_else(|| "the kernel kept its value".to_owned(), |error| error.to_string());
     Some(format!(
         "the recorder may be killed when memory runs out: oom_score_adj: {reason}; CAP_SYS_RESOURCE is needed"
     ))
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_or_good_enough_already_is_granted() {
+    fn a_written_or_sufficient_value_is_granted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("oom_score_adj");
         assert_eq!(ask_to_be_spared(&path), None);

@@ -1,4 +1,4 @@
-//! The proc file system: which processes there are, and opening and reading their files, without allocating.
+//! The proc file system: lists processes, and opens and reads their files, without allocating.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use rustix::{
 
 use super::number::number;
 
-/// Longest `PID/task/TID/name`.
+/// Maximum length of `PID/task/TID/name`, in bytes.
 const PATH_BYTES: usize = 40;
 
 /// The proc file system.
@@ -23,17 +23,17 @@ const PATH_BYTES: usize = 40;
 pub(super) struct Directory(OwnedFd);
 
 impl Directory {
-    /// Opens it.
+    /// Opens the file system.
     pub(super) fn open(proc: &Path) -> io::Result<Self> {
         Ok(Self(openat(CWD, proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
 
-    /// Opens the directory of a process's threads, which is laid out as that of all processes.
+    /// Opens the directory of a process's threads, which has the same layout as the directory of all processes.
     pub(super) fn open_threads(&self, pid: u32) -> io::Result<Self> {
         self.open_at(format_args!("{pid}/task"), OFlags::DIRECTORY).map(Self)
     }
 
-    /// Opens one file of a process.
+    /// Opens a file of a process.
     pub(super) fn open_file(&self, pid: u32, name: &str) -> io::Result<OwnedFd> {
         self.open_at(format_args!("{pid}/{name}"), OFlags::empty())
     }
@@ -46,7 +46,7 @@ impl Directory {
         Ok(openat(&self.0, &path[..length], OFlags::RDONLY | OFlags::CLOEXEC | more, Mode::empty())?)
     }
 
-    /// Reads the beginning of one file of a thread.
+    /// Reads the beginning of a thread's file.
     pub(super) fn read_of_thread<'a>(
         &self,
         (pid, thread): (u32, u32),
@@ -57,22 +57,22 @@ impl Directory {
         read_anew(&file, buffer)
     }
 
-    /// Reads the beginning of one file of a process, opening it for that.
+    /// Opens a file of a process and reads its beginning.
     pub(super) fn read<'a>(&self, pid: u32, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
         read_anew(&self.open_file(pid, name)?, buffer)
     }
 }
 
-/// Reads an open file from its beginning, as far as the buffer reaches.
+/// Reads an open file from its beginning, up to the buffer's size.
 pub(super) fn read_anew<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let length = pread(file, &mut *buffer, 0)?;
     Ok(&buffer[..length])
 }
 
-/// Bytes of entries asked for at once: over a thousand processes.
+/// Size of the buffer for directory entries, in bytes: fits over a thousand processes.
 const BUFFER_BYTES: usize = 32 << 10;
 
-/// The processes there are.
+/// The pids of all processes.
 #[derive(Debug, Default)]
 pub(super) struct Pids {
     buffer: Vec<MaybeUninit<u8>>,
@@ -80,12 +80,12 @@ pub(super) struct Pids {
 }
 
 impl Pids {
-    /// Of no directory yet.
+    /// An empty list.
     pub(super) fn new() -> Self {
         Self { buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES], pids: Vec::new() }
     }
 
-    /// Lists the directory anew: pids in ascending order.
+    /// Reads the directory again; returns pids in ascending order.
     pub(super) fn list(&mut self, directory: &Directory) -> io::Result<&[u32]> {
         self.pids.clear();
         seek(&directory.0, SeekFrom::Start(0))?;
@@ -94,7 +94,7 @@ impl Pids {
             let pid = number(entry?.file_name().to_bytes()).and_then(|pid| u32::try_from(pid).ok());
             self.pids.extend(pid);
         }
-        // The kernel lists them in order, but promises nothing.
+        // The kernel lists them in order, but does not guarantee it.
         if !self.pids.is_sorted() {
             self.pids.sort_unstable();
         }

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_unless_there_is_nothing_else() {
+    fn oversized_records_are_refused_unless_the_ring_is_empty() {
         let ring = Ring::new(10, 2);
         assert!(ring.push(&[1; 100]), "longer than the ring");
         assert!(!ring.push(&[2]));

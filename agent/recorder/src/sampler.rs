@@ -205,10 +205,10 @@ mod tests {
     const SECOND: Interval = Interval { length: Duration::from_secs(1), fast: false, effort: Effort::Full };
 
     #[test]
-    fn an_end_is_that_of_the_process_that_was_sampled() {
+    fn an_exit_has_the_identity_of_the_sampled_process() {
         let mut sampler = Sampler::open(&Options::new("/nonexistent"), BootId::default(), u64::MAX).unwrap();
         if sampler.exits.is_none() {
-            return eprintln!("skipped: ends of processes are not told here");
+            return eprintln!("skipped: process exits are not reported here");
         }
         let mut take = || sampler.take(Moment::now().unwrap().boottime, SECOND, 0).unwrap().clone();
         let find = |sample: Sample, pid| sample.processes.into_iter().find(|found| found.identity.pid == pid);
@@ -229,7 +229,7 @@ mod tests {
         let ended_ns = nanoseconds(Moment::now().unwrap().boottime);
         std::thread::sleep(Duration::from_millis(300));
         let sample = take();
-        let exit = sample.exits.iter().find(|exit| exit.identity.pid == child.id()).expect("it was told");
+        let exit = sample.exits.iter().find(|exit| exit.identity.pid == child.id()).expect("it was reported");
         assert_eq!((exit.identity, exit.status), (known.identity, 9));
         assert!(exit.at_ns <= ended_ns && ended_ns - exit.at_ns < 50_000_000, "{} ns", ended_ns - exit.at_ns);
     }

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_namespace_is_a_part() {
+    fn another_namespace_is_a_part_of_a_machine() {
         let proc = tempfile::tempdir().unwrap();
         assert!(!is_part_of_machine(proc.path()), "nothing is known");
         fs::create_dir_all(proc.path().join("self/ns")).unwrap();

@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_is_known_until_the_next_walk() {
+    fn gone_processes_are_known_until_the_next_walk() {
         let mut table = table();
         walk(&mut table, &[(7, 1), (8, 1), (9, 1)]);
         walk(&mut table, &[(7, 2), (8, 1)]);
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_asked_is_asked_again() {
+    fn refused_requests_are_repeated() {
         let mut table = table();
         walk(&mut table, &[(1, 1), (2, 1)]);
         table.ask(|process, _| process.identity.pid == 1);

@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_stays_however_old() {
+    fn bundles_in_use_stay_however_old() {
         let all = [10, 20, 30, 40].map(kept).to_vec();
         let in_use = BTreeSet::from([kept(40).digest]);
         assert_eq!(plan(all.clone(), 2, &in_use), names(&[30, 20]));

@@ -109,7 +109,7 @@ fn a_received_bundle_is_what_was_offered() {
 }
 
 #[test]
-fn only_what_changed_is_asked_for_and_the_rest_is_shared() {
+fn only_changed_blobs_are_requested_and_the_rest_is_shared() {
     let (_temp, store) = store(3);
     let (old, new) = (Sample::with_site("old"), Sample::with_site("new"));
     old.push(&store, at(1));
@@ -136,7 +136,7 @@ impl Read for Broken<'_> {
 }
 
 #[test]
-fn an_upload_that_breaks_off_anywhere_leaves_nothing() {
+fn an_upload_interrupted_anywhere_leaves_nothing() {
     let (_temp, store) = store(3);
     let sample = Sample::with_site("node default {}");
     let stream = sample.stream(&sample.offer(&store));
@@ -152,7 +152,7 @@ fn an_upload_that_breaks_off_anywhere_leaves_nothing() {
 }
 
 #[test]
-fn what_a_kill_left_in_staging_is_swept_at_the_start() {
+fn remains_of_a_kill_in_staging_are_removed_at_the_start() {
     let (temp, store) = store(3);
     let sample = Sample::with_site("x");
     let half = Staging::create(&store.staging(), &sample.digest()).expect("staging");
@@ -164,7 +164,7 @@ fn what_a_kill_left_in_staging_is_swept_at_the_start() {
 }
 
 #[test]
-fn offers_that_do_not_fit_are_refused() {
+fn mismatched_offers_are_refused() {
     let (_temp, store) = store(3);
     let sample = Sample::with_site("x");
     let other = store.offer(Digest::of(b""), &sample.manifest.encode(), provenance(), at(1));
@@ -196,7 +196,7 @@ fn two_uploads_of_one_bundle_both_succeed() {
 }
 
 #[test]
-fn a_bundle_that_was_changed_on_the_host_is_found_out_and_never_shared() {
+fn a_bundle_changed_on_the_host_is_detected_and_never_shared() {
     type Change = fn(&std::path::Path);
     let changes: [(&str, Change); 5] = [
         ("site.pp", |tree| {

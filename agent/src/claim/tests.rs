@@ -27,8 +27,8 @@ fn the_rules() {
     let settled = Claim { settled: true, ..lapsed.clone() };
     let replacing = |id: &str| ClaimRequest { replaces: id.to_owned(), ..request("b") };
     let cases = [
-        ("nobody has it", None, request("b"), true),
-        ("somebody has it", Some(&present), request("b"), false),
+        ("not claimed", None, request("b"), true),
+        ("claimed by another", Some(&present), request("b"), false),
         (
             "until the last millisecond",
             Some(&Claim { until_unix_ms: NOW, ..present.clone() }),
@@ -36,14 +36,14 @@ fn the_rules() {
             false,
         ),
         ("the lease is over", Some(&lapsed), request("b"), true),
-        ("but the host is in use", Some(&settled), request("b"), false),
-        ("it is one's own", Some(&present), request("a"), true),
-        ("it is one's own, settled", Some(&settled), request("a"), true),
-        ("it is taken from them", Some(&present), replacing("a"), true),
-        ("it is taken from them although in use", Some(&settled), replacing("a"), true),
-        ("it was to be taken from another", Some(&present), replacing("c"), false),
-        ("it was to be taken from another who is gone", None, replacing("c"), true),
-        ("from one that had lapsed anyway", Some(&lapsed), replacing("c"), true),
+        ("the lease is over, but the claim is settled", Some(&settled), request("b"), false),
+        ("an own claim", Some(&present), request("a"), true),
+        ("an own claim, settled", Some(&settled), request("a"), true),
+        ("replacing the claim", Some(&present), replacing("a"), true),
+        ("replacing a settled claim", Some(&settled), replacing("a"), true),
+        ("replacing a different claim", Some(&present), replacing("c"), false),
+        ("replacing a claim that was released", None, replacing("c"), true),
+        ("replacing a different claim after the lease", Some(&lapsed), replacing("c"), true),
     ];
     for (what, present, request, granted) in cases {
         match decide(present, &request, "bob", NOW) {
@@ -57,7 +57,7 @@ fn the_rules() {
 }
 
 #[test]
-fn a_change_of_ones_own_keeps_when_it_was_taken() {
+fn changing_an_own_claim_keeps_the_time_it_was_taken() {
     let settle = ClaimRequest { settled: true, stop_after_s: 60, until_unix_ms: NOW + 9, ..request("a") };
     let settled = decide(Some(&claim("a")), &settle, "alice", NOW + 5).expect("it is one's own");
     assert_eq!(settled, Claim { settled: true, stop_after_s: 60, until_unix_ms: NOW + 9, ..claim("a") });
@@ -66,7 +66,7 @@ fn a_change_of_ones_own_keeps_when_it_was_taken() {
 }
 
 #[test]
-fn what_no_claim_can_be_is_refused() {
+fn malformed_claims_are_refused() {
     for id in ["", "../x", "A", &"x".repeat(65)] {
         assert!(matches!(decide(None, &request(id), "alice", NOW), Err(ClaimError::Invalid(_))), "{id:?}");
     }
@@ -107,7 +107,7 @@ fn a_claim_outlives_the_agent_until_it_is_given_back() {
 }
 
 #[test]
-fn an_unreadable_claim_is_nobodys_to_take_but_can_be_cleared() {
+fn a_corrupt_claim_cannot_be_taken_but_cleared() {
     let (_root, store) = store();
     for bytes in [b"\xff\xff".as_slice(), b""] {
         fs::write(&store.path, bytes).expect("written");
@@ -119,7 +119,7 @@ fn an_unreadable_claim_is_nobodys_to_take_but_can_be_cleared() {
 }
 
 #[test]
-fn of_many_at_once_one_gets_it() {
+fn only_one_of_many_concurrent_claims_is_granted() {
     let (_root, store) = store();
     let start = Barrier::new(8);
     let granted: Vec<_> = thread::scope(|scope| {

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_become_rarer() {
+    fn pauses_between_attempts_grow() {
         let failure =
             |kind: io::ErrorKind| MetadataError::Unreachable { at: String::new(), source: kind.into() };
         let mut pauses = Pauses::default();

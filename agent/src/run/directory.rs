@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_who_cancels_is_named_and_input_is_taken_once() {
+    fn the_first_canceller_is_named_and_input_is_taken_once() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         let directory = RunDirectory::create_with_input(&paths, "r-1", &intent("r-1"), b"in").unwrap();

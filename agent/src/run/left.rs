@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_so_many_are_named_and_all_are_counted() {
+    fn some_processes_are_named_and_all_are_counted() {
         let processes: Vec<_> =
             (1..=12).map(|pid| Descendant { pid, parent: 1, name: "nginx".into() }).collect();
         let left = Left::of(&processes);

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_names_the_resource_and_hides_what_nobody_wrote() {
+    fn progress_names_the_resource_and_hides_built_in_ones() {
         let (_, whats) = interpret("changed", false);
         let progress: Vec<_> = whats
             .iter()
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_and_failures_are_told_as_they_happen() {
+    fn changes_and_failures_are_reported_as_they_happen() {
         let (_, whats) = interpret("failed", false);
         assert_eq!(
             resources(&whats),
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_told_once_it_is_whole() {
+    fn a_line_is_returned_once_it_is_complete() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut tail = Tail::default();

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_that_was_counted_is_a_fact_and_one_that_was_not_is_probable_with_the_reason() {
+    fn a_counted_kill_is_certain_and_an_uncounted_one_is_probable_with_the_reason() {
         let say = |evidence: Evidence, killed| evidence.sentence("Puppet", killed).unwrap_or_default();
         assert_eq!(
             say(evidence(Some(1)), true),

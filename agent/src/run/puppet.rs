@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_legacy_fact_is_explained() {
+    fn an_unknown_legacy_fact_gets_a_hint() {
         let log = |message: &str| pb::Log {
             message: message.into(),
             file: "a.pp".into(),

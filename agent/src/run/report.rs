@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_the_tags_is_counted_and_not_told() {
+    fn resources_without_the_tags_are_counted_but_not_listed() {
         let text = br#"{"resource_statuses": {
             "File[/a]": {"skipped": true, "tags": ["file", "class", "web"]},
             "File[/b]": {"changed": true, "tags": ["file", "class", "db"]},

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_nobody_took_up_does_not_stay_queued_for_ever() {
+    fn a_run_without_a_supervisor_does_not_stay_queued_forever() {
         let late = derive(&intent(), None, Supervisor::NotStarted, "this", 1_001 + QUEUE_LIMIT_MS);
         assert_eq!(late, Standing::Interrupted("the run's supervisor never started"));
     }

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_request_may_take_as_long_as_a_slow_line_needs() {
+    fn a_large_request_gets_enough_time_for_a_slow_line() {
         let seconds = |path| patience(path).map(|limit| limit.as_secs());
         assert_eq!(seconds(UPLOAD), None);
         assert_eq!(seconds("/magpie.v1.Host/Status"), Some(120));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_asked_for_holds_its_place() {
+    async fn an_unread_answer_occupies_its_place() {
         let admission = Admission::new(Bounds { all: 1, kept: 0, each: 1 });
         let caller =
             || Caller { user: User { name: "eve".into(), role: Role::Reader }, unread: Unread::default() };
@@ -255,7 +255,7 @@ mod tests {
         for left in [SLICE + 1, 1, 0] {
             sizes.push(answer.frame().await.unwrap().unwrap().into_data().unwrap().len());
             assert_eq!((answer.size_hint().exact(), answer.is_end_stream()), (Some(left as u64), left == 0));
-            assert!(admission.admit(caller()).is_err(), "it is under way");
+            assert!(admission.admit(caller()).is_err(), "it is still running");
         }
         assert_eq!(sizes, [SLICE, SLICE, 1]);
         drop(answer);

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_table_is_not_there() {
+    fn paths_outside_the_table_are_unimplemented() {
         for path in ["/", "/magpie.v1.Host/status", "/magpie.v1.Host/Status/", "/magpie.v1.Enrol/Grant"] {
             let status = check(path, Some(&user(Role::Admin))).expect_err("refused");
             assert_eq!(status.code(), Code::Unimplemented, "{path}");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_nobody() {
+    fn a_request_without_a_user_is_unauthenticated() {
         let status = check("/magpie.v1.Host/Status", None).expect_err("refused");
         assert_eq!(status.code(), Code::Unauthenticated);
     }

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn who_proved_a_user_is_known_for_an_hour() {
+    fn an_address_that_proved_a_user_is_known_for_an_hour() {
         let (proved, now) = (Proved::default(), Instant::now());
         proved.note(address("192.0.2.1"), now);
         assert!(proved.knows(address("192.0.2.1"), now + LATELY / 2));

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_month_before_its_end_the_certificate_is_a_warning() {
+    fn the_status_warns_a_month_before_the_certificate_expires() {
         let (now, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(24 * 60 * 60));
         assert_eq!(certificate_short(now + 30 * day, now), None);
         let warning = certificate_short(now + 12 * day + day / 2, now).expect("a warning");

@@ -125,7 +125,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn only_an_idle_host_whose_time_is_long_over_stops() {
+    fn only_an_idle_host_long_past_its_lease_stops() {
         let claim = |until_unix_ms, stop_after_s| Claim { until_unix_ms, stop_after_s, ..Claim::default() };
         let due = |claim: &Claim, now, running_for, active| {
             is_due(claim, now, running_for, active, Pace::default())
@@ -134,7 +134,7 @@ mod tests {
             ("within the lease", claim(10_000, 5), 9_000, 11 * MINUTE, false, false),
             ("within the time after it", claim(10_000, 5), 15_000, 11 * MINUTE, false, false),
             ("after that", claim(10_000, 5), 15_001, 11 * MINUTE, false, true),
-            ("with a run under way", claim(10_000, 5), 15_001, 11 * MINUTE, true, false),
+            ("with an active run", claim(10_000, 5), 15_001, 11 * MINUTE, true, false),
             ("soon after the start", claim(10_000, 5), 15_001, 9 * MINUTE, false, false),
             ("never asked to", claim(10_000, 0), i64::MAX, 11 * MINUTE, false, false),
             ("at the end of time", claim(10_000, u64::MAX), i64::MAX, 11 * MINUTE, false, false),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stop_that_fails_is_told_and_tried_again() {
+    async fn a_failed_stop_is_reported_and_retried() {
         let root = tempfile::tempdir().expect("a directory");
         let (watch, console, mut said) = host(root.path(), &["/bin/false"], Duration::from_millis(1));
         let lines = async {

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_places_are_kept_for_who_acts() {
+    fn some_places_are_reserved_for_operators() {
         let places = Places::new(Bounds { all: 5, kept: 2, each: 2 });
         let take = |name: &str, role| places.take(&User { name: name.to_owned(), role });
         let ada = [take("ada", Role::Reader), take("ada", Role::Reader)];
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn each_party_has_its_own_and_gives_it_back() {
+    fn shares_are_counted_per_party_and_returned() {
         let shares = Shares::new(2);
         let (first, second) = (shares.take("a"), shares.take("a"));
         assert!(first.is_some() && second.is_some());

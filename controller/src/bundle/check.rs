@@ -1,4 +1,4 @@
-//! Mistakes in a bundle that can be found before any host is touched.
+//! Checks that find mistakes in a bundle before any host is changed.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -10,14 +10,14 @@ use proto::bundle::{
 use super::Bundle;
 use crate::error::{Error, Result};
 
-/// `modules/` is what others wrote; it is checked too unless that would take long.
+/// Third-party code in `modules/` is parsed too, unless there are more files than this.
 const MOST_VENDORED_FILES: usize = 500;
 
-/// Checks that the bundle has what Puppet reads first, as the environment called `environment`, and that it knows `role`. Roles are the
-/// classes of a module named `role`; a tree without such a module may describe its roles in another way and passes.
+/// Checks that the bundle has a main manifest for `environment`, and that it defines `role`. Roles are the classes of a
+/// module named `role`; a tree without such a module passes, because it may define roles in another way.
 ///
 /// # Errors
-/// No manifest, or no class `role::<role>`; the roles that exist are listed.
+/// No manifest, or no class `role::<role>`; the error lists the known roles.
 pub fn check(bundle: &Bundle, environment: &str, role: &str) -> Result<()> {
     check_manifest(bundle, environment)?;
     let Some(roles) = roles(bundle)? else { return Ok(()) };
@@ -25,7 +25,7 @@ pub fn check(bundle: &Bundle, environment: &str, role: &str) -> Result<()> {
         return Ok(());
     }
     let mut error =
-        Error::invalid(format!("the bundle has no role `{role}`: no module has the class role::{role}"));
+        Error::invalid(format!("the bundle has no role `{role}`: no module defines the class role::{role}"));
     if let Some(nearest) = nearest(role, &roles) {
         error = error.hint(format!("did you mean `{nearest}`?"));
     }
@@ -33,12 +33,12 @@ pub fn check(bundle: &Bundle, environment: &str, role: &str) -> Result<()> {
     Err(error.hint(format!("roles in the bundle: {}", listed.join(", "))))
 }
 
-/// Puppet does without a manifest and configures nothing.
+/// Without a manifest Puppet succeeds and configures nothing, so this is an error here.
 fn check_manifest(bundle: &Bundle, name: &str) -> Result<()> {
     let settings = settings(bundle)?;
     let manifest = settings.manifest(name).map_err(|written| {
         Error::invalid(format!("environment.conf sets manifest = {written}, which is not in the bundle"))
-            .hint("a path there is relative to the root of the control repository")
+            .hint("use a path relative to the root of the control repository")
     })?;
     let found = match bundle.manifest().get(&manifest).map(|entry| &entry.kind) {
         Some(Kind::File { .. } | Kind::Link { .. }) => true,
@@ -49,14 +49,12 @@ fn check_manifest(bundle: &Bundle, name: &str) -> Result<()> {
         return Ok(());
     }
     let error = match manifest.as_str() {
-        "manifests" => {
-            Error::invalid("the bundle has no manifests/site.pp, nor another .pp file in manifests/")
-        }
+        "manifests" => Error::invalid("the bundle has no manifests/site.pp or other .pp file in manifests/"),
         other => Error::invalid(format!(
-            "environment.conf sets manifest = {other}, and the bundle has no code there"
+            "environment.conf sets manifest = {other}, but the bundle has no code there"
         )),
     };
-    Err(error.hint("`path` under [bundle] names the root of a Puppet control repository"))
+    Err(error.hint("`path` under [bundle] must be the root of a Puppet control repository"))
 }
 
 fn has_code(bundle: &Bundle, prefix: &str) -> bool {
@@ -69,7 +67,7 @@ fn settings(bundle: &Bundle) -> Result<Environment> {
     Ok(Environment::parse(&bundle.text(environment::FILE)?.unwrap_or_default()))
 }
 
-/// The roles that the bundle describes; `None` if it has no module named `role`.
+/// The roles that the bundle defines; `None` if it has no module named `role`.
 ///
 /// # Errors
 /// `environment.conf` cannot be read.
@@ -91,7 +89,7 @@ fn nearest<'r>(role: &str, roles: &'r BTreeSet<String>) -> Option<&'r str> {
     (distance(role, nearest) <= 1 + role.len() / 3).then_some(nearest)
 }
 
-/// Levenshtein's distance: how many letters to insert, delete or replace.
+/// Levenshtein distance: how many letters to insert, delete or replace.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -106,8 +104,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// The `.pp` files that `puppet parser validate` should see, by their path in the bundle. Plans are left out: the validator
-/// takes them only with `--tasks`.
+/// The files to pass to `puppet parser validate`, by path in the bundle. Plans are left out: the validator accepts them
+/// only with `--tasks`.
 pub fn puppet_files<'b>(bundle: &'b Bundle, environment: &str) -> Vec<&'b str> {
     let first = settings(bundle).ok().and_then(|settings| settings.manifest(environment).ok());
     let is_first = |path: &str| first.as_deref() == Some(path);
@@ -120,8 +118,8 @@ pub fn puppet_files<'b>(bundle: &'b Bundle, environment: &str) -> Vec<&'b str> {
     own.into_iter().chain(vendored).collect()
 }
 
-/// What `puppet parser validate` complained about, as one error with a line for each complaint; `None` if there is none.
-/// The form `<what> (file: <path>, line: <n>, column: <n>)` is that of Puppet 6 to 8.
+/// Converts the output of `puppet parser validate` to one error with a line for each complaint; `None` if there are
+/// none. Puppet 6 to 8 print `<what> (file: <path>, line: <n>, column: <n>)`.
 pub fn parser_errors(bundle: &Bundle, output: &str) -> Option<Error> {
     let output = without_colours(output);
     let complaints: Vec<String> = output
@@ -135,7 +133,7 @@ pub fn parser_errors(bundle: &Bundle, output: &str) -> Option<Error> {
 }
 
 fn complaint(bundle: &Bundle, line: &str) -> String {
-    // "Could not parse for environment production: Syntax error …" says nothing with its first half.
+    // Drop the useless first half of "Could not parse for environment production: Syntax error …".
     let line = line
         .strip_prefix("Could not parse for environment ")
         .and_then(|rest| rest.split_once(": "))
@@ -153,7 +151,7 @@ fn complaint(bundle: &Bundle, line: &str) -> String {
     format!("{}{at}: {what}", path.unwrap_or(file))
 }
 
-/// Drops the escape sequences `ESC [ … m` that Puppet colours its errors with.
+/// Drops Puppet's colour escape sequences (`ESC [ … m`).
 fn without_colours(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -192,19 +190,19 @@ mod tests {
     ];
 
     #[test]
-    fn an_unknown_role_is_answered_with_those_that_exist() {
+    fn the_error_for_an_unknown_role_lists_the_known_roles() {
         let (_temp, bundle) = bundle(&CONTROL_REPOSITORY);
         assert!(check(&bundle, "production", "db").is_ok());
         assert!(check(&bundle, "production", "web::edge").is_ok());
         let error = check(&bundle, "production", "dbb").expect_err("no such role");
-        assert_eq!(error.to_string(), "the bundle has no role `dbb`: no module has the class role::dbb");
+        assert_eq!(error.to_string(), "the bundle has no role `dbb`: no module defines the class role::dbb");
         assert_eq!(error.hints(), ["did you mean `db`?", "roles in the bundle: db, web::edge"]);
         assert_eq!(check(&bundle, "production", "kafka").expect_err("no such role").hints().len(), 1);
     }
 
     #[test]
     fn a_tree_without_code_or_roles() {
-        let missing = "the bundle has no manifests/site.pp, nor another .pp file in manifests/";
+        let missing = "the bundle has no manifests/site.pp or other .pp file in manifests/";
         for (files, refusal) in [
             (vec![("README.md", "")], Some(missing)),
             (vec![("manifests/README.md", "")], Some(missing)),
@@ -214,7 +212,7 @@ mod tests {
             (vec![("environment.conf", "manifest = .\n"), ("top.pp", "")], None),
             (
                 vec![("environment.conf", "manifest = top.pp\n"), ("manifests/site.pp", "")],
-                Some("environment.conf sets manifest = top.pp, and the bundle has no code there"),
+                Some("environment.conf sets manifest = top.pp, but the bundle has no code there"),
             ),
             (
                 vec![("environment.conf", "manifest = /etc/site.pp\n"), ("manifests/site.pp", "")],

@@ -1,4 +1,4 @@
-//! What is left out of a bundle: what `exclude` names, and what breaks a rule where Puppet never looks.
+//! What is left out of a bundle: paths in `exclude`, and invalid paths where Puppet never looks.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::error::{Error, Result};
 
-/// Directories of an environment or a module that Puppet reads; what is below them counts, whatever it is called.
+/// Directories of an environment or a module that Puppet reads; everything below them belongs to the bundle.
 const READ: [&str; 11] = [
     "data",
     "facts.d",
@@ -21,25 +21,25 @@ const READ: [&str; 11] = [
     "types",
 ];
 
-/// Directories beside these that are for those who develop a module.
+/// Directories that are only for developing a module.
 const UNREAD: [&str; 7] = ["acceptance", "doc", "docs", "examples", "spec", "test", "tests"];
 
-/// Decides path by path, and remembers what has to be said about it.
+/// Decides for each path whether to leave it out, and collects warnings.
 #[derive(Debug)]
 pub(super) struct Choice {
     exclude: Gitignore,
-    /// A sentence for each path that was left out without having been named.
+    /// One sentence for each path that was left out although `exclude` does not match it.
     pub(super) warnings: Vec<String>,
 }
 
 impl Choice {
-    /// `exclude` in the form of `.gitignore`, relative to the bundle's root.
+    /// Parses `exclude`: patterns in `.gitignore` syntax, relative to the bundle's root.
     pub(super) fn new(exclude: &[String]) -> Result<Self> {
         let mut builder = GitignoreBuilder::new("");
         for pattern in exclude {
             builder.add_line(None, pattern).map_err(|error| {
-                Error::invalid(format!("`{pattern}` cannot be in `exclude` under [bundle]: {error}"))
-                    .hint("patterns are written as in .gitignore")
+                Error::invalid(format!("`{pattern}` in `exclude` under [bundle] is not valid: {error}"))
+                    .hint("use .gitignore syntax for patterns")
             })?;
         }
         let exclude =
@@ -47,22 +47,22 @@ impl Choice {
         Ok(Self { exclude, warnings: Vec::new() })
     }
 
-    /// Is this path of the bundle, which is no directory, to be left out?
+    /// Whether `exclude` matches this path of the bundle, which must not be a directory.
     pub(super) fn excludes(&self, path: impl AsRef<Path>) -> bool {
         !self.exclude.is_empty() && self.exclude.matched_path_or_any_parents(path, false).is_ignore()
     }
 
-    /// What is at `path` cannot be in a bundle: left out with a warning where Puppet never looks, else refused.
+    /// Handles an invalid `path`: leaves it out with a warning if Puppet never reads it, else returns the error.
     pub(super) fn leave_out(&mut self, path: &str, error: Error) -> Result<()> {
         if is_unread(path) {
-            self.warnings.push(format!("left out, as Puppet does not read it: {error}"));
+            self.warnings.push(format!("left out, because Puppet does not read it: {error}"));
             return Ok(());
         }
-        Err(error.hint(format!("to do without it: `exclude = [\"/{path}\"]` under [bundle]")))
+        Err(error.hint(format!("to leave it out: `exclude = [\"/{path}\"]` under [bundle]")))
     }
 }
 
-/// Is it in a directory of tests, examples or documentation of an environment or a module?
+/// Whether the path is in a directory for tests, examples or documentation of an environment or a module.
 fn is_unread(path: &str) -> bool {
     let mut directories = path.split('/');
     directories.next_back();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_those_of_gitignore() {
+    fn patterns_use_gitignore_syntax() {
         let patterns = ["/spec", "*.log", "modules/*/spec/", "!keep.log"].map(str::to_owned);
         let choice = Choice::new(&patterns).expect("good");
         for (path, excluded) in [
@@ -110,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn what_puppet_reads_is_refused_with_what_to_type() {
+    fn an_invalid_path_that_puppet_reads_is_refused_with_a_hint() {
         let mut choice = Choice::new(&[]).expect("good");
         choice.leave_out("modules/a/spec/x", Error::invalid("`x` is bad")).expect("a warning");
-        assert_eq!(choice.warnings, ["left out, as Puppet does not read it: `x` is bad"]);
+        assert_eq!(choice.warnings, ["left out, because Puppet does not read it: `x` is bad"]);
         let error = choice.leave_out("modules/a/files/x", Error::invalid("`x` is bad")).expect_err("refused");
-        assert_eq!(error.hints(), ["to do without it: `exclude = [\"/modules/a/files/x\"]` under [bundle]"]);
+        assert_eq!(error.hints(), ["to leave it out: `exclude = [\"/modules/a/files/x\"]` under [bundle]"]);
     }
 }

@@ -1,8 +1,8 @@
-//! What is in the files of a listing.
+//! The content of the files of a listing.
 //!
-//! A file that git takes for unchanged is in the bundle as git has it, whatever a checkout made of it (line ends, filters): so it does
-//! not matter where, and with which settings, that was. Whether the file on disk is that very content is told by its
-//! object id, which is computed together with the blob's digest; only what differs is read out of git.
+//! If git considers a file unchanged, the bundle has the committed content, whatever the checkout changed (line ends,
+//! filters). So the machine and its settings do not matter. The object id, computed together with the blob's digest,
+//! shows whether the file on disk has that content already; only files that differ are read from git.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,39 +24,40 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// How every Git LFS pointer begins (`git-lfs/docs/spec.md`).
+/// First bytes of every Git LFS pointer (`git-lfs/docs/spec.md`).
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// A pointer is smaller than this.
+/// Every pointer is smaller than this many bytes.
 const LFS_LIMIT: u64 = 1024;
-/// How every file that git-crypt encrypted begins.
+/// First bytes of every file encrypted by git-crypt.
 const CRYPT: &[u8] = b"\0GITCRYPT\0";
 
-/// What is in one file.
+/// The content of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
-    /// Where it lies on this machine.
+    /// Path on this machine.
     pub(super) place: PathBuf,
     pub(super) executable: bool,
     pub(super) blob: Blob,
-    /// It stands for the file that is meant, which a filter of git makes of it.
+    /// Set if this is not the real content but a stored form that a git filter converts.
     pub(super) stored: Option<Stored>,
 }
 
-/// Forms in which git stores what a filter makes something else of.
+/// Stored forms that a git filter converts to the real content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     Lfs,
     Crypt,
 }
 
-/// A file on disk, compared with the object that git has.
+/// A file on disk, and whether it is the same as the object in git.
 #[derive(Debug)]
 struct OnDisk {
     content: Content,
     same: bool,
 }
 
-/// The contents of the files at `paths`; `changes` is asked while they are read. What has to be read out of git goes to `scratch`.
+/// The contents of the files at `paths`. Calls `changes` while reading. Content that is read from git is written to
+/// `scratch`.
 ///
 /// # Errors
 /// A file or an object cannot be read, or `changes` fails.
@@ -79,7 +80,7 @@ pub(super) fn contents<'l>(
         })
         .collect();
     let (read, changes) = thread::scope(|scope| {
-        // git takes as long to compare the tree with the commit as we take to hash it.
+        // In parallel: git takes as long to compare the tree with the commit as we take to hash it.
         let changes = scope.spawn(changes);
         (read_all(&on_disk), changes.join().expect("asking git does not panic"))
     });
@@ -102,7 +103,7 @@ pub(super) fn contents<'l>(
     }
     for (repository, files) in in_git {
         for (path, content) in from_git(listing, repository, &files, scratch)? {
-            // What a filter made of a pointer is what is meant, and git is no help with it.
+            // If git has only a stored form, use the file that the filter wrote to disk.
             let filtered =
                 read.remove(path).filter(|here| content.stored.is_some() && here.content.stored.is_none());
             contents.insert(
@@ -117,8 +118,8 @@ pub(super) fn contents<'l>(
     Ok((contents, changes))
 }
 
-/// Reads files on all processors; they come in small portions, because their sizes differ widely. One that is gone is not in the
-/// answer.
+/// Reads files on several threads, in small portions because their sizes differ widely. Missing files are left out of
+/// the result.
 fn read_all<'p>(files: &[(&'p str, &Path, Option<&str>)]) -> Result<HashMap<&'p str, OnDisk>> {
     const PORTION: usize = 16;
     let next = AtomicUsize::new(0);
@@ -164,7 +165,7 @@ fn read_one(disk: &Path, object: Option<&str>, buffer: &mut [u8]) -> io::Result<
     Ok(OnDisk { content: Content { place: disk.to_owned(), executable, blob, stored }, same })
 }
 
-/// Reads `from` to its end, or to where no bundle could hold it.
+/// Copies and hashes `from` to its end; stops when it is too large for any bundle.
 fn copy(
     from: &mut dyn Read,
     to: &mut dyn Write,
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stored_forms_are_known_by_their_beginning() {
+    fn stored_forms_are_recognized_by_their_first_bytes() {
         let stored =
             |bytes: &[u8]| copy(&mut &bytes[..], &mut io::sink(), &mut [0; 512], |_| {}).expect("read").1;
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";

@@ -1,19 +1,19 @@
-//! What belongs to a bundle: paths, with content or the text of a link.
+//! The entries of a bundle: paths, with content or a link's target.
 
 use super::content::Content;
 
-/// Something that belongs to the bundle.
+/// An entry of the bundle.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    /// In the bundle.
+    /// Path in the bundle.
     pub(super) path: String,
     pub(super) kind: FoundKind,
 }
 
-/// What was found.
+/// The kind of an entry.
 #[derive(Clone, Debug)]
 pub(super) enum FoundKind {
     File(Content),
-    /// A link, and its text in the bundle.
+    /// A link, and its target in the bundle.
     Link(String),
 }

@@ -1,7 +1,8 @@
-//! The only place that starts `git`. Nothing here changes a checkout, its index or its references.
+//! The only module that runs `git`. Nothing here changes a checkout, its index or its references.
 //!
-//! What a bundle holds must not depend on the machine's settings. So git is asked for its lists and its objects, never
-//! to check anything out: line ends, filters, `export-ignore`, replaced objects and a person's own ignore files do not count.
+//! The content of a bundle must not depend on the machine's settings. So we only read git's lists and objects and never
+//! check anything out: line ends, filters, `export-ignore`, replaced objects and a user's own ignore files have no
+//! effect.
 
 use std::{
     collections::HashSet,
@@ -12,7 +13,7 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// Where a tree lies in its repository.
+/// The position of a tree in its repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Checkout {
     /// The root of the working tree.
@@ -24,18 +25,18 @@ pub(super) struct Checkout {
 /// A line of the index or of a commit's tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tracked {
-    /// Within the repository.
+    /// Path in the repository.
     pub(super) path: Vec<u8>,
     pub(super) mode: Mode,
-    /// Id of the object in hex.
+    /// Object id in hex.
     pub(super) object: String,
-    /// Git was told not to look at the file (sparse checkouts, `update-index --assume-unchanged`).
+    /// Git ignores the file on disk (sparse checkouts, `update-index --assume-unchanged`).
     pub(super) unwatched: bool,
-    /// Two sides of a merge differ here.
+    /// The path has a merge conflict.
     pub(super) unmerged: bool,
 }
 
-/// What git knows a path to be.
+/// The kind of a tracked path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     File { executable: bool },
@@ -43,20 +44,20 @@ pub(super) enum Mode {
     Submodule,
 }
 
-/// Tracked paths that differ.
+/// Changed tracked paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// From the commit, in the index or on disk.
+    /// Paths that differ from the commit, in the index or on disk.
     pub(super) any: HashSet<String>,
-    /// On disk from the index.
+    /// Paths that differ on disk from the index.
     pub(super) on_disk: HashSet<String>,
 }
 
 impl Checkout {
-    /// The checkout that `path` is in; `None` if it is in none.
+    /// The checkout that contains `path`; `None` if there is none.
     ///
     /// # Errors
-    /// There is one that git cannot or will not read.
+    /// Git cannot or will not read the checkout.
     pub(super) fn of(path: &Path) -> Result<Option<Self>> {
         let mut command = git(path);
         command.args(["rev-parse", "--show-toplevel", "--show-prefix"]);
@@ -67,7 +68,7 @@ impl Checkout {
         };
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            // Git says the same of a checkout whose repository is gone, such as a worktree in a container.
+            // Git prints the same for a checkout whose repository is missing, such as a worktree in a container.
             let there_is_none = said.contains("not a git repository") && !is_in_repository(path);
             return if there_is_none { Ok(None) } else { Err(refused(said.trim())) };
         }
@@ -88,33 +89,33 @@ impl Checkout {
         let wanted = format!("{revision}^{{commit}}");
         ask(&self.toplevel, &["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]).ok_or_else(
             || {
-                Error::invalid(format!("revision `{revision}` is not known in {}", self.toplevel.display()))
-                    .hint("`git fetch` brings revisions that others have pushed; `git log` lists yours")
+                Error::invalid(format!("unknown revision `{revision}` in {}", self.toplevel.display()))
+                    .hint("`git fetch` gets revisions that others have pushed; `git log` lists yours")
             },
         )
     }
 
-    /// Everything below `path` in the index.
+    /// All entries below `path` in the index.
     pub(super) fn tracked(&self, path: &str) -> Result<Vec<Tracked>> {
         let listing = self.list(&["ls-files", "-v", "--stage", "-z", "--", place(path)])?;
         Ok(lines(&listing).filter_map(parse_index).collect())
     }
 
-    /// Everything below `path` on disk that is not in the index and that no `.gitignore` names; a repository in the
-    /// repository ends in a slash.
+    /// All paths below `path` on disk that are neither in the index nor ignored by a `.gitignore`; the path of a nested
+    /// repository ends with a slash.
     pub(super) fn untracked(&self, path: &str) -> Result<Vec<Vec<u8>>> {
         let arguments =
             ["ls-files", "--others", "--exclude-per-directory=.gitignore", "-z", "--", place(path)];
         Ok(lines(&self.list(&arguments)?).map(<[u8]>::to_vec).collect())
     }
 
-    /// Everything below `path` in a commit.
+    /// All entries below `path` in a commit.
     pub(super) fn committed(&self, commit: &str, path: &str) -> Result<Vec<Tracked>> {
         let listing = self.list(&["ls-tree", "-r", "-z", "--full-tree", commit, "--", place(path)])?;
         Ok(lines(&listing).filter_map(parse_tree).collect())
     }
 
-    /// What differs below these paths.
+    /// The changed tracked paths below these paths.
     pub(super) fn changes(&self, paths: &[&str]) -> Result<Changes> {
         let mut arguments = vec![
             "status",
@@ -129,7 +130,7 @@ impl Checkout {
         Ok(parse_status(&self.list(&arguments)?))
     }
 
-    /// Is the tree's directory one that git ignores?
+    /// Whether git ignores the tree's directory.
     pub(super) fn ignored(&self) -> bool {
         !self.prefix.is_empty()
             && ask(&self.toplevel, &["check-ignore", "--quiet", "--", &self.prefix]).is_some()
@@ -153,7 +154,7 @@ impl Checkout {
     }
 }
 
-/// Who is at the keyboard, by git's configuration or by the login.
+/// The current user: the email address from git's configuration, or the login name.
 pub(super) fn who(path: &Path) -> String {
     let email = ask(path, &["config", "user.email"]).filter(|email| !email.is_empty());
     email.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".to_owned())
@@ -163,7 +164,7 @@ fn git(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command.args(["--no-optional-locks", "--no-replace-objects", "-c", "core.fsmonitor=false"]);
     command.current_dir(directory).stdin(Stdio::null()).env("LC_ALL", "C");
-    // Set by git for its hooks; `ctl` in a hook means the directory that it was told, not the hook's.
+    // Git sets these variables for its hooks; in a hook, `ctl` must still use its own directory.
     for variable in
         ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE"]
     {
@@ -172,14 +173,14 @@ fn git(directory: &Path) -> Command {
     command
 }
 
-/// A tree would be another bundle without git than with it.
+/// Without git, only a tree outside any repository is allowed: in a repository, the bundle would differ.
 fn without_git(path: &Path) -> Result<Option<Checkout>> {
     if is_in_repository(path) {
         return Err(Error::invalid(format!(
-            "{} is in a git repository, and git is not installed",
+            "{} is in a git repository, but git is not installed",
             path.display()
         ))
-        .hint("install git: which files belong to the bundle is git's to say"));
+        .hint("install git: it decides which files belong to the bundle"));
     }
     Ok(None)
 }
@@ -196,7 +197,7 @@ fn refused(said: &str) -> Error {
     Error::invalid(format!("git cannot read the repository: {said}"))
 }
 
-/// The output of a question to which a failure is an answer too.
+/// The output of a git command; `None` if it fails.
 fn ask(directory: &Path, arguments: &[&str]) -> Option<String> {
     let output = git(directory).args(arguments).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn status_tells_the_index_from_the_disk() {
+    fn status_separates_index_and_disk_changes() {
         let changes = parse_status(b" M puppet/a.pp\0M  puppet/new file\0MD puppet/gone\0");
         assert_eq!(changes.any, set(&["puppet/a.pp", "puppet/new file", "puppet/gone"]));
         assert_eq!(changes.on_disk, set(&["puppet/a.pp", "puppet/gone"]));

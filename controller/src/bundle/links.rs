@@ -1,9 +1,9 @@
-//! Which paths of a listing are in the bundle, and what becomes of its links.
+//! Decides which paths of a listing are in the bundle, and handles links.
 //!
-//! A link that ends inside the bundle's directory stays one, rewritten to a relative form where needed. One that ends elsewhere in the
-//! repository is replaced by what it leads to, since the host does not have that. One that leaves the repository is
-//! the caller's to judge. The listing is followed, not the disk, by the kernel's rules (`path_resolution(7)`), so
-//! that a commit and its checkout are the same.
+//! A link whose target is inside the bundle's directory stays a link, rewritten to a relative form if needed. A link to
+//! another part of the repository is replaced by its target, which the host does not have. A link that leaves the
+//! repository is left to the caller. Links are resolved in the listing, not on disk, by the kernel's rules
+//! (`path_resolution(7)`), so that a commit and its checkout give the same bundle.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,43 +16,43 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// What belongs to a bundle. Of pairs the first is the path in the bundle.
+/// The paths of a bundle. The first element of each pair is the path in the bundle.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Selection {
     /// Files, and their paths in the listing.
     pub(super) files: Vec<(String, String)>,
-    /// Links, and their text.
+    /// Links, and their targets.
     pub(super) links: Vec<(String, String)>,
-    /// Links that lead nowhere, and their text.
+    /// Broken links, and their targets.
     pub(super) broken: Vec<(String, String)>,
     /// Links that leave the repository, and their paths in the listing.
     pub(super) outside: Vec<(String, String)>,
-    /// Repositories of which nothing is here.
+    /// Submodules that are not checked out.
     pub(super) submodules: Vec<String>,
-    /// A link leads beyond what was listed: the whole repository has to be.
+    /// A link leaves the listed part: list the whole repository and select again.
     pub(super) beyond: bool,
-    /// Paths in the listing, besides the bundle's directory, that links lead to.
+    /// Link targets outside the bundle's directory, as paths in the listing.
     pub(super) elsewhere: Vec<String>,
 }
 
-/// Where a link leads.
+/// The final target of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
-    /// To this path; whether all of the way was below the bundle's directory.
+    /// This path; `direct` if resolving it never left the bundle's directory.
     At {
         path: String,
         direct: bool,
     },
     Outside,
     Nowhere,
-    /// Out of the part that was listed.
+    /// Outside the listed part of the repository.
     Beyond,
 }
 
-/// Chooses what is below `prefix`. `whole` says that the whole repository was listed, not just that.
+/// Selects the paths below `prefix`. `whole` means that the whole repository was listed, not only `prefix`.
 ///
 /// # Errors
-/// Links lead to directories that contain them, or multiply what there is.
+/// A link leads to a directory that contains it, or the bundle has too many files.
 pub(super) fn select(
     entries: &BTreeMap<String, Listed>,
     prefix: &str,
@@ -75,15 +75,15 @@ pub(super) fn select(
 struct Select<'l> {
     entries: &'l BTreeMap<String, Listed>,
     choice: &'l Choice,
-    /// What was listed is below this path.
+    /// The path that was listed.
     listed: &'l str,
-    /// Directories whose links are being replaced by what they lead to, outermost first.
+    /// Directories of the links that are being replaced, outermost first; detects cycles.
     through: Vec<String>,
     selection: Selection,
 }
 
 impl Select<'_> {
-    /// Adds what is below `directory` of the listing as `place` in the bundle.
+    /// Adds everything below `directory` of the listing, at `place` in the bundle.
     fn directory(&mut self, directory: &str, place: &str) -> Result<()> {
         for (path, listed) in below(self.entries, directory) {
             let inside = path[directory.len()..].trim_start_matches('/');
@@ -98,7 +98,7 @@ impl Select<'_> {
             }
             if self.selection.files.len() + self.selection.links.len() > MAX_ENTRIES {
                 return Err(Error::invalid(format!("the bundle has more than {MAX_ENTRIES} files and links"))
-                    .hint("only code belongs in a bundle; leave the rest out with .gitignore or `exclude` under [bundle]"));
+                    .hint("a bundle should contain only code; exclude the rest with .gitignore or `exclude` under [bundle]"));
             }
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Select<'_> {
         Ok(())
     }
 
-    /// Puts what a link leads to in its place.
+    /// Replaces a link with its target.
     fn replace(&mut self, link: &str, name: String, end: String) -> Result<()> {
         self.selection.elsewhere.push(end.clone());
         if self.entries.get(&end).is_some_and(|listed| listed.kind == Kind::File) {
@@ -136,7 +136,7 @@ impl Select<'_> {
         if self.through.iter().any(|directory| within(directory, &end).is_some()) {
             return Err(Error::invalid(format!("the link `{name}` leads to a directory that contains it"))
                 .hint(format!(
-                    "it ends at `{}` of the repository",
+                    "its target is `{}` in the repository",
                     if end.is_empty() { "." } else { &end }
                 )));
         }
@@ -188,7 +188,7 @@ impl Select<'_> {
 }
 
 impl Selection {
-    /// Links to what was left out lead nowhere.
+    /// Moves links to targets that were left out to `broken`.
     fn break_links(&mut self) {
         if self.links.is_empty() {
             return;
@@ -203,7 +203,7 @@ impl Selection {
                 at = directory;
             }
         }
-        // A link's text that runs through another link cannot be read as a path; the manifest's rules look at it.
+        // A target that passes through another link cannot be resolved from its text; the manifest checks it later.
         let target = |(link, text): &(String, String)| resolve(parent(link).unwrap_or_default(), text);
         let through_link: HashSet<&str> =
             self.links.iter().chain(&self.outside).map(|(path, _)| path.as_str()).collect();
@@ -222,7 +222,7 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(parent(path), |path| parent(path))
 }
 
-/// The path that `text` is from `directory`, by its words alone.
+/// Resolves `text` relative to `directory`, without looking at links.
 fn resolve(directory: &str, text: &str) -> Option<String> {
     let mut at: Vec<&str> = directory.split('/').filter(|name| !name.is_empty()).collect();
     for name in text.split('/') {
@@ -235,7 +235,7 @@ fn resolve(directory: &str, text: &str) -> Option<String> {
     Some(at.join("/"))
 }
 
-/// `path` as seen from `directory`, if it is that or below it.
+/// `path` relative to `directory`, if it is `directory` or below it.
 pub(super) fn within<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
     if directory.is_empty() {
         return Some(path);
@@ -244,7 +244,7 @@ pub(super) fn within<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
-/// A link's own text without `.` and doubled slashes.
+/// A link's target without `.` and doubled slashes.
 fn simple(text: &str) -> String {
     let names: Vec<&str> = text.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
     if names.is_empty() { ".".to_owned() } else { names.join("/") }
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_listed_has_to_be() {
+    fn a_link_out_of_the_listed_part_is_reported() {
         let choice = Choice::new(&[]).expect("good");
         let beyond = |text: &str| {
             select(&entries(&[("p/a", ""), ("p/x", text)]), "p", false, &choice).expect("selected").beyond
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_what_is_left_out_are_broken() {
+    fn links_to_excluded_paths_are_broken() {
         let tree = [("a/f", ""), ("a/g", ""), ("x", "a/f"), ("y", "a"), ("z", "y/g")];
         let selection = selected(&tree, "", &["/a/f"]).expect("selected");
         assert_eq!(selection.broken, pairs(&[("x", "a/f")]));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn links_do_not_multiply_a_bundle_without_end() {
+    fn links_cannot_multiply_a_bundle_endlessly() {
         let mut listed = vec![("p/start".to_owned(), "../d0".to_owned()), ("d9/f".to_owned(), String::new())];
         for level in 0..9 {
             for link in 0..9 {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever links a tree has, what stays is relative and no path climbs out.
+        /// Whatever links a tree has, remaining links are relative and stay inside.
         #[test]
         fn no_link_leads_out(tree in proptest::collection::btree_map("[ab]{1}(/[ab]){0,3}", "((\\.\\.|a|b|\\.|)/){0,4}[ab]?", 0..12)) {
             let listed: Vec<(&str, &str)> = tree.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();

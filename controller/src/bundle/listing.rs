@@ -1,5 +1,5 @@
-//! What a tree consists of: names and kinds, before any content is read. Of a git repository git says so, of another
-//! directory a walk does.
+//! Lists the paths of a tree and their kinds, before any content is read: from git in a repository, else by walking the
+//! directory.
 
 use std::{
     collections::BTreeMap,
@@ -20,58 +20,58 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// What is at one path.
+/// The kind of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A regular file.
     File,
-    /// A link, and its text.
+    /// A link, and its target.
     Link(String),
-    /// Another repository, of which nothing is here.
+    /// A submodule that is not checked out.
     Submodule,
 }
 
-/// One path, and where its content is.
+/// One path, and where to read its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) kind: Kind,
-    /// On this machine's disk.
+    /// Path on disk.
     pub(super) disk: Option<PathBuf>,
-    /// In git.
+    /// Object in git.
     pub(super) committed: Option<Committed>,
 }
 
-/// A file as git has it.
+/// A file in git.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Committed {
     /// Index of its repository in [`Listing::repositories`].
     pub(super) repository: usize,
-    /// Id of the object in hex.
+    /// Object id in hex.
     pub(super) object: String,
     pub(super) executable: bool,
 }
 
-/// All paths of a tree, or of a part of it.
+/// All paths of a tree, or of part of it.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// By path from the root of the repository or of the directory.
+    /// Entries by path from the root of the repository or directory.
     pub(super) entries: BTreeMap<String, Listed>,
-    /// Repositories whose objects these are, and at which path each of them is.
+    /// The repositories that contain the objects, and their paths.
     pub(super) repositories: Vec<(Checkout, String)>,
-    /// What cannot be in a bundle, with the reason.
+    /// Paths that cannot be in a bundle, with the reason.
     pub(super) unusable: Vec<(String, Error)>,
 }
 
-/// Which files of a directory without git count, besides `.git`, which never does.
+/// Which files to list in a directory outside git. `.git` is never listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rules {
-    /// All.
+    /// All files.
     Everything,
-    /// All but those that `.gitignore` files in it name.
+    /// All files except those that `.gitignore` files in the directory match.
     Gitignore,
 }
 
-/// What is below `root` but directories and `.git`, with its kind.
+/// All entries below `root` with their kind, except directories and `.git`.
 pub(super) fn walk(root: &Path, rules: Rules) -> impl Iterator<Item = Result<(DirEntry, FileType)>> {
     let mut builder = WalkBuilder::new(root);
     builder.standard_filters(false).filter_entry(|entry| entry.file_name() != ".git");
@@ -89,14 +89,14 @@ pub(super) fn walk(root: &Path, rules: Rules) -> impl Iterator<Item = Result<(Di
 }
 
 impl Listing {
-    /// What is below `path` in the working tree: what git tracks and still is there, and what is new and not ignored.
+    /// Paths below `path` in the working tree: existing tracked files, and new files that are not ignored.
     pub(super) fn working_tree(checkout: &Checkout, path: &str) -> Result<Self> {
         let mut listing = Self::default();
         listing.add_repository(checkout.clone(), "", path)?;
         Ok(listing)
     }
 
-    /// What is below `path` in a commit.
+    /// Paths below `path` in a commit.
     pub(super) fn commit(checkout: &Checkout, commit: &str, path: &str) -> Result<Self> {
         let mut listing = Self { repositories: vec![(checkout.clone(), String::new())], ..Self::default() };
         let mut links = Vec::new();
@@ -112,7 +112,7 @@ impl Listing {
         Ok(listing)
     }
 
-    /// What is in a directory outside of git.
+    /// Paths in a directory outside git.
     pub(super) fn directory(root: &Path, rules: Rules) -> Result<Self> {
         let mut listing = Self::default();
         listing.add_directory(root, "", rules)?;
@@ -152,7 +152,7 @@ impl Listing {
             if is_nested {
                 nested.push((name, disk));
             } else {
-                // Where a link is now, git tracked a directory.
+                // A link may have replaced a tracked directory.
                 self.remove_below(&name);
                 self.add_from_disk(name, disk)?;
             }
@@ -171,7 +171,7 @@ impl Listing {
             let Some(name) = self.name(at, inside.as_os_str().as_bytes()) else { continue };
             if kind.is_symlink() {
                 let text = link_text(entry.path())?;
-                // An absolute link into the tree itself is meant as one within it.
+                // Make absolute links into the tree itself relative.
                 let text = match Path::new(&text).strip_prefix(root).ok().and_then(Path::to_str) {
                     Some(inside) => relative(&name, &join(at, inside)),
                     None => text,
@@ -191,7 +191,7 @@ impl Listing {
         self.entries.insert(name, Listed { kind, disk, committed });
     }
 
-    /// What git knows nothing of; it may be gone again by now.
+    /// Adds a path that git does not track; it may have been removed meanwhile.
     fn add_from_disk(&mut self, name: String, disk: PathBuf) -> Result<()> {
         match fs::symlink_metadata(&disk).map(|metadata| metadata.file_type()) {
             Ok(kind) if kind.is_symlink() => {
@@ -204,7 +204,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Links whose text only git has.
+    /// Adds links whose target must be read from git.
     fn add_links(&mut self, repository: usize, links: Vec<(String, String)>) -> Result<()> {
         let ids: Vec<&str> = links.iter().map(|(_, object)| object.as_str()).collect();
         let mut texts = Vec::with_capacity(links.len());
@@ -229,7 +229,7 @@ impl Listing {
             .for_each(|path| drop(self.entries.remove(path)));
     }
 
-    /// The name as text; one that is none is noted.
+    /// The path as text; a path that is not UTF-8 is added to `unusable`.
     fn name(&mut self, at: &str, path: &[u8]) -> Option<String> {
         if let Ok(path) = str::from_utf8(path) {
             return Some(join(at, path));
@@ -241,7 +241,7 @@ impl Listing {
     }
 }
 
-/// Where the content of a tracked file or link is to be had.
+/// Where to read the content of a tracked file or link.
 enum Place {
     Gone,
     Here(Kind),
@@ -259,7 +259,7 @@ fn content_of(tracked: &Tracked, disk: &Path) -> Result<Place> {
             let same = object_id(&tracked.object, &text) == tracked.object;
             if same { Place::Git } else { Place::Here(Kind::File) }
         }
-        // Not there because git was told so.
+        // Missing on purpose, such as in a sparse checkout.
         (None, _) if tracked.unwatched => Place::Git,
         _ => Place::Gone,
     })

@@ -1,6 +1,7 @@
-//! The bundle on the controller: from a Puppet tree, checked out or at a revision, to a host that has it.
+//! The bundle on the controller: built from a Puppet tree, a working tree or a git revision, and pushed to hosts.
 //!
-//! [`source`] makes a [`Bundle`], [`check`] finds mistakes before any host is touched, [`push`] sends what a host lacks.
+//! [`source`] builds a [`Bundle`], [`check`] finds mistakes before any host is changed, [`push`] sends the missing
+//! files.
 
 pub mod check;
 mod choice;
@@ -34,23 +35,23 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BundleConfig {
-    /// Root of the control repository; may be a directory within a git repository.
+    /// Root of the control repository; may be a subdirectory of a git repository.
     pub path: PathBuf,
-    /// A shell command that completes the tree, such as `r10k puppetfile install`; it runs in a copy.
+    /// Shell command that completes the tree, such as `r10k puppetfile install`; runs in a copy.
     pub prepare: Option<String>,
-    /// The Puppet environment that the code is applied as.
+    /// Name of the Puppet environment to apply the code as.
     #[serde(default = "production")]
     pub environment: String,
-    /// What is left out, as patterns of `.gitignore` relative to `path`.
+    /// Paths to leave out: patterns in `.gitignore` syntax, relative to `path`.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// Links that leave the repository are replaced by what they lead to on this machine. Never from a revision.
+    /// Whether links that leave the repository are replaced by their targets on this machine; never for a revision.
     #[serde(default)]
     pub outside_links: bool,
 }
 
 impl BundleConfig {
-    /// The code at `path` as it is, everything else by default.
+    /// The code at `path`, with default settings.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -66,7 +67,7 @@ fn production() -> String {
     "production".to_owned()
 }
 
-/// A tree that is ready to be pushed. The files stay where they are until they are sent.
+/// A tree that is ready to push. Files are read from their original place when they are sent.
 #[derive(Debug)]
 pub struct Bundle {
     manifest: Manifest,
@@ -75,7 +76,7 @@ pub struct Bundle {
     files: HashMap<String, PathBuf>,
     blobs: HashMap<Digest, PathBuf>,
     warnings: Vec<String>,
-    /// A prepared tree and what was read out of git, removed with the bundle.
+    /// The prepared tree and the files read from git; removed with the bundle.
     _scratch: TempDir,
 }
 
@@ -91,32 +92,32 @@ impl Bundle {
         Self { digest: manifest.digest(), manifest, provenance, files, blobs, warnings, _scratch: scratch }
     }
 
-    /// What is in it.
+    /// The list of all entries.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Its name.
+    /// The digest that identifies the bundle.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Where it came from.
+    /// Commit, changed paths, user and time.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
     }
 
-    /// What is probably not as it was meant, a sentence each.
+    /// Warnings about probable mistakes, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Bytes in all its files together.
+    /// Total size of all files in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.manifest.total_bytes()
     }
 
-    /// Where the file at `path` lies on this machine.
+    /// Path on this machine of the file at `path` in the bundle.
     pub fn file(&self, path: &str) -> Option<&Path> {
         self.files.get(path).map(PathBuf::as_path)
     }
@@ -124,7 +125,7 @@ impl Bundle {
     /// The text of the file at `path`; `None` if there is no such file.
     ///
     /// # Errors
-    /// It cannot be read, or is not UTF-8.
+    /// The file cannot be read, or is not UTF-8.
     pub fn text(&self, path: &str) -> Result<Option<String>> {
         let Some(file) = self.file(path) else { return Ok(None) };
         fs::read_to_string(file)

@@ -1,14 +1,15 @@
-//! Modules that the code counts on and that are not in the bundle, because git ignores the directory that a tool installs them in.
+//! Finds modules that the code needs but the bundle lacks, because git ignores the directory that they are installed
+//! in.
 
 use std::path::Path;
 
 use proto::bundle::environment::Environment;
 
-/// How many names are told.
+/// Maximum number of module names in a warning.
 const SHOWN: usize = 5;
 
-/// A sentence for each thing that is missing: modules of the `Puppetfile`, and directories on the modulepath that have something in
-/// them at `root`, if there is such a directory on this machine, and nothing in the bundle. `paths` are the bundle's.
+/// Warnings about missing modules: modules of the `Puppetfile`, and directories on the modulepath that are not empty
+/// below `root` on this machine, but empty in the bundle. `paths` are the paths of the bundle.
 pub(super) fn missing<'p>(
     puppetfile: &str,
     environment: &str,
@@ -29,8 +30,8 @@ pub(super) fn missing<'p>(
     if !lost.is_empty() {
         let more = if lost.len() > SHOWN { ", …" } else { "" };
         return vec![format!(
-            "{} of {} modules of the Puppetfile are not in the bundle ({}{more}): `prepare = \"r10k puppetfile install\"` under \
-             [bundle] fetches them",
+            "{} of {} modules of the Puppetfile are not in the bundle ({}{more}): to fetch them, set `prepare = \"r10k puppetfile \
+             install\"` under [bundle]",
             lost.len(),
             wanted.len(),
             lost[..lost.len().min(SHOWN)].join(", "),
@@ -44,14 +45,14 @@ pub(super) fn missing<'p>(
     empty
         .map(|directory| {
             format!(
-                "`{directory}` is on the modulepath, and git ignores all that is in it: it is not in the bundle; a \
-                 `prepare` command under [bundle] can put it there"
+                "`{directory}` is on the modulepath but not in the bundle, because git ignores its content; a `prepare` \
+                 command under [bundle] can add it"
             )
         })
         .collect()
 }
 
-/// The names of the modules, without their authors: lines such as `mod 'puppetlabs-ntp', '1.0.0'`.
+/// Module names without their authors, from lines such as `mod 'puppetlabs-ntp', '1.0.0'`.
 fn modules(puppetfile: &str) -> Vec<&str> {
     let name = |line: &'_ str| -> Option<(usize, usize)> {
         let rest = line.trim_start().strip_prefix("mod")?;
@@ -84,16 +85,14 @@ mod tests {
             |paths: &[&str]| missing(PUPPETFILE, "modulepath = site:modules", paths.iter().copied(), None);
         assert_eq!(
             missing(&["Puppetfile", "site/profile/manifests/init.pp", "other/ntp/x"]),
-            [
-                "2 of 3 modules of the Puppetfile are not in the bundle (ntp, stdlib): `prepare = \"r10k puppetfile \
-              install\"` under [bundle] fetches them"
-            ]
+            ["2 of 3 modules of the Puppetfile are not in the bundle (ntp, stdlib): to fetch them, set \
+              `prepare = \"r10k puppetfile install\"` under [bundle]"]
         );
         assert!(missing(&["modules/ntp/a", "modules/stdlib/a", "site/profile/a"]).is_empty());
     }
 
     #[test]
-    fn a_directory_of_which_nothing_is_taken_is_told() {
+    fn a_modulepath_directory_missing_from_the_bundle_is_reported() {
         let root = tempfile::tempdir().expect("a directory");
         std::fs::create_dir_all(root.path().join("modules/ntp")).expect("made");
         std::fs::create_dir_all(root.path().join("site")).expect("made");
@@ -102,10 +101,8 @@ mod tests {
         };
         assert_eq!(
             missing(&["manifests/site.pp"]),
-            [
-                "`modules` is on the modulepath, and git ignores all that is in it: it is not in the bundle; a \
-              `prepare` command under [bundle] can put it there"
-            ]
+            ["`modules` is on the modulepath but not in the bundle, because git ignores its content; a \
+              `prepare` command under [bundle] can add it"]
         );
         assert!(missing(&["modules/ntp/manifests/init.pp"]).is_empty());
     }

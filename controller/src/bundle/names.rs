@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What is below a directory, whose path is empty for the root.
+/// The entries below a directory; an empty path means the root.
 pub(super) fn below<'l, T>(
     entries: &'l BTreeMap<String, T>,
     directory: &str,
@@ -11,7 +11,7 @@ pub(super) fn below<'l, T>(
     entries.range(prefix.clone()..).take_while(move |(path, _)| path.starts_with(&prefix))
 }
 
-/// Two parts of a path, of which either may be empty.
+/// Joins two parts of a path; either may be empty.
 pub(super) fn join(prefix: &str, path: &str) -> String {
     match (prefix, path) {
         ("", path) => path.to_owned(),
@@ -20,7 +20,7 @@ pub(super) fn join(prefix: &str, path: &str) -> String {
     }
 }
 
-/// The way from the directory of the link at `path` to `target`, both in the bundle.
+/// The relative path from the directory of the link at `path` to `target`, both in the bundle.
 pub(super) fn relative(path: &str, target: &str) -> String {
     let names =
         |path: &str| path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>();

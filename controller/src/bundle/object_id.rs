@@ -1,16 +1,16 @@
-//! The id that git gives to a file's content.
+//! Computes git object ids.
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
-/// The id that git gives `bytes` in the repository where `like` is an id.
+/// The object id of a blob, with the hash algorithm of the id `like`.
 pub(super) fn object_id(like: &str, bytes: &[u8]) -> String {
     let mut hasher = object_hasher(like, bytes.len() as u64);
     hasher.update(bytes);
     hex::encode(hasher.finish())
 }
 
-/// An object's id is the hash of `blob <size>`, NUL, and the content; which hash is told by the length of the id
-/// (`gitformat-pack(5)`, `hash-function-transition`).
+/// A hasher that has consumed the header of a blob of `size` bytes: an object id is the hash of `blob <size>`, NUL, and
+/// the content. The length of an id shows the hash algorithm (`gitformat-pack(5)`, `hash-function-transition`).
 pub(super) fn object_hasher(like: &str, size: u64) -> Context {
     let mut hasher = Context::new(if like.len() == 64 { &SHA256 } else { &SHA1_FOR_LEGACY_USE_ONLY });
     hasher.update(format!("blob {size}\0").as_bytes());

@@ -1,4 +1,4 @@
-//! Contents out of git's object store, as they were committed: `git cat-file --batch`.
+//! Reads committed contents from git's object store with `git cat-file --batch`.
 
 use std::{
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
@@ -8,10 +8,10 @@ use std::{
 use super::git::Checkout;
 use crate::error::{Error, Result};
 
-/// Gives each of `objects` to `take`, in their order: its place among them, and a reader that ends with it.
+/// Passes each of `objects` to `take`, in order: its index, and a reader for its content.
 ///
 /// # Errors
-/// One is not there or is no blob, git fails, or `take` does.
+/// An object is missing or is not a blob, git fails, or `take` fails.
 pub(super) fn each(
     checkout: &Checkout,
     objects: &[&str],
@@ -24,10 +24,10 @@ pub(super) fn each(
     let mut child = checkout.objects().spawn().map_err(failed)?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let read = thread::scope(|scope| {
-        // Git answers while it is asked; who asked first and read then would wait for ever.
+        // Write in another thread: git answers while it reads, so writing everything first would deadlock.
         scope.spawn(move || {
             let mut input = BufWriter::new(input.expect("piped"));
-            // Where git is gone, its answers end too early, which is told below.
+            // If git has exited, its output ends too early, which is reported below.
             let _ = objects.iter().try_for_each(|object| writeln!(input, "{object}"));
         });
         let mut output = BufReader::with_capacity(128 << 10, output.expect("piped"));
@@ -40,7 +40,7 @@ pub(super) fn each(
     read.map_err(failed)
 }
 
-/// An answer: `<object> blob <size>`, a newline, the bytes, a newline (`git-cat-file(1)`, "BATCH OUTPUT").
+/// Reads one answer: `<object> blob <size>`, a newline, the bytes, a newline (`git-cat-file(1)`, "BATCH OUTPUT").
 fn one(
     output: &mut impl BufRead,
     object: &str,
@@ -61,7 +61,7 @@ fn one(
     if missing == 0 && newline == *b"\n" {
         Ok(())
     } else {
-        Err(io::Error::other(format!("{object} is cut off")))
+        Err(io::Error::other(format!("{object} is truncated")))
     }
 }
 

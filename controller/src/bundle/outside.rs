@@ -1,7 +1,8 @@
-//! What a link leads to that leaves the repository: only with `outside_links`, and never from a revision.
+//! Follows links that leave the repository; only with `outside_links`, and never for a revision.
 //!
-//! It is replaced by what it leads to on this machine, since the host does not have that (Debian's `/usr/share/puppet/modules` is made of such
-//! links). Links within that stay links, rewritten to a relative form where needed.
+//! Such a link is replaced by its target on this machine, because the host does not have the target (Debian's
+//! `/usr/share/puppet/modules` consists of such links). Links inside the target stay links, rewritten to a relative
+//! form if needed.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +16,11 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Files and links, by their paths in the bundle, that are to be at `path` instead of the link at `link` on this machine.
+/// The files and links, by path in the bundle, that replace the link at `link` on this machine, at `path` in the
+/// bundle.
 ///
 /// # Errors
-/// It leads nowhere, or to a directory that contains it, or to what cannot be read.
+/// The link is broken, leads to a directory that contains it, or its target cannot be read.
 pub(super) fn follow(link: &Path, path: &str) -> Result<BTreeMap<String, Listed>> {
     let mut walk = Walk { found: BTreeMap::new(), through: Vec::new() };
     walk.replace(link, path.to_owned())?;
@@ -27,12 +29,12 @@ pub(super) fn follow(link: &Path, path: &str) -> Result<BTreeMap<String, Listed>
 
 struct Walk {
     found: BTreeMap<String, Listed>,
-    /// Directories whose links are being replaced by what they lead to, outermost first.
+    /// Directories of the links that are being replaced, outermost first; detects cycles.
     through: Vec<PathBuf>,
 }
 
 impl Walk {
-    /// Adds what is below `root`, as `prefix` in the bundle.
+    /// Adds everything below `root`, at `prefix` in the bundle.
     fn directory(&mut self, root: &Path, prefix: &str) -> Result<()> {
         for found in walk(root, Rules::Everything) {
             let (entry, kind) = found?;
@@ -71,7 +73,7 @@ impl Walk {
         self.through.push(here.canonicalize().map_err(|error| unresolved(&path, &error))?);
         if self.through.iter().any(|directory| directory.starts_with(&end)) {
             return Err(Error::invalid(format!("the link `{path}` leads to a directory that contains it"))
-                .hint(format!("it ends at {}", end.display())));
+                .hint(format!("its target is {}", end.display())));
         }
         self.directory(&end, &path)?;
         self.through.pop();
@@ -89,12 +91,12 @@ fn utf8(path: &Path) -> Result<&str> {
 
 fn unresolved(path: &str, error: &io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::NotFound => Error::invalid(format!("the link `{path}` points at nothing")),
-        _ => Error::invalid(format!("the link `{path}` cannot be followed: {error}")),
+        io::ErrorKind::NotFound => Error::invalid(format!("the link `{path}` is broken")),
+        _ => Error::invalid(format!("cannot follow the link `{path}`: {error}")),
     }
 }
 
-/// The link's own text without `.` and doubled slashes; `None` if it is absolute or climbs above `prefix` on its way.
+/// The link's target without `.` and doubled slashes; `None` if it is absolute or leaves `prefix` on the way.
 fn simple(text: &Path, path: &str, prefix: &str) -> Option<String> {
     let depth = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
     let mut above = depth(path).checked_sub(depth(prefix) + 1)?;
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_is_taken_with_its_own_links() {
+    fn outside_targets_are_copied_with_their_own_links() {
         let (_more, elsewhere) = tree(&["single.pp"]);
         let (_outside, modules) = tree(&["stdlib/manifests/init.pp", "stdlib/d/f"]);
         let stdlib = modules.join("stdlib");
@@ -164,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere_are_named() {
+    fn errors_name_the_broken_link() {
         for (target, message) in [
-            ("../gone", "the link `x` points at nothing"),
-            ("x", "the link `x` cannot be followed"),
+            ("../gone", "the link `x` is broken"),
+            ("x", "cannot follow the link `x`"),
             ("..", "the link `x` leads to a directory that contains it"),
         ] {
             let (_temp, root) = tree(&["d/f"]);

@@ -1,4 +1,4 @@
-//! The `prepare` command: completes a tree, always in a copy.
+//! Runs the `prepare` command, which completes a tree, always in a copy.
 
 use std::{
     fs,
@@ -10,10 +10,10 @@ use std::{
 use super::found::{Found, FoundKind};
 use crate::error::{Error, Result};
 
-/// Lines of a failed command's output that are shown.
+/// Number of lines of a failed command's output to show.
 const LINES_SHOWN: usize = 20;
 
-/// Copies what was found into the existing directory `into`.
+/// Copies the entries into the existing directory `into`.
 pub(super) fn copy(found: &[Found], into: &Path) -> Result<()> {
     for Found { path, kind } in found {
         let to = into.join(path);
@@ -30,7 +30,7 @@ pub(super) fn copy(found: &[Found], into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// As a checkout would have it: the command may change what it finds.
+/// The file mode, as in a checkout: the command may change the files.
 fn mode(executable: bool) -> u32 {
     if executable { 0o755 } else { 0o644 }
 }
@@ -51,5 +51,5 @@ pub(super) fn run(command: &str, directory: &Path) -> Result<()> {
     let lines: Vec<&str> = text.lines().collect();
     let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
     Err(Error::invalid(format!("the prepare command `{command}` failed ({}):\n{shown}", output.status))
-        .hint("it runs in a copy of the bundle's path, without files that git ignores"))
+        .hint("the command runs in a copy of the bundle's path, without files that git ignores"))
 }

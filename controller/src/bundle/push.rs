@@ -1,4 +1,4 @@
-//! Sends a bundle to one host: what it lacks, and nothing else.
+//! Pushes a bundle to one host, sending only the missing files.
 
 use std::{
     collections::HashMap,
@@ -23,25 +23,25 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
-/// Pieces between compression and the network: 2 MiB.
+/// Number of pieces buffered between compression and the network: 2 MiB.
 const PIECES_AHEAD: usize = 8;
 
-/// What a push came to.
+/// The result of a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pushed {
     /// Bytes sent for blobs and manifest, compressed.
     pub sent_bytes: u64,
     /// Bytes in the files that were sent, before compression.
     pub content_bytes: u64,
-    /// Bytes in all files of the bundle, each content once.
+    /// Bytes in all files of the bundle, counting each content once.
     pub total_bytes: u64,
-    /// Blobs that the host lacked.
+    /// Number of blobs that the host lacked.
     pub blobs_sent: usize,
-    /// Files of the bundle.
+    /// Number of files in the bundle.
     pub files: usize,
-    /// The host had the whole bundle.
+    /// Whether the host already had the whole bundle.
     pub already_there: bool,
-    /// Older bundles that the host removed for this one.
+    /// Older bundles that the host removed to make room.
     pub removed: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Pushed {
     }
 }
 
-/// A number of bytes for people: two digits or more, powers of 1000.
+/// A human-readable size: at least two digits, powers of 1000.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -72,11 +72,11 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Pushes `bundle` over `channel`. An unchanged bundle costs one small message; a host that lost track of the offer (restarted, or
-/// cleaned up) gets a second one.
+/// Pushes `bundle` over `channel`. An unchanged bundle costs one small message. If the host lost the offer (agent
+/// restart or cleanup), it is sent again once.
 ///
 /// # Errors
-/// A file changed while it was sent, or the host refused or could not be reached.
+/// A file changed during the push, or the host refused the bundle or could not be reached.
 pub async fn push(channel: Channel, bundle: &Bundle) -> Result<Pushed> {
     let mut client = BundlesClient::new(channel).max_decoding_message_size(MAX_MANIFEST_BYTES);
     match attempt(&mut client, bundle).await {
@@ -89,7 +89,7 @@ pub async fn push(channel: Channel, bundle: &Bundle) -> Result<Pushed> {
     })
 }
 
-/// Why an attempt failed: over here, or by what the host answered.
+/// Why an attempt failed: a local error, or the host's status.
 enum Failure {
     Own(Error),
     Status(Status),
@@ -131,10 +131,10 @@ async fn attempt(
     upload(client, bundle, wanted, pushed).await
 }
 
-/// A blob and where it lies.
+/// A blob and its path on this machine.
 type Source = (Blob, PathBuf);
 
-/// Looks up what the host asked for.
+/// Looks up the blobs that the host requested.
 fn wanted(bundle: &Bundle, missing: &[Vec<u8>]) -> Result<Vec<Source>> {
     let known: HashMap<Digest, Blob> =
         bundle.manifest().blobs().into_iter().map(|blob| (blob.digest, blob)).collect();
@@ -143,10 +143,11 @@ fn wanted(bundle: &Bundle, missing: &[Vec<u8>]) -> Result<Vec<Source>> {
         Some((*blob, bundle.blob_path(blob)?.to_owned()))
     };
     let sources: Option<Vec<Source>> = missing.iter().map(source).collect();
-    sources.ok_or_else(|| Error::new(Kind::RunFailed, "the host asked for a file that is not in the bundle"))
+    sources.ok_or_else(|| Error::new(Kind::RunFailed, "the host requested a file that is not in the bundle"))
 }
 
-/// Packs on a blocking thread into a bounded channel, so that reading and compressing go on while the network is busy.
+/// Packs on a blocking thread into a bounded channel, so that reading and compressing continue while the network is
+/// busy.
 async fn upload(
     client: &mut BundlesClient<Channel>,
     bundle: &Bundle,
@@ -168,7 +169,7 @@ async fn upload(
     let reply = client.upload(ReceiverStream::new(receiver)).await;
     match packing.await.expect("packing does not panic") {
         Ok(sent) => pushed.sent_bytes += sent,
-        Err(PackError::Write(_)) => {} // The host hung up, and its reply says why.
+        Err(PackError::Write(_)) => {} // The host closed the stream; its reply says why.
         Err(PackError::Read { digest, source }) => {
             return Err(Failure::Own(Error::invalid(format!(
                 "cannot read `{}`: {source}",
@@ -178,7 +179,7 @@ async fn upload(
         Err(PackError::Changed { digest }) => {
             let path = &digest_paths[&digest];
             return Err(Failure::Own(
-                Error::invalid(format!("`{path}` changed while it was pushed")).hint("push again"),
+                Error::invalid(format!("`{path}` changed during the push")).hint("run the command again"),
             ));
         }
     }
@@ -221,13 +222,13 @@ impl Write for Pieces {
 }
 
 fn refused(status: &Status) -> Error {
-    let message = format!("the bundle was not taken: {}", status.message());
+    let message = format!("the host refused the bundle: {}", status.message());
     match status.code() {
         Code::InvalidArgument => Error::invalid(message),
         Code::ResourceExhausted => {
-            Error::new(Kind::RunFailed, message).hint("free space on the host and push again")
+            Error::new(Kind::RunFailed, message).hint("free disk space on the host and run the command again")
         }
-        Code::PermissionDenied => Error::unreachable(message).hint("pushing needs the role operator"),
+        Code::PermissionDenied => Error::unreachable(message).hint("pushing needs the user role operator"),
         _ => Error::unreachable(message),
     }
 }

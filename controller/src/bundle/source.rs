@@ -1,7 +1,7 @@
-//! Makes a [`Bundle`] from a directory as it is, or as it was at a git revision.
+//! Builds a [`Bundle`] from a working tree or a git revision.
 //!
-//! A clean checkout and its commit are the same bundle, on every machine: git's lists decide which files there are
-//! ([`listing`](super::listing)), its objects what is in them ([`content`](super::content)).
+//! A clean checkout and its commit give the same bundle on every machine: git's lists decide which files belong to it
+//! ([`listing`](super::listing)), git's objects provide the content ([`content`](super::content)).
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -28,11 +28,11 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The tree at `config.path`, relative to `directory`, as it is now: what git tracks, and what is new and not ignored;
-/// completed by `prepare`.
+/// Builds a bundle from the current tree at `config.path`, relative to `directory`: tracked files, and new files that
+/// are not ignored; completed by `prepare`.
 ///
 /// # Errors
-/// It cannot be read, breaks a rule of the bundle (the path is named), or `prepare` fails.
+/// The tree cannot be read, breaks a rule for bundles (the error names the path), or `prepare` fails.
 pub fn from_working_tree(directory: &Path, config: &BundleConfig, now: SystemTime) -> Result<Bundle> {
     let root = canonical(&directory.join(&config.path))?;
     let mut builder = Builder::new(config, &root, false)?;
@@ -40,7 +40,7 @@ pub fn from_working_tree(directory: &Path, config: &BundleConfig, now: SystemTim
     if let Some(checkout) = Checkout::of(&root)? {
         let list = |path: &str| Listing::working_tree(&checkout, path);
         let (listing, selection) = builder.select(list, &checkout.prefix)?;
-        // A directory that git ignores as a whole is not git's, though it lies in a repository.
+        // Treat a directory that git ignores completely as a directory outside git.
         if !listing.entries.is_empty() || !checkout.ignored() {
             let (found, dirty) = builder.collect(&listing, selection, &checkout.prefix)?;
             return builder.finish(found, provenance(checkout.head().unwrap_or_default(), dirty));
@@ -51,11 +51,11 @@ pub fn from_working_tree(directory: &Path, config: &BundleConfig, now: SystemTim
     builder.finish(found, provenance(String::new(), Vec::new()))
 }
 
-/// The tree as it was at `revision` (anything that git understands), completed by `prepare`. Neither checkout nor
-/// index are touched.
+/// Builds a bundle from the tree at `revision` (anything that git understands), completed by `prepare`. Does not change
+/// the checkout or the index.
 ///
 /// # Errors
-/// The path is not in a git checkout, the revision or the directory in it is unknown, and all of [`from_working_tree`].
+/// The path is not in a git checkout, the revision or its directory is unknown, or as [`from_working_tree`].
 pub fn from_revision(
     directory: &Path,
     config: &BundleConfig,
@@ -80,7 +80,7 @@ pub fn from_revision(
 fn canonical(path: &Path) -> Result<PathBuf> {
     let invalid = |reason: String| {
         Error::invalid(format!("the bundle's path {} {reason}", path.display()))
-            .hint("`path` under [bundle] names the root of the Puppet code")
+            .hint("`path` under [bundle] must be the root of the Puppet code")
     };
     let root = fs::canonicalize(path).map_err(|error| invalid(format!("cannot be opened: {error}")))?;
     if root.is_dir() { Ok(root) } else { Err(invalid("is not a directory".to_owned())) }
@@ -92,31 +92,31 @@ fn provenance(root: &Path, commit: String, dirty: Vec<String>, now: SystemTime) 
     Provenance { commit, dirty, who: git::who(root), when_unix_ms }
 }
 
-/// A bundle in the making.
+/// State while a bundle is built.
 struct Builder<'c> {
     config: &'c BundleConfig,
     root: &'c Path,
-    /// It is a commit, not what is on this machine.
+    /// Whether the source is a commit instead of the working tree.
     is_revision: bool,
     choice: Choice,
     scratch: TempDir,
-    /// Where another repository belongs that `prepare` has to fetch.
+    /// Paths of submodules that `prepare` has to fetch.
     submodules: Vec<String>,
 }
 
 impl<'c> Builder<'c> {
     fn new(config: &'c BundleConfig, root: &'c Path, is_revision: bool) -> Result<Self> {
-        // The tree may hold secrets: for its owner's eyes alone, whatever the umask.
+        // The tree may contain secrets: readable only by its owner, whatever the umask.
         let mut scratch = tempfile::Builder::new();
         scratch.prefix("magpie-").permissions(Permissions::from_mode(0o700));
         let scratch = scratch
             .tempdir()
-            .map_err(|error| Error::invalid(format!("cannot make a temporary directory: {error}")))?;
+            .map_err(|error| Error::invalid(format!("cannot create a temporary directory: {error}")))?;
         let choice = Choice::new(&config.exclude)?;
         Ok(Self { config, root, is_revision, choice, scratch, submodules: Vec::new() })
     }
 
-    /// Lists what is below `prefix`, and the whole repository if a link there leads to more of it.
+    /// Lists the paths below `prefix`, or the whole repository if a link leads out of `prefix`.
     fn select(&self, list: impl Fn(&str) -> Result<Listing>, prefix: &str) -> Result<(Listing, Selection)> {
         let listing = list(prefix)?;
         let selection = links::select(&listing.entries, prefix, prefix.is_empty(), &self.choice)?;
@@ -128,7 +128,7 @@ impl<'c> Builder<'c> {
         Ok((listing, selection))
     }
 
-    /// Reads what was selected; also which paths of the bundle are not as they were committed.
+    /// Reads the selected files; also returns the paths of the bundle that have uncommitted changes.
     fn collect(
         &mut self,
         listing: &Listing,
@@ -151,7 +151,7 @@ impl<'c> Builder<'c> {
         let dirty = dirty(listing, &selection, &changes, prefix);
         let mut found = Vec::with_capacity(selection.files.len() + selection.links.len());
         for (path, from) in &selection.files {
-            // Gone since it was listed.
+            // Removed since it was listed.
             let Some(content) = contents.get(from.as_str()) else { continue };
             match content.stored {
                 Some(stored) => self.choice.leave_out(path, self.stored(path, stored))?,
@@ -167,18 +167,15 @@ impl<'c> Builder<'c> {
         Ok((found, dirty))
     }
 
-    /// `prepare` may make what a link leads to; otherwise it leads nowhere.
+    /// Keeps broken links if there is a `prepare` command, which may create their targets; otherwise reports them.
     fn broken(&mut self, broken: Vec<(String, String)>, found: &mut Vec<Found>) -> Result<()> {
         for (path, text) in broken {
             if self.config.prepare.is_some() {
                 found.push(Found { path, kind: FoundKind::Link(text) });
                 continue;
             }
-            let error = Error::invalid(format!(
-                "the link `{path}` points at nothing (`{}`)",
-                text.escape_debug()
-            ))
-            .hint("what it points at may be ignored by git, left out by `exclude`, or an empty directory");
+            let error = Error::invalid(format!("the link `{path}` is broken (`{}`)", text.escape_debug()))
+                .hint("its target may be ignored by git, left out by `exclude`, or an empty directory");
             self.choice.leave_out(&path, error)?;
         }
         Ok(())
@@ -203,9 +200,11 @@ impl<'c> Builder<'c> {
                 }
                 Some(_) if !self.is_revision => self.choice.leave_out(
                     &path,
-                    error.hint("`outside_links = true` under [bundle] puts what it leads to on this machine in its place"),
+                    error.hint(
+                        "`outside_links = true` under [bundle] replaces it with its target on this machine",
+                    ),
                 )?,
-                _ => self.choice.leave_out(&path, error.hint("a revision has nothing but what is committed"))?,
+                _ => self.choice.leave_out(&path, error.hint("a revision contains only committed files"))?,
             }
         }
         Ok(())
@@ -230,16 +229,16 @@ impl<'c> Builder<'c> {
         Ok(())
     }
 
-    /// What `prepare` fetches is looked for after it.
+    /// Reports missing submodules; with a `prepare` command, only after it has run.
     fn missing_submodules(&mut self, missing: Vec<String>) -> Result<()> {
         if self.config.prepare.is_some() {
             self.submodules.extend(missing);
             return Ok(());
         }
         missing.into_iter().try_for_each(|path| {
-            let error = Error::invalid(format!("`{path}` is a git submodule, and nothing of it is here"));
+            let error = Error::invalid(format!("`{path}` is a git submodule that is not checked out"));
             let error = match self.is_revision {
-                true => error.hint("a revision does not contain it: fetch it in the `prepare` command under [bundle], or push the working tree"),
+                true => error.hint("a revision does not contain submodules: fetch it in the `prepare` command under [bundle], or push the working tree"),
                 false => error.hint("`git submodule update --init` fetches it"),
             };
             self.choice.leave_out(&path, error)
@@ -248,14 +247,14 @@ impl<'c> Builder<'c> {
 
     fn stored(&self, path: &str, stored: Stored) -> Error {
         let (what, command) = match stored {
-            Stored::Lfs => ("a Git LFS pointer, not the file itself", "git lfs pull"),
+            Stored::Lfs => ("a Git LFS pointer, not the real file", "git lfs pull"),
             Stored::Crypt => ("encrypted by git-crypt", "git crypt unlock"),
         };
         let hint = match self.is_revision {
             true => format!(
-                "a revision has it in this form only: `{command}`, then push the working tree, without --rev"
+                "a revision contains only this form: run `{command}`, then push the working tree, without --rev"
             ),
-            false => format!("`{command}` turns it into the file itself"),
+            false => format!("`{command}` restores the real file"),
         };
         Error::invalid(format!("`{path}` is {what}")).hint(hint)
     }
@@ -279,10 +278,10 @@ impl<'c> Builder<'c> {
         Ok(Bundle::new(manifest, provenance, files, self.choice.warnings, self.scratch))
     }
 
-    /// What the command installs is often ignored by git, so after it everything counts.
+    /// Runs the `prepare` command in a copy and lists all files afterwards, because git often ignores what it installs.
     fn prepared(&mut self, command: &str, found: &[Found]) -> Result<Vec<Found>> {
         let copy = self.scratch.path().join("tree");
-        let made = |error| Error::invalid(format!("cannot make a copy for the prepare command: {error}"));
+        let made = |error| Error::invalid(format!("cannot create a copy for the prepare command: {error}"));
         fs::create_dir(&copy).map_err(made)?;
         prepare::copy(found, &copy)?;
         self.submodules.iter().try_for_each(|path| fs::create_dir_all(copy.join(path))).map_err(made)?;
@@ -304,14 +303,14 @@ impl<'c> Builder<'c> {
                 return Ok(());
             }
             let error = Error::invalid(format!(
-                "`{path}` is a git submodule, and the prepare command put nothing there"
+                "`{path}` is a git submodule, and the prepare command did not fetch it"
             ));
             self.choice.leave_out(&path, error)
         })?;
         Ok(found)
     }
 
-    /// Puts the manifest together, with the place of each file.
+    /// Builds the manifest, and a map from each path to the file on this machine.
     fn manifest(&mut self, mut found: Vec<Found>) -> Result<(Manifest, HashMap<String, PathBuf>)> {
         loop {
             match Manifest::new(entries(&found)) {
@@ -333,7 +332,7 @@ impl<'c> Builder<'c> {
 }
 
 impl Listing {
-    /// Tracked paths that differ from what was committed, at and below these paths.
+    /// Tracked paths with uncommitted changes, at and below these paths.
     fn changes(&self, paths: &[&str]) -> Result<Changes> {
         let mut all = Changes::default();
         for (checkout, at) in &self.repositories {
@@ -346,7 +345,7 @@ impl Listing {
     }
 }
 
-/// Paths of the bundle that are not as they were committed, and those below `prefix` that are gone.
+/// Paths of the bundle with uncommitted changes, and removed paths below `prefix`.
 fn dirty(listing: &Listing, selection: &Selection, changes: &Changes, prefix: &str) -> Vec<String> {
     if listing.repositories.is_empty() {
         return Vec::new();
@@ -394,7 +393,7 @@ fn directories(found: &[Found]) -> Vec<Entry> {
     seen.into_iter().map(|path| Entry { path: path.to_owned(), kind: Kind::Directory }).collect()
 }
 
-/// The path without which the rule would hold.
+/// The path that breaks the rule, if leaving it out would help.
 fn culprit(error: &ManifestError) -> Option<&str> {
     match error {
         ManifestError::Path { path, .. } | ManifestError::Link { path, .. } => Some(path),
@@ -408,10 +407,11 @@ fn culprit(error: &ManifestError) -> Option<&str> {
 fn refused(error: &ManifestError) -> Error {
     let refused = Error::invalid(error);
     match error {
-        ManifestError::Link { problem: LinkProblem::Dangling, .. } => refused
-            .hint("what it points at may be ignored by git, left out by `exclude`, or an empty directory"),
+        ManifestError::Link { problem: LinkProblem::Dangling, .. } => {
+            refused.hint("its target may be ignored by git, left out by `exclude`, or an empty directory")
+        }
         ManifestError::TooLarge | ManifestError::TooManyEntries { .. } => refused.hint(
-            "only code belongs in a bundle; leave the rest out with .gitignore or `exclude` under [bundle]",
+            "a bundle should contain only code; exclude the rest with .gitignore or `exclude` under [bundle]",
         ),
         _ => refused,
     }

@@ -87,7 +87,7 @@ mod tests {
           start        Boot stopped hosts
           stop         Shut hosts down and keep their disks
           release      Stop hosts and return them to the pool, for the next provision of their role
-          destroy      Delete hosts with all their data; adopted machines keep running, without agent and flight record
+          destroy      Delete hosts and all their data; adopted machines keep running without the agent
           gc           List unfinished, duplicate and expired hosts; clean them up with --yes
 
         Runs:

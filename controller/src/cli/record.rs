@@ -22,8 +22,8 @@ pub struct Place {
 #[derive(Debug, Args)]
 pub struct Window {
     /// Start this long ago or at this time: 5m, 2h, "2026-07-13 00:12", RFC 3339, or "start" for the whole record
-    /// [default: 1m for cpu-log, 1h for exits, start for oom and fetch]. Times are by the host's clock; with --from-dir,
-    /// "ago" counts back from the newest sample
+    /// [default: 1m for cpu-log, 1h for exits, start for oom and fetch]. Times are by the host's clock; with
+    /// --from-dir, "ago" counts back from the newest sample
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// End this long ago or at this time [default: now]

@@ -26,8 +26,8 @@ pub struct Run {
     /// All running hosts of a role
     #[arg(long)]
     pub role: Option<String>,
-    /// Hide the output from users with the role reader. The command's arguments stay visible in `ps` on the host and in the flight
-    /// record: pass secrets on standard input
+    /// Hide the output from users with the role reader. The command's arguments stay visible in `ps` on the host and in
+    /// the flight record: pass secrets on standard input
     #[arg(long)]
     pub private: bool,
     /// Pass escape sequences in the output to this terminal; files and pipes always get the output unchanged

@@ -27,8 +27,8 @@ pub enum Present {
     Unknown(Error),
 }
 
-/// Asks who has claimed the host, with a call that needs the right to change the claim: it extends the lease to a past time,
-/// which changes nothing.
+/// Asks who has claimed the host, with a call that needs the right to change the claim: it extends the lease to a past
+/// time, which changes nothing.
 ///
 /// # Errors
 /// The host rejects our certificate or role.
@@ -58,7 +58,8 @@ pub async fn claim(channel: Channel, host_name: &str, request: pb::ClaimRequest)
     }
 }
 
-/// Releases the host if its claim still is `id`, or any claim if `id` is empty; `Err(claim)` if the claim is a different one.
+/// Releases the host if its claim still is `id`, or any claim if `id` is empty; `Err(claim)` if the claim is a
+/// different one.
 ///
 /// # Errors
 /// The host cannot be reached, or rejects our certificate or role.

@@ -26,8 +26,8 @@ use crate::{
 /// The largest message to accept from a host, in bytes; pass it to each client's `max_decoding_message_size`.
 pub const MAX_MESSAGE: usize = 32 << 20;
 
-/// Connects to the agent of `host_id` over `stream`. On return both sides are authenticated: the host's certificate is for
-/// `host_id`, and the host has accepted ours. If the host's certificate expires soon, it is renewed.
+/// Connects to the agent of `host_id` over `stream`. On return both sides are authenticated: the host's certificate is
+/// for `host_id`, and the host has accepted ours. If the host's certificate expires soon, it is renewed.
 ///
 /// # Errors
 /// No valid user certificate, or the host cannot be verified, rejects our certificate, or does not answer.
@@ -56,7 +56,9 @@ where
     // settings (RFC 9113 §3.4: its first frame, sent unasked) are the proof that it accepted us.
     let mut stream = BufReader::new(stream);
     if within(PATIENCE, stream.fill_buf()).await.map_err(explain)?.is_empty() {
-        return Err(Error::unreachable("the host closed the connection").hint("it may have too many connections"));
+        return Err(
+            Error::unreachable("the host closed the connection").hint("it may have too many connections")
+        );
     }
     let channel = channel(stream).await?;
     renewal::in_passing(channel.clone(), fleet, role, host_id, &shown).await;

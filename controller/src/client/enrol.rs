@@ -43,8 +43,8 @@ pub enum Outcome {
     AlreadyEnrolled,
 }
 
-/// Enrols the host at the other end of `stream` as `host_id`, if it knows the token of `tid`. The host is certainly enrolled
-/// only when [`super::connect`] succeeds afterwards.
+/// Enrols the host at the other end of `stream` as `host_id`, if it knows the token of `tid`. The host is certainly
+/// enrolled only when [`super::connect`] succeeds afterwards.
 ///
 /// # Errors
 /// The host could not prove its identity, rejects our certificate, or did not finish. Safe to retry.
@@ -163,11 +163,8 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
 
     fn unproved(&self) -> Error {
         let key = self.agent_key;
-        Error::unreachable(format!(
-            "the host could not prove that it belongs to enrolment {}",
-            self.tid
-        ))
-        .hint(format!("it sent the key {key}; compare it with the key on the host's console"))
+        Error::unreachable(format!("the host could not prove that it belongs to enrolment {}", self.tid))
+            .hint(format!("it sent the key {key}; compare it with the key on the host's console"))
     }
 
     async fn send(&mut self, message: &impl Message) -> Result<()> {

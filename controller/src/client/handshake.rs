@@ -78,9 +78,7 @@ where
     let offered = config.alpn_protocols.clone();
     let stream = within(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
     if stream.get_ref().1.alpn_protocol() != offered.first().map(Vec::as_slice) {
-        return Err(io::Error::other(TlsError::General(
-            "it did not choose a protocol (ALPN)".to_owned(),
-        )));
+        return Err(io::Error::other(TlsError::General("it did not choose a protocol (ALPN)".to_owned())));
     }
     Ok(stream)
 }
@@ -144,7 +142,7 @@ pub(super) fn refused(alert: AlertDescription, purpose: Purpose) -> Error {
         (AlertDescription::UnknownCA | AlertDescription::DecryptError, _) => Error::refused(FOREIGN),
         (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Enrol) => {
             Error::refused("the host rejected your certificate")
-                .hint("enrolment needs the user role admin or enroller; the host's console and journal show why")
+                .hint("enrolment needs the user role admin or enroller; see the host's console and journal")
         }
         (AlertDescription::CertificateUnknown | AlertDescription::BadCertificate, Purpose::Main) => {
             Error::refused("the host rejected your certificate")

@@ -17,8 +17,8 @@ const SHORT: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 /// Time limit, so that a renewal does not delay the actual command for long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Renews the certificate `shown` by the host at the other end of `channel`, if it expires soon and the user may and can renew
-/// it. Failures are ignored: they do not affect the command, and the host's status shows the expiry in time.
+/// Renews the certificate `shown` by the host at the other end of `channel`, if it expires soon and the user may and
+/// can renew it. Failures are ignored: they do not affect the command, and the host's status shows the expiry in time.
 pub(super) async fn in_passing(
     channel: Channel,
     fleet: &Fleet,

@@ -12,7 +12,8 @@ use crate::{
     pki,
 };
 
-/// Time limit for a host to answer a call, or to begin a stream. A host that hangs or is compromised must not block `ctl`.
+/// Time limit for a host to answer a call, or to begin a stream. A host that hangs or is compromised must not block
+/// `ctl`.
 pub const ANSWER: Duration = Duration::from_secs(20);
 /// Time limit for calls with large requests, which may be slow to send.
 pub const LONG_ANSWER: Duration = Duration::from_secs(120);

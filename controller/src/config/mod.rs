@@ -161,8 +161,7 @@ fn parse_file(text: &str, file: &str) -> Result<Config> {
 }
 
 /// The rules of [`is_role`], for hints.
-const ROLE_NAMES: &str =
-    "a role is also a Puppet class: use up to 50 lower-case letters, digits and _, with a letter first and no _ last";
+const ROLE_NAMES: &str = "a role is also a Puppet class: use up to 50 lower-case letters, digits and _, with a letter first and no _ last";
 
 /// Whether the name is valid as the last part of a Puppet class name, and short enough for a host name.
 fn is_role(name: &str) -> bool {

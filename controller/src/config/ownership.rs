@@ -1,11 +1,11 @@
-//! Checks that only trusted users can write the configuration. `magpie.toml` contains commands that `ctl` runs (`prepare`,
-//! `proxy`), and `ctl` searches parent directories for it. Without this check, anyone who can write `/tmp` could run commands
-//! as any user who works below it (as with git before CVE-2022-24765).
+//! Checks that only trusted users can write the configuration. `magpie.toml` contains commands that `ctl` runs
+//! (`prepare`, `proxy`), and `ctl` searches parent directories for it. Without this check, anyone who can write `/tmp`
+//! could run commands as any user who works below it (as with git before CVE-2022-24765).
 //!
-//! The file, its CA directory, and the parent directories of both must belong to the user who runs `ctl` or to root, and
-//! must not be writable by other users. A directory with the sticky bit, such as `/tmp`, may be writable, because users can
-//! only change their own files there. As in git, root also trusts files of the user who called sudo. If you name a file
-//! explicitly, `ctl` trusts the file and its owner.
+//! The file, its CA directory, and the parent directories of both must belong to the user who runs `ctl` or to root,
+//! and must not be writable by other users. A directory with the sticky bit, such as `/tmp`, may be writable, because
+//! users can only change their own files there. As in git, root also trusts files of the user who called sudo. If you
+//! name a file explicitly, `ctl` trusts the file and its owner.
 
 use std::{
     env, fs,
@@ -113,8 +113,8 @@ impl Standing {
     }
 }
 
-/// Whether the group is root's, or a private group: the user's name, no other members. Most distributions create one for
-/// each user (with umask 002).
+/// Whether the group is root's, or a private group: the user's name, no other members. Most distributions create one
+/// for each user (with umask 002).
 fn is_own_group(owner: Uid, group: Gid) -> bool {
     if group.as_raw() == 0 {
         return true;

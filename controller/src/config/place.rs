@@ -39,7 +39,8 @@ impl Problem {
         self
     }
 
-    /// `<line>: <path>: <message>`. The setting is in the first of `tables` that contains it, or the longest part of its path.
+    /// `<line>: <path>: <message>`. The setting is in the first of `tables` that contains it, or the longest part of
+    /// its path.
     pub(super) fn sentence(&self, text: &str, tables: &[Vec<Step>]) -> String {
         let mut best: Option<(usize, usize, Vec<Step>)> = None;
         for table in tables {

@@ -21,8 +21,10 @@ pub(super) fn check_private(path: &Path) -> Result<()> {
     }
     let right = if metadata.is_dir() { 700 } else { 600 };
     let shown = path.display();
-    Err(Error::invalid(format!("{shown} holds keys of the fleet, and other users can access it (mode {mode:04o})"))
-        .hint(format!("chmod {right} {shown}")))
+    Err(Error::invalid(format!(
+        "{shown} holds keys of the fleet, and other users can access it (mode {mode:04o})"
+    ))
+    .hint(format!("chmod {right} {shown}")))
 }
 
 /// The bytes of a file that is not secret.

@@ -40,8 +40,8 @@ pub struct HostChain {
 }
 
 impl Fleet {
-    /// Signs a certificate for `host_id` with the key from the request; everything else in the request is ignored. The key must
-    /// have signed the request and must be the sender's TLS key.
+    /// Signs a certificate for `host_id` with the key from the request; everything else in the request is ignored. The
+    /// key must have signed the request and must be the sender's TLS key.
     ///
     /// # Errors
     /// The request is from another key, or this directory cannot sign hosts.
@@ -100,11 +100,13 @@ impl Fleet {
             return Err(Error::invalid(format!(
                 "a certificate for the user role {role} can be valid for at most {days} days"
             ))
-            .hint("hosts reject longer ones; ctl renews it automatically in a CA directory with user-ca.key"));
+            .hint(
+                "hosts reject longer ones; ctl renews it automatically in a CA directory with user-ca.key",
+            ));
         }
         if lifetime <= MARGIN {
             return Err(Error::invalid(format!(
-                "a certificate must be valid for more than {} minutes: `ctl` uses no certificate that is about to expire",
+                "a lifetime must be more than {} minutes: `ctl` uses no certificate that is about to expire",
                 MARGIN.as_secs() / 60
             )));
         }

@@ -9,9 +9,9 @@
 //!   users/<name>.{key,crt}   one pair for each user; `ctl` connects with one of them
 //! ```
 //!
-//! Only `fleet.json` and the two `.crt` files are required. CI gets a directory with these and one user's pair; commands that
-//! need more (enrolling, issuing) name the missing file. Files are written atomically and serial numbers are random, so
-//! several users and machines can share the directory.
+//! Only `fleet.json` and the two `.crt` files are required. CI gets a directory with these and one user's pair;
+//! commands that need more (enrolling, issuing) name the missing file. Files are written atomically and serial numbers
+//! are random, so several users and machines can share the directory.
 
 pub(crate) mod files;
 mod issue;

@@ -36,7 +36,8 @@ pub struct Credentials {
 }
 
 impl Fleet {
-    /// Issues a certificate for a user. The key is created the first time and then kept; a refused request creates no key.
+    /// Issues a certificate for a user. The key is created the first time and then kept; a refused request creates no
+    /// key.
     ///
     /// # Errors
     /// The name or lifetime is not allowed, or this directory cannot sign users.
@@ -66,8 +67,9 @@ impl Fleet {
         self.read_user(name)
     }
 
-    /// The user that `ctl` connects as: the one chosen with [`Fleet::with_user`], or the only one, or the one with the login
-    /// name. If the certificate has expired or is about to, and `user-ca.key` is here, it is renewed with the same role.
+    /// The user that `ctl` connects as: the one chosen with [`Fleet::with_user`], or the only one, or the one with the
+    /// login name. If the certificate has expired or is about to, and `user-ca.key` is here, it is renewed with the
+    /// same role.
     ///
     /// # Errors
     /// There is no such user, or the certificate has expired and cannot be renewed here.
@@ -83,14 +85,14 @@ impl Fleet {
         let end = Timestamp::try_from(credentials.not_after).map_err(Error::invalid)?;
         let verb = if credentials.not_after <= now { "expired" } else { "is about to expire" };
         Err(Error::invalid(format!("the certificate of {name} ({role}) {verb} at {end}")).hint(format!(
-            "anyone with user-ca.key of fleet {} ({}) can issue a new one: `ctl user issue {name} --user-role {role}`",
+            "anyone with user-ca.key of fleet {} ({}) can renew it: `ctl user issue {name} --user-role {role}`",
             self.name(),
             self.id()
         )))
     }
 
-    /// [`Fleet::current_user`], if their role is at least `least`; `verb` is the command, for the error message. Hosts check
-    /// this themselves; this check is for commands where no host can.
+    /// [`Fleet::current_user`], if their role is at least `least`; `verb` is the command, for the error message. Hosts
+    /// check this themselves; this check is for commands where no host can.
     ///
     /// # Errors
     /// As [`Fleet::current_user`], or the certificate is not valid now, or its role is not sufficient.
@@ -100,8 +102,10 @@ impl Fleet {
         if *role >= least {
             return Ok(credentials);
         }
-        Err(Error::invalid(format!("{name} ({role}) may not {verb}: that needs the user role {least}"))
-            .hint(super::OTHER_ROLE))
+        Err(Error::invalid(format!(
+            "{name} ({role}) may not run `ctl {verb}`: that needs the user role {least}"
+        ))
+        .hint(super::OTHER_ROLE))
     }
 
     /// [`Fleet::current_user`], if they may enrol hosts.
@@ -127,7 +131,10 @@ impl Fleet {
         let credentials = self.current_user(now)?;
         let unusable = |error: &dyn std::fmt::Display| {
             let name = &credentials.user.name;
-            Error::invalid(format!("the certificate of {name} is not valid in fleet {}: {error}", self.name()))
+            Error::invalid(format!(
+                "the certificate of {name} is not valid in fleet {}: {error}",
+                self.name()
+            ))
         };
         let mut roots = RootCertStore::empty();
         roots.add(self.user_ca().clone()).map_err(|error| unusable(&error))?;

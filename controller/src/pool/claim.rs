@@ -1,9 +1,9 @@
 //! Claims: how controllers that want the same host agree on its owner.
 //!
-//! A claim is a compare-and-swap register on the host, behind mutual TLS. A controller gets the claim if the host is free, if
-//! the present claim has lapsed, or if it is still the claim that the controller read in the tags; any other controller gets
-//! an error with the holder. A claim is *settled* when provisioning is over. Until then it can lapse, and a controller on the
-//! same machine takes it over at once if the holding process is dead.
+//! A claim is a compare-and-swap register on the host, behind mutual TLS. A controller gets the claim if the host is
+//! free, if the present claim has lapsed, or if it is still the claim that the controller read in the tags; any other
+//! controller gets an error with the holder. A claim is *settled* when provisioning is over. Until then it can lapse,
+//! and a controller on the same machine takes it over at once if the holding process is dead.
 
 use jiff::Timestamp;
 use proto::pb;

@@ -1,6 +1,7 @@
 //! Which hosts to reuse before launching new ones: unfinished hosts, then idle running hosts, then stopped hosts.
 //!
-//! A host that is in use or being worked on is never a candidate. If a free host is passed over, the reason is reported.
+//! A host that is in use or being worked on is never a candidate. If a free host is passed over, the reason is
+//! reported.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use proto::identity::document;
@@ -19,7 +20,7 @@ pub enum Reuse {
     /// Running hosts, then stopped ones
     #[default]
     Stopped,
-    /// None: always launch new hosts
+    /// Always launch new hosts
     Never,
 }
 
@@ -74,7 +75,8 @@ pub struct Wanted<'a> {
     pub seed: &'a str,
 }
 
-/// Orders the hosts that can be reused. `now` is in seconds since the Unix epoch; `life` tells whether a holder is alive.
+/// Orders the hosts that can be reused. `now` is in seconds since the Unix epoch; `life` tells whether a holder is
+/// alive.
 pub fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) -> Life) -> Ladder {
     let mut ladder = Ladder::default();
     if wanted.reuse == Reuse::Never {
@@ -104,7 +106,8 @@ fn rung(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<Rung> {
     }
 }
 
-/// Whether the process that worked on a host is dead, or, on another machine, has been silent for longer than any apply takes.
+/// Whether the process that worked on a host is dead, or, on another machine, has been silent for longer than any apply
+/// takes.
 pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool {
     let silent = lease::unsettled(host.launched_at) <= now
         && (host.usage.lease_until == 0 || lease::is_over(host.usage.lease_until, now));
@@ -118,7 +121,7 @@ pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool
 fn objection(host: &Host, rung: Rung, wanted: &Wanted<'_>, now: i64) -> Option<String> {
     let expired = host.launched_at.saturating_add_unsigned(document::LIFETIME.as_secs()) <= now;
     if !host.enrolled() && expired {
-        return Some("was never enrolled, and its enrol document has expired: `ctl gc --yes` deletes it".to_owned());
+        return Some("was never enrolled in time: `ctl gc --yes` deletes it".to_owned());
     }
     if let Some(original) = &host.clone_of {
         return Some(format!("is a clone of {original}"));
@@ -256,10 +259,7 @@ pub(crate) mod tests {
         let late = Host { launched_at: NOW - 3600, ..held("db-1", Standing::Launched, "dead") };
         let ladder = climbed(&[late], Reuse::Stopped);
         assert!(ladder.candidates.is_empty());
-        assert_eq!(
-            ladder.passed_over[0].why,
-            "was never enrolled, and its enrol document has expired: `ctl gc --yes` deletes it"
-        );
+        assert_eq!(ladder.passed_over[0].why, "was never enrolled in time: `ctl gc --yes` deletes it");
     }
 
     #[test]

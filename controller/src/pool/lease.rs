@@ -20,7 +20,8 @@ pub fn end(role: &RoleConfig, now: i64) -> i64 {
     }
 }
 
-/// The new end of a lease after a use at `now`; `None` if less than a tenth of the lease has passed, which is not worth a call.
+/// The new end of a lease after a use at `now`; `None` if less than a tenth of the lease has passed, which is not worth
+/// a call.
 pub fn extended(role: &RoleConfig, until: i64, now: i64) -> Option<i64> {
     let end = end(role, now);
     let Lease::For(time) = role.lease.unwrap_or_default() else { return (until != 0).then_some(0) };

@@ -1,13 +1,13 @@
-//! Hosts that are there already: which can be used again, who has them, and which nobody needs any more.
+//! Existing hosts: which can be reused, who owns them, and which can be cleaned up.
 //!
-//! Plans here are pure functions over what the provider lists; a provider's tags may be out of date, and nobody can
-//! change them only if they are still what he has read. So the tags only say where to look: whether a host can be had is decided by
-//! the host itself, by a claim that it grants to one controller at a time (see [`claim`]).
+//! Plans here are pure functions of the provider's list of hosts. A provider's tags may be out of date, and there is no
+//! atomic way to change them. So the tags only suggest candidates; the host itself decides, with a claim that it grants
+//! to one controller at a time (see [`claim`]).
 //!
-//! - [`ladder`]: which hosts to try before another is launched,
-//! - [`claim`]: taking a host, and giving it back,
-//! - [`lease`]: until when,
-//! - [`gc`]: what to end.
+//! - [`ladder`]: which hosts to try before launching a new one,
+//! - [`claim`]: claiming and settling a host,
+//! - [`lease`]: how long a host is kept,
+//! - [`gc`]: what to clean up.
 
 pub mod claim;
 pub mod gc;

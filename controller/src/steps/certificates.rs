@@ -1,5 +1,5 @@
-//! Warnings about host certificates that expire soon, for `ctl hosts`. The provider does not know these dates, so `ctl` asks
-//! the hosts that are old enough. Connecting also renews their certificates if possible.
+//! Warnings about host certificates that expire soon, for `ctl hosts`. The provider does not know these dates, so `ctl`
+//! asks the hosts that are old enough. Connecting also renews their certificates if possible.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,9 @@ pub(crate) async fn warn(context: &Arc<Context>, hosts: &[Host], output: &Output
     for (host, answer) in asked.await {
         let sentence = match answer {
             Ok(status) => short(&host.name, status.certificate_until_unix_ms, now),
-            Err(error) => Some(format!("cannot check when the certificate of {} expires: {error}", host.name)),
+            Err(error) => {
+                Some(format!("cannot check when the certificate of {} expires: {error}", host.name))
+            }
         };
         sentence.iter().for_each(|sentence| output.note(sentence));
     }
@@ -83,6 +85,6 @@ mod tests {
             )
         );
         assert!(short("db-1", until(-1), now).is_some_and(|warning| warning.contains("in 0 days")));
-        assert_eq!(short("db-1", 0, now), None, "an older agent does not say");
+        assert_eq!(short("db-1", 0, now), None, "an older agent does not report it");
     }
 }

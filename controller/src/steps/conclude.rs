@@ -42,10 +42,7 @@ pub(crate) fn applied(output: &Output, live: &Live, results: Vec<(Host, Result<E
     }
     let ended = of(&[RunState::Cancelled, RunState::Interrupted]);
     if !ended.is_empty() {
-        return Err(Error::new(
-            Kind::Interrupted,
-            format!("the run did not finish on {}", ended.join(", ")),
-        ));
+        return Err(Error::new(Kind::Interrupted, format!("the run did not finish on {}", ended.join(", "))));
     }
     untagged(&endings)?;
     let pending: u32 = endings.iter().filter(|ending| is_noop(&ending.run)).map(pending).sum();
@@ -68,8 +65,11 @@ fn untagged(endings: &[Ending]) -> Result<()> {
     let tags = endings.first().and_then(|ending| apply_of(&ending.run)).map(|apply| apply.tags.join(" or "));
     let Some(tags) = tags.filter(|_| endings.iter().all(lacks)) else { return Ok(()) };
     let hosts: Vec<&str> = endings.iter().map(|ending| ending.host.as_str()).collect();
-    Err(Error::invalid(format!("no resource on {} has the tag {tags}: nothing was applied", hosts.join(", ")))
-        .hint("a resource is tagged with its type, its title, and each class and module that contains it"))
+    Err(Error::invalid(format!(
+        "no resource on {} has the tag {tags}: nothing was applied",
+        hosts.join(", ")
+    ))
+    .hint("a resource is tagged with its type, its title, and each class and module that contains it"))
 }
 
 fn apply_of(run: &pb::Run) -> Option<&pb::Apply> {

@@ -1,9 +1,9 @@
-//! Checks whether a user may stop, destroy, copy or release a host. The provider itself would allow this to anyone with the
-//! provider's rights, so these commands first check the user's certificate and the host's owner.
+//! Checks whether a user may stop, destroy, copy or release a host. The provider itself would allow this to anyone with
+//! the provider's rights, so these commands first check the user's certificate and the host's owner.
 //!
-//! A running host is asked, with a call that needs the role operator; if the host refuses, nothing is done. If no agent answers
-//! (the host is stopped, hangs, or was never enrolled), the user needs a certificate that the fleet's user CA signed, that is
-//! valid now and that has this role; the owner then comes from the provider's tags.
+//! A running host is asked, with a call that needs the role operator; if the host refuses, nothing is done. If no agent
+//! answers (the host is stopped, hangs, or was never enrolled), the user needs a certificate that the fleet's user CA
+//! signed, that is valid now and that has this role; the owner then comes from the provider's tags.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -68,8 +68,10 @@ async fn ask(context: &Context, host: &Host, user: &str, force: bool) -> Result<
     };
     match owner.filter(|owner| !force && owner != user) {
         None => Ok(channel),
-        Some(owner) => Err(Error::new(Kind::Busy, format!("{} belongs to {owner}, not to {user}", host.name))
-            .hint("--force overrides this")),
+        Some(owner) => {
+            Err(Error::new(Kind::Busy, format!("{} belongs to {owner}, not to {user}", host.name))
+                .hint("--force overrides this"))
+        }
     }
 }
 
@@ -114,13 +116,13 @@ mod tests {
     fn the_owner_of_a_silent_host_comes_from_its_tags() {
         let mut used = idle("db-1");
         used.usage.owner = "ada".into();
-        assert_eq!(owner_by_tags(&used, NOW), None, "given back: she had it last");
+        assert_eq!(owner_by_tags(&used, NOW), None, "released");
         used.usage.standing = Standing::Used;
         assert_eq!(owner_by_tags(&used, NOW).as_deref(), Some("ada"));
         used.usage.owner.clear();
-        assert_eq!(owner_by_tags(&used, NOW), None, "nobody's");
+        assert_eq!(owner_by_tags(&used, NOW), None, "no owner");
         let mut launched = held("db-2", Standing::Launched, &holder::this_process().expect("known"));
         launched.usage.owner = "ada".into();
-        assert_eq!(owner_by_tags(&launched, NOW).as_deref(), Some("ada"), "she is at work on it");
+        assert_eq!(owner_by_tags(&launched, NOW).as_deref(), Some("ada"), "its holder is alive");
     }
 }

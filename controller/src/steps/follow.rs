@@ -78,9 +78,7 @@ pub(crate) async fn to_the_end(
         let limit = PATIENCE.as_secs();
         live.step(
             &host.name,
-            &format!(
-                "connection lost, the run continues; reconnecting for up to {limit} s"
-            ),
+            &format!("connection lost, the run continues; reconnecting for up to {limit} s"),
         );
         channel = Absence::new(context, host, run_id, live).end().await?;
     }

@@ -45,8 +45,8 @@ pub(crate) async fn settle(
     context.provider(host.provider)?.mark(host).await
 }
 
-/// Records a use of a host: extends its lease if that is worth a call, and stores `bundle` if one was applied. A host whose
-/// provisioning was abandoned now belongs to the current user.
+/// Records a use of a host: extends its lease if that is worth a call, and stores `bundle` if one was applied. A host
+/// whose provisioning was abandoned now belongs to the current user.
 pub(crate) async fn used(
     context: &Context,
     host: &mut Host,

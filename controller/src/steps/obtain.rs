@@ -51,8 +51,8 @@ pub(crate) struct Obtained {
     pub(crate) claimant: Claimant,
 }
 
-/// Gets `names.len()` hosts in parallel: each slot takes the best candidate left on the ladder, or launches a host with its
-/// name if none is left. A failure in one slot does not stop the others.
+/// Gets `names.len()` hosts in parallel: each slot takes the best candidate left on the ladder, or launches a host with
+/// its name if none is left. A failure in one slot does not stop the others.
 pub(crate) async fn obtain(
     context: &Arc<Context>,
     order: &Order,

@@ -18,8 +18,8 @@ use crate::{
     provider::ImageId,
 };
 
-/// Runs `puppet parser validate` on the bundle's manifests in the image. A success is remembered by digest and image, so that
-/// an unchanged bundle is not parsed again.
+/// Runs `puppet parser validate` on the bundle's manifests in the image. A success is remembered by digest and image,
+/// so that an unchanged bundle is not parsed again.
 ///
 /// If the hosts' image is not on this machine, uses the newest local image. Without a local image, does nothing.
 pub(crate) async fn check(
@@ -67,8 +67,8 @@ fn validate(context: &Context, bundle: &Bundle, image: &ImageId) -> Result<()> {
     }))
 }
 
-/// A copy of these files that any user can read, whatever the umask: the image's root user is unprivileged on this machine.
-/// Manifests hold no secrets; data files, which may, are not copied.
+/// A copy of these files that any user can read, whatever the umask: the image's root user is unprivileged on this
+/// machine. Manifests hold no secrets; data files, which may, are not copied.
 fn stage(bundle: &Bundle, files: &[&str]) -> io::Result<TempDir> {
     let open = Permissions::from_mode(0o755);
     let tree = tempfile::Builder::new().prefix("magpie-check-").permissions(open.clone()).tempdir()?;

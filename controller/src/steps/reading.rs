@@ -29,7 +29,9 @@ pub(crate) async fn source(cli: &Cli, place: &Place) -> Result<Source> {
     if let Some(directory) = &place.from_dir {
         return Source::directory(directory);
     }
-    let Some(host) = &place.host else { return Err(Error::invalid("name a host, or a directory with --from-dir")) };
+    let Some(host) = &place.host else {
+        return Err(Error::invalid("name a host, or a directory with --from-dir"));
+    };
     let context = Context::load(cli.asked())?;
     let hosts = context.running(slice::from_ref(host), None).await?;
     let channel = context.connect(&hosts[0]).await?.channel;
@@ -68,8 +70,8 @@ async fn now(source: &Source) -> Result<Zoned> {
     Ok(now.to_zoned(TimeZone::system()))
 }
 
-/// The current time on a host, from the newest sample of its recorder, because its clock may differ from ours. Falls back to
-/// our clock if the recorder is not running.
+/// The current time on a host, from the newest sample of its recorder, because its clock may differ from ours. Falls
+/// back to our clock if the recorder is not running.
 pub(crate) fn host_time(info: &InfoReply, ours: Timestamp) -> Timestamp {
     let recorder = info.recorder.as_ref().filter(|recorder| recorder.running);
     recorder.map_or(ours, |recorder| match recorder.last_sample_unix_ms {
@@ -98,8 +100,9 @@ impl Span {
 /// How far before a block to look for its predecessor, in ms.
 const LEAD_MS: i64 = 10_000;
 
-/// Reads the samples just before a block that was selected for its contents: the previous block, which was not selected, may
-/// hold the sample that the first one is compared with. `last_ns` is the boot time of the newest sample already read.
+/// Reads the samples just before a block that was selected for its contents: the previous block, which was not
+/// selected, may hold the sample that the first one is compared with. `last_ns` is the boot time of the newest sample
+/// already read.
 pub(crate) async fn lead(
     source: &Source,
     header: &Header,
@@ -195,8 +198,8 @@ pub(crate) async fn nobody_there(
     }
 }
 
-/// The message when nothing was found: the window has no samples (an error), the host could not record it (`cannot` gives the
-/// reason for the last sample in the window), or it did not happen.
+/// The message when nothing was found: the window has no samples (an error), the host could not record it (`cannot`
+/// gives the reason for the last sample in the window), or it did not happen.
 pub(crate) async fn nothing_found(
     source: &Source,
     span: Span,

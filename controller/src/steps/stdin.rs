@@ -16,7 +16,8 @@ use crate::{
 /// After this long, print a note that `ctl` waits for standard input.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Reads standard input to its end. Returns nothing if it is a terminal, so that `ctl` never waits for the user to type.
+/// Reads standard input to its end. Returns nothing if it is a terminal, so that `ctl` never waits for the user to
+/// type.
 ///
 /// # Errors
 /// Standard input cannot be read, or is longer than a host accepts.
@@ -28,7 +29,9 @@ pub(crate) async fn read(output: &Output) -> Result<Vec<u8>> {
     let done = match timeout(SILENCE, &mut reading).await {
         Ok(done) => done,
         Err(_) => {
-            output.note("waiting for the end of standard input; `ctl run -n` runs the command without standard input");
+            output.note(
+                "waiting for the end of standard input; `ctl run -n` runs the command without standard input",
+            );
             reading.await
         }
     };

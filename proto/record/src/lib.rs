@@ -1,17 +1,17 @@
-//! The flight record: what a sample is, and every byte of how samples are kept and sent.
+//! The flight record: the content of a sample, and every byte of how samples are stored and sent.
 //!
-//! - [`Sample`], [`Process`], [`HostCounters`], [`Exit`]: raw counters as the kernel gave them; absent is not zero,
-//! - [`Encoder`], [`Decoder`]: one sample, coded as what changed since the sample before it,
-//! - [`Block`], [`Builder`]: many records behind one checked [`Header`], stream by stream, compressed; blocks travel
-//!   as they lie on disk,
-//! - [`tail`]: the write-ahead file of records that are not yet a block,
-//! - [`directory`]: segments and tails on a disk, written by one recorder and read by anybody,
-//! - [`oom`]: what the kernel says when it kills for want of memory, parsed from an [`Event`].
+//! - [`Sample`], [`Process`], [`HostCounters`], [`Exit`]: raw counters from the kernel; absent is not zero,
+//! - [`Encoder`], [`Decoder`]: encode a sample as its changes since the previous one,
+//! - [`Block`], [`Builder`]: many records behind one checked [`Header`], in compressed streams; blocks are sent as they
+//!   are stored,
+//! - [`tail`]: the write-ahead file of records that are not yet in a block,
+//! - [`directory`]: segments and tails on disk, with one writer and any number of readers,
+//! - [`oom`]: the kernel's messages about an out-of-memory kill, parsed from an [`Event`].
 //!
-//! The format is little-endian throughout. Nothing that is read here is trusted: damage is an error that says
-//! what is wrong, never a panic, and no length is believed before it is checked.
+//! The format is little-endian throughout. No input is trusted: damage is an error that says what is wrong, never a
+//! panic, and every length is checked before use.
 //!
-//! There is no network, no TLS and no async runtime in here: the recorder, which is locked in memory, is built on it.
+//! This crate has no network, no TLS and no async runtime, because the recorder, which is locked in memory, uses it.
 
 pub mod directory;
 mod format;

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_outside_of_the_bundle_is_none() {
+    fn a_manifest_outside_of_the_bundle_is_refused() {
         for written in ["/etc/puppet/site.pp", "$confdir/site.pp", "../other/site.pp", "$codedir"] {
             assert_eq!(manifest(&format!("manifest = {written}\n")), Err(written.to_owned()));
         }

@@ -1,4 +1,4 @@
-//! Both collectors at once on this machine must give the same answers.
+//! Compares both collectors on this machine: they must give the same results.
 
 use std::{
     collections::BTreeMap,
@@ -19,13 +19,13 @@ use super::{
     *,
 };
 
-/// What /proc rounds down to, twice: user and system time.
+/// Rounding error of /proc for two values: user and system time.
 const TICKS_US: u64 = 2 * TICK_NS / 1000;
 
-/// Looks at the machine until all processes agree; one that changes in the middle of one look agrees in another.
+/// Maximum number of attempts until all processes agree; a process that changes during one attempt agrees in another.
 const LOOKS: usize = 50;
 
-/// Processes of all kinds, ended when dropped.
+/// Processes of all kinds, killed on drop.
 struct Zoo {
     children: Vec<Child>,
     threads: Vec<JoinHandle<()>>,
@@ -50,7 +50,7 @@ impl Zoo {
         let stop = Arc::new(AtomicBool::new(false));
         let spin = |stop: Arc<AtomicBool>| move || while !stop.load(Ordering::Relaxed) {};
         let threads = (0..2).map(|_| thread::spawn(spin(Arc::clone(&stop)))).collect();
-        // This one ends at once: its time stays with the process.
+        // This thread ends at once: its time stays with the process.
         thread::spawn(|| (0..20_000_000u64).fold(0, |sum, number| sum ^ std::hint::black_box(number)))
             .join()
             .unwrap();
@@ -71,8 +71,7 @@ impl Drop for Zoo {
     }
 }
 
-/// Everything that /proc says at this moment, and by how much sizes may be off: nothing is known yet, so that all
-/// files are read.
+/// Everything in /proc at this moment, and the maximum error of sizes. The table is new, so all files are read.
 fn everything_in_proc() -> (BTreeMap<Identity, Process>, u64) {
     let mut table = table();
     let swept = proc(0).sweep(&mut table, Effort::Full).unwrap();
@@ -83,7 +82,7 @@ fn by_identity(table: &Table) -> BTreeMap<Identity, Process> {
     table.processes().iter().map(|process| (process.identity, process.clone())).collect()
 }
 
-/// What BPF says of a process that /proc was asked about before and after; a sentence if that cannot be.
+/// Compares BPF's view of a process with two readings of /proc, before and after; returns a sentence if they disagree.
 fn contradiction(before: &Process, bpf: &Process, after: &Process, error_kib: u64) -> Option<String> {
     let mut said = Vec::new();
     let mut grows = |what, [before, bpf, after]: [u64; 3], error: u64| {
@@ -126,14 +125,14 @@ fn contradiction(before: &Process, bpf: &Process, after: &Process, error_kib: u6
     (!said.is_empty()).then(|| format!("{} ({}): {}", bpf.comm, bpf.identity.pid, said.join(", ")))
 }
 
-/// Whether the kernel keeps this process even from root and from BPF, as the supervisors of some machines are.
+/// Whether the kernel hides this process even from root and from BPF, like the supervisors of some machines.
 fn is_hidden(pid: u32) -> bool {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/pid"));
     link.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 #[test]
-fn bpf_and_proc_give_the_same_answers() {
+fn bpf_and_proc_give_the_same_results() {
     let mut bpf = match bpf() {
         Ok(bpf) => bpf,
         Err(reason) => return eprintln!("skipped, BPF cannot be used here: {reason}"),

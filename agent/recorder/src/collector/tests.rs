@@ -1,4 +1,4 @@
-//! What must hold for every collector: tests here run for each that works on this machine.
+//! Requirements for all collectors: the tests run for each one that works on this machine.
 
 use std::{
     io::{Read, Write},
@@ -25,12 +25,12 @@ pub(super) fn proc(budget: usize) -> Proc {
     Proc::open(Path::new("/proc"), page_kib(), budget).unwrap()
 }
 
-/// The BPF collector, or the reason why this machine can have none.
+/// The BPF collector, or the reason why this machine does not support it.
 pub(super) fn bpf() -> Result<Bpf, String> {
     let loaded = Bpf::load(Path::new("/proc"), page_kib());
     let possible = geteuid().is_root() && Path::new("/sys/kernel/btf/vmlinux").exists();
     match loaded {
-        // A root that is not in the first namespaces is nobody to the kernel.
+        // Root outside the initial namespaces has no privileges in the kernel.
         Err(reason) if possible && !reason.contains("namespace") && !reason.contains("not permitted") => {
             panic!("{reason}")
         }
@@ -38,7 +38,7 @@ pub(super) fn bpf() -> Result<Bpf, String> {
     }
 }
 
-/// Every collector that there can be here; /proc also without descriptors to spare.
+/// All collectors that work here; /proc also without spare descriptors.
 fn collectors() -> Vec<Box<dyn Collector>> {
     let mut collectors: Vec<Box<dyn Collector>> = vec![Box::new(proc(1000)), Box::new(proc(0))];
     match bpf() {
@@ -48,7 +48,7 @@ fn collectors() -> Vec<Box<dyn Collector>> {
     collectors
 }
 
-/// A collector with its table, as the recorder has them.
+/// A collector with its table, as in the recorder.
 struct Look {
     collector: Box<dyn Collector>,
     table: Table,
@@ -72,7 +72,7 @@ impl Look {
         self.table.processes().iter().find(|process| process.identity.pid == pid)
     }
 
-    /// Looks until the process is as it should be.
+    /// Sweeps until the process satisfies the condition.
     fn sweep_until(&mut self, pid: u32, is: impl Fn(&Process) -> bool) -> Process {
         loop {
             self.sweep();
@@ -87,7 +87,7 @@ fn sleeper() -> Child {
     Command::new("sleep").arg("600").spawn().unwrap()
 }
 
-/// The child may not have run exec when it is first seen.
+/// The child may not have run exec yet when it is first seen.
 fn sleeps(process: &Process) -> bool {
     process.comm.as_ref() == "sleep" && process.command.as_deref() == Some("sleep 600")
 }
@@ -120,7 +120,7 @@ fn a_process_that_grows_is_measured_at_once() {
         let before = look.sweep_until(child.id(), |process| process.comm.as_ref() == "tail").resident_kib;
         // Nothing was new in the last sweep.
         look.sweep();
-        // It keeps all of it, and has read all but what the pipe holds.
+        // The child keeps all the data, and has read everything except what the pipe holds.
         child.stdin.as_mut().unwrap().write_all(&vec![0; KIB as usize * 1024]).unwrap();
         look.sweep();
         let after = look.find(child.id()).unwrap().resident_kib;
@@ -159,7 +159,7 @@ fn headless() -> Option<Child> {
 }
 
 #[test]
-fn a_process_whose_first_thread_has_exited_is_seen_as_it_is() {
+fn a_process_whose_first_thread_has_exited_keeps_its_values() {
     Look::with_each(|look| {
         let Some(mut child) = headless() else { return eprintln!("skipped: there is no perl with threads") };
         let stat = format!("/proc/{}/stat", child.id());
@@ -181,7 +181,7 @@ fn cpu_time_grows_with_work_and_is_that_of_the_whole_process() {
         let own = std::process::id();
         look.sweep();
         let before = look.find(own).unwrap().cpu_us();
-        // A thread that has ended when it is looked at.
+        // A thread that has ended before the sweep.
         std::thread::spawn(|| {
             let begun = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
             while nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap() - begun
@@ -202,7 +202,7 @@ fn a_sweep_of_the_same_processes_allocates_nothing() {
     for mut collector in collectors() {
         let mut table = table();
         let mut identities = Vec::new();
-        // Other tests start and end processes, and give them names: any sweep in which nothing changed will do.
+        // Other tests start, end and rename processes: any sweep without changes will do.
         let quiet = (0..1000).any(|_| {
             let sweep = || assert!(collector.sweep(&mut table, Effort::Full).is_ok());
             let allocated = allocation_counter::measure(sweep).count_total;

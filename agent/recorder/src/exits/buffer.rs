@@ -1,29 +1,29 @@
-//! A sample's ends of processes, bounded: each of its own as far as there is room, the rest folded by name and parent.
+//! A sample's process exits, with a limit: single exits as long as there is space, the rest grouped by name and parent.
 
 use std::sync::Arc;
 
 use record::{Exit, ExitGroup};
 
-/// Ends that are told one by one in a sample.
+/// Maximum number of single exits in a sample.
 pub const MAX_EXITS: usize = 512;
-/// Of these, how many are kept for the notable, so that a storm of small processes cannot hide them.
+/// Part of them that is reserved for notable exits, so that many small processes cannot hide those.
 const RESERVED: usize = 128;
-/// Groups of the others, the last of which takes whatever fits no other.
+/// Maximum number of groups for the rest; the last one takes whatever fits no other.
 pub const MAX_GROUPS: usize = 64;
-/// The name of that last group; its parent is 0.
+/// Name of the last group; its parent is 0.
 const OTHER: &str = "(other)";
 
-/// An end is notable with this much CPU time, peak size or life; or if it was by a signal.
+/// An exit is notable with this much CPU time, peak size or lifetime, or if a signal killed the process.
 const NOTABLE_CPU_US: u64 = 100_000;
 const NOTABLE_PEAK_KIB: u64 = 64 << 10;
 const NOTABLE_LIFE_US: u64 = 10_000_000;
 
-/// Ends of processes since the last sample. Filling it allocates nothing.
+/// Process exits since the last sample. Adding to it allocates nothing.
 #[derive(Debug)]
 pub struct ExitBuffer {
-    /// One by one, in the order in which they were told.
+    /// Single exits, in the order in which they were reported.
     pub exits: Vec<Exit>,
-    /// The others.
+    /// The remaining exits, in groups.
     pub groups: Vec<ExitGroup>,
     other: Arc<str>,
 }
@@ -39,13 +39,13 @@ impl Default for ExitBuffer {
 }
 
 impl ExitBuffer {
-    /// Forgets everything, for the next sample.
+    /// Removes everything, for the next sample.
     pub fn clear(&mut self) {
         self.exits.clear();
         self.groups.clear();
     }
 
-    /// Adds the end of a process.
+    /// Adds the exit of a process.
     pub(super) fn push(&mut self, exit: Exit) {
         let room = if is_notable(&exit) { MAX_EXITS } else { MAX_EXITS - RESERVED };
         if self.exits.len() < room { self.exits.push(exit) } else { self.fold(&exit) }
@@ -56,7 +56,7 @@ impl ExitBuffer {
         let index = match self.groups.iter().position(is_same) {
             Some(index) => index,
             None if self.groups.len() + 1 < MAX_GROUPS => self.begin(exit.parent, &exit.comm),
-            // The last group is begun once, and found by its place.
+            // The last group is created once, and found by its position.
             None if self.groups.len() < MAX_GROUPS => self.begin(0, &self.other.clone()),
             None => MAX_GROUPS - 1,
         };

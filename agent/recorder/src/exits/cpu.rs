@@ -1,13 +1,13 @@
-//! CPU time of a task that ended: the scheduler's exact sum, and the clock ticks that say how it was spent.
+//! CPU time of an ended task: the scheduler's exact sum, and the clock ticks that show how it was spent.
 
 /// CPU time, µs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cpu {
-    /// In both modes, as the scheduler has measured it.
+    /// Exact time in both modes, measured by the scheduler.
     pub(super) exact_us: u64,
-    /// Ticks that fell into user mode: a task that is never there at a tick has none.
+    /// Time in user mode, sampled at ticks: 0 for a task that never runs at a tick.
     pub(super) user_us: u64,
-    /// Ticks that fell into kernel mode.
+    /// Time in kernel mode, sampled at ticks.
     pub(super) system_us: u64,
 }
 
@@ -20,7 +20,7 @@ impl Cpu {
         }
     }
 
-    /// CPU time in user and in kernel mode: the exact sum in the proportion of the ticks, as /proc/PID/stat has it
+    /// CPU time in user and in kernel mode: the exact sum in the proportion of the ticks, as in /proc/PID/stat
     /// (kernel/sched/cputime.c, cputime_adjust).
     pub(super) fn split(self) -> (u64, u64) {
         let ticks = u128::from(self.user_us) + u128::from(self.system_us);
@@ -32,8 +32,9 @@ impl Cpu {
         (user_us, self.exact_us - user_us)
     }
 
-    /// Of a process: the kernel's sum over all threads, which knows of those too that ended before the recorder came,
-    /// and what was told of single threads. Most kernels sum up no ticks, so the proportion is that of what was told.
+    /// For a process: combines the kernel's sum over all threads, which includes threads that ended before the
+    /// recorder started, with the messages about single threads. Most kernels do not sum up ticks, so the proportion
+    /// comes from the messages.
     pub(super) fn of_process(summed: Self, told: Self) -> Self {
         let exact_us = summed.exact_us.max(told.exact_us);
         let ticks = if summed.user_us.saturating_add(summed.system_us) > 0 { summed } else { told };
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_has_the_kernels_sum_in_the_proportion_of_what_was_told() {
+    fn a_process_has_the_kernels_sum_in_the_proportion_of_the_messages() {
         let cpu = |exact_us, user_us, system_us| Cpu { exact_us, user_us, system_us };
         assert_eq!(Cpu::of_process(cpu(200, 0, 0), cpu(80, 90, 30)).split(), (150, 50));
         assert_eq!(Cpu::of_process(cpu(200, 4, 12), cpu(80, 90, 30)).split(), (50, 150));

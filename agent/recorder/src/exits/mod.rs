@@ -1,11 +1,11 @@
-//! Ends of processes, told by the kernel: taskstats over generic netlink (the kernel's taskstats.rst).
+//! Process exits, reported by the kernel: taskstats over generic netlink (the kernel's taskstats.rst).
 //!
-//! Every task that ends sends one message to who listens on its CPU; the last task of a process says so. There is one
-//! socket for each CPU, so that the gap behind a full buffer says how many messages were lost ([`sequence`]). CPUs that
-//! are not online now share one more socket, whose losses are only known to be at least one.
+//! Every task that ends sends one message to the listeners on its CPU; the last task of a process is marked. There is
+//! one socket for each CPU, so that the gap after a buffer overflow shows how many messages were lost ([`sequence`]).
+//! All CPUs that are offline now share another socket, whose losses are only known to be at least one.
 //!
-//! Needs CAP_NET_ADMIN and the first user and pid namespaces, before Linux 5.19 the first network namespace too. Before
-//! 5.19 the kernel does not say whether a task was a thread, so each end of a thread counts there as one of a process.
+//! Needs CAP_NET_ADMIN and the initial user and pid namespaces, before Linux 5.19 also the initial network namespace.
+//! Before 5.19, the kernel does not say whether a task was a thread, so each thread exit counts as a process exit.
 
 mod buffer;
 mod cpu;
@@ -35,41 +35,41 @@ use taskstats::{Notice, notices};
 use threads::Threads;
 pub use timing::Window;
 
-/// Receive buffer of each socket, bytes; the kernel allows for its own overhead by doubling it. Holds a second of 4,000
-/// ends on one CPU.
+/// Receive buffer of each socket, in bytes; the kernel doubles it for its own overhead. Holds the messages of one
+/// second with 4,000 exits on one CPU.
 const RECEIVE_BYTES: usize = 4 << 20;
 /// Longer than any message: two structures of 560 bytes in Linux 6.18.
 const MESSAGE_BYTES: usize = 8192;
-/// Ends of processes with threads that wait for what is still told of these.
+/// Maximum number of exits of multi-threaded processes that wait for messages about their threads.
 const MAX_PENDING: usize = 512;
-/// Rounds over all sockets in one go: without end, a fork bomb would keep the recorder here.
+/// Maximum number of rounds over all sockets: without a limit, a fork bomb would keep the recorder busy forever.
 const MAX_ROUNDS: usize = 64;
-/// Messages of one socket in one round.
+/// Maximum number of messages from one socket in one round.
 const MAX_MESSAGES: usize = 1024;
 
-/// Why ends of processes are not told.
+/// Why process exits are not recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel has no taskstats.
-    #[error("ends of processes are not recorded: the kernel was built without taskstats")]
+    #[error("process exits are not recorded: the kernel was built without taskstats")]
     Absent,
-    /// Not here.
+    /// The recorder is not in the initial namespaces.
     #[error(
-        "ends of processes are not recorded: the kernel tells them only in the first user and pid namespace, not in a container"
+        "process exits are not recorded: the kernel reports them only in the initial user and pid namespaces, not in a container"
     )]
     Namespace,
-    /// Not for this user.
-    #[error("ends of processes are not recorded: {0}; CAP_NET_ADMIN is needed")]
+    /// The recorder lacks the capability.
+    #[error("process exits are not recorded: {0}; the recorder needs CAP_NET_ADMIN")]
     Refused(Errno),
-    /// Something else.
-    #[error("ends of processes are not recorded: {0}")]
+    /// Another error of the socket.
+    #[error("process exits are not recorded: {0}")]
     Socket(#[from] Errno),
-    /// Which CPUs there are is not known.
-    #[error("ends of processes are not recorded: cannot read which CPUs there are: {0}")]
+    /// The list of CPUs cannot be read.
+    #[error("process exits are not recorded: cannot read the list of CPUs: {0}")]
     Cpus(io::Error),
 }
 
-/// Listens to ends of processes.
+/// Receives process exits.
 #[derive(Debug)]
 pub struct Exits {
     family: u16,
@@ -77,11 +77,11 @@ pub struct Exits {
     joiner: Joiner,
     lost: u64,
     messages: u64,
-    /// When the last drain was, ns since boot.
+    /// Time of the last drain, ns since boot.
     drained_ns: u64,
 }
 
-/// The messages of one CPU, or of several that cannot be told apart.
+/// The messages of one CPU, or of several that cannot be distinguished.
 #[derive(Debug)]
 struct Tap {
     socket: Socket,
@@ -89,10 +89,10 @@ struct Tap {
 }
 
 impl Exits {
-    /// Begins to listen; `system` is /sys, `now_ns` the time since boot.
+    /// Starts to listen; `system` is /sys, `now_ns` the time since boot.
     ///
     /// # Errors
-    /// One sentence on why ends cannot be told here.
+    /// If exits cannot be received here; the message says why.
     pub fn open(system: &Path, now_ns: u64) -> Result<Self, Error> {
         let read = |name| fs::read_to_string(system.join("devices/system/cpu").join(name));
         let online = read("online").and_then(|text| cpus(&text)).map_err(Error::Cpus)?;
@@ -119,10 +119,10 @@ impl Exits {
         Ok(Self { family, taps, joiner: Joiner::new(), lost: 0, messages: 0, drained_ns: now_ns })
     }
 
-    /// Takes what was told since the last time into `out`, behind what that holds.
+    /// Appends the exits since the last call to `out`.
     ///
-    /// `started_of` gives the starts of processes of the last samples with this pid, the likeliest first, so that both
-    /// have the same identity. Never waits; allocates only for names that were not seen lately.
+    /// `started_of` returns the start times of processes with this pid in recent samples, most likely first, so that
+    /// exits and samples use the same identity. Never waits; allocates only for names that were not seen recently.
     pub fn drain<I: IntoIterator<Item = u64>>(
         &mut self,
         now_ns: u64,
@@ -131,8 +131,8 @@ impl Exits {
         out: &mut ExitBuffer,
     ) {
         let window = Window { since_ns: self.drained_ns, now_ns, suspended_ns };
-        // Threads end before their process, perhaps on another CPU: in a round that begins after the process was told,
-        // they are told too. So the last round is one that finds nothing.
+        // Threads end before their process, possibly on another CPU: a round that begins after the message about the
+        // process also finds those about its threads. So the last round is one that finds nothing.
         for _ in 0..MAX_ROUNDS {
             if !self.round(&window, &started_of, out) {
                 break;
@@ -142,17 +142,17 @@ impl Exits {
         self.drained_ns = now_ns;
     }
 
-    /// Messages that are known to be lost since [`Self::open`]; ends of threads count too.
+    /// Number of messages known to be lost since [`Self::open`], including those about threads.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Messages that were read.
+    /// Number of messages read.
     pub fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Reads all sockets once; whether there was anything.
+    /// Reads all sockets once; returns whether there were any messages.
     fn round<I: IntoIterator<Item = u64>>(
         &mut self,
         window: &Window,
@@ -187,12 +187,12 @@ impl Exits {
     }
 }
 
-/// Makes ends of processes of ends of tasks.
+/// Joins exits of tasks to exits of processes.
 #[derive(Debug)]
 struct Joiner {
     threads: Threads,
     names: Names,
-    /// Processes with threads: CPU time of the last thread, and what the kernel has summed up.
+    /// Multi-threaded processes: CPU time of the last thread, and the kernel's sums.
     pending: Vec<(Exit, Cpu, Cpu)>,
 }
 
@@ -240,7 +240,7 @@ impl Joiner {
         self.pending.push((exit, task.cpu, group.cpu));
     }
 
-    /// Completes the ends of processes with threads.
+    /// Completes the exits of multi-threaded processes.
     fn flush(&mut self, out: &mut ExitBuffer) {
         for (mut exit, last, summed) in self.pending.drain(..) {
             let told = last.plus(self.threads.join(&mut exit));
@@ -250,7 +250,7 @@ impl Joiner {
     }
 }
 
-/// CPUs of a list like `0-3,8` (the kernel's cputopology.rst).
+/// Parses a list of CPUs like `0-3,8` (the kernel's cputopology.rst).
 fn cpus(list: &str) -> io::Result<Vec<u32>> {
     let number = |text: &str| text.parse::<u32>().ok();
     let range = |part: &str| match part.split_once('-') {
@@ -259,7 +259,7 @@ fn cpus(list: &str) -> io::Result<Vec<u32>> {
     };
     let parts = list.trim().split(',').filter(|part| !part.is_empty());
     let ranges: Option<Vec<_>> = parts.map(range).collect();
-    // CONFIG_NR_CPUS is 8192 at most.
+    // The maximum of CONFIG_NR_CPUS is 8192.
     let ranges = ranges.filter(|ranges| ranges.iter().all(|range| *range.end() < 8192));
     Ok(ranges.ok_or(io::ErrorKind::InvalidData)?.into_iter().flatten().collect())
 }

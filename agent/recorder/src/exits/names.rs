@@ -1,11 +1,11 @@
-//! Names of programs, shared: most processes that end are named like one that ended before.
+//! Shared strings for program names: most exiting processes have the name of an earlier one.
 
 use std::{collections::HashSet, sync::Arc};
 
-/// Names that are kept. A storm of ever new names costs an allocation for each, no more.
+/// Maximum number of names. Beyond that, each new name costs only an allocation.
 const MAX_NAMES: usize = 512;
 
-/// Names that were seen lately.
+/// Recently seen names.
 #[derive(Debug)]
 pub(super) struct Names(HashSet<Arc<str>>);
 
@@ -16,7 +16,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// The name as text.
+    /// The name as a shared string.
     pub(super) fn intern(&mut self, name: &[u8]) -> Arc<str> {
         let name = String::from_utf8_lossy(name);
         if let Some(known) = self.0.get(&*name) {

@@ -1,34 +1,34 @@
-//! Netlink messages as bytes: built, and walked without trust in any length.
+//! Builds and parses netlink messages, without trusting any length.
 //!
-//! Layout: netlink(7), the kernel's include/uapi/linux/netlink.h and genetlink.h; everything is in the machine's own
-//! byte order, messages and attributes begin on multiples of four.
+//! Layout: netlink(7), the kernel's include/uapi/linux/netlink.h and genetlink.h; everything is in native byte order,
+//! and messages and attributes begin at multiples of four.
 
 /// nlmsghdr: length u32, kind u16, flags u16, sequence u32, port u32.
 const HEADER_BYTES: usize = 16;
 /// genlmsghdr: command u8, version u8, reserved u16.
 pub(super) const GENERIC_HEADER_BYTES: usize = 4;
-/// nlattr: length u16 (with these four bytes), kind u16.
+/// nlattr: length u16 (including these four bytes), kind u16.
 const ATTRIBUTE_BYTES: usize = 4;
-/// NLA_TYPE_MASK: without the flags for nested and for network byte order.
+/// NLA_TYPE_MASK: excludes the flags for nested and for network byte order.
 const KIND_MASK: u16 = 0x3fff;
 /// NLM_F_REQUEST | NLM_F_ACK.
 const FLAGS: u16 = 0x05;
 
-/// NLMSG_ERROR: the answer to a request, an errno (negative) or 0.
+/// NLMSG_ERROR: the reply to a request, an errno (negative) or 0.
 pub(super) const ERROR: u16 = 2;
 
-/// One message of a datagram.
+/// A message in a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message<'a> {
     /// NLMSG_ERROR, or the number of a family.
     pub(super) kind: u16,
-    /// What its sender counts.
+    /// The sender's sequence number.
     pub(super) sequence: u32,
-    /// All behind the header.
+    /// The bytes after the header.
     pub(super) payload: &'a [u8],
 }
 
-/// A generic netlink request with one attribute, to be acknowledged.
+/// A generic netlink request with one attribute and a request for acknowledgement.
 pub(super) fn request(family: u16, command: u8, attribute: u16, value: &[u8]) -> Vec<u8> {
     let attribute_length = ATTRIBUTE_BYTES + value.len();
     let mut message = vec![0; HEADER_BYTES + GENERIC_HEADER_BYTES];
@@ -45,7 +45,7 @@ pub(super) fn request(family: u16, command: u8, attribute: u16, value: &[u8]) ->
     message
 }
 
-/// The messages of a datagram, up to the first that is not whole.
+/// The messages of a datagram, up to the first incomplete one.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
@@ -56,7 +56,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// Attributes as (kind, value), up to the first that is not whole.
+/// Attributes as (kind, value), up to the first incomplete one.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -67,17 +67,17 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// A number at an offset, if the bytes reach so far.
+/// A number at an offset; `None` if the bytes are too short.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// A number at an offset, if the bytes reach so far.
+/// A number at an offset; `None` if the bytes are too short.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// A number at an offset, if the bytes reach so far.
+/// A number at an offset; `None` if the bytes are too short.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }

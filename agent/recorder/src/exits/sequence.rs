@@ -1,40 +1,40 @@
-//! How many exit messages of one CPU were lost, from the numbers that the kernel gives them.
+//! Counts lost exit messages of one CPU, from the kernel's sequence numbers.
 //!
-//! Each CPU counts its messages (kernel/taskstats.c, prepare_reply), so behind a full receive buffer there is a gap of
-//! exactly what was dropped. One trap: a task that is moved to another CPU between choosing the listener and counting
-//! sends the other CPU's number here. Such a stray neither continues the count nor is continued, and costs the other
-//! CPU one number. So a gap counts only if the next messages continue behind it, and if the kernel said that the
-//! buffer was full (ENOBUFS).
+//! Each CPU counts its messages (kernel/taskstats.c, prepare_reply), so after an overflow of the receive buffer, the
+//! gap equals the number of dropped messages. One trap: a task that moves to another CPU between choosing the
+//! listener and counting sends the other CPU's number here. Such a stray does not fit into the sequence, and leaves a
+//! gap of one in the other CPU's. So a gap counts only if the next messages continue after it, and if the kernel
+//! reported an overflow (ENOBUFS).
 
-/// Messages that must continue each other behind a gap before it counts.
+/// Number of consecutive messages required after a gap before it counts.
 const RUN: u32 = 3;
 
-/// The count of one CPU.
+/// The sequence of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sequence {
     last: Option<u32>,
-    /// Numbers that do not continue the count but each other: the first, and how many.
+    /// Consecutive numbers outside the sequence: the first, and how many.
     jump: Option<(u32, u32)>,
-    /// Messages in jumps since `last` that were too short: they were read, so they are not lost.
+    /// Messages in jumps since `last` that were too short: these were read and therefore not lost.
     read: u32,
-    /// Gaps that may still count. That the buffer was full is told ahead of what is in it, so the gap of the time before
-    /// can be found after it as well as its own.
+    /// Number of gaps that may still count. The kernel reports an overflow before the buffer's content is read, so an
+    /// earlier gap may be found after the report as well as its own.
     gaps: u8,
 }
 
 impl Sequence {
-    /// Whether messages have continued each other: before that, no loss is seen.
+    /// Whether there have been consecutive messages: before that, losses cannot be detected.
     #[cfg(test)]
     pub(super) fn has_begun(&self) -> bool {
         self.last.is_some()
     }
 
-    /// The kernel says that messages were dropped.
+    /// The kernel reports that messages were dropped.
     pub(super) fn note_full(&mut self) {
         self.gaps = 2;
     }
 
-    /// Takes the number of the next message; returns how many are now known to be lost.
+    /// Adds the number of the next message; returns how many more messages are now known to be lost.
     pub(super) fn note(&mut self, number: u32) -> u64 {
         if self.last.is_some_and(|last| number == last.wrapping_add(1)) {
             (self.last, self.jump, self.read) = (Some(number), None, 0);
@@ -53,10 +53,10 @@ impl Sequence {
         }
         let read = std::mem::take(&mut self.read);
         self.jump = None;
-        // The very first may be a stray as well, so the count begins like it goes on behind a gap.
+        // The very first message may also be a stray, so a sequence begins as it continues after a gap.
         let Some(last) = self.last.replace(number) else { return 0 };
         let missing = first.wrapping_sub(last).wrapping_sub(1);
-        // Back to where the count was before a run of strays: nothing is missing.
+        // Back at the old sequence after a run of strays: nothing is missing.
         if self.gaps == 0 || missing >= u32::MAX / 2 {
             return 0;
         }
@@ -100,19 +100,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_is_told_ahead_of_what_it_holds() {
+    fn an_overflow_is_reported_before_the_buffers_content() {
         let steps = [5, 6, 7, 0, 0, 11, 12, 13, 18, 19, 20].map(|number| (number > 0).then_some(number));
         assert_eq!(lost(&steps), 3 + 4);
     }
 
     #[test]
     fn a_stray_of_another_cpu_is_no_loss() {
-        // 900 is another CPU's; 9 went to that one.
+        // 900 belongs to another CPU; 9 went to that CPU.
         let begun = [5, 6, 7].map(Some);
         let behind = |steps: &[Option<u32>]| lost(&[&begun[..], steps].concat());
         assert_eq!(behind(&[Some(900), Some(8), Some(10), Some(11)]), 0);
         assert_eq!(behind(&[None, Some(900), Some(8), Some(11), Some(12), Some(13)]), 2);
-        // A run of strays, and back.
+        // A run of strays, then back to the sequence.
         assert_eq!(behind(&[None, Some(900), Some(901), Some(8), Some(9), Some(10)]), 0);
     }
 

@@ -1,4 +1,4 @@
-//! A generic netlink socket that listens to the ends of tasks on some CPUs.
+//! A generic netlink socket that receives task exits of some CPUs.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -18,24 +18,24 @@ use super::{
     netlink::{ERROR, GENERIC_HEADER_BYTES, Message, attributes, messages, request, u16_at, u32_at},
 };
 
-/// GENL_ID_CTRL: the family that knows the numbers of the others.
+/// GENL_ID_CTRL: the family that reports the numbers of the others.
 const CONTROL: u16 = 0x10;
-/// CTRL_CMD_GETFAMILY with CTRL_ATTR_FAMILY_NAME; the answer has CTRL_ATTR_FAMILY_ID.
+/// CTRL_CMD_GETFAMILY with CTRL_ATTR_FAMILY_NAME; the reply has CTRL_ATTR_FAMILY_ID.
 const GET_FAMILY: u8 = 3;
 const FAMILY_NAME: u16 = 2;
 const FAMILY_ID: u16 = 1;
 /// TASKSTATS_CMD_GET with TASKSTATS_CMD_ATTR_REGISTER_CPUMASK.
 const GET: u8 = 1;
 const REGISTER_CPUMASK: u16 = 3;
-/// How long the kernel's answer may take: it is given before `send` returns.
+/// Timeout for the kernel's reply, which normally arrives before `send` returns.
 const PATIENCE_S: i64 = 2;
 
-/// One socket.
+/// A netlink socket.
 #[derive(Debug)]
 pub(super) struct Socket(OwnedFd);
 
 impl Socket {
-    /// Opens one with a receive buffer of so many bytes, or less where that is not allowed.
+    /// Opens a socket with a receive buffer of `bytes` bytes, or less if that is not permitted.
     pub(super) fn open(bytes: usize) -> Result<Self, Errno> {
         let fd = socket(
             AddressFamily::Netlink,
@@ -51,7 +51,7 @@ impl Socket {
         Ok(Self(fd))
     }
 
-    /// One datagram, if there is one; never waits.
+    /// The next datagram; never waits.
     pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
         let length = recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
         Ok(&buffer[..length])
@@ -70,7 +70,7 @@ impl Socket {
         }
     }
 
-    /// Asks for the ends on the CPUs of a list like `0-3,8`.
+    /// Subscribes to exits on the CPUs of a list like `0-3,8`.
     pub(super) fn register(&self, family: u16, mask: &str) -> Result<(), Error> {
         let mask = format!("{mask}\0");
         let asked = self.ask(&request(family, GET, REGISTER_CPUMASK, mask.as_bytes()), ERROR, |_| None::<()>);
@@ -82,7 +82,8 @@ impl Socket {
         })
     }
 
-    /// Sends a request and reads up to its acknowledgement; what `wanted` finds in messages of one kind before that.
+    /// Sends a request and reads until its acknowledgement; returns what `wanted` finds in earlier messages of the
+    /// given kind.
     fn ask<T>(
         &self,
         request: &[u8],
@@ -94,7 +95,7 @@ impl Socket {
         let mut found = None;
         loop {
             let length = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                // Tasks end meanwhile.
+                // Exit messages of other tasks arrive meanwhile.
                 Err(Errno::EINTR | Errno::ENOBUFS) => continue,
                 received => received?,
             };

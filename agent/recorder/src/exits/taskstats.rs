@@ -1,14 +1,14 @@
-//! What the kernel says of a task that ended: `struct taskstats` (include/uapi/linux/taskstats.h), field by field.
+//! The kernel's message about an ended task: `struct taskstats` (include/uapi/linux/taskstats.h), field by field.
 //!
-//! The structure only ever grows at its end, so a field is there if the bytes reach so far; the version says what a
-//! flag means. 2.6.20 sends version 3 or so, 4.18 version 8, 5.10 version 10, 6.1 version 13, 6.18 version 16.
+//! The structure only ever grows at its end, so a field exists if the bytes reach it; the version tells how to
+//! interpret flags. 2.6.20 sends version 3 or so, 4.18 version 8, 5.10 version 10, 6.1 version 13, 6.18 version 16.
 
 use super::{
     cpu::Cpu,
     netlink::{GENERIC_HEADER_BYTES, attributes, messages, u16_at, u32_at, u64_at},
 };
 
-/// TASKSTATS_CMD_NEW: what exit messages carry.
+/// TASKSTATS_CMD_NEW: the command of exit messages.
 const COMMAND_NEW: u8 = 2;
 /// Kinds of attributes: TASKSTATS_TYPE_PID, _TGID, _STATS, _AGGR_PID, _AGGR_TGID.
 pub(super) const TYPE_PID: u16 = 1;
@@ -16,19 +16,19 @@ pub(super) const TYPE_TGID: u16 = 2;
 pub(super) const TYPE_STATS: u16 = 3;
 pub(super) const TYPE_AGGR_PID: u16 = 4;
 pub(super) const TYPE_AGGR_TGID: u16 = 5;
-/// The version since when ac_flag has [`AGROUP`], and ac_tgid and ac_tgetime exist (Linux 5.19).
+/// First version in which ac_flag has [`AGROUP`], and ac_tgid and ac_tgetime exist (Linux 5.19).
 const GROUP_VERSION: u16 = 12;
 /// ac_flag: the last task of its thread group.
 const AGROUP: u8 = 0x20;
 /// TS_COMM_LEN; the kernel fills 16 of them.
 const COMM_BYTES: usize = 32;
 
-/// Where the fields are that are read here. `alignment` in the kernel's header makes every u64 a multiple of 8.
+/// Offsets of the fields that are read here. `alignment` in the kernel's header makes every u64 a multiple of 8.
 mod offset {
     pub(super) const VERSION: usize = 0;
     pub(super) const EXIT_CODE: usize = 4;
     pub(super) const FLAG: usize = 8;
-    /// cpu_run_virtual_total: what the scheduler measured (kernel/delayacct.c); ac_utime and ac_stime are ticks.
+    /// cpu_run_virtual_total: the scheduler's measurement (kernel/delayacct.c); ac_utime and ac_stime are ticks.
     pub(super) const RUN_NS: usize = 72;
     pub(super) const COMM: usize = 80;
     pub(super) const UID: usize = 120;
@@ -49,15 +49,15 @@ mod offset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) pid: u32,
-    /// The process that the task belongs to, where the kernel says it.
+    /// The process of the task, if the kernel reports it.
     pub(super) tgid: Option<u32>,
     pub(super) parent: u32,
     pub(super) uid: u32,
-    /// As wait(2) gives it.
+    /// Exit status as in wait(2).
     pub(super) status: u32,
-    /// Whether it was the last of its process; unknown to older kernels.
+    /// Whether the task was the last of its process; `None` on older kernels.
     pub(super) last: Option<bool>,
-    /// Life of the process, or of the task where the kernel does not say it, without time in suspend.
+    /// Lifetime of the process, or of the task if the kernel does not report the process's, without time in suspend.
     pub(super) lived_us: u64,
     pub(super) cpu: Cpu,
     pub(super) peak_kib: u64,
@@ -67,25 +67,25 @@ pub(super) struct Record {
     pub(super) comm: [u8; COMM_BYTES],
 }
 
-/// One exit message: a task ended, and perhaps its process with it.
+/// One exit message: a task ended, and possibly its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Notice {
-    /// Counts the messages of one CPU.
+    /// Number of the message on its CPU.
     pub(super) sequence: u32,
     /// The task.
     pub(super) task: Record,
-    /// Its process, if that had several threads and this was the last: pid and sums.
+    /// The task's process, if that had several threads and this was the last: pid and sums.
     pub(super) group: Option<(u32, Record)>,
 }
 
 impl Record {
-    /// Parses the value of a TASKSTATS_TYPE_STATS attribute; `None` if it is too short to be one.
+    /// Parses the value of a TASKSTATS_TYPE_STATS attribute; `None` if it is too short.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let number = |at| u64_at(bytes, at).unwrap_or_default();
         let knows_groups = u16_at(bytes, offset::VERSION)? >= GROUP_VERSION;
         let flag = *bytes.get(offset::FLAG)?;
         let (user_us, system_us) = (u64_at(bytes, offset::USER_US)?, u64_at(bytes, offset::SYSTEM_US)?);
-        // Before Linux 5.14 the scheduler's sum is there only with delay accounting.
+        // Before Linux 5.14, the scheduler's sum exists only with delay accounting.
         let exact_us = match number(offset::RUN_NS) / 1000 {
             0 => user_us.saturating_add(system_us),
             exact_us => exact_us,
@@ -132,7 +132,7 @@ pub(super) fn notices(datagram: &[u8], family: u16) -> impl Iterator<Item = Noti
     })
 }
 
-/// The id and the statistics within an aggregate.
+/// The id and the statistics in an aggregate attribute.
 fn record(value: &[u8], id_kind: u16) -> Option<(u32, Record)> {
     let (mut id, mut record) = (None, None);
     for (kind, value) in attributes(value) {
@@ -145,7 +145,7 @@ fn record(value: &[u8], id_kind: u16) -> Option<(u32, Record)> {
     Some((id?, record?))
 }
 
-/// What the fuzzer runs: every number of exit messages that any bytes may hold.
+/// For the fuzzer: counts the exit messages in any bytes.
 #[doc(hidden)]
 pub fn count_notices(datagram: &[u8], family: u16) -> usize {
     notices(datagram, family).inspect(|notice| assert!(notice.task.comm().len() <= COMM_BYTES)).count()
@@ -157,7 +157,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A structure of so many bytes that says all of what it reaches.
+    /// A structure of this length in which every complete field is set.
     fn stats(version: u16, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; 560];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
@@ -212,7 +212,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_message_says_what_ended() {
+    fn a_message_identifies_the_ended_task() {
         let datagram = [message(31, 6, false), message(30, 7, false), message(31, 8, true)].concat();
         let read: Vec<_> = notices(&datagram, 31).collect();
         assert_eq!(read.iter().map(|notice| notice.sequence).collect::<Vec<_>>(), [6, 8]);
@@ -228,7 +228,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_older_kernel_says_less() {
+    fn an_older_kernel_reports_less() {
         // Version 8 of Linux 4.18 ends at 328 bytes, version 10 of 5.10 at 352.
         for (version, length) in [(8, 328), (10, 352)] {
             let record = Record::parse(&stats(version, length)).unwrap();

@@ -1,4 +1,4 @@
-//! What is told of real processes, where the kernel tells it to us; and how tasks are joined.
+//! Tests with real process exits, if the kernel reports them here; and of joining tasks to processes.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ fn started_ns(pid: u32) -> u64 {
     fields[19].parse::<u64>().unwrap() * 10_000_000
 }
 
-/// A listener, or `None` and a word where that is not permitted.
+/// A listener, or `None` and a message if that is not permitted.
 fn listen(bytes: usize) -> Option<Exits> {
     let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
     match Exits::listen(&cpus(&online).unwrap(), &[], bytes, now_ns()) {
@@ -36,7 +36,7 @@ fn listen(bytes: usize) -> Option<Exits> {
     }
 }
 
-/// Drains until `found` finds what it wants among all that was told.
+/// Drains until `found` finds what it wants among all reported exits.
 fn drain_until<T>(exits: &mut Exits, mut found: impl FnMut(&ExitBuffer) -> Option<T>) -> T {
     let begun = Instant::now();
     let mut buffer = ExitBuffer::default();
@@ -45,7 +45,7 @@ fn drain_until<T>(exits: &mut Exits, mut found: impl FnMut(&ExitBuffer) -> Optio
         if let Some(found) = found(&buffer) {
             return found;
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "never told; {} were lost", exits.lost());
+        assert!(begun.elapsed() < Duration::from_secs(30), "never reported; {} were lost", exits.lost());
         buffer.clear();
         thread::yield_now();
     }
@@ -59,13 +59,13 @@ fn shell(script: &str) -> Child {
     Command::new("sh").args(["-c", script]).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// A shell that forks so many children, which do nothing.
+/// A shell that forks this many children, which do nothing.
 fn storm(children: u32) -> Child {
     shell(&format!("i=0; while [ $i -lt {children} ]; do (:); i=$((i+1)); done; exit 0"))
 }
 
 #[test]
-fn an_exit_code_a_signal_and_who_it_was_are_told() {
+fn exit_code_signal_and_identity_are_reported() {
     let Some(mut exits) = listen(RECEIVE_BYTES) else { return };
     let mut failed = shell("exit 3");
     failed.wait().unwrap();
@@ -91,7 +91,7 @@ fn an_exit_code_a_signal_and_who_it_was_are_told() {
 }
 
 #[test]
-fn the_peak_size_is_told() {
+fn the_peak_size_is_reported() {
     let Some(mut exits) = listen(RECEIVE_BYTES) else { return };
     let arguments = ["if=/dev/zero", "of=/dev/null", "bs=50M", "count=1", "status=none"];
     let mut child = Command::new("dd").args(arguments).spawn().unwrap();
@@ -100,7 +100,7 @@ fn the_peak_size_is_told() {
     assert!((50 << 10..80 << 10).contains(&exit.peak_kib), "{} KiB", exit.peak_kib);
 }
 
-/// Not a test: what the next one runs, a process whose work is done by threads that end before it.
+/// Not a test: run by the next one, as a process whose threads do all the work and end first.
 #[test]
 #[ignore = "run by another test"]
 fn burn_in_threads() {
@@ -145,14 +145,14 @@ fn every_child_of_a_storm_is_counted() {
     assert_eq!((told, exits.lost()), (2000, 0));
 }
 
-/// Two listeners to the same ends.
+/// Two listeners to the same exits.
 struct Pair {
     large: Exits,
     small: Exits,
 }
 
 impl Pair {
-    /// How many messages there were for each until now, read or lost.
+    /// Number of messages so far for each listener, read or lost.
     fn told(&mut self) -> (u64, u64) {
         let told = |exits: &mut Exits| {
             exits.drain(now_ns(), 0, |_| None, &mut ExitBuffer::default());
@@ -161,13 +161,13 @@ impl Pair {
         (told(&mut self.large), told(&mut self.small))
     }
 
-    /// How many there were for each since then; how many more for the one than for the other.
+    /// Number of messages for each since then, and the difference between both.
     fn since(&mut self, (large, small): (u64, u64)) -> (u64, u64) {
         let now = self.told();
         (now.0 - large, (now.0 - large).abs_diff(now.1 - small))
     }
 
-    /// A storm whose messages are read as they come, so that some continue each other even in a small buffer.
+    /// A storm whose messages are read as they arrive, so that even a small buffer gets some consecutive ones.
     fn read_storm(&mut self) {
         let mut children = storm(20);
         while children.try_wait().unwrap().is_none() {
@@ -181,7 +181,7 @@ fn what_a_full_buffer_drops_is_counted() {
     let (Some(large), Some(small)) = (listen(RECEIVE_BYTES), listen(1)) else { return };
     let mut pair = Pair { large, small };
     let begun = Instant::now();
-    // A count has begun on each CPU, and no gap is open, when a storm is the same for both.
+    // For equal counts, each CPU must have begun to count, and no gap may be open.
     let counts = |tap: &Tap| tap.sequence.is_some_and(|sequence| sequence.has_begun());
     let before = loop {
         let before = pair.told();
@@ -195,10 +195,10 @@ fn what_a_full_buffer_drops_is_counted() {
     storm(1000).wait().unwrap();
     pair.told();
     assert!(pair.small.messages() - read < 500, "the buffer is not small");
-    // A gap is known when the kernel has told of some tasks behind it, on each CPU.
+    // A gap is recognised after the kernel has reported some more tasks, on each CPU.
     loop {
         let (expected, difference) = pair.since(before);
-        // Strays to other CPUs, and what ends between the two drains.
+        // Strays to other CPUs, and tasks that end between the two drains.
         if difference < 10 {
             assert!(expected >= 1000 && pair.small.lost() >= 500 && pair.large.lost() == 0);
             break;
@@ -224,7 +224,7 @@ fn notice(pid: u32, last: bool, group: bool) -> Notice {
 }
 
 #[test]
-fn what_threads_did_is_added_though_told_later() {
+fn sums_of_threads_reported_later_are_added() {
     let window = Window { since_ns: 0, now_ns: 50, suspended_ns: 0 };
     let mut joiner = Joiner::new();
     let mut out = ExitBuffer::default();
@@ -235,7 +235,7 @@ fn what_threads_did_is_added_though_told_later() {
     joiner.flush(&mut out);
     let exit = &out.exits[0];
     assert_eq!((exit.identity.pid, exit.read_bytes, exit.major_faults), (10, 3 * 4096, 3));
-    // An older kernel sums up no split: 200 in all, of which the threads that were told spent three quarters so.
+    // An older kernel does not sum up user and system time: 200 in total, which the reported threads spent at 3:1.
     assert_eq!((exit.user_us, exit.system_us), (150, 50));
     joiner.note(&notice(10, true, false), &window, &|_| Some(0), &mut out);
     assert_eq!(out.exits[1].user_us, 30, "a later process of the same pid");

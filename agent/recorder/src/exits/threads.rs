@@ -1,7 +1,7 @@
-//! Sums over the threads of a process that have ended before it.
+//! Sums over threads that ended before their process.
 //!
-//! The kernel keeps the CPU time of ended threads for the record of the whole process, but not their faults, their
-//! input and output, nor the name of the process where its first thread is not the last to end.
+//! The kernel includes the CPU time of ended threads in the record of the whole process, but not their faults, their
+//! input and output, nor the name of the process if its first thread is not the last to end.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,23 +9,23 @@ use record::Exit;
 
 use super::{cpu::Cpu, taskstats::Record};
 
-/// Processes of which sums are kept. Beyond, a process counts with what its last thread did.
+/// Maximum number of processes with sums. Beyond that, only the last thread of a process counts.
 const MAX_PROCESSES: usize = 4096;
 
-/// What ended threads of one process did.
+/// Sums over the ended threads of one process.
 #[derive(Clone, Debug, Default)]
 struct Sums {
-    /// When the first of them was told, ns since boot: a process that began later is another.
+    /// Time of the first message, ns since boot: a process with a later start is a different one.
     first_ns: u64,
     cpu: Cpu,
     major_faults: u64,
     read_bytes: u64,
     written_bytes: u64,
-    /// The name of the first thread, which is the name of the process.
+    /// Name of the first thread, which is the name of the process.
     comm: Option<Arc<str>>,
 }
 
-/// Ended threads of processes that live, by the processes' pids.
+/// Ended threads of living processes, by pid of the process.
 #[derive(Debug)]
 pub(super) struct Threads(HashMap<u32, Sums>);
 
@@ -34,7 +34,7 @@ impl Threads {
         Self(HashMap::with_capacity(MAX_PROCESSES))
     }
 
-    /// Adds a thread of `process` that has ended; `comm` is its name if it was the first thread.
+    /// Adds an ended thread of `process`; `comm` is its name if it was the first thread.
     pub(super) fn add(&mut self, process: u32, thread: &Record, comm: Option<Arc<str>>, now_ns: u64) {
         if self.0.len() >= MAX_PROCESSES && !self.0.contains_key(&process) {
             self.forget_the_oldest();
@@ -47,7 +47,7 @@ impl Threads {
         sums.comm = comm.or_else(|| sums.comm.take());
     }
 
-    /// Adds what its earlier threads did to the end of a process, and forgets them; returns their CPU time.
+    /// Adds the sums of earlier threads to the exit of a process, and removes them; returns their CPU time.
     pub(super) fn join(&mut self, exit: &mut Exit) -> Cpu {
         let sums = self.0.remove(&exit.identity.pid);
         let Some(sums) = sums.filter(|sums| sums.first_ns >= exit.identity.started_ns) else {

@@ -79,7 +79,7 @@ mod tests {
         broken\n";
 
     #[test]
-    fn each_file_system_on_a_device_is_asked_once() {
+    fn each_file_system_on_a_device_is_read_once() {
         assert_eq!(mounts(MOUNTINFO), [Path::new("/"), Path::new("/srv/a b")]);
     }
 

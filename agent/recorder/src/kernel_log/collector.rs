@@ -87,8 +87,7 @@ impl Collector {
             self.end_kill(out);
         }
         if self.left_out > 0 {
-            let text =
-                format!("dropped {} more events of the kernel log: too many at once", self.left_out);
+            let text = format!("dropped {} more events of the kernel log: too many at once", self.left_out);
             out.push(Event { at_ns: now_ns, kind: EventKind::Note, text: text.into() });
         }
         (self.events, self.left_out) = (0, 0);
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_is_told_at_once_when_the_victim_is_named_and_else_after_some_time() {
+    fn a_kill_is_an_event_once_the_victim_is_named_or_after_some_time() {
         let (mut collector, mut out) = (Collector::new(), Vec::new());
         collector.note(HEADER, 100, &mut out);
         collector.pause(200, &mut out);

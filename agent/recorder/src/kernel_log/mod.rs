@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_is_told_with_its_time_and_what_was_told_before_is_not() {
+    fn older_messages_are_read_with_their_time_and_recorded_ones_are_skipped() {
         let (mut log, writer) = log(150 * SECOND);
         write(&writer, 3, 40, "a: I/O error, old");
         write(&writer, 4, 60, "b: I/O error");

@@ -94,7 +94,7 @@ async fn refusals_have_the_code_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_holds_up_no_other_of_the_same_digest() {
+async fn a_hanging_upload_does_not_block_others_of_the_same_digest() {
     let (_temp, mut client) = service().await;
     let (manifest, stream) = bundle();
     offer(&mut client, &manifest, true).await;

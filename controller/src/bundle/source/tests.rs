@@ -79,7 +79,7 @@ fn unknown_revisions_and_places_are_explained() {
     let temp = repository();
     for unknown in ["v9", "--help", "HEAD:outside"] {
         let error = revision(&temp, unknown, None).expect_err("unknown");
-        assert!(error.to_string().starts_with(&format!("revision `{unknown}` is not known in ")), "{error}");
+        assert!(error.to_string().starts_with(&format!("unknown revision `{unknown}` in ")), "{error}");
         assert_eq!(error.hints().len(), 1);
     }
     let plain = tempfile::tempdir().expect("a directory");
@@ -140,10 +140,10 @@ fn a_link_to_something_ignored_is_explained() {
     symlink("x.log", temp.path().join("puppet/log")).expect("a link");
     let error = working(&temp, None).expect_err("the link would dangle");
     assert!(error.to_string().contains("`log`"), "{error}");
-    let why = "what it points at may be ignored by git, left out by `exclude`, or an empty directory";
-    assert_eq!(error.hints(), [why, "to do without it: `exclude = [\"/log\"]` under [bundle]"]);
+    let why = "its target may be ignored by git, left out by `exclude`, or an empty directory";
+    assert_eq!(error.hints(), [why, "to leave it out: `exclude = [\"/log\"]` under [bundle]"]);
 }
-/// A bundle of the clean checkout and of its commit: the same digest. The checkout's.
+/// Asserts that the clean checkout and its commit give the same bundle, and returns it.
 fn both(temp: &TempDir, config: &BundleConfig) -> Bundle {
     let now = from_working_tree(temp.path(), config, SystemTime::now()).expect("a bundle");
     let then = from_revision(temp.path(), config, "HEAD", SystemTime::now()).expect("a bundle");
@@ -164,7 +164,7 @@ fn commit(temp: &TempDir) {
     git(temp.path(), "commit -q -m more");
 }
 
-/// What both ways say to a tree that cannot be a bundle.
+/// The errors for a tree that cannot be a bundle: from the working tree, and from the commit.
 fn refusals(temp: &TempDir) -> [(String, Vec<String>); 2] {
     [working(temp, None), revision(temp, "HEAD", None)].map(|refused| {
         let error = refused.expect_err("refused");
@@ -266,7 +266,7 @@ fn links_to_the_rest_of_the_repository_are_replaced_in_both() {
 }
 
 #[test]
-fn links_out_of_the_repository_take_a_word_and_never_come_from_a_revision() {
+fn links_out_of_the_repository_need_a_setting_and_never_come_from_a_revision() {
     let temp = repository();
     let secret = tempfile::tempdir().expect("a directory");
     fs::write(secret.path().join("key"), "the controller's").expect("a file");
@@ -276,10 +276,10 @@ fn links_out_of_the_repository_take_a_word_and_never_come_from_a_revision() {
     let [now, then] = refusals(&temp);
     let text = secret.path().join("key").display().to_string();
     let message = format!("the link `key` leads out of the repository (`{text}`)");
-    let exclude = "to do without it: `exclude = [\"/key\"]` under [bundle]";
-    let word = "`outside_links = true` under [bundle] puts what it leads to on this machine in its place";
+    let exclude = "to leave it out: `exclude = [\"/key\"]` under [bundle]";
+    let word = "`outside_links = true` under [bundle] replaces it with its target on this machine";
     assert_eq!(now, (message.clone(), vec![word.to_owned(), exclude.to_owned()]));
-    let committed = "a revision has nothing but what is committed";
+    let committed = "a revision contains only committed files";
     assert_eq!(then, (message.clone(), vec![committed.to_owned(), exclude.to_owned()]));
     let allowed = BundleConfig { outside_links: true, exclude: vec!["/users".to_owned()], ..config(None) };
     let bundle = from_working_tree(temp.path(), &allowed, SystemTime::now()).expect("a bundle");
@@ -293,20 +293,20 @@ fn links_out_of_the_repository_take_a_word_and_never_come_from_a_revision() {
 }
 
 #[test]
-fn what_stands_for_a_file_is_not_pushed_in_its_place() {
+fn a_git_lfs_pointer_is_not_pushed_instead_of_the_file() {
     let temp = repository();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
     write(&temp, "puppet/files/x.deb", pointer);
     commit(&temp);
     let [now, then] = refusals(&temp);
-    assert_eq!(now.0, "`files/x.deb` is a Git LFS pointer, not the file itself");
-    assert_eq!(now.1[0], "`git lfs pull` turns it into the file itself");
+    assert_eq!(now.0, "`files/x.deb` is a Git LFS pointer, not the real file");
+    assert_eq!(now.1[0], "`git lfs pull` restores the real file");
     assert_eq!(then.0, now.0);
     assert_eq!(
         then.1[0],
-        "a revision has it in this form only: `git lfs pull`, then push the working tree, without --rev"
+        "a revision contains only this form: run `git lfs pull`, then push the working tree, without --rev"
     );
-    // As git-lfs does it: a filter makes one of the other, so that nothing has changed.
+    // Like git-lfs: a filter converts between the two, so git sees no change.
     write(&temp, "pointer", pointer);
     write(&temp, "real", "the package itself");
     write(&temp, ".git/info/attributes", "*.deb filter=lfs\n");
@@ -336,13 +336,13 @@ fn a_submodule_is_fetched_by_prepare_or_lies_in_the_checkout() {
     assert!(paths(&here).contains(&"modules/ntp/puppet/manifests/site.pp"));
     assert_eq!(here.provenance().dirty, Vec::<String>::new());
     let error = revision(&temp, "HEAD", None).expect_err("refused");
-    assert_eq!(error.to_string(), "`modules/ntp` is a git submodule, and nothing of it is here");
+    assert_eq!(error.to_string(), "`modules/ntp` is a git submodule that is not checked out");
     let made = revision(&temp, "HEAD", Some("echo 'class ntp {}' > modules/ntp/init.pp")).expect("a bundle");
     assert!(paths(&made).contains(&"modules/ntp/init.pp"));
     let error = revision(&temp, "HEAD", Some("true")).expect_err("refused");
     assert_eq!(
         error.to_string(),
-        "`modules/ntp` is a git submodule, and the prepare command put nothing there"
+        "`modules/ntp` is a git submodule, and the prepare command did not fetch it"
     );
     git(temp.path(), "submodule --quiet deinit --force --all");
     let error = working(&temp, None).expect_err("refused");
@@ -373,8 +373,8 @@ fn what_puppet_does_not_read_is_left_out_with_a_warning() {
     write(&temp, "puppet/lib/Fact.rb", "");
     commit(&temp);
     let [(message, hints), _] = refusals(&temp);
-    assert_eq!(message, "the link `loose` points at nothing (`../gone`)");
-    assert_eq!(hints[1], "to do without it: `exclude = [\"/loose\"]` under [bundle]");
+    assert_eq!(message, "the link `loose` is broken (`../gone`)");
+    assert_eq!(hints[1], "to leave it out: `exclude = [\"/loose\"]` under [bundle]");
     git(temp.path(), "rm -q puppet/loose");
     let spec = "puppet/vendor/ntp/spec";
     for name in ["a", "A", "ok"] {
@@ -392,9 +392,7 @@ fn what_puppet_does_not_read_is_left_out_with_a_warning() {
     assert_eq!(left, ["vendor/ntp/spec/A", "vendor/ntp/spec/ok"]);
     let said = |part: &str| bundle.warnings().iter().any(|warning| warning.contains(part));
     assert_eq!(bundle.warnings().len(), 4);
-    for part in
-        ["spec/loose` points at nothing", "spec/users` leads out", "differ only in case", "is not UTF-8"]
-    {
+    for part in ["spec/loose` is broken", "spec/users` leads out", "differ only in case", "is not UTF-8"] {
         assert!(said(part), "{part}: {:?}", bundle.warnings());
     }
     let config = BundleConfig { exclude: vec!["spec/".to_owned()], ..config(None) };
@@ -403,12 +401,12 @@ fn what_puppet_does_not_read_is_left_out_with_a_warning() {
 }
 
 #[test]
-fn modules_that_git_ignores_are_missed_aloud() {
+fn modules_that_git_ignores_give_a_warning() {
     let temp = repository();
     write(&temp, "puppet/modules/ntp/init.pp", "class ntp {}\n");
     let now = working(&temp, None).expect("a bundle");
     assert!(
-        now.warnings()[0].starts_with("`modules` is on the modulepath, and git ignores all"),
+        now.warnings()[0].starts_with("`modules` is on the modulepath but not in the bundle"),
         "{:?}",
         now.warnings()
     );

@@ -41,9 +41,9 @@ pub(in crate::commands) async fn release(
     said(results.await, output)
 }
 
-/// Releases a host if its claim is still the claim in the tags; with `force`, whatever its claim is. The tags mark the host
-/// free last, so that nobody claims a host that is about to be stopped. A stopped host keeps its old claim until the next
-/// claim replaces it.
+/// Releases a host if its claim is still the claim in the tags; with `force`, whatever its claim is. The tags mark the
+/// host free last, so that nobody claims a host that is about to be stopped. A stopped host keeps its old claim until
+/// the next claim replaces it.
 pub(in crate::commands) async fn give_back(
     context: &Context,
     host: &Host,

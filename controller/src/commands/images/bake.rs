@@ -17,6 +17,10 @@ pub(in crate::commands) async fn bake(context: &Context, args: &Bake, output: &O
         None => RoleConfig::default(),
     };
     consent::operator(context, "bake")?;
+    if args.base {
+        let notes = output.notes();
+        return context.local.bake_base(&|line| notes.note(line)).await;
+    }
     let (provider, notes) = (context.provider(context.kind_for(&role))?, output.notes());
     let baked = provider.bake(&|line| notes.note(line)).await?;
     let images = provider.images().await?;

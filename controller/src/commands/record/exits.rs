@@ -66,7 +66,7 @@ pub(in crate::commands) async fn exits(cli: &Cli, args: &Args, output: &Output) 
 fn cannot(sample: &Sample) -> Option<Unrecorded> {
     (!sample.sources.has(Sources::EXITS)).then_some(Unrecorded {
         what: "process exits",
-        why: "taskstats, the kernel interface that reports them, needs CAP_NET_ADMIN on the whole machine and is not available in a container",
+        why: "the kernel reports them (taskstats) only with CAP_NET_ADMIN on the whole machine, not in a container",
         hint: "`ctl cpu-log --summary --all` shows when each process was last seen",
     })
 }

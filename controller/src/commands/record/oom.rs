@@ -66,7 +66,7 @@ fn cannot(sample: &Sample) -> Option<Unrecorded> {
     let could = sample.sources.has(Sources::KERNEL_LOG) || sample.own_kills().is_some();
     (!could).then_some(Unrecorded {
         what: "out-of-memory kills",
-        why: "it has no kernel log and no kill counter of its own (the machine's counter includes kills outside the host)",
-        hint: "`ctl cpu-log --summary --sort footprint` shows which processes held memory, and when each was last seen",
+        why: "it has no kernel log and no kill counter of its own (the machine's also counts other kills)",
+        hint: "`ctl cpu-log --summary --sort footprint` shows which processes held memory, and until when",
     })
 }

@@ -56,8 +56,8 @@ pub(in crate::commands) async fn top(cli: &Cli, args: &Args) -> Result<()> {
     }
 }
 
-/// The initial state, and the time that `--at` counts back from: the host's clock, or the newest sample on the disk of a
-/// dead host.
+/// The initial state, and the time that `--at` counts back from: the host's clock, or the newest sample on the disk of
+/// a dead host.
 async fn begin(args: &Args, source: &Source) -> Result<(State, Timestamp)> {
     let (info, now) = (source.info().await?, Timestamp::now());
     let recorded = (info.samples > 0).then(|| timestamp(info.newest_unix_ms));

@@ -26,6 +26,8 @@ pub(in crate::commands) async fn cancel(context: &Context, run_id: &str, output:
         let ending = Ending { host: host.name, run: *run, push: None, story: Default::default() };
         return recap::recap(output, &[ending]);
     }
-    output.note(&format!("{run_id} was asked to cancel, but the connection was lost before it ended: `ctl attach {run_id}` shows how it ended"));
+    output.note(&format!(
+        "the connection was lost while {run_id} was cancelled; `ctl attach {run_id}` shows how it ended"
+    ));
     Ok(())
 }

@@ -19,7 +19,8 @@ use crate::{
     },
 };
 
-/// `ctl run`: passes one host's output through unchanged, like ssh; with several hosts, prefixes each line with the host.
+/// `ctl run`: passes one host's output through unchanged, like ssh; with several hosts, prefixes each line with the
+/// host.
 pub(in crate::commands) async fn run(context: Arc<Context>, args: &Run, output: &Output) -> Result<()> {
     let names: Vec<String> = args.host.iter().cloned().collect();
     let hosts = context.running(&names, args.role.as_deref()).await?;

@@ -41,7 +41,9 @@ pub(in crate::config) fn fleet(settings: &Ec2Config) -> Checked {
                  16 kB: upload the package where instances can read it, such as S3 with a presigned URL"
             )
         })?;
-        holds(bake.sha256.is_some(), &["bake", "package"], || "set sha256, the digest of the package, too".into())?;
+        holds(bake.sha256.is_some(), &["bake", "package"], || {
+            "set sha256, the digest of the package, too".into()
+        })?;
     }
     if let Some(sum) = &bake.sha256 {
         let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
@@ -69,7 +71,9 @@ pub(in crate::config) fn role(settings: &Ec2Role) -> Checked {
     ids(settings.subnets.as_deref(), "subnet-", &["subnets"])?;
     ids(settings.security_groups.as_deref(), "sg-", &["security_groups"])?;
     for (key, name) in [("instance_profile", &settings.instance_profile), ("key_pair", &settings.key_pair)] {
-        holds(name.as_ref().is_none_or(|name| !name.trim().is_empty()), &[key], || "must not be empty".into())?;
+        holds(name.as_ref().is_none_or(|name| !name.trim().is_empty()), &[key], || {
+            "must not be empty".into()
+        })?;
     }
     volumes(settings)?;
     tags(&settings.tags, &["tags"])?;

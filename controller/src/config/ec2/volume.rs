@@ -99,9 +99,7 @@ impl Volume {
             Some(_) if self.kind != VolumeType::Gp3 => {
                 Some(("throughput", format!("type {kind} has no throughput setting; only gp3 has")))
             }
-            Some(throughput) if throughput < 125 => {
-                Some(("throughput", "must be at least 125 MiB/s".into()))
-            }
+            Some(throughput) if throughput < 125 => Some(("throughput", "must be at least 125 MiB/s".into())),
             _ => None,
         }
     }

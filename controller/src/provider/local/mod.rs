@@ -101,14 +101,37 @@ impl Local {
     /// Finds the image of this content, or bakes it.
     ///
     /// # Errors
-    /// There is no agent, or what goes into an image cannot be had.
+    /// The agent is missing, or the packages of an image cannot be downloaded or installed.
     pub async fn bake(&self, spec: &ImageSpec, progress: Progress<'_>) -> Result<ImageId> {
-        let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
         let spec = spec.clone();
+        let bake = move |inner: &Inner, report: &dyn Fn(&str)| {
+            bake::image(&inner.state, &inner.ctl, &IdMap::of_this_user()?, &spec, report)
+        };
+        self.reporting(bake, progress).await
+    }
+
+    /// Bakes only the base of the image: all but the agent.
+    ///
+    /// # Errors
+    /// The packages cannot be downloaded or installed.
+    pub async fn bake_base(&self, progress: Progress<'_>) -> Result<()> {
+        let bake = move |inner: &Inner, report: &dyn Fn(&str)| {
+            bake::base(&inner.state, &inner.ctl, &IdMap::of_this_user()?, &inner.spec, report)
+        };
+        self.reporting(bake, progress).await
+    }
+
+    /// Runs blocking work that reports its steps.
+    async fn reporting<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner, &dyn Fn(&str)) -> Result<T> + Send + 'static,
+        progress: Progress<'_>,
+    ) -> Result<T> {
+        let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
         let work = self.block(move |inner| {
-            // Nobody hears the steps of a bake that nobody waits for.
+            // If the caller no longer listens, the work goes on without reports.
             let report = |step: &str| drop(send.send(step.to_owned()));
-            bake::image(&inner.state, &inner.ctl, &IdMap::of_this_user()?, &spec, &report)
+            work(inner, &report)
         });
         let relay = async {
             while let Some(step) = receive.recv().await {

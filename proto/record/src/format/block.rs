@@ -1,10 +1,9 @@
-//! A block: records of one boot behind a checked header, stream by stream, compressed. A segment file is blocks and
-//! nothing else.
+//! A block: records of one boot behind a checked header, in compressed streams. A segment file contains only blocks.
 //!
 //! ```text
 //! header, see [`Header`]
 //! index:  uncompressed and stored length of every stream · the stream of members, which names every process
-//! streams: the others, in order; each is a zstd frame, or as it is where that is not shorter
+//! streams: the others, in order; each is a zstd frame, or uncompressed if that is not shorter
 //! ```
 
 use std::cell::RefCell;
@@ -22,16 +21,16 @@ use super::{
 };
 use crate::sample::{Identity, Sample};
 
-/// One block whose checksums are right.
+/// A block with valid checksums.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
-    /// What the block says about itself.
+    /// The block's header.
     pub header: Header,
     body: &'a [u8],
 }
 
 impl<'a> Block<'a> {
-    /// Checks the block that `bytes` begins with; more may follow it.
+    /// Checks the block at the beginning of `bytes`; more bytes may follow it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Damage> {
         let header = Header::parse(bytes)?;
         let body = bytes.get(HEADER_BYTES..header.block_bytes()).ok_or(Damage::Cut)?;
@@ -41,26 +40,26 @@ impl<'a> Block<'a> {
         Ok(Self { header, body })
     }
 
-    /// All that can be had of the block, decoded one sample at a time.
+    /// The block's samples, completely decoded one at a time.
     pub fn samples(&self) -> Result<Samples, Damage> {
         self.samples_of(Columns::ALL)
     }
 
-    /// Everything but the numbers in other columns, which stay as those of [`super::Process::bare`].
+    /// Samples with only these columns of numbers; other columns stay as in [`super::Process::bare`].
     pub fn samples_of(&self, columns: Columns) -> Result<Samples, Damage> {
         let (raw, spans) = self.read(columns)?;
         let state = State::new(self.header.boot_id);
         Ok(Samples { state, columns, raw, spans, left: self.header.records, damage: None })
     }
 
-    /// The same, but of processes with other ids only the identities, which is quicker.
+    /// The same, but with only the identities of processes with other ids, which is faster.
     pub fn samples_of_processes(&self, columns: Columns, pids: &[u32]) -> Result<Samples, Damage> {
         let mut samples = self.samples_of(columns)?;
         samples.focus(pids);
         Ok(samples)
     }
 
-    /// The streams that are needed, uncompressed, and where each is.
+    /// The required streams, uncompressed, and the range of each.
     fn read(&self, columns: Columns) -> Result<(Vec<u8>, Spans), Damage> {
         let (index, rest) = self.body.split_at(self.header.index_bytes as usize);
         let (table, members) = read_table(index, &self.header)?;
@@ -76,14 +75,14 @@ impl<'a> Block<'a> {
             }
         }
         if !rest.0.is_empty() {
-            return Err(Damage::Inconsistent("a block holds more than it says"));
+            return Err(Damage::Inconsistent("a block holds more than its header says"));
         }
         Ok((reading.raw, reading.spans))
     }
 }
 
-/// Calls `add` for every process that occurs in a block, given its header and its index, which is all that needs to be
-/// read of it.
+/// Calls `add` for every process that occurs in a block, given its header and its index, which are the only parts
+/// that must be read.
 pub fn index(header: &Header, index: &[u8], add: impl FnMut(Identity)) -> Result<(), Damage> {
     if crc32c::crc32c(index) != header.index_crc {
         return Err(Damage::Checksum);
@@ -94,17 +93,17 @@ pub fn index(header: &Header, index: &[u8], add: impl FnMut(Identity)) -> Result
     read_index(Cursor(&reading.raw), header.records, add)
 }
 
-/// Where each stream begins and ends.
+/// Start and end of each stream.
 type Spans = [(usize, usize); STREAMS];
 
-/// Lengths of one stream.
+/// Stored and uncompressed length of one stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lengths {
     raw: usize,
     stored: usize,
 }
 
-/// The table of streams, and what of the index follows it: the members as they are stored.
+/// The table of streams, and the rest of the index: the stored members.
 fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS], &'a [u8]), Damage> {
     let mut cursor = Cursor(index);
     let mut table = [Lengths::default(); STREAMS];
@@ -119,18 +118,18 @@ fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS
 }
 
 thread_local! {
-    /// Kept as long as its thread, for it is large: to make one takes a tenth of the time of a block.
+    /// One for each thread, because it is large: creating one takes a tenth of the time of a block.
     static ZSTD: RefCell<Decompressor<'static>> = RefCell::default();
 }
 
-/// Streams on their way out of a block.
+/// Streams that are being read from a block.
 struct Reading {
     raw: Vec<u8>,
     spans: Spans,
 }
 
 impl Reading {
-    /// Of streams that will be so long together; the lengths were checked.
+    /// Allocates memory for `raw_bytes` bytes of streams; the lengths must have been checked.
     fn of(raw_bytes: usize) -> Self {
         Self { raw: Vec::with_capacity(raw_bytes), spans: [(0, 0); STREAMS] }
     }
@@ -150,7 +149,7 @@ impl Reading {
     }
 }
 
-/// How many bytes a frame of zstd is decompressed to, which must have room.
+/// Decompresses a zstd frame into `to`, which must be large enough; returns the number of bytes.
 fn decompress(stored: &[u8], to: &mut [u8]) -> Option<usize> {
     ZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(stored, to).ok())
 }
@@ -161,15 +160,15 @@ pub struct Samples {
     state: State,
     columns: Columns,
     raw: Vec<u8>,
-    /// What is left of each stream, as places in `raw`.
+    /// The remaining part of each stream, as ranges in `raw`.
     spans: Spans,
     left: u32,
-    /// What comes behind the last sample, if that is known already.
+    /// Damage after the last sample, if already known.
     damage: Option<Damage>,
 }
 
 impl Samples {
-    /// Takes out what belongs to processes with other ids.
+    /// Removes the data of processes with other ids.
     fn focus(&mut self, pids: &[u32]) {
         let cursors: Cursors = self.spans.map(|(start, end)| Cursor(&self.raw[start..end]));
         let focused = Focused::of(cursors, self.left, self.columns, pids);
@@ -181,7 +180,7 @@ impl Samples {
         (self.left, self.damage) = (focused.records, focused.damage);
     }
 
-    /// The next sample, without a copy of it.
+    /// The next sample, without copying it.
     pub fn advance(&mut self) -> Option<Result<&Sample, Damage>> {
         if self.left == 0 {
             return self.damage.take().map(Err);

@@ -1,4 +1,4 @@
-//! A block being filled, record by record.
+//! Builds a block, record by record.
 
 use std::io;
 
@@ -13,15 +13,15 @@ use super::{
 };
 use crate::sample::{BootId, Sample};
 
-/// Compression of streams: more effort than usual, since it is spent once for some hundred samples, in a window that keeps the
-/// recorder below its memory bound.
+/// Compression level for streams: higher than usual, because it is spent only once for some hundred samples, with a
+/// window small enough for the recorder's memory limit.
 const LEVEL: i32 = 6;
 const WINDOW_LOG: u32 = 18;
 
-/// Intervals without a sample from which on a gap is one.
+/// Number of intervals without a sample that count as a gap.
 pub const GAP_INTERVALS: f64 = 1.75;
 
-/// A block being filled.
+/// A block that is being filled.
 #[derive(Debug)]
 pub struct Builder {
     header: Header,
@@ -31,7 +31,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty block of one boot, whose first sample will have this number.
+    /// An empty block of one boot, whose first sample gets this sequence number.
     pub fn new(boot_id: BootId, first_sequence: u64) -> Self {
         Self {
             header: Header { boot_id, first_sequence, ..Header::default() },
@@ -41,18 +41,18 @@ impl Builder {
         }
     }
 
-    /// Adds what [`Encoder::encode`] wrote. The first record must be a key, and no other may be one.
+    /// Adds the output of [`Encoder::encode`]. The first record must be a key, and no other may be one.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Damage> {
         let prefix = Prefix::parse(bytes)?;
         if prefix.key != (self.header.records == 0) {
-            return Err(Damage::Inconsistent("a block is one key and what leans on it"));
+            return Err(Damage::Inconsistent("a block must have exactly one key, at its beginning"));
         }
         let streams = entry::streams(bytes)?;
         let length = streams.iter().map(|stream| stream.len()).sum::<usize>();
         if self.raw_bytes + length > MAX_BODY_BYTES {
             return Err(Damage::Inconsistent("a block would be too large"));
         }
-        // A reader adds what is pushed to a number that it found; Header::parse refuses the same.
+        // A reader adds pushed records to a number from its input; Header::parse has the same check.
         if self.header.first_sequence.checked_add(u64::from(self.header.records) + 1).is_none() {
             return Err(Damage::Inconsistent("a block's sequence numbers"));
         }
@@ -86,37 +86,37 @@ impl Builder {
         self.interval_ms = prefix.interval_ms;
     }
 
-    /// What the block will say about itself, but for its lengths and checksums.
+    /// The block's header so far, without lengths and checksums.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The boot that all samples are of.
+    /// The boot of all samples.
     pub fn boot_id(&self) -> BootId {
         self.header.boot_id
     }
 
-    /// Samples so far.
+    /// Number of samples so far.
     pub fn records(&self) -> u32 {
         self.header.records
     }
 
-    /// Uncompressed bytes so far.
+    /// Uncompressed size so far, in bytes.
     pub fn raw_bytes(&self) -> usize {
         self.raw_bytes
     }
 
-    /// Number of the first sample.
+    /// Sequence number of the first sample.
     pub fn first_sequence(&self) -> u64 {
         self.header.first_sequence
     }
 
-    /// Number that the next sample will have.
+    /// Sequence number of the next sample.
     pub fn next_sequence(&self) -> u64 {
         self.header.first_sequence + u64::from(self.header.records)
     }
 
-    /// Appends the finished block to `out`; nothing if it would be empty. Fails only for want of memory.
+    /// Appends the finished block to `out`, unless it is empty. Fails only without memory.
     pub fn seal(&self, packer: &mut Packer, out: &mut Vec<u8>) -> io::Result<()> {
         if self.header.records == 0 {
             return Ok(());
@@ -126,7 +126,7 @@ impl Builder {
         Ok(())
     }
 
-    /// The same block, but with nothing compressed: to be read at once.
+    /// The block without compression, for immediate reading.
     pub fn stored(&self) -> Vec<u8> {
         let (mut body, mut out) = (Vec::with_capacity(self.raw_bytes), Vec::new());
         if self.header.records == 0 {
@@ -153,13 +153,13 @@ impl Builder {
         out.extend_from_slice(body);
     }
 
-    /// Empties the block for the samples that follow, keeping its memory.
+    /// Empties the block for the following samples, and keeps its memory.
     pub fn clear(&mut self) {
         let first_sequence = self.next_sequence();
         self.restart(first_sequence);
     }
 
-    /// Empties the block for samples that are numbered from here, keeping its memory.
+    /// Empties the block for samples that begin with this sequence number, and keeps its memory.
     pub fn restart(&mut self, first_sequence: u64) {
         self.header = Header { boot_id: self.header.boot_id, first_sequence, ..Header::default() };
         self.streams.iter_mut().for_each(Vec::clear);
@@ -167,7 +167,7 @@ impl Builder {
     }
 }
 
-/// Compresses blocks, one after the other, in the same memory.
+/// Compresses blocks, and reuses its memory.
 pub struct Packer {
     zstd: Compressor<'static>,
     stored: Vec<u8>,
@@ -177,7 +177,7 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Fails only for want of memory.
+    /// Fails only without memory.
     pub fn new() -> io::Result<Self> {
         let mut zstd = Compressor::new(LEVEL)?;
         zstd.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
@@ -202,8 +202,8 @@ impl std::fmt::Debug for Packer {
     }
 }
 
-/// Begins a body with the lengths of all streams, and how many bytes each takes as it is stored. Returns where the index will
-/// end: with the members, since they are the first stream.
+/// Begins a body with the uncompressed and stored length of all streams. Returns the end of the index: after the
+/// members, which are the first stream.
 fn write_table(streams: &[Vec<u8>; STREAMS], stored: &[usize; STREAMS], body: &mut Vec<u8>) -> usize {
     for (stream, stored) in streams.iter().zip(stored) {
         varint::write(body, stream.len() as u64);
@@ -212,7 +212,7 @@ fn write_table(streams: &[Vec<u8>; STREAMS], stored: &[usize; STREAMS], body: &m
     body.len() + stored[MEMBERS]
 }
 
-/// Appends a stream to `out`, compressed if that is shorter, and returns how many bytes it takes.
+/// Appends a stream to `out`, compressed if that is shorter; returns its stored size in bytes.
 fn store(zstd: &mut Compressor, stream: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
     let start = out.len();
     let room = zstd::zstd_safe::compress_bound(stream.len());
@@ -227,7 +227,7 @@ fn store(zstd: &mut Compressor, stream: &[u8], out: &mut Vec<u8>) -> io::Result<
     Ok(stream.len())
 }
 
-/// Samples of one boot as one block, the first numbered `first_sequence`; nothing if there are none.
+/// Encodes samples of one boot as one block, beginning with number `first_sequence`; empty if there are none.
 pub fn encode(samples: &[Sample], first_sequence: u64) -> io::Result<Vec<u8>> {
     let Some(first) = samples.first() else { return Ok(Vec::new()) };
     let mut builder = Builder::new(first.boot_id, first_sequence);

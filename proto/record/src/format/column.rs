@@ -1,10 +1,10 @@
-//! The columns of processes: what of a process is coded apart from its identity, in the order of the format.
+//! The columns of processes: the fields that are encoded separately from the identity, in the order of the format.
 
 use std::sync::Arc;
 
 use crate::sample::Process;
 
-/// A set of columns, a bit each.
+/// A set of columns, with a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Columns(u32);
 
@@ -15,10 +15,10 @@ macro_rules! numbers {
             $($(#[$doc])+ pub const $constant: Self = Self(1 << $index);)+
         }
 
-        /// How many columns hold numbers.
+        /// Number of columns of numbers.
         pub(super) const NUMBERS: usize = [$($index),+].len();
 
-        /// The number in a column.
+        /// The value in a column of numbers.
         #[inline]
         pub(super) fn number(process: &Process, column: usize) -> Option<u64> {
             match column {
@@ -27,7 +27,7 @@ macro_rules! numbers {
             }
         }
 
-        /// Sets the number in a column; fails if it does not fit the field.
+        /// Sets the value in a column of numbers; fails if it does not fit the field.
         #[inline]
         pub(super) fn set_number(process: &mut Process, column: usize, value: Option<u64>) -> Option<()> {
             match column {
@@ -104,10 +104,10 @@ numbers! {
 /// Columns of text: name, user, command line, control group. They share one stream.
 pub(super) const TEXTS: usize = 4;
 
-/// How many columns there are.
+/// Number of columns.
 pub(super) const COUNT: usize = NUMBERS + TEXTS;
 
-/// The text in a column, counted from the first of text.
+/// The text in a column, counted from the first column of text.
 pub(super) fn text(process: &Process, column: usize) -> Option<&Arc<str>> {
     match column {
         0 => Some(&process.comm),
@@ -117,7 +117,7 @@ pub(super) fn text(process: &Process, column: usize) -> Option<&Arc<str>> {
     }
 }
 
-/// Sets the text in a column; fails if there must be one.
+/// Sets the text in a column; fails if the text is absent but required.
 pub(super) fn set_text(process: &mut Process, column: usize, text: Option<Arc<str>>) -> Option<()> {
     match column {
         0 => process.comm = text?,
@@ -138,7 +138,7 @@ pub(super) fn differing(a: &Process, b: &Process) -> u32 {
     differing_numbers(a, b) | texts << NUMBERS
 }
 
-/// The same text: nearly always the same bytes in memory.
+/// Whether two texts are equal: nearly always they are the same bytes in memory.
 #[inline]
 fn same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
     match (a, b) {
@@ -148,12 +148,12 @@ fn same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
     }
 }
 
-/// The bits of a set, of columns say, in order.
+/// Indexes of the bits in a set, for example of columns, in ascending order.
 #[inline]
 pub(super) fn bits(mut set: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = set.trailing_zeros() as usize;
-        // Without the lowest bit; there is none left below nothing.
+        // Clears the lowest bit; ends at zero.
         set &= set.checked_sub(1)?;
         Some(bit)
     })
@@ -163,31 +163,31 @@ impl Columns {
     /// All columns.
     pub const ALL: Self = Self((1 << COUNT) - 1);
 
-    /// No column of numbers; texts are always there.
+    /// No column of numbers; texts are always read.
     pub const NONE: Self = Self(0);
 
-    /// What a CPU share is made of: [`Process::cpu_us`], and the threads that can have it at once.
+    /// Columns for a CPU share: [`Process::cpu_us`], and the number of threads, which limits it.
     pub const CPU: Self = Self::USER.with(Self::SYSTEM).with(Self::THREADS);
 
-    /// What was moved from and to storage, and by whose children.
+    /// Columns for I/O: bytes read and written, and the parent.
     pub const IO: Self = Self::READ.with(Self::WRITTEN).with(Self::PARENT);
 
-    /// What [`Process::footprint_kib`] is made of.
+    /// Columns for [`Process::footprint_kib`].
     pub const FOOTPRINT: Self = Self::RESIDENT.with(Self::ANON).with(Self::SWAP);
 
-    /// The columns of both.
+    /// The union of both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether this column of numbers is among them.
+    /// Whether this set contains a column of numbers.
     #[inline]
     pub(super) fn has(self, column: usize) -> bool {
         self.0 & (1 << column) != 0
     }
 
-    /// Which of these columns are read: those of text always are.
+    /// The part of `columns` that must be read: columns of text always are.
     #[inline]
     pub(super) fn among(self, columns: u32) -> u32 {
         columns & (self.0 | ((1 << TEXTS) - 1) << NUMBERS)

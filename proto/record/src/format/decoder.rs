@@ -1,4 +1,4 @@
-//! Turns records back into samples. Nothing is believed before it is checked.
+//! Decodes records into samples. Checks everything before use.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::sample::{
 
 const UNFIT: Damage = Damage::Inconsistent("a value does not fit its field");
 
-/// The streams of a record, or of all records of a block, as far as they are read.
+/// The unread parts of the streams of a record, or of all records of a block.
 pub(super) type Cursors<'a> = [Cursor<'a>; STREAMS];
 
-/// Turns whole records back into samples, one after the other.
+/// Decodes complete records into samples, one after the other.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
@@ -29,23 +29,23 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// For records of one boot, from the first on.
+    /// A decoder for records of one boot, from the first on.
     pub fn new(boot_id: BootId) -> Self {
         Self { state: State::new(boot_id), whole: false }
     }
 
-    /// The sample that was read last, if the last reading was good.
+    /// The latest sample, if the last record was valid.
     pub fn into_newest(self) -> Option<Sample> {
         self.whole.then_some(self.state.sample)
     }
 
-    /// Reads one record. After damage, only a key can be read.
+    /// Decodes one record. After damage, only a key can be decoded.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<&Sample, Damage> {
         let prefix = Prefix::parse(bytes)?;
         if prefix.key {
             self.state = State::new(self.state.sample.boot_id);
         } else if !self.whole {
-            return Err(Damage::Inconsistent("a record leans on one that is missing"));
+            return Err(Damage::Inconsistent("a record depends on a missing one"));
         }
         self.whole = false;
         let mut cursors = entry::streams(bytes)?.map(Cursor);
@@ -59,21 +59,21 @@ impl Decoder {
     }
 }
 
-/// The sample that the next one is coded against.
+/// The sample that the next one is encoded against.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) sample: Sample,
-    /// Places of processes that a record names, kept for their memory.
+    /// Indexes of processes in a record, kept to reuse the memory.
     indexes: Vec<usize>,
 }
 
 impl State {
-    /// What a key leans on.
+    /// The state before a key.
     pub(super) fn new(boot_id: BootId) -> Self {
         Self { sample: Sample { boot_id, ..Sample::default() }, indexes: Vec::new() }
     }
 
-    /// Goes on to the next sample. Of the columns of numbers, only those wanted are kept up to date.
+    /// Decodes the next sample. Of the columns of numbers, updates only `columns`.
     pub(super) fn advance(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
         let sample = &mut self.sample;
         read_head(sample, &mut cursors[HEAD])?;
@@ -89,16 +89,16 @@ impl State {
     }
 }
 
-/// After the last sample: is that all there was?
+/// Checks that no data follows the last sample.
 pub(super) fn finish(cursors: &Cursors, columns: Columns) -> Result<(), Damage> {
     all_read(cursors, |stream| entry::is_wanted(stream, columns))
 }
 
-/// Whether nothing is left of these streams.
+/// Checks that nothing remains of these streams.
 pub(super) fn all_read(cursors: &Cursors, is_read: impl Fn(usize) -> bool) -> Result<(), Damage> {
     let mut read = cursors.iter().enumerate().filter(|(stream, _)| is_read(*stream));
     let done = read.all(|(_, cursor)| cursor.0.is_empty());
-    done.then_some(()).ok_or(Damage::Inconsistent("there is more than it says"))
+    done.then_some(()).ok_or(Damage::Inconsistent("there is unexpected data at the end"))
 }
 
 fn read_head(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
@@ -177,7 +177,7 @@ fn read_filesystems(filesystems: &mut Vec<Filesystem>, cursor: &mut Cursor) -> R
     Ok(())
 }
 
-/// The new names, if they are not those of the sample before.
+/// The new names, if they differ from those of the previous sample.
 fn read_names(cursor: &mut Cursor) -> Result<Option<Vec<Arc<str>>>, Damage> {
     match cursor.array()? {
         [0] => Ok(None),
@@ -201,7 +201,7 @@ fn read_numbers<const N: usize>(numbers: [&mut u64; N], cursor: &mut Cursor) -> 
     Ok(())
 }
 
-/// A count of things that take at least `least` bytes each, so that it cannot ask for more memory than the input
+/// A count of items that take at least `least` bytes each, so that it cannot request more memory than the input
 /// justifies.
 fn bounded(cursor: &mut Cursor, least: usize) -> Result<usize, Damage> {
     let count = cursor.index()?;
@@ -270,7 +270,7 @@ fn read_events(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
     Ok(())
 }
 
-/// Takes away who is gone and adds who is new, in order. Of a process as much is kept as `bare` makes of its identity.
+/// Removes processes that are gone and inserts new ones, in order. `bare` creates the entry of a new process.
 pub(super) fn read_members<T>(
     processes: &mut Vec<T>,
     gone: &mut Vec<usize>,
@@ -298,13 +298,13 @@ pub(super) fn read_members<T>(
     if added {
         processes.sort_by_key(&identity);
         if !processes.is_sorted_by(|a, b| identity(a) < identity(b)) {
-            return Err(Damage::Inconsistent("a process is there twice"));
+            return Err(Damage::Inconsistent("a process occurs twice"));
         }
     }
     Ok(())
 }
 
-/// The identities that are new in one record.
+/// Calls `add` for the identities that are new in one record.
 fn read_new(cursor: &mut Cursor, mut add: impl FnMut(Identity)) -> Result<(), Damage> {
     let mut base = Identity::default();
     for _ in 0..bounded(cursor, 3)? {
@@ -316,7 +316,7 @@ fn read_new(cursor: &mut Cursor, mut add: impl FnMut(Identity)) -> Result<(), Da
     Ok(())
 }
 
-/// Calls `add` for every process that the members of a block's records name as new.
+/// Calls `add` for every process that the members of a block's records list as new.
 pub(super) fn read_index(
     mut members: Cursor,
     records: u32,
@@ -338,8 +338,9 @@ fn read_processes(processes: &mut [Process], cursors: &mut Cursors, columns: Col
     Ok(())
 }
 
-/// The processes of one record of which anything changed. Its cursors are its own until its end, and its calls are
-/// inlined by force, since there are millions: to pass results through memory took longer than to find them.
+/// The processes of one record with any change. Works on copies of the cursors until `end`, and its methods are
+/// always inlined: there are millions of calls, and passing the results through memory took longer than computing
+/// them.
 #[must_use = "without its end the cursors stay where they were"]
 pub(super) struct Active<'a> {
     places: Places,
@@ -348,12 +349,12 @@ pub(super) struct Active<'a> {
 }
 
 impl<'a> Active<'a> {
-    /// Begins a record, in which there are so many processes.
+    /// Begins a record with this number of processes.
     pub(super) fn begin(cursors: &Cursors<'a>, processes: usize) -> Self {
         Self { places: Places::new(processes), steps: cursors[ACTIVE], changes: cursors[CHANGES] }
     }
 
-    /// The place of the next one, and its columns that changed.
+    /// Index of the next process, and its changed columns.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Result<Option<(usize, u32)>, Damage> {
         let Some(index) = self.places.next(&mut self.steps)? else { return Ok(None) };
@@ -364,7 +365,7 @@ impl<'a> Active<'a> {
         Ok(Some((index, changes as u32)))
     }
 
-    /// Behind the last one.
+    /// Moves the cursors past the last process.
     pub(super) fn end(self, cursors: &mut Cursors<'a>) {
         (cursors[ACTIVE], cursors[CHANGES]) = (self.steps, self.changes);
     }
@@ -397,7 +398,7 @@ pub(super) fn read_text<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, 
     }
 }
 
-/// Places in a list, as steps.
+/// Indexes in a list, encoded as steps.
 struct Places {
     next: usize,
     length: usize,

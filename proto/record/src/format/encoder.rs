@@ -1,5 +1,5 @@
-//! Turns samples into records, each against the one before it. Allocates nothing once its buffers are large enough
-//! and while no process comes or goes.
+//! Encodes samples into records, each against the previous one. Allocates nothing once its buffers are large enough,
+//! as long as no process starts or ends.
 
 use super::{
     column::{self, NUMBERS},
@@ -13,30 +13,31 @@ use crate::sample::{
     Disk, Event, EventKind, Exit, ExitGroup, Filesystem, HostCounters, Identity, Process, Sample,
 };
 
-/// The unit in which the kernel tells when a process started, ns (proc_pid_stat(5), field 22).
+/// The kernel's unit of process start times, ns (proc_pid_stat(5), field 22).
 pub(super) const TICK_NS: u64 = 10_000_000;
 
-/// When a record must be a key, so that a new block begins.
+/// Limits after which a record must be a key, which begins a new block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Records in a block: what one damaged byte can cost at most.
+    /// Maximum number of records in a block: the most that one damaged byte can destroy.
     pub records: u32,
-    /// Bytes of records in a block: bounds the memory of who writes it. A block holds at least twice its key.
+    /// Maximum size of the records in a block, in bytes: limits the writer's memory. A block holds at least twice its
+    /// key.
     pub bytes: usize,
 }
 
-/// Turns samples into records.
+/// Encodes samples into records.
 #[derive(Debug)]
 pub struct Encoder {
     limits: Limits,
-    /// What the next record leans on; nothing before a key.
+    /// The sample that the next record is encoded against; `None` before a key.
     previous: Option<Sample>,
     spare: Sample,
-    /// For each process of the new sample, its place in the previous one.
+    /// For each process of the new sample, its index in the previous one.
     places: Vec<Option<usize>>,
     streams: [Vec<u8>; STREAMS],
     bare: Process,
-    /// Kills on this host counted so far, also before a key.
+    /// Number of kills on this host so far, kept across keys.
     kills: Option<u64>,
     records: u32,
     bytes: usize,
@@ -44,7 +45,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Begins with a key.
+    /// An encoder that begins with a key.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -60,14 +61,14 @@ impl Encoder {
         }
     }
 
-    /// Makes the next record a key: what came before it may not be there for the reader.
+    /// Makes the next record a key, because readers may not have the earlier records.
     pub fn restart(&mut self) {
         if let Some(previous) = self.previous.take() {
             self.spare = previous;
         }
     }
 
-    /// Appends one record to `out`. The sample's processes must be in order of identity, each once.
+    /// Appends one record to `out`. The sample's processes must be sorted by identity, without duplicates.
     pub fn encode(&mut self, sample: &Sample, out: &mut Vec<u8>) {
         debug_assert!(sample.processes.is_sorted_by(|a, b| a.identity < b.identity));
         if self.records >= self.limits.records || self.bytes >= self.limits.bytes.max(2 * self.key_bytes) {
@@ -96,7 +97,7 @@ impl Encoder {
         self.bytes += length;
     }
 
-    /// Writes who came, who went and what changed; afterwards `before` is as `now`.
+    /// Writes new, gone and changed processes; afterwards, `before` equals `now`.
     fn write_processes(&mut self, before: &mut Vec<Process>, now: &[Process]) {
         let same = before.len() == now.len() && before.iter().zip(now).all(|(a, b)| a.identity == b.identity);
         if same {
@@ -128,7 +129,7 @@ impl Encoder {
     }
 }
 
-/// A sample as it was made, but for the memory of its lists.
+/// An empty sample that keeps the memory of its lists.
 fn cleared(sample: Sample) -> Sample {
     let Sample { mut disks, mut filesystems, mut processes, .. } = sample;
     disks.clear();
@@ -137,7 +138,7 @@ fn cleared(sample: Sample) -> Sample {
     Sample { disks, filesystems, processes, ..Sample::default() }
 }
 
-/// Takes over what the next sample is coded against, but for the processes.
+/// Copies what the next sample is encoded against, except the processes.
 fn remember(previous: &mut Sample, sample: &Sample) {
     let Sample { disks, filesystems, processes, .. } = std::mem::take(previous);
     *previous = Sample {
@@ -216,11 +217,11 @@ fn write_devices(before: &Sample, now: &Sample, out: &mut Vec<u8>) {
     write_list(&before.filesystems, &now.filesystems, out);
 }
 
-/// Something with a name and some numbers.
+/// An item with a name and some numbers.
 pub(super) trait Device {
-    /// Its name.
+    /// Name of the item.
     fn name(&self) -> &str;
-    /// Its numbers.
+    /// Numbers of the item.
     fn numbers(&self) -> [u64; 6];
 }
 
@@ -246,7 +247,7 @@ impl Device for Filesystem {
     }
 }
 
-/// 0 if the names are the same, else 1 and the new list of names; then a mask and differences for each.
+/// Writes 0 if the names are unchanged, else 1 and the new names; then a mask and differences for each item.
 fn write_list<T: Device>(before: &[T], now: &[T], out: &mut Vec<u8>) {
     let same = before.len() == now.len() && before.iter().zip(now).all(|(a, b)| a.name() == b.name());
     out.push(u8::from(!same));
@@ -286,7 +287,7 @@ fn write_exits(sample: &Sample, out: &mut Vec<u8>) {
     }
 }
 
-/// The numbers of an exit that are written as they are.
+/// The numbers of an exit that are written without differences.
 fn exit_numbers(exit: &Exit) -> [u64; 10] {
     [
         exit.parent.into(),
@@ -302,7 +303,7 @@ fn exit_numbers(exit: &Exit) -> [u64; 10] {
     ]
 }
 
-/// A start: ticks against those of the start before it, and what is beyond whole ticks.
+/// Writes a start time: the difference to the previous one in ticks, and the rest beyond whole ticks.
 fn write_started(out: &mut Vec<u8>, before_ns: u64, started_ns: u64) {
     write_delta(out, before_ns / TICK_NS, started_ns / TICK_NS);
     write(out, started_ns % TICK_NS);
@@ -317,7 +318,7 @@ fn write_events(sample: &Sample, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes who is gone and who is new, and notes in `places` who stayed.
+/// Writes processes that are gone and new ones, and stores the old indexes of the others in `places`.
 fn write_members(before: &[Process], now: &[Process], places: &mut Vec<Option<usize>>, out: &mut Vec<u8>) {
     places.clear();
     let mut old = 0;
@@ -351,7 +352,7 @@ fn write_members(before: &[Process], now: &[Process], places: &mut Vec<Option<us
     }
 }
 
-/// Writes the columns of one process that changed.
+/// Writes the changed columns of one process.
 fn write_changes(before: &Process, now: &Process, changes: u32, streams: &mut [Vec<u8>; STREAMS]) {
     for column in column::bits(changes) {
         match column.checked_sub(NUMBERS) {

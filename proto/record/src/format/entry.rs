@@ -1,23 +1,23 @@
-//! One sample as bytes: what changed since the sample before it, in streams that each hold one kind of thing.
+//! The encoding of one sample: its changes since the previous sample, in streams that each contain one kind of data.
 //!
 //! ```text
-//! key u8 · contents u8 · interval_ms u32 · wall_ms i64 · boottime_ns u64     fixed: can be had without decoding
+//! key u8 · contents u8 · interval_ms u32 · wall_ms i64 · boottime_ns u64     fixed: readable without decoding
 //! length of each stream
 //! streams, one after the other:
 //!   members     (index step + 1)* 0 of processes that are gone · count · new ones: pid step, started_ns
 //!   head        the sample's own numbers
 //!   host        a bit for each counter that changed · their values
 //!   devices     disks and file systems
-//!   active      (index step + 1)* 0 of processes of which anything changed
+//!   active      (index step + 1)* 0 of processes with any change
 //!   changes     for each of these, a bit for each column that changed
-//!   exits       ends of processes
-//!   events      what happened
+//!   exits       process exits
+//!   events      events
 //!   texts       values of the columns of text
 //!   16 columns  values of one column of numbers each
 //! ```
 //!
-//! A process that did nothing costs no byte. A `key` record leans on nothing before it. In a block, each stream of all
-//! its records is stored in one piece: like stands beside like, and a reader takes only the columns it needs.
+//! An inactive process takes no bytes. A `key` record does not depend on earlier ones. In a block, each stream of all
+//! records is stored contiguously: similar data compresses well, and a reader decompresses only the columns it needs.
 
 use super::{
     column::{Columns, NUMBERS},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::sample::Sample;
 
-/// The streams, by their places.
+/// Positions of the streams.
 pub(super) const MEMBERS: usize = 0;
 pub(super) const HEAD: usize = 1;
 pub(super) const HOST: usize = 2;
@@ -36,9 +36,9 @@ pub(super) const CHANGES: usize = 5;
 pub(super) const EXITS: usize = 6;
 pub(super) const EVENTS: usize = 7;
 pub(super) const TEXTS: usize = 8;
-/// The first column of numbers.
+/// Position of the first column of numbers.
 pub(super) const COLUMNS: usize = 9;
-/// How many streams there are.
+/// Number of streams.
 pub(super) const STREAMS: usize = COLUMNS + NUMBERS;
 
 /// Whether a reader of these columns needs a stream.
@@ -46,43 +46,43 @@ pub(super) fn is_wanted(stream: usize, columns: Columns) -> bool {
     stream.checked_sub(COLUMNS).is_none_or(|column| columns.has(column))
 }
 
-/// Length of a record's fixed part.
+/// Length of a record's fixed part, in bytes.
 const PREFIX_BYTES: usize = 22;
 
-/// What is in a record or block, as far as it matters to who looks for something: a set of bits.
+/// The kinds of events in a record or block, for searches: a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents(pub u8);
 
 impl Contents {
-    /// Words of the kernel.
+    /// Kernel messages.
     pub const KERNEL: Self = Self(1);
     /// Notes of the recorder.
     pub const NOTES: Self = Self(1 << 1);
-    /// Ends of processes.
+    /// Process exits.
     pub const EXITS: Self = Self(1 << 2);
-    /// A kill for want of memory was counted on this host ([`Sample::own_kills`]).
+    /// An out-of-memory kill was counted on this host ([`Sample::own_kills`]).
     pub const OOM_KILLS: Self = Self(1 << 3);
 
-    /// Whether anything of `other` is in it.
+    /// Whether this set contains anything of `other`.
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// With what is in `other`.
+    /// The union with `other`.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
-/// The fixed part that every record begins with.
+/// The fixed part at the beginning of every record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefix {
-    /// Leans on nothing before it: a block begins here.
+    /// Does not depend on earlier records: a block begins here.
     pub key: bool,
-    /// What is in it.
+    /// The kinds of events in the record.
     pub contents: Contents,
-    /// Time that should pass between samples, ms.
+    /// Planned time between samples, ms.
     pub interval_ms: u32,
     /// Wall time, ms since the Unix epoch.
     pub wall_ms: i64,
@@ -103,7 +103,7 @@ impl Prefix {
         out.extend(self.boottime_ns.to_le_bytes());
     }
 
-    /// Reads what `record` begins with.
+    /// Parses the beginning of `record`.
     pub fn parse(record: &[u8]) -> Result<Self, Damage> {
         let mut cursor = Cursor(record);
         let [key, contents] = cursor.array()?;
@@ -120,7 +120,7 @@ impl Prefix {
     }
 }
 
-/// Appends a whole record.
+/// Appends a complete record.
 pub(super) fn write(prefix: &Prefix, streams: &[Vec<u8>; STREAMS], out: &mut Vec<u8>) {
     prefix.write(out);
     for stream in streams {
@@ -131,7 +131,7 @@ pub(super) fn write(prefix: &Prefix, streams: &[Vec<u8>; STREAMS], out: &mut Vec
     }
 }
 
-/// The streams of one whole record.
+/// The streams of one complete record.
 pub(super) fn streams(record: &[u8]) -> Result<[&[u8]; STREAMS], Damage> {
     let mut cursor = Cursor(record);
     cursor.bytes(PREFIX_BYTES)?;
@@ -145,6 +145,6 @@ pub(super) fn streams(record: &[u8]) -> Result<[&[u8]; STREAMS], Damage> {
     }
     match cursor.0 {
         [] => Ok(streams),
-        _ => Err(Damage::Inconsistent("a record holds more than it says")),
+        _ => Err(Damage::Inconsistent("a record holds more than its header says")),
     }
 }

@@ -1,5 +1,5 @@
-//! A few processes out of all: what belongs to the others is taken out of the streams before these are decoded, so that
-//! it can be done by who decompresses them.
+//! Restricts a block to a few processes: removes the data of all others from the streams before these are decoded.
+//! The thread that decompresses the streams can do this.
 
 use std::mem;
 
@@ -27,19 +27,19 @@ static BYTES: [u64; 256] = {
     bytes
 };
 
-/// Streams in which nothing is said of other processes but who they are.
+/// Streams that contain only the identities of other processes.
 #[derive(Debug)]
 pub(super) struct Focused {
-    /// Those that stand in the place of others, with their places.
+    /// Replacement streams, with their positions.
     pub(super) streams: Vec<(usize, Vec<u8>)>,
-    /// Records until the damage.
+    /// Number of records before the damage.
     pub(super) records: u32,
-    /// Why there are no more.
+    /// Why there are no more records.
     pub(super) damage: Option<Damage>,
 }
 
 impl Focused {
-    /// Of the streams of so many records, of which those of these columns are there.
+    /// Filters the streams of `records` records; only those of `columns` are present.
     pub(super) fn of(mut cursors: Cursors, records: u32, columns: Columns, pids: &[u32]) -> Self {
         let mut focus = Focus::new(pids);
         let mut good = 0;
@@ -61,24 +61,24 @@ fn is_replaced(stream: usize, columns: Columns) -> bool {
     matches!(stream, ACTIVE | CHANGES | TEXTS | COLUMNS..) && entry::is_wanted(stream, columns)
 }
 
-/// Without the columns of text.
+/// The columns of numbers in this set.
 fn numbers(columns: u32) -> u32 {
     columns & ((1 << NUMBERS) - 1)
 }
 
-/// What is kept, and how far the streams of numbers lag behind.
+/// The processes to keep, and how far the streams of numbers lag behind.
 #[derive(Debug)]
 struct Focus<'a> {
     pids: &'a [u32],
     members: Vec<Identity>,
     kept: [Vec<u8>; STREAMS],
-    /// Values of each column that belong to others and were not passed over yet.
+    /// For each column, the number of other processes' values that must still be skipped.
     behind: [usize; NUMBERS],
-    /// The newest of these, a byte a column: counted for eight columns at once.
+    /// The latest part of these numbers, with a byte for each column: counts eight columns at once.
     newest: [u64; NUMBERS / 8],
-    /// How many processes are in `newest`, so that no byte overflows.
+    /// Number of processes counted in `newest`, so that no byte overflows.
     counted: u8,
-    /// Places of processes, kept for their memory.
+    /// Indexes of processes, kept to reuse the memory.
     gone: Vec<usize>,
     wanted: Vec<usize>,
 }
@@ -97,7 +97,7 @@ impl<'a> Focus<'a> {
         }
     }
 
-    /// Goes on to the next record.
+    /// Reads the next record.
     fn read(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
         let members = &mut cursors[MEMBERS];
         read_members(&mut self.members, &mut self.gone, members, |identity| *identity, |identity| identity)?;
@@ -127,7 +127,7 @@ impl<'a> Focus<'a> {
         Ok(())
     }
 
-    /// Whether the streams end where the last record does.
+    /// Checks that the streams end with the last record.
     fn finish(&mut self, cursors: &mut Cursors, columns: Columns) -> Result<(), Damage> {
         self.catch_up(u32::MAX, cursors)?;
         all_read(cursors, |stream| is_replaced(stream, columns))
@@ -174,7 +174,7 @@ impl<'a> Focus<'a> {
     }
 }
 
-/// Copies what `pass` goes past.
+/// Copies the bytes that `pass` skips.
 fn copy(
     to: &mut Vec<u8>,
     cursor: &mut Cursor<'_>,

@@ -1,22 +1,22 @@
-//! Times without samples, from what blocks say about themselves.
+//! Finds gaps between samples, using only the headers of blocks.
 
 use super::header::Header;
 
-/// Time that may pass between two blocks before it counts as a gap, ms. Blocks do not say how often samples are due.
+/// Maximum time between two blocks that is not a gap, ms. Headers do not contain the interval of samples.
 const BETWEEN_MS: u64 = 3_000;
 
-/// A time without samples while the host was up.
+/// A period without samples while the host was running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Wall time before which it began, ms since the Unix epoch; of a gap inside a block, where the block begins.
+    /// Wall time before the gap began, ms since the Unix epoch; for a gap in a block, the beginning of the block.
     pub from_ms: i64,
-    /// Wall time after which it ended; of a gap inside a block, where the block ends.
+    /// Wall time after the gap ended, ms since the Unix epoch; for a gap in a block, the end of the block.
     pub until_ms: i64,
-    /// How long it was by the clock that does not step.
+    /// Length by the clock that does not step, ms.
     pub length_ms: u64,
 }
 
-/// The longest gap in each block, and those between blocks of one boot.
+/// The longest gap in each block, and the gaps between blocks of one boot.
 pub fn gaps(headers: &[Header]) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut before: Option<&Header> = None;

@@ -1,21 +1,21 @@
-//! What a block says about itself before anything is decompressed.
+//! The header of a block, which is readable without decompressing anything.
 
 use super::{damage::Damage, entry::Contents, varint::Cursor};
 use crate::sample::BootId;
 
-/// What every block begins with.
+/// The first bytes of every block.
 pub const MAGIC: [u8; 4] = *b"MGPB";
 
-/// Longest uncompressed body that is read: bounds what a hostile host can make a reader allocate.
+/// Maximum size of an uncompressed body, in bytes: limits how much a malicious host can make a reader allocate.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The version of the format that is written and read.
 pub const VERSION: u16 = 2;
 
-/// Length of a block's header.
+/// Length of a block's header, in bytes.
 pub const HEADER_BYTES: usize = 96;
 
-/// What a block says about itself.
+/// The header of a block.
 ///
 /// ```text
 /// magic "MGPB" · version u16 · contents u8 · 0 u8 · body length u32 · records u32 · uncompressed length u32
@@ -25,29 +25,29 @@ pub const HEADER_BYTES: usize = 96;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// What is in it.
+    /// The kinds of events in the block.
     pub contents: Contents,
-    /// Bytes of the body as stored, the index included.
+    /// Stored size of the body, in bytes, including the index.
     pub body_bytes: u32,
-    /// Samples in the block.
+    /// Number of samples in the block.
     pub records: u32,
-    /// Bytes of all streams when decompressed.
+    /// Uncompressed size of all streams, in bytes.
     pub raw_bytes: u32,
-    /// Longest time between two samples of the block that is more than the interval, ms; 0 if there is none.
+    /// Longest gap between two samples of the block that exceeds the interval, ms; 0 if there is none.
     pub longest_gap_ms: u32,
-    /// Number of the first sample in its history; the others follow without a hole.
+    /// Sequence number of the first sample in its history; the others follow without gaps.
     pub first_sequence: u64,
     /// Earliest wall time of a sample, ms since the Unix epoch.
     pub earliest_wall_ms: i64,
-    /// Latest wall time of a sample.
+    /// Latest wall time of a sample, ms since the Unix epoch.
     pub latest_wall_ms: i64,
     /// `CLOCK_BOOTTIME` of the first sample, ns.
     pub first_boottime_ns: u64,
     /// `CLOCK_BOOTTIME` of the last sample, ns.
     pub last_boottime_ns: u64,
-    /// The boot that all samples are of.
+    /// The boot of all samples.
     pub boot_id: BootId,
-    /// Bytes of the index, which the body begins with.
+    /// Size of the index at the beginning of the body, in bytes.
     pub index_bytes: u32,
     /// Checksum of the index.
     pub index_crc: u32,
@@ -56,7 +56,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Appends the header as bytes.
+    /// Appends the encoded header.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend(MAGIC);
@@ -77,7 +77,7 @@ impl Header {
         out.extend(crc32c::crc32c(&out[start..]).to_le_bytes());
     }
 
-    /// Reads the header that `bytes` begins with.
+    /// Parses the header at the beginning of `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, Damage> {
         let mut cursor = Cursor(bytes);
         let magic: [u8; 4] = cursor.array()?;
@@ -124,17 +124,17 @@ impl Header {
         }
     }
 
-    /// Bytes of the whole block.
+    /// Size of the whole block, in bytes.
     pub fn block_bytes(&self) -> usize {
         HEADER_BYTES + self.body_bytes as usize
     }
 
-    /// Number of the last sample.
+    /// Sequence number of the last sample.
     pub fn last_sequence(&self) -> u64 {
         self.first_sequence + u64::from(self.records - 1)
     }
 
-    /// Whether any sample can lie between two wall times, both included.
+    /// Whether any sample may be between two wall times, both inclusive.
     pub fn overlaps(&self, from_ms: i64, until_ms: i64) -> bool {
         self.earliest_wall_ms <= until_ms && self.latest_wall_ms >= from_ms
     }

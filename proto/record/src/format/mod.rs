@@ -1,4 +1,4 @@
-//! Every byte of a record: one sample, blocks of them, and the tail that they are written to first.
+//! The record format: single samples, blocks of samples, and the write-ahead tail.
 
 mod block;
 mod builder;

@@ -1,5 +1,5 @@
-//! The write-ahead tail: records that are not yet a block, each in a frame of its own, appended and synced as
-//! they come. A crash can only damage the end; what stands before it is whole.
+//! The write-ahead tail: records that are not yet in a block, each in a frame of its own, appended and synced at
+//! once. A crash can only damage the end; everything before it is intact.
 //!
 //! ```text
 //! magic "MGPT" · version u16 · 0 u16 · boot id [16] · first sequence u64 · CRC32C u32
@@ -7,9 +7,9 @@
 //! 0 u32
 //! ```
 //!
-//! The file is made once and written over again and again, so that appending needs neither space nor metadata of the file
-//! system. What stands behind the end is from before: since a frame's checksum begins with the header's, it can never
-//! pass for a frame of this header.
+//! The file is created once and overwritten again and again, so that appending needs no space and no metadata of the
+//! file system. Bytes after the end are left from earlier use: since a frame's checksum includes the header's, old
+//! frames are never valid with a new header.
 
 use super::{
     builder::Builder,
@@ -22,23 +22,23 @@ use crate::sample::BootId;
 
 const MAGIC: [u8; 4] = *b"MGPT";
 
-/// Length of a tail's header.
+/// Length of a tail's header, in bytes.
 pub const HEADER_BYTES: usize = 36;
 
-/// Length of what marks the end; the next frame is written over it.
+/// Length of the end mark, in bytes; the next frame overwrites it.
 pub const END_BYTES: usize = 4;
 
-/// What a tail begins with.
+/// The header of a tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The boot that all records are of.
+    /// The boot of all records.
     pub boot_id: BootId,
-    /// Number of the first record.
+    /// Sequence number of the first record.
     pub first_sequence: u64,
 }
 
 impl Header {
-    /// Appends the header as bytes.
+    /// Appends the encoded header.
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend(MAGIC);
@@ -49,7 +49,7 @@ impl Header {
         out.extend(crc32c::crc32c(&out[start..]).to_le_bytes());
     }
 
-    /// Reads the header that `bytes` begins with; `None` if the file was never written to.
+    /// Parses the header at the beginning of `bytes`; `None` if the file was never written to.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Damage> {
         let head = bytes.get(..HEADER_BYTES).ok_or(Damage::Cut)?;
         if head.iter().all(|byte| *byte == 0) {
@@ -73,13 +73,13 @@ impl Header {
         Ok(Some(header))
     }
 
-    /// What the checksums of frames begin with.
+    /// Start value for the checksums of frames.
     fn seed(&self) -> u32 {
         let boot = crc32c::crc32c(&self.boot_id.0);
         crc32c::crc32c_append(boot, &self.first_sequence.to_le_bytes())
     }
 
-    /// Appends one record in its frame, and the mark of the end. The next frame belongs over the mark.
+    /// Appends one record in its frame, and the end mark. The next frame must overwrite the mark.
     pub fn write_frame(&self, record: &[u8], out: &mut Vec<u8>) {
         let length = (record.len() as u32).to_le_bytes();
         out.extend(length);
@@ -92,8 +92,8 @@ impl Header {
         crc32c::crc32c_append(crc32c::crc32c_append(self.seed(), &length), record)
     }
 
-    /// Takes one whole frame from the front of `bytes` and returns its record; `None` at the mark of the end. `bytes`
-    /// stays where it was at the end and on damage.
+    /// Removes one complete frame from the front of `bytes` and returns its record; `None` at the end mark. At the
+    /// mark and on damage, `bytes` is unchanged.
     pub fn read_frame<'a>(&self, bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Damage> {
         let mut cursor = Cursor(bytes);
         let length: [u8; 4] = cursor.array()?;
@@ -114,20 +114,20 @@ impl Header {
     }
 }
 
-/// A whole tail file, as far as it can be read.
+/// The content of a tail file, up to any damage.
 #[derive(Debug)]
 pub struct Scan {
     /// The records, ready to become a block.
     pub builder: Builder,
-    /// Length of the part that is whole, without the mark of the end.
+    /// Length of the intact part, in bytes, without the end mark.
     pub good_bytes: usize,
     /// Wall time of the newest record, ms since the Unix epoch.
     pub newest_wall_ms: Option<i64>,
-    /// What ended the reading, if it was not the mark of the end.
+    /// Why reading ended before the end mark.
     pub damage: Option<Damage>,
 }
 
-/// Reads a tail file; `None` if it was never written to. Fails only if its header cannot be read.
+/// Reads a tail file; `None` if it was never written to. Fails only if the header cannot be read.
 pub fn scan(bytes: &[u8]) -> Result<Option<Scan>, Damage> {
     let Some(header) = Header::parse(bytes)? else { return Ok(None) };
     let mut scan = Scan {

@@ -1,4 +1,4 @@
-//! What readers rely on: samples come back as they were, and damage is an error that stays where it is.
+//! Guarantees for readers: samples are decoded unchanged, and damage is a local error.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ fn text() -> impl Strategy<Value = Arc<str>> {
 }
 
 fn identity() -> impl Strategy<Value = Identity> {
-    // Few pids and start times, so that processes stay, go and are replaced under the same pid.
+    // Few pids and start times, so that processes stay, disappear, and reuse pids.
     (prop_oneof![0u32..6, Just(u32::MAX)], 0u64..3).prop_map(|(pid, started_ns)| Identity { pid, started_ns })
 }
 
@@ -183,7 +183,7 @@ fn decode(block: &[u8]) -> Result<Vec<Sample>, Damage> {
     Block::parse(block)?.samples()?.collect()
 }
 
-/// Two samples of two processes, one of which works.
+/// Two samples of two processes, of which one is active.
 fn small_block() -> (Vec<Sample>, Vec<u8>) {
     let process = |pid| Process {
         comm: "apache2".into(),
@@ -359,7 +359,7 @@ fn a_newer_version_says_why_it_is_not_readable() {
 }
 
 #[test]
-fn a_record_that_leans_on_a_missing_one_is_refused() {
+fn a_record_that_depends_on_a_missing_one_is_refused() {
     let (samples, _) = small_block();
     let (mut encoder, mut first, mut second) = (encoder(), Vec::new(), Vec::new());
     encoder.encode(&samples[0], &mut first);
@@ -456,7 +456,7 @@ fn a_tail_that_is_written_over_shows_nothing_of_what_was_there() {
     let new = tail::Header { first_sequence: 43, ..old };
     new.write(&mut fresh);
     new.write_frame(&records[0], &mut fresh);
-    // Without its mark of the end, so that the old frame behind it is what comes next.
+    // Without the end mark, so that the old frame follows directly.
     let length = fresh.len() - tail::END_BYTES;
     file[..length].copy_from_slice(&fresh[..length]);
     let scan = tail::scan(&file).unwrap().unwrap();

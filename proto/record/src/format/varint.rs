@@ -1,8 +1,8 @@
-//! Numbers of variable length (LEB128), signed ones by zigzag, and the cursor that reads them.
+//! Numbers of variable length (LEB128, signed ones with zigzag), and the cursor that reads them.
 
 use super::damage::Damage;
 
-/// Appends `value`, seven bits a byte, least first.
+/// Appends `value`, seven bits in each byte, least significant first.
 pub(super) fn write(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
@@ -11,14 +11,14 @@ pub(super) fn write(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Appends the difference of `value` to `base`; both may be any 64 bits.
+/// Appends the difference of `value` to `base`, for any 64-bit values.
 pub(super) fn write_delta(out: &mut Vec<u8>, base: u64, value: u64) {
     write(out, zigzag(value.wrapping_sub(base)));
 }
 
-/// Appends a value that may be absent, as its difference to `base`: 0 is absent, else 1 + zigzag.
+/// Appends a value that may be absent, as its difference to `base`: 0 if absent, else 1 + zigzag.
 ///
-/// The sum may take 65 bits; that one value is written as ten bytes that no other number has.
+/// The result may need 65 bits; that single value is written as ten bytes that no other number uses.
 pub(super) fn write_optional(out: &mut Vec<u8>, base: Option<u64>, value: Option<u64>) {
     let Some(value) = value else { return write(out, 0) };
     match zigzag(value.wrapping_sub(base.unwrap_or(0))).checked_add(1) {
@@ -27,13 +27,13 @@ pub(super) fn write_optional(out: &mut Vec<u8>, base: Option<u64>, value: Option
     }
 }
 
-/// Appends text behind its length.
+/// Appends text, preceded by its length.
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
     write(out, text.len() as u64);
     out.extend(text.as_bytes());
 }
 
-/// 2⁶⁴ in this code.
+/// The encoding of 2⁶⁴.
 const TOO_WIDE: [u8; 10] = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02];
 
 fn zigzag(difference: u64) -> u64 {
@@ -45,7 +45,7 @@ fn unzigzag(number: u64) -> u64 {
     (number >> 1) ^ (number & 1).wrapping_neg()
 }
 
-/// What is left to read.
+/// The remaining bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
-    /// Passes over numbers without reading them: each ends with a byte below 0x80.
+    /// Skips numbers without decoding them: each ends with a byte below 0x80.
     pub(super) fn pass(&mut self, mut count: usize) -> Result<(), Damage> {
         while let Some((word, rest)) = self.0.split_first_chunk() {
             let ends = (!u64::from_le_bytes(*word) & 0x8080_8080_8080_8080).count_ones() as usize;
@@ -81,7 +81,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// An unsigned number. Inlined by force, as are `wide` and `index`: millions are read.
+    /// An unsigned number. Always inlined, like `wide` and `index`: readers decode millions.
     #[inline(always)]
     pub(super) fn number(&mut self) -> Result<u64, Damage> {
         self.wide()?.ok_or(Damage::Inconsistent("a number is too large"))
@@ -124,18 +124,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A number that counts or indexes something in memory.
+    /// A count or index for data in memory.
     #[inline(always)]
     pub(super) fn index(&mut self) -> Result<usize, Damage> {
         self.number()?.try_into().map_err(|_| Damage::Inconsistent("a number is too large"))
     }
 
-    /// Reads what [`write_delta`] wrote against the same base.
+    /// Reads the output of [`write_delta`] with the same base.
     pub(super) fn delta(&mut self, base: u64) -> Result<u64, Damage> {
         Ok(base.wrapping_add(unzigzag(self.number()?)))
     }
 
-    /// Reads what [`write_optional`] wrote against the same base.
+    /// Reads the output of [`write_optional`] with the same base.
     #[inline]
     pub(super) fn optional(&mut self, base: Option<u64>) -> Result<Option<u64>, Damage> {
         let number = match self.wide()? {
@@ -146,7 +146,7 @@ impl<'a> Cursor<'a> {
         Ok(Some(base.unwrap_or(0).wrapping_add(unzigzag(number))))
     }
 
-    /// UTF-8 text behind its length.
+    /// UTF-8 text, preceded by its length.
     pub(super) fn text(&mut self) -> Result<&'a str, Damage> {
         let length = self.index()?;
         std::str::from_utf8(self.bytes(length)?).map_err(|_| Damage::Inconsistent("text is not UTF-8"))

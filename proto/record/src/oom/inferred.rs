@@ -1,30 +1,30 @@
-//! Who was killed for want of memory where the kernel's log cannot be read, as in a container: from samples in a row.
+//! Infers victims of out-of-memory kills from consecutive samples, if the kernel log cannot be read, as in a container.
 
 use std::collections::BTreeMap;
 
 use crate::{Identity, Process, Sample};
 
-/// Candidates that are named, the largest first.
+/// Maximum number of candidates, largest first.
 const MAX_CANDIDATES: usize = 8;
-/// SIGKILL, by which the kernel kills.
+/// SIGKILL, which the OOM killer sends.
 const KILL: u32 = 9;
 
-/// A kill that the counters tell of and nothing else.
+/// A kill that is known only from counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InferredKill<'a> {
-    /// How many were killed.
+    /// Number of kills.
     pub kills: u64,
-    /// Processes that ended meanwhile and may have been killed, as they were before; the largest first, which is the
-    /// likeliest.
+    /// Processes that ended in the meantime and may have been killed, with their earlier values; the largest and most
+    /// likely first.
     pub candidates: Vec<&'a Process>,
-    /// Who held most memory before, dead or alive.
+    /// The biggest memory user before the kill, whether it survived or not.
     pub biggest: Option<&'a Process>,
 }
 
-/// How long a victim may take to end after it was counted, ns. It has much memory to give back, on a host that has none.
+/// How long a victim may take to exit after it was counted, ns: freeing much memory on a starved host takes time.
 pub const SETTLE_NS: u64 = 3_000_000_000;
 
-/// How many kills were counted between two samples in a row: `None` if the counters say that there were none, or cannot say.
+/// Number of kills between two consecutive samples: `None` if the counters show no kill, or are missing.
 pub fn counted(previous: &Sample, sample: &Sample) -> Option<u64> {
     if previous.boot_id != sample.boot_id {
         return None;
@@ -32,8 +32,8 @@ pub fn counted(previous: &Sample, sample: &Sample) -> Option<u64> {
     sample.own_kills()?.checked_sub(previous.own_kills()?).filter(|kills| *kills > 0)
 }
 
-/// What samples in a row say of kills that were [`counted`] between `previous` and the first of `after`. Of these, what
-/// was taken within [`SETTLE_NS`] of the first is looked at.
+/// Infers the kills that were [`counted`] between `previous` and the first of `after`. Uses the samples of `after`
+/// within [`SETTLE_NS`] of its first.
 pub fn inferred<'a, 'b>(
     previous: &'a Sample,
     after: impl IntoIterator<Item = &'b Sample>,
@@ -60,12 +60,12 @@ pub fn inferred<'a, 'b>(
     Some(InferredKill { kills, candidates, biggest })
 }
 
-/// How processes ended, as far as the sample knows.
+/// Exit statuses of processes, as far as the sample has them.
 fn statuses(sample: &Sample) -> BTreeMap<Identity, u32> {
     sample.exits.iter().map(|exit| (exit.identity, exit.status)).collect()
 }
 
-/// Killed processes remain as zombies until their parents ask.
+/// Killed processes remain as zombies until their parents collect them.
 fn lives(sample: &Sample, identity: Identity) -> bool {
     let found = sample.processes.binary_search_by_key(&identity, |process| process.identity);
     found.is_ok_and(|index| !is_dead(&sample.processes[index]))
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!((kill.kills, pids(&kill)), (1, vec![3, 5, 4]));
         assert_eq!(kill.biggest.map(|process| process.identity.pid), Some(2));
 
-        // One of them is known to have ended by itself.
+        // One candidate is known to have exited normally.
         let exit = Exit {
             identity: Identity { pid: 5, started_ns: 0 },
             parent: 1,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_counter_that_rose_there_was_no_kill() {
+    fn without_a_counter_increase_there_was_no_kill() {
         let before = sample(Some(4), vec![process(1, 10), process(2, 500)]);
         for kills in [Some(4), Some(0), None] {
             assert_eq!(inferred(&before, [&sample(kills, vec![process(1, 10)])]), None);

@@ -1,7 +1,7 @@
-//! How memory was used at an out-of-memory kill, by kind, from the kernel's text. Without it, the biggest process takes
-//! the blame for what lies in tmpfs.
+//! Memory use at an out-of-memory kill, by kind, from the kernel's text. Without this, the biggest process would be
+//! blamed for memory in tmpfs.
 //!
-//! The whole machine (mm/show_mem.c, mm/page_alloc.c before 6.6), in pages, one record of several lines, which
+//! The whole machine (mm/show_mem.c, mm/page_alloc.c before 6.6), in pages, is one record of several lines, which
 //! /dev/kmsg separates by `\x0a`:
 //!
 //! ```text
@@ -18,36 +18,36 @@
 //! 12345 pages reserved
 //! ```
 //!
-//! A control group (mm/memcontrol.c): version 2 as `anon 1234` in bytes, one a line; version 1 as `total_rss 1234`, or
-//! as `cache:0KB rss:0KB …` for each group of the tree before Linux 5.2.
+//! A control group (mm/memcontrol.c): version 2 has lines like `anon 1234`, in bytes; version 1 has `total_rss 1234`,
+//! or `cache:0KB rss:0KB …` for each group of the tree before Linux 5.2.
 
-/// What memory was used for, KiB. The parts do not overlap; absent is unknown.
+/// Memory use by kind, KiB. The parts do not overlap; absent means unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// All of it: the machine's memory, or what was charged to the control group.
+    /// Total: the machine's memory, or what was charged to the control group.
     pub total_kib: Option<u64>,
-    /// Anonymous memory of processes that was not swapped out.
+    /// Resident anonymous memory of processes.
     pub anon_kib: Option<u64>,
-    /// Shared memory and files in tmpfs, which no process needs to map.
+    /// Shared memory and files in tmpfs, which may be mapped by no process.
     pub shmem_kib: Option<u64>,
     /// Page cache without shared memory.
     pub file_kib: Option<u64>,
-    /// The kernel's own: slab, page tables, stacks, buffers of sockets.
+    /// Kernel memory: slab, page tables, stacks, socket buffers.
     pub kernel_kib: Option<u64>,
-    /// Unused.
+    /// Unused memory.
     pub free_kib: Option<u64>,
 }
 
 impl MemoryUse {
-    /// What is in none of the parts, KiB. Absent if the total or a part that takes much memory is unknown, or if the
-    /// parts were counted at different moments and exceed the total.
+    /// Memory in none of the parts, KiB. Absent if the total or a large part is unknown, or if the parts were counted
+    /// at different moments and exceed the total.
     pub fn other_kib(&self) -> Option<u64> {
         let known =
             [self.anon_kib?, self.shmem_kib?, self.file_kib?, self.kernel_kib?, self.free_kib.unwrap_or(0)];
         self.total_kib?.checked_sub(known.into_iter().fold(0, u64::saturating_add))
     }
 
-    /// Reads the text of one kill. `usage_kib` is what was charged to the control group that had reached its limit.
+    /// Parses the text of one kill. `usage_kib` is the memory charged to the control group that had reached its limit.
     pub(super) fn parse(text: &str, page_kib: u64, usage_kib: Option<u64>) -> Option<Self> {
         let (mut section, mut machine, mut group) = (Section::None, Machine::default(), Group::default());
         for line in text.lines().flat_map(|line| line.split("\\x0a")) {
@@ -66,7 +66,7 @@ impl MemoryUse {
     }
 }
 
-/// Which figures the lines hold. Other lines hold names that others chose, and are not read.
+/// The kind of figures in the current lines. Other lines contain names that any program can choose, and are not parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Section {
     None,
@@ -76,32 +76,32 @@ enum Section {
 
 impl Section {
     fn beginning_with(line: &str) -> Option<Self> {
-        // The whole line: a process may be called so.
+        // Compare the whole line: a process may have this name.
         if line.trim_end() == "Mem-Info:" {
             return Some(Self::Machine);
         }
         if line.starts_with(GROUP) {
             return Some(Self::Group);
         }
-        // The table of tasks, or the verdict where it is left out.
+        // The table of tasks, or the verdict if there is no table.
         let ends = ["Tasks state ", "[", "oom-kill:", "Out of memory", "Memory cgroup out of memory"];
         ends.iter().any(|end| line.starts_with(end)).then_some(Self::None)
     }
 }
 
-/// What begins the figures of a control group, before its path.
+/// Text before the path of a control group and its figures.
 const GROUP: &str = "Memory cgroup stats for ";
 
 /// Figures of the machine, in pages.
 #[derive(Debug, Default)]
 struct Machine {
-    /// On the lists of what would have to be swapped out: anonymous and shared memory.
+    /// Pages on the lists of anonymous memory, which includes shared memory.
     anon_lists: Option<u64>,
     file_lists: Option<u64>,
-    /// On neither: locked, of whatever kind.
+    /// Pages on neither list: locked, of any kind.
     unevictable: u64,
     shmem: Option<u64>,
-    /// All page cache: files, shared memory, and the copies of what was swapped out.
+    /// All page cache: files, shared memory, and copies of swapped pages.
     cache: Option<u64>,
     swap_cache: u64,
     slab: Option<u64>,
@@ -115,7 +115,7 @@ struct Machine {
 impl Machine {
     fn read(&mut self, line: &str) {
         if let Some(node) = line.strip_prefix("Node ") {
-            // Of the node, or of each of its zones before Linux 5.11.
+            // For the node, or for each of its zones before Linux 5.11.
             let stacks = node.split_whitespace().filter_map(|word| word.strip_prefix("kernel_stack:"));
             let stacks = stacks.filter_map(|kib| kib.strip_suffix("kB")?.parse::<u64>().ok());
             self.stacks_kib = stacks.fold(self.stacks_kib, u64::saturating_add);
@@ -167,7 +167,7 @@ impl Machine {
         self.cache.and_then(rest).or(self.file_lists)
     }
 
-    /// What is on the lists or locked, and neither a file nor shared.
+    /// Pages on the lists or locked that are neither file pages nor shared.
     fn anon(&self, file: Option<u64>) -> Option<u64> {
         let locked_files = file.unwrap_or(0).saturating_sub(self.file_lists.unwrap_or(0));
         let locked = self.unevictable.saturating_sub(locked_files);
@@ -181,20 +181,20 @@ struct Group {
     seen: bool,
     anon: Option<u64>,
     shmem: Option<u64>,
-    /// Page cache, shared memory included.
+    /// Page cache, including shared memory.
     cache: Option<u64>,
     kernel: Option<u64>,
-    /// Buffers of sockets, which the kernel does not count as its own.
+    /// Socket buffers, which the kernel counts separately.
     sockets: u64,
-    /// Parts of the kernel's memory, where it is not told as one figure.
+    /// Parts of kernel memory, if there is no single figure.
     kernel_parts: Option<u64>,
-    /// Version 1, with all groups below it: these count instead.
+    /// Version 1, including all groups below: takes precedence.
     whole: [Option<u64>; 3],
     kernel_kib: Option<u64>,
 }
 
 impl Group {
-    /// Figures on the same line, behind the path: Linux 4.
+    /// Parses figures on the same line, after the path: Linux 4.
     fn begin(&mut self, line: &str) {
         if !line.starts_with(GROUP) {
             return;
@@ -216,7 +216,7 @@ impl Group {
         }
     }
 
-    /// `kmem: usage 420kB, limit …` of version 1, before the figures.
+    /// Parses version 1's `kmem: usage 420kB, limit …`, before the figures.
     fn read_head(&mut self, line: &str) {
         let kib =
             line.strip_prefix("kmem: usage ").and_then(|rest| rest.split_once("kB, limit ")?.0.parse().ok());

@@ -1,4 +1,4 @@
-//! What the kernel says when it kills for want of memory: its text, parsed.
+//! Parses the kernel's messages about an out-of-memory kill.
 //!
 //! Four generations of one message (mm/oom_kill.c), which overlap:
 //! 1. up to 2.6.35: `Out of memory: kill process 4805 (apache2) score 46872 or a child`, `Killed process 22433 (apache2)`;
@@ -7,8 +7,8 @@
 //! 3. since 5.0 also `oom-kill:constraint=…,task=c,pid=8,uid=0`;
 //! 4. since 5.3 one line: `Out of memory: Killed process 8 (c) total-vm:…, UID:0 pgtables:…kB oom_score_adj:0`.
 //!
-//! Three processes must be kept apart: who asked for memory (the trigger), who was killed (the victim), and who held
-//! most (see [`OomKill::biggest`]); any two of them may be strangers to each other.
+//! Three processes must be distinguished: the one that requested memory (the trigger), the one that was killed (the
+//! victim), and the biggest memory user (see [`OomKill::biggest`]); they are often unrelated.
 
 mod inferred;
 mod memory_use;
@@ -20,70 +20,70 @@ pub use inferred::{InferredKill, SETTLE_NS, counted, inferred};
 pub use memory_use::MemoryUse;
 pub use table::{Columns, Row};
 
-/// What begins the first line of a kill, behind a name.
+/// Text in the first line of a kill, after the trigger's name.
 pub const INVOKED: &str = " invoked oom-killer: ";
-/// What names a victim, in every generation.
+/// Text that precedes a victim, in every generation.
 pub const KILLED: &str = "Killed process ";
 
-/// One kill, or several that one want of memory led to.
+/// An out-of-memory event with one or several kills.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OomKill {
-    /// Who asked for the memory that was not there. Says nothing of who used it up.
+    /// The process whose request for memory failed. It need not be the one that used the memory up.
     pub trigger: Option<Trigger>,
-    /// Who was killed.
+    /// The processes that were killed.
     pub victims: Vec<Victim>,
-    /// Who had the highest score; up to Linux 5.2 a child could be killed in its place.
+    /// The process with the highest score; up to Linux 5.2, a child may have been killed in its place.
     pub scored: Option<Task>,
-    /// `CONSTRAINT_NONE`, `CONSTRAINT_MEMCG`, …: what ran out.
+    /// What ran out: `CONSTRAINT_NONE`, `CONSTRAINT_MEMCG`, …
     pub constraint: Option<String>,
     /// The control group whose limit was reached.
     pub oom_memcg: Option<String>,
     /// The control group of the process that was chosen.
     pub task_memcg: Option<String>,
-    /// The control group all of which was to be killed (memory.oom.group).
+    /// The control group that was to be killed completely (memory.oom.group).
     pub group: Option<String>,
     /// Memory charged to `oom_memcg`.
     pub usage_kib: Option<u64>,
     /// The limit of `oom_memcg`.
     pub limit_kib: Option<u64>,
-    /// What the memory was used for: that of `oom_memcg`, or the machine's.
+    /// Memory use by kind: of `oom_memcg`, or of the machine.
     pub memory: Option<MemoryUse>,
     /// Every process that could have been killed, as the kernel saw it at that moment.
     pub table: Vec<Row>,
-    /// Lines that whoever kept the text has left out.
+    /// Number of lines that were omitted when the text was stored.
     pub left_out: u64,
-    /// What was left of victims when their memory had been taken away before they ended.
+    /// Memory of victims that remained after the kernel had reclaimed the rest, before they exited.
     pub reaped: Vec<Victim>,
 }
 
-/// Who invoked the killer.
+/// The process that invoked the OOM killer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trigger {
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
-    /// Its pid, which stands in a later line.
+    /// Process id, from a later line.
     pub pid: Option<u32>,
-    /// Which kind of memory it wanted.
+    /// The requested kind of memory.
     pub gfp: Option<String>,
-    /// How much: pages to the power of two.
+    /// The requested size: two to this power, in pages.
     pub order: Option<i32>,
 }
 
-/// A process by name.
+/// A process id with its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
     /// Process id.
     pub pid: u32,
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
 }
 
-/// A process that was killed. Sizes are as it was when it was chosen, where the kernel says so.
+/// A killed process. Sizes are from the moment it was chosen, if the kernel reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Victim {
     /// Process id.
     pub pid: u32,
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
     /// User id.
     pub uid: Option<u32>,
@@ -97,23 +97,23 @@ pub struct Victim {
     pub shmem_kib: Option<u64>,
     /// Page tables.
     pub pgtables_kib: Option<u64>,
-    /// How much it was to be spared: −1000 to 1000.
+    /// How strongly the process was protected: −1000 (always) to 1000 (killed first).
     pub oom_score_adj: Option<i32>,
 }
 
-/// All processes of one name in the table.
+/// All processes in the table with the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder<'a> {
-    /// Their name.
+    /// Name of the processes.
     pub comm: &'a str,
-    /// How many.
+    /// Number of processes.
     pub processes: u64,
-    /// What they hold together, see [`Row::footprint_kib`].
+    /// Total memory that they hold, see [`Row::footprint_kib`].
     pub footprint_kib: u64,
 }
 
 impl OomKill {
-    /// Parses the lines of one event; `None` if they tell of no kill.
+    /// Parses the lines of one event; `None` if they do not describe a kill.
     pub fn parse(text: &str) -> Option<Self> {
         let mut kill = Self::default();
         let mut rows = Vec::new();
@@ -131,12 +131,12 @@ impl OomKill {
         (kill.trigger.is_some() || !kill.victims.is_empty()).then_some(kill)
     }
 
-    /// The process that held most memory that the kernel could not drop.
+    /// The process with the most memory that the kernel could not drop.
     pub fn biggest(&self) -> Option<&Row> {
         self.table.iter().max_by_key(|row| row.footprint_kib())
     }
 
-    /// What processes of one name held together, the most first: a hundred small workers can be the culprit.
+    /// Memory use by process name, largest first: a hundred small workers can be the culprit.
     pub fn by_name(&self) -> Vec<Holder<'_>> {
         let mut holders = std::collections::BTreeMap::new();
         for row in &self.table {
@@ -150,7 +150,7 @@ impl OomKill {
         holders
     }
 
-    /// Reads a line outside the table.
+    /// Parses a line outside the table.
     fn read(&mut self, line: &str) {
         if let Some((comm, rest)) = line.split_once(INVOKED) {
             self.trigger.get_or_insert_with(|| trigger(comm, rest));
@@ -167,7 +167,7 @@ impl OomKill {
         {
             self.scored = task(rest).map(|(task, _)| task);
         } else if let Some(rest) = line.strip_prefix("Task in ") {
-            // In 3.x and 4.x.
+            // Only in 3.x and 4.x.
             if let Some((task, limit)) = rest.split_once(" killed as a result of limit of ") {
                 (self.task_memcg, self.oom_memcg) = (Some(task.into()), Some(limit.trim_end().into()));
             }
@@ -202,7 +202,7 @@ impl OomKill {
         }
     }
 
-    /// Linux 5.3 to 5.6 give a victim's page tables in bytes and call them kB.
+    /// Linux 5.3 to 5.6 report a victim's page tables in bytes, labelled as kB.
     fn mend_page_tables(&mut self) {
         for victim in &mut self.victims {
             let row = self.table.iter().find(|row| row.pid == victim.pid);
@@ -215,10 +215,10 @@ impl OomKill {
     }
 }
 
-/// What begins the line that stands for lines left out.
+/// Text at the beginning of the line that replaces omitted lines.
 const LEFT_OUT: &str = "lines left out here to keep this short: ";
 
-/// The line that stands for so many lines that were left out of a kill's text.
+/// The line that replaces this number of omitted lines in a kill's text.
 pub fn left_out(lines: u64) -> String {
     format!("{LEFT_OUT}{lines}")
 }
@@ -233,7 +233,7 @@ fn trigger(comm: &str, rest: &str) -> Trigger {
     }
 }
 
-/// `8 (c) total-vm:68532kB, anon-rss:…`, and the like.
+/// Parses `8 (c) total-vm:68532kB, anon-rss:…` and similar.
 fn victim(text: &str) -> Option<Victim> {
     let (Task { pid, comm }, rest) = task(text)?;
     let kib = |key| after(rest, key).and_then(number);
@@ -253,7 +253,7 @@ fn victim(text: &str) -> Option<Victim> {
     })
 }
 
-/// `8 (c)`, or `8, UID 48, (c)` as RHEL 6 has it, and what follows. A name may hold parentheses itself.
+/// Parses `8 (c)`, or `8, UID 48, (c)` as in RHEL 6; also returns the rest. A name may contain parentheses.
 fn task(text: &str) -> Option<(Task, &str)> {
     const BEHIND: [&str; 6] = [") total-vm:", ") vsz:", ") score ", "), now ", ") is already", "), UID "];
     let pid = number(text)?;
@@ -266,7 +266,7 @@ fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.split_once(key).map(|(_, rest)| rest)
 }
 
-/// The digits that text begins with.
+/// Parses the digits at the beginning of the text.
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().ok()

@@ -1,4 +1,4 @@
-//! The kernel's table of tasks at a kill, read by the names of its columns, which differ between kernels:
+//! The kernel's table of tasks at a kill, parsed by column names, which differ between kernels:
 //!
 //! ```text
 //! 2.6.36  [ pid ]   uid  tgid total_vm      rss cpu oom_adj oom_score_adj name
@@ -11,14 +11,14 @@
 
 use super::Victim;
 
-/// Columns between the pid and the name. No kernel has more than eleven.
+/// Maximum number of columns between the pid and the name. No kernel has more than eleven.
 const MAX_COLUMNS: usize = 16;
 
 /// The columns of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns(Vec<Column>);
 
-/// What a column holds.
+/// The content of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Column {
     Uid,
@@ -36,10 +36,10 @@ enum Column {
     Other,
 }
 
-/// One process of the table.
+/// A process in the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Thread that stands for the process: mostly the same number as `tgid`.
+    /// Thread that represents the process: usually equal to `tgid`.
     pub pid: u32,
     /// Process id.
     pub tgid: u32,
@@ -49,7 +49,7 @@ pub struct Row {
     pub total_vm_kib: u64,
     /// Resident memory.
     pub rss_kib: u64,
-    /// Resident anonymous memory; since Linux 6.8, as the two below.
+    /// Resident anonymous memory; since Linux 6.8, like the next two.
     pub anon_kib: Option<u64>,
     /// Resident file pages.
     pub file_kib: Option<u64>,
@@ -57,17 +57,17 @@ pub struct Row {
     pub shmem_kib: Option<u64>,
     /// Page tables; since Linux 3.x.
     pub pgtables_kib: Option<u64>,
-    /// Swapped out; since Linux 3.x.
+    /// Swapped memory; since Linux 3.x.
     pub swap_kib: Option<u64>,
-    /// How much it was to be spared: −1000 to 1000.
+    /// How strongly the process was protected: −1000 (always) to 1000 (killed first).
     pub oom_score_adj: Option<i32>,
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
 }
 
 impl Row {
-    /// What the kernel could not drop: anonymous memory and swap. Older tables have no split of what is resident, so
-    /// all of it counts.
+    /// Memory that the kernel could not drop: anonymous memory and swap. Older tables do not split resident memory,
+    /// so all of it counts.
     pub fn footprint_kib(&self) -> u64 {
         self.anon_kib.unwrap_or(self.rss_kib).saturating_add(self.swap_kib.unwrap_or_default())
     }
@@ -83,7 +83,7 @@ pub struct RawRow<'a> {
 }
 
 impl Columns {
-    /// Reads the header line.
+    /// Parses the header line.
     pub fn parse(line: &str) -> Option<Self> {
         let (pid, rest) = line.strip_prefix('[')?.split_once(']')?;
         let names: Vec<_> = rest.split_whitespace().collect();
@@ -109,7 +109,7 @@ impl Columns {
         Some(Self(names.iter().map(column).collect()))
     }
 
-    /// Reads a row; `None` if the line is none.
+    /// Parses a row; `None` if the line is not one.
     pub fn row<'a>(&'a self, line: &'a str) -> Option<RawRow<'a>> {
         let (pid, mut rest) = line.strip_prefix('[')?.split_once(']')?;
         let mut row =
@@ -126,13 +126,13 @@ impl Columns {
 }
 
 impl RawRow<'_> {
-    /// The sum of all columns of a kind, if there are any.
+    /// The sum of all columns of this kind; `None` if there are none.
     fn value(&self, column: Column) -> Option<u64> {
         let of_kind = self.columns.iter().zip(self.values).filter(|(found, _)| **found == column);
         of_kind.map(|(_, value)| u64::try_from(value).unwrap_or_default()).reduce(u64::saturating_add)
     }
 
-    /// Pages that are resident or swapped out.
+    /// Number of pages that are resident or swapped out.
     pub fn pages(&self) -> u64 {
         let value = |column| self.value(column).unwrap_or_default();
         value(Column::Rss).saturating_add(value(Column::Swap))
@@ -162,8 +162,8 @@ impl RawRow<'_> {
     }
 }
 
-/// The size of a page, which the text does not say: the table has a victim's address space in pages, the line of its
-/// end has it in kB. 4 KiB where they cannot be compared.
+/// The page size in KiB, which the text does not contain: compares a victim's address space in pages, from the table,
+/// with that in kB, from the line of its kill. 4 KiB if they cannot be compared.
 pub(super) fn page_kib(rows: &[RawRow<'_>], victims: &[Victim]) -> u64 {
     let compared = victims.iter().find_map(|victim| {
         let row = rows.iter().find(|row| row.pid == victim.pid)?;

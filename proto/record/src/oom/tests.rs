@@ -1,4 +1,4 @@
-//! Texts of every generation say who asked, who was killed, and who held most.
+//! Tests that messages of all kernel generations yield trigger, victim and biggest memory users.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn victims(kill: &OomKill) -> Vec<(u32, &str)> {
     kill.victims.iter().map(|victim| (victim.pid, victim.comm.as_str())).collect()
 }
 
-/// The process that was chosen, and what held most by name: name, processes, MiB.
+/// The process that was chosen, and the biggest memory users by name: name, processes, MiB.
 fn summary(kill: &OomKill) -> (Option<u32>, Option<(&str, u64, u64)>) {
     let holders = kill.by_name();
     let first = holders.first().map(|holder| (holder.comm, holder.processes, holder.footprint_kib / 1024));
@@ -59,7 +59,7 @@ fn red_hats_second_generation_names_the_user_in_between() {
 }
 
 #[test]
-fn a_control_groups_limit_is_told() {
+fn a_control_groups_limit_is_parsed() {
     let kill = parse(include_str!("texts/4.4-memcg.txt"));
     assert_eq!(kill.oom_memcg.as_deref(), Some("/kubepods/burstable/pod7"));
     assert_eq!(kill.task_memcg.as_deref(), Some("/kubepods/burstable/pod7/5c1f"));
@@ -121,7 +121,7 @@ fn the_newest_table_splits_what_is_resident() {
 }
 
 #[test]
-fn a_kill_without_its_head_and_lines_left_out_are_told() {
+fn a_kill_without_its_head_and_with_omitted_lines_is_parsed() {
     let line = "Out of memory: Killed process 7 ((sd-pam)) total-vm:9kB, anon-rss:1kB, file-rss:2kB, shmem-rss:3kB, UID:0 pgtables:4kB oom_score_adj:-5";
     let kill = parse(&format!("{line}\n{}", left_out(12)));
     assert_eq!((victims(&kill), kill.left_out), (vec![(7, "(sd-pam)")], 12));
@@ -134,11 +134,11 @@ fn a_kill_without_its_head_and_lines_left_out_are_told() {
 }
 
 #[test]
-fn what_lies_in_tmpfs_is_no_processs() {
+fn memory_in_tmpfs_belongs_to_no_process() {
     let kill = parse(include_str!("texts/6.1-tmpfs.txt"));
     let memory = kill.memory.unwrap();
     assert_eq!(memory.total_kib, Some((110_592 - 14_336) * 4));
-    // All but 200 of the locked pages are not those of files: 63,809 of page cache, 63,488 shared, 121 on the lists.
+    // All but 200 of the locked pages are not file pages: 63,809 of page cache, 63,488 shared, 121 on the lists.
     assert_eq!(memory.anon_kib, Some((900 + 85_600 + 1_000 - 200 - 63_488) * 4));
     assert_eq!((memory.shmem_kib, memory.file_kib), (Some(63_488 * 4), Some(321 * 4)));
     assert_eq!(memory.kernel_kib, Some((1_423 + 2_543 + 788) * 4 + 1_984));
@@ -150,7 +150,7 @@ fn what_lies_in_tmpfs_is_no_processs() {
 }
 
 #[test]
-fn what_a_control_groups_memory_was_used_for_is_told_in_three_ways() {
+fn a_control_groups_memory_use_is_parsed_in_three_formats() {
     let memory = |text| parse(text).memory.unwrap();
     let second = MemoryUse {
         total_kib: Some(627_712),
@@ -162,7 +162,7 @@ fn what_a_control_groups_memory_was_used_for_is_told_in_three_ways() {
     };
     assert_eq!(memory(include_str!("texts/6.12-cgroup-v2.txt")), second);
     assert_eq!(second.other_kib(), Some(1_024));
-    // All groups below are in the totals of version 1; the kernel's memory is told in a line of its own.
+    // Version 1 includes all groups below in its totals; kernel memory has a separate line.
     let first = MemoryUse {
         total_kib: Some(61_440),
         anon_kib: Some(62_484_480 / 1_024),
@@ -173,7 +173,7 @@ fn what_a_control_groups_memory_was_used_for_is_told_in_three_ways() {
     };
     assert_eq!(memory(include_str!("texts/6.18-cgroup-v1.txt")), first);
     assert_eq!(first.other_kib(), Some(0));
-    // Before 5.2 there is a line for each group of the tree.
+    // Before 5.2, each group of the tree has a line.
     let line = |path: &str| {
         format!("Memory cgroup stats for {path}: cache:1024KB rss:510KB rss_huge:0KB shmem:1000KB")
     };
@@ -192,7 +192,7 @@ fn a_name_is_no_figure() {
     }
 }
 
-/// Lines that are nearly those of a kill.
+/// Lines that resemble those of a kill.
 fn lines() -> impl Strategy<Value = String> {
     let texts = [
         include_str!("texts/2.6.32-rhel6.txt"),

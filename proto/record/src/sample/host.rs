@@ -1,25 +1,25 @@
-//! The host as a whole, in raw counters.
+//! Raw counters of the whole host.
 
-/// Defines the host's counters together with the list that the record format walks.
+/// Defines the host's counters together with the list that the record format uses.
 macro_rules! host_counters {
     ($($(#[$doc:meta])+ $name:ident,)+) => {
-        /// The host as a whole: counters since boot unless said otherwise. Absent where the kernel has none. In a container
-        /// they are the machine's but for those of a cgroup, see [`super::Sample::is_part_of_machine`].
+        /// Counters of the whole host: since boot unless stated otherwise. Absent if the kernel has none. In a
+        /// container, all except those of a cgroup are the machine's, see [`super::Sample::is_part_of_machine`].
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct HostCounters {
             $($(#[$doc])+ pub $name: Option<u64>,)+
         }
 
         impl HostCounters {
-            /// How many there are.
+            /// Number of counters.
             pub(crate) const COUNT: usize = [$(stringify!($name)),+].len();
 
-            /// Every counter, in the order of the record format.
+            /// All counters, in the order of the record format.
             pub(crate) fn values(&self) -> [Option<u64>; Self::COUNT] {
                 [$(self.$name),+]
             }
 
-            /// Every counter, to be set in the order of the record format.
+            /// All counters as mutable references, in the order of the record format.
             pub(crate) fn values_mut(&mut self) -> [&mut Option<u64>; Self::COUNT] {
                 [$(&mut self.$name),+]
             }
@@ -44,15 +44,15 @@ host_counters! {
     cpu_irq_ns,
     /// CPU time in soft interrupts, ns.
     cpu_softirq_ns,
-    /// CPU time that the hypervisor gave to others, ns.
+    /// CPU time that the hypervisor gave to other guests, ns.
     cpu_steal_ns,
     /// Context switches.
     context_switches,
-    /// Processes and threads created.
+    /// Number of processes and threads created.
     forks,
-    /// Runnable now.
+    /// Tasks that are runnable now.
     running,
-    /// Blocked on I/O now.
+    /// Tasks that are blocked on I/O now.
     blocked,
     /// Load average over 1 minute, in hundredths.
     load_1,
@@ -70,7 +70,7 @@ host_counters! {
     cached_kib,
     /// Dirty pages, KiB.
     dirty_kib,
-    /// Pages being written, KiB.
+    /// Pages being written back, KiB.
     writeback_kib,
     /// Anonymous pages, KiB.
     anon_kib,
@@ -78,7 +78,7 @@ host_counters! {
     shmem_kib,
     /// Kernel memory that cannot be reclaimed, KiB.
     slab_unreclaimable_kib,
-    /// Memory promised to processes, KiB.
+    /// Memory committed to processes, KiB.
     committed_kib,
     /// SwapTotal, KiB.
     swap_total_kib,
@@ -88,41 +88,41 @@ host_counters! {
     swap_in_kib,
     /// Written to swap, KiB.
     swap_out_kib,
-    /// Page faults that needed the disk.
+    /// Page faults that required disk access.
     major_faults,
-    /// Times that an allocation had to reclaim memory itself, all zones.
+    /// Number of allocations that had to reclaim memory directly, all zones.
     allocation_stalls,
-    /// Pages read again soon after they were dropped, anonymous.
+    /// Anonymous pages read again soon after they were reclaimed.
     refault_anon,
-    /// Pages read again soon after they were dropped, files.
+    /// File pages read again soon after they were reclaimed.
     refault_file,
-    /// Pages looked at for reclaim by kswapd.
+    /// Pages scanned for reclaim by kswapd.
     scanned_kswapd,
-    /// Pages looked at for reclaim by those who wanted memory themselves.
+    /// Pages scanned for reclaim by allocating tasks.
     scanned_direct,
     /// Pages reclaimed by kswapd.
     reclaimed_kswapd,
-    /// Pages reclaimed by those who wanted memory themselves.
+    /// Pages reclaimed by allocating tasks.
     reclaimed_direct,
-    /// Processes killed for want of memory, on the whole machine; absent where that is not the host.
+    /// Out-of-memory kills on the whole machine; absent if the host is only a part of it.
     oom_kills,
-    /// Processes and threads there are now (/proc/loadavg).
+    /// Current number of processes and threads (/proc/loadavg).
     tasks,
-    /// Most process ids there can be at once (kernel.pid_max).
+    /// Maximum number of process ids (kernel.pid_max).
     pids_limit,
-    /// Most processes and threads there can be at once (kernel.threads-max).
+    /// Maximum number of processes and threads (kernel.threads-max).
     tasks_limit,
     /// Open files (fs.file-nr).
     files,
-    /// Most open files there can be at once.
+    /// Maximum number of open files.
     files_limit,
-    /// Time in which some task waited for a CPU, µs (/proc/pressure).
+    /// Time in which at least one task waited for a CPU, µs (/proc/pressure).
     pressure_cpu_some_us,
-    /// Time in which some task waited for memory, µs.
+    /// Time in which at least one task waited for memory, µs.
     pressure_memory_some_us,
     /// Time in which all tasks waited for memory, µs.
     pressure_memory_full_us,
-    /// Time in which some task waited for I/O, µs.
+    /// Time in which at least one task waited for I/O, µs.
     pressure_io_some_us,
     /// Time in which all tasks waited for I/O, µs.
     pressure_io_full_us,
@@ -134,13 +134,13 @@ host_counters! {
     cgroup_swap_limit_kib,
     /// Swap charged to that cgroup, KiB.
     cgroup_swap_used_kib,
-    /// Processes killed in that cgroup for want of memory.
+    /// Out-of-memory kills in that cgroup.
     cgroup_oom_kills,
     /// Processes and threads in that cgroup.
     cgroup_tasks,
-    /// Most processes and threads there can be in that cgroup.
+    /// Maximum number of processes and threads in that cgroup.
     cgroup_tasks_limit,
-    /// Time in which some task of that cgroup waited for memory, µs.
+    /// Time in which at least one task of that cgroup waited for memory, µs.
     cgroup_pressure_memory_some_us,
     /// Time in which all tasks of that cgroup waited for memory, µs.
     cgroup_pressure_memory_full_us,
@@ -148,19 +148,19 @@ host_counters! {
     cgroup_anon_kib,
     /// Shared memory and tmpfs charged to that cgroup, KiB.
     cgroup_shmem_kib,
-    /// File pages charged to that cgroup, shared memory among them, KiB.
+    /// File pages charged to that cgroup, including shared memory, KiB.
     cgroup_file_kib,
     /// The kernel's own memory charged to that cgroup, KiB.
     cgroup_kernel_kib,
-    /// Most that was ever charged to that cgroup at once, KiB.
+    /// Maximum memory that was ever charged to that cgroup, KiB.
     cgroup_peak_kib,
 }
 
-// A bit for each stands before their values in every record: a ninth byte would be another version of the format.
+// Every record has a bit for each counter before their values: a ninth byte would need a new version of the format.
 const _: () = assert!(HostCounters::COUNT.div_ceil(8) == 8);
 
 impl HostCounters {
-    /// The memory that processes can have, KiB: the container's limit if there is one below MemTotal.
+    /// Maximum memory for processes, KiB: MemTotal, or a container's lower limit.
     pub fn memory_limit_kib(&self) -> Option<u64> {
         match (self.memory_total_kib, self.cgroup_limit_kib) {
             (Some(total), Some(limit)) => Some(total.min(limit)),

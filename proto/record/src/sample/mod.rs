@@ -1,4 +1,4 @@
-//! What one look at the host and its processes says, in raw counters: rates are for readers to compute.
+//! A sample: the state of the host and all its processes at one moment, as raw counters. Readers compute the rates.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -11,12 +11,12 @@ pub(crate) use process::places_in;
 pub use process::{Exit, ExitGroup, Identity, Process, places_of};
 pub use scope::{Basis, OwnMemory};
 
-/// A text that is no boot id.
+/// The text is not a boot id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a boot id is not a UUID")]
 pub struct NotABootId;
 
-/// Names one boot of one kernel: `/proc/sys/kernel/random/boot_id`, random(4).
+/// Identifies one boot of one kernel: `/proc/sys/kernel/random/boot_id`, random(4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BootId(pub [u8; 16]);
 
@@ -43,18 +43,18 @@ impl fmt::Display for BootId {
     }
 }
 
-/// How the recorder looks at processes.
+/// How the recorder reads processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Collector {
     /// Files of the proc file system, kept open.
     #[default]
     Proc,
-    /// A BPF program that walks the kernel's own list of tasks.
+    /// A BPF program that iterates over the kernel's tasks.
     Bpf,
 }
 
 impl Collector {
-    /// How it is called.
+    /// The collector's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Proc => "proc",
@@ -62,32 +62,32 @@ impl Collector {
         }
     }
 
-    /// The one that is called so.
+    /// The collector with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Proc, Self::Bpf].into_iter().find(|collector| collector.name() == name)
     }
 }
 
-/// What the recorder can draw on and rely on beside its collector: a set of bits.
+/// What works for the recorder besides its collector: a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sources(pub u32);
 
 impl Sources {
-    /// Ends of processes, by taskstats.
+    /// Process exits, through taskstats.
     pub const EXITS: Self = Self(1);
     /// The kernel's log.
     pub const KERNEL_LOG: Self = Self(1 << 1);
-    /// The kernel tells when memory becomes scarce.
+    /// The kernel reports memory pressure.
     pub const PRESSURE: Self = Self(1 << 2);
     /// The recorder cannot be swapped out.
     pub const LOCKED: Self = Self(1 << 3);
-    /// The recorder is not chosen when the kernel kills for want of memory.
+    /// The recorder is protected from the OOM killer.
     pub const SPARED: Self = Self(1 << 4);
-    /// No source, but what to make of them: the recorder sees only a part of a machine (it is in a container), and the
-    /// host's counters are the machine's.
+    /// Not a source, but information about the others: the recorder sees only a part of a machine (it is in a
+    /// container), and the host's counters are the machine's.
     pub const PART_OF_MACHINE: Self = Self(1 << 5);
 
-    /// Every source and how it is called.
+    /// All sources with their names.
     pub const ALL: [(Self, &'static str); 5] = [
         (Self::EXITS, "exits"),
         (Self::KERNEL_LOG, "kernel log"),
@@ -96,75 +96,75 @@ impl Sources {
         (Self::SPARED, "spared by the OOM killer"),
     ];
 
-    /// Whether all of `other` is in it.
+    /// Whether this set contains all of `other`.
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// With what is in `other`.
+    /// The union with `other`.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Names of those that it has not.
+    /// Names of the missing sources.
     pub fn missing(self) -> impl Iterator<Item = &'static str> {
         Self::ALL.into_iter().filter(move |(source, _)| !self.has(*source)).map(|(_, name)| name)
     }
 }
 
-/// One look at everything.
+/// The state of the host and its processes at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// The boot that the clocks and process ids belong to.
     pub boot_id: BootId,
     /// Wall time at the beginning of the sweep, milliseconds since the Unix epoch. May step; never divide by it.
     pub wall_ms: i64,
-    /// `CLOCK_BOOTTIME` at the beginning of the sweep, ns: monotonic, runs on in suspend, and has the origin of
+    /// `CLOCK_BOOTTIME` at the beginning of the sweep, ns: monotonic, continues in suspend, and has the origin of
     /// [`super::Identity::started_ns`].
     pub boottime_ns: u64,
-    /// Time that should pass between samples, ms.
+    /// Planned time between samples, ms.
     pub interval_ms: u32,
-    /// How much later than planned the sweep began, ns. On a struggling host this is a symptom.
+    /// Delay of the sweep, ns. On a struggling host, this is a symptom.
     pub late_ns: u64,
-    /// How long the sweep took, ns; process `i` of `n` was read about `i/n` of it after `boottime_ns`.
+    /// Duration of the sweep, ns; process `i` of `n` was read about `i/n` of it after `boottime_ns`.
     pub sweep_ns: u64,
-    /// When the recorder was started, ns since boot.
+    /// Start of the recorder, ns since boot.
     pub own_start_ns: u64,
-    /// CPU time that the recorder has used since it was started, all its threads, µs.
+    /// CPU time of all the recorder's threads since its start, µs.
     pub own_cpu_us: u64,
-    /// Samples that were taken since the recorder was started and could not be stored.
+    /// Number of samples since the recorder's start that could not be stored.
     pub dropped: u64,
-    /// Processes that there are; more than `processes` holds if some could not be read.
+    /// Number of processes; more than in `processes` if some could not be read.
     pub listed: u64,
-    /// By how much a resident size may be wrong, KiB; 0 is exact.
+    /// Maximum error of a resident size, KiB; 0 is exact.
     pub rss_error_kib: u64,
-    /// How the processes were looked at.
+    /// How the processes were read.
     pub collector: Collector,
-    /// What else the recorder could draw on.
+    /// What else worked for the recorder.
     pub sources: Sources,
-    /// Taken more often than planned, because memory was scarce.
+    /// Taken more often than planned, because of memory pressure.
     pub fast: bool,
     /// The host as a whole.
     pub host: HostCounters,
-    /// Whole disks, in the order of the kernel.
+    /// Whole disks, in the kernel's order.
     pub disks: Vec<Disk>,
     /// File systems on local devices. Refreshed in turn.
     pub filesystems: Vec<Filesystem>,
-    /// Ends of processes that were lost since the recorder was started; absent where ends are not told.
+    /// Process exits lost since the recorder's start; absent if exits are not recorded.
     pub exits_lost: Option<u64>,
-    /// Processes that ended since the sample before.
+    /// Process exits since the previous sample.
     pub exits: Vec<Exit>,
-    /// More processes that ended since then.
+    /// Further process exits since then, in groups.
     pub exit_groups: Vec<ExitGroup>,
-    /// What happened since the sample before.
+    /// Events since the previous sample.
     pub events: Vec<Event>,
     /// All processes, in strictly ascending order of identity.
     pub processes: Vec<Process>,
 }
 
 impl Sample {
-    /// CPU time that the recorder takes, on average since it was started, in millionths of one CPU.
+    /// CPU use of the recorder, on average since its start, in millionths of one CPU.
     pub fn own_cpu_ppm(&self) -> u64 {
         let runs_us = self.boottime_ns.saturating_sub(self.own_start_ns) / 1_000;
         self.own_cpu_us.saturating_mul(1_000_000).checked_div(runs_us).unwrap_or(0)
@@ -174,7 +174,7 @@ impl Sample {
 /// A whole disk: counters since boot (the kernel's iostats.rst).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
-    /// Name of its device.
+    /// Name of the device.
     pub name: Arc<str>,
     /// Reads completed.
     pub reads: u64,
@@ -184,43 +184,43 @@ pub struct Disk {
     pub writes: u64,
     /// Bytes written.
     pub written_bytes: u64,
-    /// Time in which a request was under way, ms.
+    /// Time in which a request was in flight, ms.
     pub busy_ms: u64,
-    /// Time that requests have spent, all together, ms.
+    /// Total time that requests have taken, ms.
     pub queued_ms: u64,
 }
 
-/// How full a file system is (statvfs(3)).
+/// Usage of a file system (statvfs(3)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filesystem {
-    /// Where it is mounted.
+    /// Mount point.
     pub mount: Arc<str>,
-    /// Its size.
+    /// Total size, in bytes.
     pub total_bytes: u64,
-    /// What an ordinary process may still write.
+    /// Bytes that an unprivileged process can still write.
     pub free_bytes: u64,
-    /// Files that it may hold; 0 if that is not limited.
+    /// Maximum number of files; 0 if there is no limit.
     pub files: u64,
-    /// Files that may still be made.
+    /// Number of files that can still be created.
     pub free_files: u64,
 }
 
 /// Something that happened at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When, ns since boot.
+    /// Time of the event, ns since boot.
     pub at_ns: u64,
-    /// Who says so.
+    /// The source of the text.
     pub kind: EventKind,
-    /// What.
+    /// The message.
     pub text: Arc<str>,
 }
 
-/// Who tells of an event.
+/// The source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// The kernel: lines of its log as they came. A kill for want of memory is one event with all its lines,
-    /// the table of tasks among them.
+    /// The kernel: unchanged lines of its log. An out-of-memory kill is one event with all its lines, including the
+    /// table of tasks.
     Kernel,
     /// The recorder: a sentence about itself.
     Note,

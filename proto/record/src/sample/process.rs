@@ -1,22 +1,22 @@
-//! One process, and what remains of it when it has ended.
+//! Processes and process exits.
 
 use std::sync::Arc;
 
-/// Tells a process from every other of the same boot, also from a later one with the same pid.
+/// Identifies a process within a boot, even if its pid is reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
-    /// Process id, as the recorder's pid namespace sees it.
+    /// Process id in the recorder's pid namespace.
     pub pid: u32,
-    /// When it started, ns since boot; the kernel gives 10 ms steps (proc_pid_stat(5), field 22).
+    /// Start time, ns since boot; the kernel has steps of 10 ms (proc_pid_stat(5), field 22).
     pub started_ns: u64,
 }
 
-/// One process. Sizes are in KiB, the unit of the kernel's own files; CPU times are in µs.
+/// A process in a sample. Sizes are in KiB, the unit of the kernel's own files; CPU times are in µs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Which process.
+    /// Identity of the process.
     pub identity: Identity,
-    /// Its parent's pid.
+    /// Pid of the parent.
     pub parent: u32,
     /// Effective user id.
     pub uid: Option<u32>,
@@ -24,21 +24,21 @@ pub struct Process {
     pub user: Option<Arc<str>>,
     /// Name of the main thread, at most 15 bytes for programs.
     pub comm: Arc<str>,
-    /// Arguments joined by spaces; absent for kernel threads, zombies and what could not be read (yet).
+    /// Arguments joined by spaces; absent for kernel threads, zombies, and while unread or unreadable.
     pub command: Option<Arc<str>>,
-    /// Path of its control group, from the root that the recorder sees; absent until it was read.
+    /// Path of the control group, from the root that the recorder sees; absent until it has been read.
     pub cgroup: Option<Arc<str>>,
-    /// The kernel's letter: `R` running, `S` sleeping, `D` waiting uninterruptibly, `Z` zombie, …
+    /// The kernel's state letter: `R` running, `S` sleeping, `D` waiting uninterruptibly, `Z` zombie, …
     pub state: u8,
-    /// Threads.
+    /// Number of threads.
     pub threads: u32,
     /// CPU time in user mode, µs, all threads. Only the sum with `system_us` is exact.
     pub user_us: u64,
     /// CPU time in kernel mode, µs, all threads.
     pub system_us: u64,
-    /// Time spent runnable without a CPU, µs, all threads; absent where the kernel or the collector cannot tell.
+    /// Time spent runnable without a CPU, µs, all threads; absent if the kernel or the collector does not provide it.
     pub wait_us: Option<u64>,
-    /// Page faults that needed the disk.
+    /// Page faults that required disk access.
     pub major_faults: u64,
     /// Address space.
     pub virtual_kib: u64,
@@ -52,21 +52,21 @@ pub struct Process {
     pub shmem_kib: Option<u64>,
     /// Anonymous memory swapped out.
     pub swap_kib: Option<u64>,
-    /// Bytes that it caused to be read from storage (proc_pid_io(5)).
+    /// Bytes that the process caused to be read from storage (proc_pid_io(5)).
     pub read_bytes: Option<u64>,
-    /// Bytes that it caused to be written to storage, counted when a page is made dirty.
+    /// Bytes that the process caused to be written to storage, counted when a page becomes dirty.
     pub written_bytes: Option<u64>,
 }
 
 impl Process {
-    /// A process of which nothing but its identity is known: the base that new processes are coded against.
+    /// A process with nothing but its identity: the base that new processes are encoded against.
     pub fn bare(identity: Identity) -> Self {
         Self {
             identity,
             parent: 0,
             uid: None,
             user: None,
-            // Costs nothing: std has one for all.
+            // Does not allocate: std shares one empty string.
             comm: Arc::default(),
             command: None,
             cgroup: None,
@@ -87,24 +87,24 @@ impl Process {
         }
     }
 
-    /// User and system CPU time together, µs: the sum is what the kernel knows exactly.
+    /// User and system CPU time together, µs: the kernel knows this sum exactly.
     pub fn cpu_us(&self) -> u64 {
         self.user_us.saturating_add(self.system_us)
     }
 
-    /// Memory that it holds and the kernel cannot drop, KiB: anonymous memory, resident or swapped out. All resident
-    /// memory stands in where the split is not known.
+    /// Memory that the process holds and the kernel cannot drop, KiB: anonymous memory, resident or swapped out. If
+    /// the split is unknown, all resident memory counts.
     pub fn footprint_kib(&self) -> u64 {
         self.anon_kib.unwrap_or(self.resident_kib).saturating_add(self.swap_kib.unwrap_or(0))
     }
 }
 
-/// The places of the processes with one of these ids, in ascending order. `pids` are few; `processes` are in order.
+/// Indexes of the processes with one of these ids, in ascending order. `pids` must be few; `processes` must be sorted.
 pub fn places_of(processes: &[Process], pids: &[u32], places: &mut Vec<usize>) {
     places_in(processes, |process| process.identity.pid, pids, places);
 }
 
-/// The same where something else stands for each process.
+/// The same for other data about each process.
 pub(crate) fn places_in<T>(
     processes: &[T],
     pid_of: impl Fn(&T) -> u32,
@@ -121,30 +121,30 @@ pub(crate) fn places_in<T>(
     places.dedup();
 }
 
-/// A process that has ended, with its last counters (taskstats, the kernel's taskstats.rst).
+/// A process exit, with the last counters (taskstats, the kernel's taskstats.rst).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// Which process; the start is near, not exact, if it never was in a sample.
+    /// Identity of the process; the start is approximate if the process was in no sample.
     pub identity: Identity,
-    /// Its parent's pid.
+    /// Pid of the parent.
     pub parent: u32,
-    /// Its user id.
+    /// User id.
     pub uid: u32,
-    /// Its name.
+    /// Name of the process.
     pub comm: Arc<str>,
-    /// When it ended, ns since boot.
+    /// Time of the exit, ns since boot.
     pub at_ns: u64,
-    /// How long it lived, µs.
+    /// Lifetime, µs.
     pub lived_us: u64,
     /// CPU time in user mode, µs.
     pub user_us: u64,
     /// CPU time in kernel mode, µs.
     pub system_us: u64,
-    /// Most resident memory that it ever had, KiB.
+    /// Maximum resident memory, KiB.
     pub peak_kib: u64,
     /// Wait status (wait(2)): the signal in the lowest 7 bits, the exit code in bits 8 to 15.
     pub status: u32,
-    /// Page faults that needed the disk.
+    /// Page faults that required disk access.
     pub major_faults: u64,
     /// Bytes read from storage.
     pub read_bytes: u64,
@@ -152,19 +152,19 @@ pub struct Exit {
     pub written_bytes: u64,
 }
 
-/// Processes that have ended, too many to be told one by one: those of one name and parent together.
+/// Process exits that were too many to be recorded singly: all with the same name and parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExitGroup {
-    /// Their parent's pid.
+    /// Pid of the parent.
     pub parent: u32,
-    /// Their name.
+    /// Name of the processes.
     pub comm: Arc<str>,
-    /// How many.
+    /// Number of processes.
     pub count: u64,
-    /// How many of them did not end with exit code 0.
+    /// Number of processes that did not exit with code 0.
     pub failed: u64,
-    /// Their CPU time together, µs.
+    /// Total CPU time, µs.
     pub cpu_us: u64,
-    /// Most resident memory that one of them had, KiB.
+    /// Maximum resident memory of a single process, KiB.
     pub peak_kib: u64,
 }

@@ -1,38 +1,39 @@
-//! Which of a sample's counters are the host's own, and which are those of the machine that it shares with others.
+//! Which of a sample's counters belong to the host, and which to a machine that it shares with others.
 //!
-//! In a container /proc/stat, meminfo, vmstat, loadavg, pressure, diskstats and file-nr are the whole machine's. The
-//! recorder says once for each sample which it is ([`Sources::PART_OF_MACHINE`]), and readers ask here.
+//! In a container, /proc/stat, meminfo, vmstat, loadavg, pressure, diskstats and file-nr are the whole machine's. The
+//! recorder marks such samples ([`Sources::PART_OF_MACHINE`]), and readers use the functions below.
 
 use super::{HostCounters, Process, Sample, Sources};
 
-/// Memory of a host, KiB.
+/// Memory use of a host, KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnMemory {
-    /// Most that its processes can have: its own limit, or else all memory of the machine.
+    /// Maximum memory of its processes: the host's own limit, or else all memory of the machine.
     pub limit_kib: u64,
-    /// There is no limit of its own: what `limit_kib` says is the machine's, and others use it too.
+    /// The host has no limit of its own: `limit_kib` is the machine's, which others use too.
     pub shares_limit: bool,
-    /// In use, without what the kernel would give back.
+    /// Memory in use, without what the kernel can reclaim.
     pub used_kib: u64,
-    /// Page cache that the kernel would give back; absent where that is not known.
+    /// Page cache that the kernel can reclaim; absent if unknown.
     pub cache_kib: Option<u64>,
-    /// Where `used_kib` is from.
+    /// The basis of `used_kib`.
     pub basis: Basis,
 }
 
-/// Where the memory in use is known from.
+/// How memory use was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// MemTotal less MemAvailable: the host is a whole machine.
     Machine,
-    /// What is charged to the host's own control group; with its page cache where that is not told apart.
+    /// Memory charged to the host's own control group; including its page cache if that is not known separately.
     ControlGroup,
-    /// What its processes hold, since its control group cannot be seen: without tmpfs, page cache and the kernel's part.
+    /// Memory held by its processes, because its control group is not visible: excludes tmpfs, page cache and kernel
+    /// memory.
     Processes,
 }
 
 impl Basis {
-    /// What the figure is, for a reader.
+    /// A phrase that explains the figure.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Machine => "of the machine",
@@ -43,8 +44,8 @@ impl Basis {
 }
 
 impl HostCounters {
-    /// Memory in use below a limit, given whether the counters of /proc are a larger machine's, and what all processes
-    /// hold, KiB. `None` where nothing is known.
+    /// Memory use, given whether the counters in /proc are a larger machine's, and what all processes hold, KiB.
+    /// `None` if nothing is known.
     pub fn own_memory(&self, is_part: bool, held_kib: impl FnOnce() -> u64) -> Option<OwnMemory> {
         let limit_kib = self.memory_limit_kib().filter(|limit| *limit > 0)?;
         if !is_part && !self.is_limited() {
@@ -67,12 +68,12 @@ impl HostCounters {
         Some(OwnMemory { limit_kib, shares_limit, used_kib, cache_kib, basis })
     }
 
-    /// File pages charged to the own control group that are not shared memory: these can be dropped.
+    /// File pages charged to the host's own control group that are not shared memory: these can be reclaimed.
     fn cgroup_cache_kib(&self) -> Option<u64> {
         Some(self.cgroup_file_kib?.saturating_sub(self.cgroup_shmem_kib?))
     }
 
-    /// Whether a limit of the own control group is below what the machine has: no whole machine has one.
+    /// Whether the host's own control group has a limit below the machine's memory, which no whole machine has.
     fn is_limited(&self) -> bool {
         self.cgroup_limit_kib
             .zip(self.memory_total_kib)
@@ -81,25 +82,25 @@ impl HostCounters {
 }
 
 impl Sample {
-    /// Whether the host is only a part of a machine, so that what is not in a field `cgroup_…` of [`HostCounters`], and
-    /// all disks, are the machine's and not its own. Older records do not say it; there a limit below MemTotal does.
+    /// Whether the host is only a part of a machine. Then all disks, and all of [`HostCounters`] except the fields
+    /// `cgroup_…`, are the machine's. Older records lack the mark; there, a limit below MemTotal decides.
     pub fn is_part_of_machine(&self) -> bool {
         self.sources.has(Sources::PART_OF_MACHINE) || self.host.is_limited()
     }
 
-    /// Processes that were killed on this host for want of memory, since boot. Kills elsewhere on the machine are not
-    /// among them; absent where nobody counts those of the host alone.
+    /// Out-of-memory kills on this host since boot. Excludes kills elsewhere on the machine; absent if there is no
+    /// count for the host alone.
     pub fn own_kills(&self) -> Option<u64> {
         let machine = || self.host.oom_kills.filter(|_| !self.is_part_of_machine());
         self.host.cgroup_oom_kills.or_else(machine)
     }
 
-    /// Memory of the host: its own figure wherever it is known, see [`OwnMemory::basis`].
+    /// Memory use of the host: its own figures wherever they are known, see [`OwnMemory::basis`].
     pub fn own_memory(&self) -> Option<OwnMemory> {
         self.host.own_memory(self.is_part_of_machine(), || self.held_kib())
     }
 
-    /// Anonymous memory that all processes hold, in memory, KiB.
+    /// Total resident anonymous memory of all processes, KiB.
     pub fn held_kib(&self) -> u64 {
         let held = |process: &Process| process.anon_kib.unwrap_or(process.resident_kib);
         self.processes.iter().map(held).fold(0, u64::saturating_add)
@@ -154,7 +155,7 @@ mod tests {
         assert_eq!(part.own_kills(), None);
         let counted = HostCounters { cgroup_oom_kills: Some(1), ..machine() };
         assert_eq!(sample(Sources::PART_OF_MACHINE, counted).own_kills(), Some(1));
-        // A record from before the mark.
+        // A record from before the mark existed.
         let limited = HostCounters { cgroup_limit_kib: Some(628_000), ..machine() };
         assert_eq!(sample(Sources::default(), limited).own_kills(), None);
     }

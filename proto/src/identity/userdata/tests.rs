@@ -72,7 +72,7 @@ fn what_is_not_ascii_travels_encoded() {
 }
 
 #[test]
-fn user_data_of_others_holds_no_document() {
+fn other_user_data_has_no_document() {
     for other in [
         "",
         "#!/bin/sh\n",

@@ -1,6 +1,6 @@
-//! How the kernel divides exact CPU time into user and system time.
+//! Divides exact CPU time into user and system time, like the kernel.
 
-/// Counters of a process: `runtime_ns` is exact, the other two were sampled at each tick of the clock.
+/// Counters of a process: `runtime_ns` is exact, the other two are sampled at each clock tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) runtime_ns: u64,
@@ -8,8 +8,8 @@ pub(super) struct Counters {
     pub(super) system_ns: u64,
 }
 
-/// User and system time that add up to the runtime, ns, as `cputime_adjust` in kernel/sched/cputime.c has them for
-/// /proc: in the proportion of the sampled ones, and neither less than what was `shown` before.
+/// User and system time that add up to the runtime, in ns, like `cputime_adjust` in kernel/sched/cputime.c does for
+/// /proc: in the proportion of the sampled values, and neither less than in `shown`.
 pub(super) fn adjust(counters: Counters, shown: (u64, u64)) -> (u64, u64) {
     let Counters { runtime_ns, user_ns, system_ns } = counters;
     if shown.0.saturating_add(shown.1) >= runtime_ns {

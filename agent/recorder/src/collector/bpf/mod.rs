@@ -1,8 +1,8 @@
-//! All processes through a BPF iterator: the kernel walks its tasks and hands over what it knows, in one pass.
+//! Reads all processes through a BPF iterator: the kernel walks its tasks and returns their data in one pass.
 //!
-//! Exact where /proc is not: CPU time in nanoseconds, and everything in every sweep. Threads are summed into their
-//! process here; those that have ended are in the process's own sums. A thread that ends in the middle of a pass may
-//! be missed in it or, where ids have wrapped, be counted twice; no counter that is recorded shrinks for that.
+//! More exact than /proc: CPU time in nanoseconds, and everything in every sweep. Threads are summed into their
+//! process here; ended threads are included in the process's own sums. A thread that ends during a pass may be missed
+//! or, if ids have wrapped, counted twice; no recorded counter decreases because of that.
 
 mod cputime;
 mod program;
@@ -27,27 +27,27 @@ use crate::{
     table::{Row, Table},
 };
 
-/// The most that one read of an iterator yields (bpf_seq_read in kernel/bpf/bpf_iter.c: eight pages).
+/// Maximum result of one read of an iterator (bpf_seq_read in kernel/bpf/bpf_iter.c: eight pages).
 const READ_BYTES: usize = 8 << 12;
 
-/// The collector.
+/// The BPF collector.
 #[derive(Debug)]
 pub(super) struct Bpf {
     program: Program,
     page_kib: u64,
-    /// All records of one pass; the first `filled` bytes are.
+    /// The records of one pass, in the first `filled` bytes.
     buffer: Vec<u8>,
     filled: usize,
-    /// Sums of further threads, by process.
+    /// Sums of threads other than the first, by process.
     threads: Vec<(u32, Sums)>,
-    /// What living threads say of processes whose first thread has exited, by process.
+    /// Living threads of processes whose first thread has exited, by process.
     survivors: Vec<(u32, Survivor)>,
-    /// Processes that /proc lists and BPF does not show: some kernels hide one.
+    /// Number of processes that /proc lists but BPF does not show: some kernels hide one.
     hidden: u64,
 }
 
 impl Bpf {
-    /// Loads the program and tries it; otherwise says why not, in one sentence.
+    /// Loads the program and tries it; fails with the reason, in one sentence.
     pub(super) fn load(proc: &Path, page_kib: u64) -> Result<Self, String> {
         let program = Program::load(proc).map_err(|refusal| refusal.to_string())?;
         let mut bpf = Self {
@@ -59,12 +59,11 @@ impl Bpf {
             survivors: Vec::new(),
             hidden: 0,
         };
-        bpf.hidden =
-            bpf.count_hidden(proc).map_err(|error| format!("the iterator cannot be read: {error}"))?;
+        bpf.hidden = bpf.count_hidden(proc).map_err(|error| format!("cannot read the iterator: {error}"))?;
         Ok(bpf)
     }
 
-    /// How many processes are there before and after a pass, but not in it.
+    /// Number of processes that exist before and after a pass, but do not appear in it.
     fn count_hidden(&mut self, proc: &Path) -> io::Result<u64> {
         let directory = Directory::open(proc)?;
         let (mut before, mut after) = (Pids::new(), Pids::new());
@@ -96,7 +95,7 @@ impl Bpf {
         }
     }
 
-    /// Adds up further threads by process, in ascending order: they may come before their process.
+    /// Sums threads by process, in ascending order: their records may precede that of their process.
     fn sum_threads(&mut self) {
         self.threads.clear();
         self.survivors.clear();
@@ -118,7 +117,7 @@ impl Bpf {
         self.survivors.sort_unstable_by_key(|(process, _)| *process);
     }
 
-    /// What a living thread says of this process, if the first one has exited.
+    /// A living thread of this process, if the first one has exited.
     fn survivor(&self, pid: u32) -> Option<&Survivor> {
         let place = self.survivors.binary_search_by_key(&pid, |(process, _)| *process).ok()?;
         Some(&self.survivors[place].1)

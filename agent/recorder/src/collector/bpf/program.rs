@@ -1,4 +1,4 @@
-//! Loading the iterator, and what it must be told about this machine.
+//! Loads the iterator and configures it for this machine.
 
 use std::{
     fs::{self, File},
@@ -11,13 +11,13 @@ use std::{
 
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::Iter};
 
-/// The compiled program; `agent/recorder/bpf/build.sh` makes it.
+/// The compiled program, built by `agent/recorder/bpf/build.sh`.
 static OBJECT: &[u8] = include_bytes_aligned!("../../../bpf/tasks.bpf.o");
 
 /// The program's name in the object.
 const NAME: &str = "tasks";
 
-/// CPUs up to which what each has counted is added (`MAX_CPUS` in the program): beyond that it costs too much.
+/// Maximum number of CPUs whose separate counts are added (`MAX_CPUS` in the program): beyond that it costs too much.
 const MAX_CPUS: u32 = 16;
 
 /// Inode of the first pid namespace (PROC_PID_INIT_INO in include/linux/proc_ns.h).
@@ -27,11 +27,11 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 #[derive(Debug)]
 pub(super) struct Program {
     loaded: Ebpf,
-    /// CPUs that may come online.
+    /// Number of CPUs that may come online.
     pub(super) cpus: u32,
 }
 
-/// Why there is no BPF collector.
+/// Why BPF cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("the recorder is not in the first pid namespace, whose process ids BPF would show")]
@@ -44,11 +44,11 @@ pub(super) enum Refusal {
     Program(#[from] aya::programs::ProgramError),
     #[error("the object has no iterator")]
     Missing,
-    #[error("the iterator cannot be read: {0}")]
+    #[error("cannot read the iterator: {0}")]
     Read(#[from] io::Error),
 }
 
-/// An error with its causes, on one line. Of what the verifier has to say, the reason comes last, before some figures.
+/// An error with its causes, on one line. In the verifier's output, the reason comes last, before some statistics.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -64,7 +64,7 @@ fn whole(error: &dyn std::error::Error) -> String {
 }
 
 impl Program {
-    /// Loads the program into the kernel, which checks it.
+    /// Loads the program into the kernel, which verifies it.
     pub(super) fn load(proc: &Path) -> Result<Self, Refusal> {
         if fs::metadata(proc.join("self/ns/pid"))
             .is_ok_and(|namespace| namespace.ino() != FIRST_PID_NAMESPACE)
@@ -82,7 +82,7 @@ impl Program {
 
     /// Begins a walk over all tasks; reading the file runs the program.
     ///
-    /// The link is made anew each time, since an iterator cannot be rewound. Aya allocates nothing for it.
+    /// Creates a new link each time, because an iterator cannot be rewound. Aya allocates nothing for that.
     pub(super) fn open(&mut self) -> Result<File, Refusal> {
         let iterator = iterator(&mut self.loaded)?;
         let link = iterator.attach()?;
@@ -95,9 +95,9 @@ fn iterator(loaded: &mut Ebpf) -> Result<&mut Iter, Refusal> {
     Ok(loaded.program_mut(NAME).ok_or(Refusal::Missing)?.try_into()?)
 }
 
-/// What the kernel says of its types: tens of megabytes in small pieces, for the time of loading. They are allocated
-/// by a thread of its own, so that glibc gives them an arena of their own and hands all of it back. A new loader reads
-/// them too, wanted or not.
+/// The kernel's type information: tens of megabytes in small pieces, needed only during loading. A separate thread
+/// allocates them, so that glibc uses a separate arena and can return all of its memory. A new loader also reads the
+/// types, needed or not.
 fn kernel_types() -> Result<(Btf, EbpfLoader<'static>), Refusal> {
     let read = || {
         let mut loader = EbpfLoader::new();
@@ -108,7 +108,7 @@ fn kernel_types() -> Result<(Btf, EbpfLoader<'static>), Refusal> {
     Ok(reader.join().expect("reading types does not panic")?)
 }
 
-/// Hands that memory back. Small pieces stay until a larger one is freed in the same arena (malloc_consolidate).
+/// Frees that memory. Small pieces stay allocated until a larger one is freed in the same arena (malloc_consolidate).
 fn forget(types: Btf) -> io::Result<()> {
     let forgetter = thread::Builder::new().name("kernel types".into()).spawn(move || {
         drop(types);
@@ -119,7 +119,7 @@ fn forget(types: Btf) -> io::Result<()> {
     Ok(())
 }
 
-/// CPUs that may come online.
+/// Number of CPUs that may come online.
 fn possible_cpus() -> u32 {
     let text = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
     let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());

@@ -1,8 +1,9 @@
-//! The records that `agent/recorder/bpf/tasks.bpf.c` writes, in the machine's own byte order: pure functions over their bytes.
+//! Parsers of the records that `agent/recorder/bpf/tasks.bpf.c` writes, in native byte order: pure functions over
+//! bytes.
 
-/// Bytes of a record of one further thread (`struct thread`).
+/// Size of a thread's record, in bytes (`struct thread`).
 pub(super) const THREAD_BYTES: usize = 80;
-/// Bytes of a record of a process (`struct process`).
+/// Size of a process's record, in bytes (`struct process`).
 pub(super) const PROCESS_BYTES: usize = 184;
 
 /// One record.
@@ -10,9 +11,9 @@ pub(super) const PROCESS_BYTES: usize = 184;
 pub(super) enum Record<'a> {
     /// A process with its first thread.
     Process(&'a [u8; PROCESS_BYTES]),
-    /// A thread that is not its process's first.
+    /// A thread other than its process's first.
     Thread(&'a [u8; THREAD_BYTES]),
-    /// A thread that lives while its process's first does not (`struct survivor`, as long as that of a thread).
+    /// A living thread of a process whose first thread has exited (`struct survivor`, as long as that of a thread).
     Survivor(&'a [u8; THREAD_BYTES]),
 }
 
@@ -26,11 +27,11 @@ pub(super) struct Sums {
     pub(super) major_faults: u64,
     pub(super) read_bytes: u64,
     pub(super) written_bytes: u64,
-    /// Pages not yet in the process's own counters, which are ordered as [`Reading::pages`].
+    /// Pages not yet in the process's own counters, in the order of [`Reading::pages`].
     pub(super) unsettled_pages: [i64; 4],
 }
 
-/// What a living thread says of a process whose first thread has exited.
+/// The memory of a process whose first thread has exited, according to a living thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Survivor {
     virtual_pages: u64,
@@ -39,7 +40,7 @@ pub(super) struct Survivor {
 }
 
 impl Survivor {
-    /// Says it in the place of the first thread.
+    /// Replaces the first thread's values.
     pub(super) fn speak_for(&self, process: &mut Reading<'_>) {
         let Self { virtual_pages, pages, state } = *self;
         process.has_memory = true;
@@ -47,7 +48,7 @@ impl Survivor {
     }
 }
 
-/// A process as its record has it.
+/// A process's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reading<'a> {
     pub(super) pid: u32,
@@ -64,15 +65,15 @@ pub(super) struct Reading<'a> {
     pub(super) state: u32,
     pub(super) threads: u32,
     pub(super) comm: &'a [u8; 16],
-    /// Not so for kernel threads and zombies.
+    /// False for kernel threads and zombies.
     pub(super) has_memory: bool,
     pub(super) has_wait: bool,
     pub(super) has_io: bool,
-    /// Whether the pages are all there are, and not only those that CPUs have added up.
+    /// Whether the pages are the complete count, and not only what the CPUs have added up so far.
     pub(super) is_exact: bool,
 }
 
-/// The first record, and the bytes behind it; `None` at the end, or where bytes are cut short.
+/// The first record, and the remaining bytes; `None` at the end or at a truncated record.
 pub(super) fn next(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (thread, _) = bytes.split_first_chunk::<THREAD_BYTES>()?;
     let rest = &bytes[THREAD_BYTES..];
@@ -85,18 +86,18 @@ pub(super) fn next(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     Some((Record::Process(process), rest))
 }
 
-/// The process that a thread belongs to, and what it adds.
+/// The process of a thread, and the thread's contribution.
 pub(super) fn parse_thread(bytes: &[u8; THREAD_BYTES]) -> (u32, Sums) {
     (u32_at(bytes, 0), sums(bytes))
 }
 
-/// The process that a surviving thread belongs to, and what it says of it.
+/// The process of a surviving thread, and its values.
 pub(super) fn parse_survivor(bytes: &[u8; THREAD_BYTES]) -> (u32, Survivor) {
     let pages = [16, 24, 32, 40].map(|at| u64_at(bytes, at).cast_signed());
     (u32_at(bytes, 0), Survivor { virtual_pages: u64_at(bytes, 8), pages, state: u32_at(bytes, 48) })
 }
 
-/// A process.
+/// Parses a process's record.
 pub(super) fn parse_process(bytes: &[u8; PROCESS_BYTES]) -> Reading<'_> {
     Reading {
         pid: u32_at(bytes, 0),
@@ -132,7 +133,7 @@ fn sums<const N: usize>(bytes: &[u8; N]) -> Sums {
 }
 
 impl Sums {
-    /// Adds those of another thread.
+    /// Adds the sums of another thread.
     pub(super) fn add(&mut self, other: &Self) {
         self.runtime_ns += other.runtime_ns;
         self.user_ns += other.user_ns;
@@ -180,10 +181,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_survivor_is_told_from_a_thread_and_speaks_for_its_process() {
+    fn a_survivor_differs_from_a_thread_and_represents_its_process() {
         let mut bytes = [0; 2 * THREAD_BYTES];
         let mut put = |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-        // A thread 8 of process 7, then what a thread of process 7 says.
+        // A thread 8 of process 7, then the values of a thread of process 7.
         put(0, u64::from_ne_bytes([7u32.to_ne_bytes(), 8u32.to_ne_bytes()].concat().try_into().unwrap()));
         put(80, u64::from_ne_bytes([7u32.to_ne_bytes(), [0; 4]].concat().try_into().unwrap()));
         put(88, 900);

@@ -1,13 +1,13 @@
-//! A process whose first thread has exited while others live: what /proc says of the process is then what it says of that
-//! thread, a zombie without memory. A thread that lives says what is so.
+//! Processes whose first thread has exited while others live: /proc then describes only that thread, a zombie without
+//! memory. A living thread has the process's real values.
 
 use super::parse::{Stat, parse_stat, parse_statm};
 use crate::proc::Directory;
 
-/// What a living thread says of its process.
+/// A process's values, according to a living thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Living {
-    /// Its id.
+    /// Id of the thread.
     pub(super) thread: u32,
     state: u8,
     virtual_kib: u64,
@@ -17,7 +17,7 @@ pub(super) struct Living {
 }
 
 impl Living {
-    /// Reads a thread of a process; `None` if it has ended.
+    /// Reads a thread of a process; `None` if the thread has ended.
     pub(super) fn read(
         directory: &Directory,
         (pid, thread): (u32, u32),
@@ -31,7 +31,7 @@ impl Living {
         (virtual_kib > 0).then_some(Self { thread, state, virtual_kib, stack_start, resident_kib })
     }
 
-    /// Puts into the process's `stat` what its first thread cannot say any more. Times and faults are sums there.
+    /// Replaces the values that the first thread no longer has. Times and faults in `stat` are sums already.
     pub(super) fn speak_for(&self, stat: &mut Stat<'_>) {
         let Self { state, virtual_kib, stack_start, .. } = *self;
         (stat.state, stat.virtual_kib, stat.stack_start) = (state, virtual_kib, stack_start);

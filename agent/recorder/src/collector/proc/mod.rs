@@ -1,8 +1,8 @@
-//! All processes from /proc, with kept descriptors: opening a file costs more than reading it.
+//! Reads all processes from /proc and keeps descriptors open: opening a file costs more than reading it.
 //!
-//! `stat` of each process is read in every sweep, `statm` when `stat` is another than before and otherwise in turn.
-//! The rest, which must be opened for each reading, is read when a process is new, has grown, or is among the largest,
-//! and otherwise in turn. A process that cannot be read is left out and counted; it never fails the sweep.
+//! `stat` is read for each process in every sweep, `statm` if `stat` has changed and otherwise in turn. Other files
+//! must be opened for each reading; they are read if a process is new, has grown, or is among the largest, and
+//! otherwise in turn. A process that cannot be read is skipped and counted; it never fails the sweep.
 
 mod living;
 mod parse;
@@ -24,49 +24,49 @@ use crate::{
     table::{Row, Table},
 };
 
-/// Sweeps in which every process that has changed has its turn.
+/// Number of sweeps in which every changed process has its turn.
 const TURNS: u64 = 10;
-/// Sweeps in which every other process has its turn.
+/// Number of sweeps in which every other process has its turn.
 const IDLE_TURNS: u64 = 100;
-/// Largest processes whose `status` is read in every sweep.
+/// Number of largest processes whose `status` is read in every sweep.
 const LARGEST: usize = 16;
-/// Processes in a sweep whose `io` and `schedstat` are read out of turn because they have run.
+/// Maximum number of processes in a sweep whose `io` and `schedstat` are read early because they have run.
 const BUSY: usize = 64;
-/// Threads of a process that are asked in one sweep whether they live, if the first does not.
+/// Maximum number of threads to check in a sweep if a process's first thread has exited.
 const LIVING_TRIED: usize = 8;
-/// A change of resident size that makes a process worth a closer look.
+/// Minimum change of resident size for an early reading.
 const NOTABLE_KIB: u64 = 1024;
-/// Longest `stat`: a name and 51 numbers.
+/// Maximum length of `stat`, in bytes: a name and 51 numbers.
 const STAT_BYTES: usize = 2048;
-/// Longest other content that is read; `status` of a process with many groups is cut behind what is wanted.
+/// Maximum length of other files, in bytes; `status` of a process with many groups is cut after the required lines.
 const BUFFER_BYTES: usize = 4096;
 
-/// The collector.
+/// The /proc collector.
 #[derive(Debug)]
 pub(super) struct Proc {
     directory: Directory,
     pids: Pids,
-    /// Those of one process, whose first thread has exited.
+    /// Threads of a process whose first thread has exited.
     threads: Pids,
     page_kib: u64,
     precision: Precision,
-    /// Descriptors that may be kept open.
+    /// Maximum number of descriptors to keep open.
     budget: usize,
-    /// Those that are, counting what may have been closed since the last sweep.
+    /// Number of open descriptors, including some that may have been closed since the last sweep.
     open: usize,
-    /// Those of the processes met in this sweep.
+    /// Number of descriptors of the processes met in this sweep.
     held: usize,
     turn: u64,
-    /// Whether a size of this sweep was taken over from the one before.
+    /// Whether a size in this sweep was taken over from the previous one.
     assumed: bool,
-    /// Processes whose `io` and `schedstat` may still be read in this sweep out of turn.
+    /// Remaining number of early readings of `io` and `schedstat` in this sweep.
     busy_left: usize,
     sizes: Vec<u64>,
     buffer: Box<[u8; BUFFER_BYTES]>,
 }
 
 impl Proc {
-    /// For this proc file system, keeping at most `budget` descriptors.
+    /// A collector for this proc file system that keeps at most `budget` descriptors open.
     pub(super) fn open(proc: &Path, page_kib: u64, budget: usize) -> io::Result<Self> {
         Ok(Self {
             directory: Directory::open(proc)?,
@@ -85,7 +85,7 @@ impl Proc {
         })
     }
 
-    /// The size from which a process is among the largest.
+    /// The minimum size of the largest processes.
     fn largest_kib(&mut self, processes: &[Process]) -> u64 {
         self.sizes.clear();
         self.sizes.extend(processes.iter().map(|process| process.resident_kib));
@@ -115,13 +115,13 @@ impl Proc {
         })
     }
 
-    /// Reads one process, and returns its threads; `None` if it is gone or may not be read.
+    /// Reads a process and returns its number of threads; `None` if it is gone or may not be read.
     fn visit(&mut self, table: &mut Table, pid: u32, effort: Effort, largest_kib: u64) -> Option<u32> {
         let kept = table.peek(pid).and_then(|mark| mark.watch.kept.as_ref());
         let mut text = [0; STAT_BYTES];
         let (length, opened) = match kept.and_then(|kept| kept.read_stat(&mut text).ok()) {
             Some(length) => (length, None),
-            // A pid that was reused since the last sweep ends here too: the kept files say ESRCH.
+            // Also reached if the pid was reused since the last sweep: the kept files fail with ESRCH.
             None => {
                 let files = Kept::open(&self.directory, pid).ok()?;
                 (files.read_stat(&mut text).ok()?, Some(files))
@@ -147,7 +147,7 @@ impl Proc {
         Some(row.process.threads)
     }
 
-    /// The thread that speaks for a process whose first one has exited: the one that did before, or any that lives.
+    /// A living thread of a process whose first thread has exited: the same as before, or any other.
     fn find_living(&mut self, row: &Row<'_>) -> Option<Living> {
         let pid = row.process.identity.pid;
         let buffer = self.buffer.as_mut_slice();
@@ -159,7 +159,7 @@ impl Proc {
         threads.iter().filter(|thread| **thread != pid).take(LIVING_TRIED).find_map(|thread| read(*thread))
     }
 
-    /// Keeps new files open, if the budget allows it.
+    /// Keeps new files open if the budget allows.
     fn keep(&mut self, row: &mut Row<'_>, files: Kept) {
         let affordable = self.open + Kept::DESCRIPTORS <= self.budget;
         if affordable {
@@ -169,7 +169,7 @@ impl Proc {
         row.mark.watch.kept = affordable.then_some(files);
     }
 
-    /// Reads the resident size, by new files or those that are kept, if `stat` is another than before or it is time to.
+    /// Reads the resident size, from new or kept files, if `stat` has changed or the process's turn has come.
     fn measure(&mut self, row: &mut Row<'_>, new: Option<&Kept>, stat: u32) {
         let turn = self.turn_of(row);
         let watch = &mut row.mark.watch;
@@ -185,12 +185,12 @@ impl Proc {
         }
     }
 
-    /// It is this process's turn when this is a multiple of the number of turns. Those of its neighbours differ.
+    /// The process's turn comes when this is a multiple of the number of turns. Neighbours have different turns.
     fn turn_of(&self, row: &Row<'_>) -> u64 {
         u64::from(row.process.identity.pid) + self.turn
     }
 
-    /// Reads the files that must be opened, if it is time to.
+    /// Reads the files that must be opened, if the time has come.
     fn look_closer(&mut self, row: &mut Row<'_>, effort: Effort, largest_kib: u64) {
         let now = (row.process.resident_kib, row.process.user_us + row.process.system_us);
         let turn = self.turn_of(row);
@@ -237,10 +237,10 @@ impl Proc {
     fn read_traffic(&mut self, row: &mut Row<'_>) {
         let pid = row.process.identity.pid;
         let io = self.directory.read(pid, "io", self.buffer.as_mut_slice()).ok().and_then(parse_io);
-        // Not permitted, or not compiled in: absent, never what it was once.
+        // Not permitted or not compiled in: absent, never an old value.
         row.process.read_bytes = io.map(|(read, _)| read);
         row.process.written_bytes = io.map(|(_, written)| written);
-        // It speaks of the first thread only.
+        // The file describes only the first thread.
         row.process.wait_us = None;
         if row.process.threads == 1
             && let Ok(bytes) = self.directory.read(pid, "schedstat", self.buffer.as_mut_slice())
@@ -257,7 +257,7 @@ impl Collector for Proc {
     }
 
     fn sweep(&mut self, table: &mut Table, effort: Effort) -> io::Result<Swept> {
-        // The list is lent to the walk, which changes the rest.
+        // The list is moved out, because the walk borrows the rest.
         let mut pids = mem::take(&mut self.pids);
         let swept = self.walk(&mut pids, table, effort);
         self.pids = pids;
@@ -268,9 +268,9 @@ impl Collector for Proc {
 fn apply(row: &mut Row<'_>, stat: &Stat<'_>) {
     let name = task_name(stat.comm);
     row.name(name);
-    // Neither kernel threads nor zombies have memory, nor a command line.
+    // Kernel threads and zombies have neither memory nor a command line.
     if stat.virtual_kib > 0 {
-        // Where the stack began is random at each exec.
+        // The start of the stack is random at each exec.
         if row.ran(stat.stack_start ^ fingerprint(name)) {
             row.mark.watch.status_at = None;
         }
@@ -285,7 +285,7 @@ fn apply(row: &mut Row<'_>, stat: &Stat<'_>) {
     process.virtual_kib = stat.virtual_kib;
 }
 
-/// A number that is another one for nearly every other name.
+/// A number that differs for nearly every name.
 fn fingerprint(name: &[u8]) -> u64 {
     name.iter().fold(0, |number: u64, byte| number.wrapping_mul(0x100_0000_01b3) ^ u64::from(*byte))
 }

@@ -1,11 +1,11 @@
-//! What the files below `/proc/PID` say: pure functions over their bytes (proc_pid_stat(5) and its neighbours).
+//! Parsers of the files in `/proc/PID`: pure functions over bytes (proc_pid_stat(5) and its neighbours).
 
 use super::super::TICK_NS;
 use crate::number::number;
 
 const TICK_US: u64 = TICK_NS / 1000;
 
-/// `/proc/PID/stat`.
+/// Fields of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat<'a> {
     pub(super) comm: &'a [u8],
@@ -15,27 +15,27 @@ pub(super) struct Stat<'a> {
     pub(super) user_us: u64,
     pub(super) system_us: u64,
     pub(super) threads: u32,
-    /// Since boot.
+    /// Time of the start since boot.
     pub(super) started_ns: u64,
     pub(super) virtual_kib: u64,
-    /// Where the stack began: random at each exec, which tells an exec that kept the name. 0 without permission.
+    /// Start of the stack: random at each exec, so it reveals an exec that keeps the name. 0 without permission.
     pub(super) stack_start: u64,
 }
 
 impl Stat<'_> {
-    /// Whether the first thread has exited before others: what is said of memory is said of it, which has none.
+    /// Whether the first thread exited before others: the memory fields then describe only that thread, which has none.
     pub(super) fn has_lost_its_first_thread(&self) -> bool {
         matches!(self.state, b'Z' | b'X') && self.threads > 1
     }
 }
 
-/// Parses `stat`. The name may hold spaces, parentheses and newlines, so it ends at the *last* parenthesis.
+/// Parses `stat`. The name may contain spaces, parentheses and newlines, so it ends at the *last* parenthesis.
 pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat<'_>> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
     let close = bytes.iter().rposition(|byte| *byte == b')')?;
     let comm = bytes.get(open + 1..close)?;
     let [b' ', state, rest @ ..] = bytes.get(close + 1..)? else { return None };
-    // The state was field 3; `skip` is how many fields lie between the last one taken and the next.
+    // The state was field 3; `skip` takes the number of fields between the last and the next one read.
     let mut fields = Fields(rest);
     let mut take = |skip| fields.skip(skip).and_then(Fields::number);
     Some(Stat {
@@ -52,11 +52,11 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat<'_>> {
     })
 }
 
-/// Fields that are each preceded by one space, and followed by a space or a newline.
+/// Fields, each preceded by one space and followed by a space or a newline.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
-    /// Goes past so many fields.
+    /// Skips `count` fields.
     fn skip(&mut self, count: usize) -> Option<&mut Self> {
         for _ in 0..count {
             let behind = self.0.strip_prefix(b" ")?;
@@ -66,7 +66,7 @@ impl Fields<'_> {
         Some(self)
     }
 
-    /// The number that comes next. One that the bytes end with may have been cut, and is refused.
+    /// The next number. A number at the end of the bytes may be truncated and is refused.
     fn number(&mut self) -> Option<u64> {
         let [b' ', behind @ ..] = self.0 else { return None };
         let mut value = 0u64;
@@ -82,8 +82,8 @@ impl Fields<'_> {
     }
 }
 
-/// The name as the kernel keeps it in the task. What /proc shows is longer for a kernel worker, and changes with each
-/// piece of work that it is given (wq_worker_comm in kernel/workqueue.c).
+/// The task's name in the kernel. For a kernel worker, /proc shows a longer name that changes with each piece of work
+/// (wq_worker_comm in kernel/workqueue.c).
 pub(super) fn task_name(comm: &[u8]) -> &[u8] {
     const WORKER: &[u8] = b"kworker/";
     match comm.strip_prefix(WORKER) {
@@ -95,13 +95,13 @@ pub(super) fn task_name(comm: &[u8]) -> &[u8] {
     }
 }
 
-/// Resident size in KiB, from `statm`: exact, where the figure in `stat` may be off by megabytes since Linux 6.2.
+/// Resident size in KiB, from `statm`: exact, whereas `stat` may be off by megabytes since Linux 6.2.
 pub(super) fn parse_statm(bytes: &[u8], page_kib: u64) -> Option<u64> {
     let field = bytes.split(u8::is_ascii_whitespace).nth(1)?;
     number(field)?.checked_mul(page_kib)
 }
 
-/// Run-queue wait of a task, ns: the second field of its `schedstat`.
+/// Run-queue wait of a task, in ns: the second field of `schedstat`.
 pub(super) fn parse_schedstat(bytes: &[u8]) -> Option<u64> {
     number(bytes.split(u8::is_ascii_whitespace).nth(1)?)
 }
@@ -115,7 +115,7 @@ pub(super) fn parse_io(bytes: &[u8]) -> Option<(u64, u64)> {
     Some((value(b"read_bytes:")?, value(b"write_bytes:")?))
 }
 
-/// What is taken from `/proc/PID/status`.
+/// Fields of `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
     /// Effective user id.
@@ -130,7 +130,7 @@ pub(super) struct Status {
 pub(super) fn parse_status(bytes: &[u8]) -> Status {
     let mut status = Status::default();
     for line in bytes.split(|byte| *byte == b'\n') {
-        // Few lines are wanted: their first letters tell.
+        // Skip most lines by their first letters.
         if !matches!(line.first(), Some(b'U' | b'R' | b'V')) {
             continue;
         }

@@ -1,35 +1,35 @@
-//! How exact resident sizes in /proc are on this kernel.
+//! How accurate resident sizes in /proc are on this kernel.
 
 use rustix::system::uname;
 
 use super::super::per_cpu_error_kib;
 
-/// Page faults of a thread after which it adds what it has counted for itself (TASK_RSS_EVENTS_THRESH in mm/memory.c).
+/// Number of page faults after which a thread adds its own count to the total (TASK_RSS_EVENTS_THRESH in mm/memory.c).
 const FAULTS_PER_THREAD: u64 = 65;
 
-/// What one fault may map: the pages around it too, if they are in memory (fault_around_bytes there).
+/// Memory that one fault may map: also the surrounding pages, if they are cached (fault_around_bytes in the same file).
 const FAULT_KIB: u64 = 64;
 
-/// Which rule holds.
+/// The rule of the running kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precision {
-    /// Since Linux 6.16 `statm` adds up what each CPU has counted, but `stat` does not: two sizes that look the same
-    /// there may be as far apart as each CPU can hold back, twice.
+    /// Since Linux 6.16, `statm` includes the counts of all CPUs, but `stat` does not: two sizes that are equal in
+    /// `stat` may differ by twice what the CPUs can hold back.
     Exact { hidden_kib: u64 },
-    /// Since Linux 6.2 each CPU may hold some pages back.
+    /// Since Linux 6.2, each CPU may hold some pages back.
     PerCpu { error_kib: u64 },
-    /// Before, each thread might.
+    /// Before that, each thread may.
     PerThread { error_kib: u64 },
 }
 
 impl Precision {
-    /// Of the running kernel.
+    /// The rule of the running kernel.
     pub(super) fn of_kernel(page_kib: u64) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         Self::of(uname().release().to_bytes(), cpus, page_kib)
     }
 
-    /// Of this release. Distributions backport the exact sum, but the release does not tell.
+    /// The rule of this release. Distributions backport the exact sum, which the release does not show.
     fn of(release: &[u8], cpus: u64, page_kib: u64) -> Self {
         let mut numbers = release
             .split(|byte| !byte.is_ascii_digit())
@@ -43,8 +43,8 @@ impl Precision {
         }
     }
 
-    /// The most by which a resident size may be off where no process has more than so many threads; `assumed` if some
-    /// were not read because their `stat` was the same. Before Linux 6.16 both files say the same.
+    /// Maximum error of a resident size, in KiB, if no process has more than `threads` threads; `assumed` if some
+    /// sizes were not read because their `stat` was unchanged. Before Linux 6.16, both files have the same size.
     pub(super) fn error_kib(self, threads: u32, assumed: bool) -> u64 {
         match self {
             Self::Exact { hidden_kib } => u64::from(assumed) * hidden_kib,
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_are_told_apart() {
+    fn releases_are_distinguished() {
         assert_eq!(Precision::of(b"6.18.44-x", 2, 4).error_kib(9, false), 0);
         assert_eq!(Precision::of(b"6.18.44-x", 2, 4).error_kib(9, true), 1_536);
         assert_eq!(Precision::of(b"6.12.48+deb13-amd64", 2, 4).error_kib(9, true), 768);

@@ -40,24 +40,16 @@ pub(crate) fn image(
     progress: &dyn Fn(&str),
 ) -> Result<ImageId> {
     let programs = Programs::read(&spec.agent)?;
-    let distribution = Distribution::of_this_machine()?;
-    let packages = all_packages(spec);
-    let base = key([RECIPE, &distribution.id, &distribution.codename, &packages].map(str::as_bytes));
+    let base = Base::of(spec)?;
     let tar = agent::tar(&programs).doing(|| "cannot lay out the agent's layer")?;
-    let id = ImageId(format!("{base}-{}", key([tar.as_slice()])));
+    let id = ImageId(format!("{}-{}", base.key, key([tar.as_slice()])));
 
-    let (base_path, image_path) = (state.bases().join(&base), state.images().join(&id.0));
+    let (base_path, image_path) = (state.bases().join(&base.key), state.images().join(&id.0));
     if base_path.exists() && image_path.exists() {
         return Ok(id);
     }
     let _turn = lock(&state.bake_lock())?;
-    if !base_path.exists() {
-        let sources = sources::read(Path::new("/etc/apt"), &distribution)?;
-        progress(&format!("baking a {} base with {packages}", distribution.codename));
-        in_place(ctl, map, &base_path, |root| {
-            base::bake(ctl, map, root, &distribution, &packages, &sources, progress)
-        })?;
-    }
+    base.bake(ctl, map, &base_path, progress)?;
     if !image_path.exists() {
         progress(&format!("adding the agent: image {}", id.0));
         in_place(ctl, map, &image_path, |root| {
@@ -70,6 +62,50 @@ pub(crate) fn image(
         progress(&format!("old images stay for now: {error}"));
     }
     Ok(id)
+}
+
+/// Bakes the base alone, unless it is there.
+pub(crate) fn base(
+    state: &StateDir,
+    ctl: &Path,
+    map: &IdMap,
+    spec: &ImageSpec,
+    progress: &dyn Fn(&str),
+) -> Result<()> {
+    let base = Base::of(spec)?;
+    let _turn = lock(&state.bake_lock())?;
+    base.bake(ctl, map, &state.bases().join(&base.key), progress)
+}
+
+/// What a base is made of.
+struct Base {
+    distribution: Distribution,
+    /// Names, separated by commas.
+    packages: String,
+    /// Names its content.
+    key: String,
+}
+
+impl Base {
+    fn of(spec: &ImageSpec) -> Result<Self> {
+        let distribution = Distribution::of_this_machine()?;
+        let packages = all_packages(spec);
+        let key = key([RECIPE, &distribution.id, &distribution.codename, &packages].map(str::as_bytes));
+        Ok(Self { distribution, packages, key })
+    }
+
+    /// Bakes it into `path`, unless it is there. The caller holds the lock.
+    fn bake(&self, ctl: &Path, map: &IdMap, path: &Path, progress: &dyn Fn(&str)) -> Result<()> {
+        if path.exists() {
+            return Ok(());
+        }
+        let Self { distribution, packages, .. } = self;
+        let sources = sources::read(Path::new("/etc/apt"), distribution)?;
+        progress(&format!("baking a {} base with {packages}", distribution.codename));
+        in_place(ctl, map, path, |root| {
+            base::bake(ctl, map, root, distribution, packages, &sources, progress)
+        })
+    }
 }
 
 fn all_packages(spec: &ImageSpec) -> String {
