@@ -62,7 +62,7 @@ fn has_lapsed(claim: &Claim, now_unix_ms: i64) -> bool {
 ///
 /// # Errors
 /// [`ClaimError::Held`] or [`ClaimError::Invalid`].
-pub fn decide(
+pub(crate) fn decide(
     present: Option<&Claim>,
     request: &ClaimRequest,
     user: &str,
@@ -103,7 +103,7 @@ fn check(request: &ClaimRequest) -> Result<(), ClaimError> {
 ///
 /// # Errors
 /// [`ClaimError::Nobody`].
-pub fn extend(present: Option<&Claim>, until_unix_ms: i64) -> Result<Claim, ClaimError> {
+pub(crate) fn extend(present: Option<&Claim>, until_unix_ms: i64) -> Result<Claim, ClaimError> {
     let present = present.ok_or(ClaimError::Nobody)?;
     Ok(Claim { until_unix_ms: present.until_unix_ms.max(until_unix_ms), ..present.clone() })
 }
@@ -112,7 +112,7 @@ pub fn extend(present: Option<&Claim>, until_unix_ms: i64) -> Result<Claim, Clai
 ///
 /// # Errors
 /// [`ClaimError::Held`].
-pub fn may_release(present: Option<&Claim>, id: &str) -> Result<(), ClaimError> {
+pub(crate) fn may_release(present: Option<&Claim>, id: &str) -> Result<(), ClaimError> {
     match present {
         Some(present) if !id.is_empty() && present.id != id => Err(ClaimError::Held(present.clone())),
         _ => Ok(()),

@@ -9,13 +9,13 @@
 //!
 //! One more command, for building images: [`seal`].
 
-pub mod bundles;
-pub mod claim;
+pub(crate) mod bundles;
+pub(crate) mod claim;
 pub mod cli;
 mod durable;
 pub mod enrol;
 pub mod limits;
-pub mod metrics;
+pub(crate) mod metrics;
 pub mod paths;
 pub mod run;
 pub mod seal;

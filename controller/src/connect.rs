@@ -25,7 +25,7 @@ const ENROL_ATTEMPTS: usize = 3;
 
 /// A connection to a host, and how long it took.
 #[derive(Debug)]
-pub struct Connected {
+pub(crate) struct Connected {
     /// The mutually authenticated channel.
     pub channel: Channel,
     /// Time from the first attempt until the port answered.
@@ -36,19 +36,19 @@ pub struct Connected {
 
 impl Context {
     /// Connects to a host; enrols it first if it is not enrolled yet.
-    pub async fn connect(&self, host: &Host) -> Result<Connected> {
+    pub(crate) async fn connect(&self, host: &Host) -> Result<Connected> {
         let patience = if host.enrolled() { ANSWER } else { self.provider(host.provider)?.boot_time() };
         self.connect_until(host, Instant::now() + patience).await
     }
 
     /// Connects to a host that was just started; waits as long as a boot may take.
-    pub async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
+    pub(crate) async fn connect_after_boot(&self, host: &Host) -> Result<Connected> {
         let patience = self.provider(host.provider)?.boot_time();
         self.connect_until(host, Instant::now() + patience).await
     }
 
     /// Connects to a host with a single attempt.
-    pub async fn connect_now(&self, host: &Host) -> Result<Connected> {
+    pub(crate) async fn connect_now(&self, host: &Host) -> Result<Connected> {
         self.connect_until(host, Instant::now()).await
     }
 

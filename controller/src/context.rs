@@ -31,7 +31,7 @@ pub struct Asked<'a> {
 
 /// Everything a command needs to act on a fleet.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The configuration file.
     pub config: Config,
     /// Directory that relative paths in the configuration refer to.
@@ -50,7 +50,7 @@ pub struct Context {
 
 impl Context {
     /// Loads the configuration, and opens the CA directory and the providers.
-    pub fn load(asked: Asked<'_>) -> Result<Self> {
+    pub(crate) fn load(asked: Asked<'_>) -> Result<Self> {
         let here =
             env::current_dir().map_err(|error| Error::invalid(format!("no current directory: {error}")))?;
         let (config, directory) = Config::load(asked.config, &here)?;
@@ -75,12 +75,12 @@ impl Context {
     }
 
     /// The provider for new hosts with these settings.
-    pub fn kind_for(&self, role: &RoleConfig) -> ProviderKind {
+    pub(crate) fn kind_for(&self, role: &RoleConfig) -> ProviderKind {
         self.asked.or(role.provider).unwrap_or(self.config.fleet.provider)
     }
 
     /// The provider of this kind.
-    pub fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>> {
+    pub(crate) fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>> {
         self.providers.iter().find(|provider| provider.kind() == kind).ok_or_else(|| {
             if kind == ProviderKind::Ec2 && !cfg!(feature = "ec2") {
                 return Error::invalid("this ctl was built without EC2")
@@ -92,12 +92,12 @@ impl Context {
     }
 
     /// All providers in use, or only the one from `--provider`.
-    pub fn providers(&self) -> &[Arc<dyn Provider>] {
+    pub(crate) fn providers(&self) -> &[Arc<dyn Provider>] {
         &self.providers
     }
 
     /// The name of the current user, as hosts see it.
-    pub fn user_name(&self) -> Result<String> {
+    pub(crate) fn user_name(&self) -> Result<String> {
         Ok(self.fleet.current_user(SystemTime::now())?.user.name)
     }
 }

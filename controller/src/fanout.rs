@@ -14,7 +14,7 @@ use crate::{
 const AT_ONCE: usize = 20;
 
 /// Calls `work` for every host and returns the results in the order of `hosts`.
-pub async fn each<T, F, W>(hosts: Vec<Host>, mut work: W) -> Vec<(Host, Result<T>)>
+pub(crate) async fn each<T, F, W>(hosts: Vec<Host>, mut work: W) -> Vec<(Host, Result<T>)>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
@@ -40,7 +40,7 @@ where
 }
 
 /// Combines all failures into one error, with the kind and hints of the first; `Ok` if there are none.
-pub fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
+pub(crate) fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
     match failures.len() {
         0 => Ok(()),
         1 => {
@@ -58,10 +58,10 @@ pub fn sum(mut failures: Vec<(Host, Error)>) -> Result<()> {
 }
 
 /// The answers by host name, and the hosts that failed.
-pub type Split<T> = (Vec<(String, T)>, Vec<(Host, Error)>);
+pub(crate) type Split<T> = (Vec<(String, T)>, Vec<(Host, Error)>);
 
 /// Separates answers from failures.
-pub fn split<T>(results: Vec<(Host, Result<T>)>) -> Split<T> {
+pub(crate) fn split<T>(results: Vec<(Host, Result<T>)>) -> Split<T> {
     let (mut answers, mut failures) = (Vec::new(), Vec::new());
     for (host, result) in results {
         match result {

@@ -12,7 +12,7 @@ const PROC: &str = "/proc";
 
 /// Whether a holder is still alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub(crate) enum Life {
     /// A running process on this machine.
     Alive,
     /// A process on this machine that has exited.
@@ -25,7 +25,7 @@ pub enum Life {
 ///
 /// # Errors
 /// /proc cannot be read.
-pub fn this_process() -> Result<String> {
+pub(crate) fn this_process() -> Result<String> {
     let here = whereabouts().ok_or_else(|| Error::invalid("cannot identify this machine from /proc"))?;
     let pid = std::process::id();
     let start = started(pid).ok_or_else(|| Error::invalid("cannot find this process in /proc"))?;
@@ -33,7 +33,7 @@ pub fn this_process() -> Result<String> {
 }
 
 /// Whether the process identified by [`this_process`] is still alive.
-pub fn life(holder: &str) -> Life {
+pub(crate) fn life(holder: &str) -> Life {
     let Some((before, start)) = holder.rsplit_once(':') else { return Life::Elsewhere };
     let Some((there, pid)) = before.rsplit_once(':') else { return Life::Elsewhere };
     let (Ok(pid), Ok(start)) = (pid.parse(), start.parse::<u64>()) else { return Life::Elsewhere };

@@ -10,12 +10,12 @@ use crate::{
 
 impl Context {
     /// All hosts of the fleet.
-    pub async fn hosts(&self) -> Result<Vec<Host>> {
+    pub(crate) async fn hosts(&self) -> Result<Vec<Host>> {
         self.list(false).await
     }
 
     /// All hosts of the fleet; with `everywhere`, in all regions of providers that have regions.
-    pub async fn list(&self, everywhere: bool) -> Result<Vec<Host>> {
+    pub(crate) async fn list(&self, everywhere: bool) -> Result<Vec<Host>> {
         let (mut hosts, fleet) = (Vec::new(), self.fleet.id());
         for provider in self.providers() {
             hosts.extend(match everywhere {
@@ -28,7 +28,7 @@ impl Context {
     }
 
     /// Hosts of all other providers, as far as they can be listed now.
-    pub async fn hosts_elsewhere(&self, kind: ProviderKind) -> Vec<Host> {
+    pub(crate) async fn hosts_elsewhere(&self, kind: ProviderKind) -> Vec<Host> {
         let mut hosts = Vec::new();
         for provider in self.providers().iter().filter(|provider| provider.kind() != kind) {
             // Only their names are needed, so a failure here is ignored.
@@ -38,18 +38,18 @@ impl Context {
     }
 
     /// The hosts with these names or ids, in the order given, in any state.
-    pub async fn named(&self, names: &[String]) -> Result<Vec<Host>> {
+    pub(crate) async fn named(&self, names: &[String]) -> Result<Vec<Host>> {
         let all = self.hosts().await?;
         each_once(&all, names)
     }
 
     /// The host with this name or id, in any state.
-    pub async fn one(&self, name: &str) -> Result<Host> {
+    pub(crate) async fn one(&self, name: &str) -> Result<Host> {
         find(&self.hosts().await?, name).cloned()
     }
 
     /// Running hosts for a command that changes hosts: all of them only with `all`.
-    pub async fn chosen(
+    pub(crate) async fn chosen(
         &self,
         names: &[String],
         role: Option<&str>,
@@ -67,7 +67,7 @@ impl Context {
     ///
     /// # Errors
     /// A named host is stopped or unknown, or there is no running host.
-    pub async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
+    pub(crate) async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
         // Report a bad certificate once, not for each host.
         self.fleet.current_user(SystemTime::now())?;
         let all = self.hosts().await?;

@@ -9,14 +9,14 @@ const JITTER: f64 = 0.2;
 
 /// An endless series of pauses.
 #[derive(Clone, Debug)]
-pub struct Pauses {
+pub(crate) struct Pauses {
     next: Duration,
     longest: Duration,
 }
 
 impl Pauses {
     /// Pauses that grow from `first` to `longest`.
-    pub fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self { next: first, longest }
     }
 
@@ -28,7 +28,7 @@ impl Pauses {
     }
 
     /// The length of the next pause.
-    pub fn length(&mut self) -> Duration {
+    pub(crate) fn length(&mut self) -> Duration {
         let mut byte = [0];
         // Without random numbers there is no jitter.
         let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0);
@@ -36,7 +36,7 @@ impl Pauses {
     }
 
     /// Sleeps for the next pause if it ends before `deadline`; returns whether it did.
-    pub async fn pause_before(&mut self, deadline: Instant) -> bool {
+    pub(crate) async fn pause_before(&mut self, deadline: Instant) -> bool {
         let pause = self.length();
         let fits = Instant::now() + pause < deadline;
         if fits {
@@ -46,7 +46,7 @@ impl Pauses {
     }
 
     /// Sleeps for the next pause.
-    pub async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self) {
         tokio::time::sleep(self.length()).await;
     }
 }

@@ -15,7 +15,7 @@ mod host;
 mod kept;
 pub mod kernel_log;
 mod number;
-pub mod pressure;
+mod pressure;
 mod proc;
 mod ring;
 mod sampler;

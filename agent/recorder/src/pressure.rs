@@ -21,7 +21,7 @@ const FAST_NS: u64 = 10_000_000_000;
 /// Why no trigger could be set.
 #[derive(Debug, thiserror::Error)]
 #[error("the recorder cannot detect memory pressure: {}: {source}{}", .path.display(), hint(.source))]
-pub struct Error {
+pub(crate) struct Error {
     path: PathBuf,
     source: io::Error,
 }
@@ -36,7 +36,7 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// A trigger, and whether it fired recently.
 #[derive(Debug)]
-pub struct Pressure {
+pub(crate) struct Pressure {
     file: File,
     fast: Fast,
 }
@@ -46,7 +46,7 @@ impl Pressure {
     ///
     /// # Errors
     /// If the kernel refuses the trigger.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error { path: path.to_owned(), source };
         let mut refused = None;
         for trigger in TRIGGERS {
@@ -63,15 +63,15 @@ impl Pressure {
     }
 
     /// Descriptor to poll for [`Self::EVENTS`]; polling consumes the event, so pass the result to [`Self::note`].
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
     /// Events to poll for.
-    pub const EVENTS: PollFlags = PollFlags::POLLPRI;
+    pub(crate) const EVENTS: PollFlags = PollFlags::POLLPRI;
 
     /// Handles the result of a poll. Returns false if the control group is gone, and the trigger with it.
-    pub fn note(&mut self, answer: PollFlags, now_ns: u64) -> bool {
+    pub(crate) fn note(&mut self, answer: PollFlags, now_ns: u64) -> bool {
         if answer.contains(PollFlags::POLLPRI) {
             self.fast.note(now_ns);
         }
@@ -79,7 +79,7 @@ impl Pressure {
     }
 
     /// Whether the fast mode is on.
-    pub fn is_fast(&self, now_ns: u64) -> bool {
+    pub(crate) fn is_fast(&self, now_ns: u64) -> bool {
         self.fast.is_on(now_ns)
     }
 }

@@ -84,7 +84,7 @@ pub enum Error {
 }
 
 /// `Result` with this module's error.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// For `map_err`: `cannot <what> <path>: <cause>`.

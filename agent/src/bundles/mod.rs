@@ -39,8 +39,8 @@ use proto::bundle::{Blob, Digest, Manifest, Provenance};
 
 use crate::paths::Paths;
 
-pub use error::{Error, Result};
-pub use retention::{Kept, plan};
+pub(crate) use error::{Error, Result};
+pub(crate) use retention::{Kept, plan};
 
 use staging::Staging;
 
@@ -262,7 +262,7 @@ type Found = HashMap<Digest, kept::Place>;
 ///
 /// # Errors
 /// If the bundle is missing or differs from its manifest; the message names the first path.
-pub fn verify(paths: &Paths, digest: &Digest) -> Result<()> {
+pub(crate) fn verify(paths: &Paths, digest: &Digest) -> Result<()> {
     let verified = hash_again(paths, digest);
     if matches!(verified, Err(Error::Damaged { .. })) {
         for kept in kept::list(paths)? {

@@ -15,7 +15,7 @@ pub struct Kept {
 
 /// The bundles to remove, least recently used first. Keeps the `keep` most recently used bundles and those in use,
 /// which count towards `keep`.
-pub fn plan(mut kept: Vec<Kept>, keep: usize, in_use: &BTreeSet<Digest>) -> Vec<Digest> {
+pub(crate) fn plan(mut kept: Vec<Kept>, keep: usize, in_use: &BTreeSet<Digest>) -> Vec<Digest> {
     kept.sort_by_key(|bundle| (!in_use.contains(&bundle.digest), Reverse(bundle.used), bundle.digest));
     let surplus = kept.into_iter().skip(keep).map(|bundle| bundle.digest);
     let mut removals: Vec<Digest> = surplus.filter(|digest| !in_use.contains(digest)).collect();

@@ -13,7 +13,7 @@ use self::text::Text;
 use record::directory::{self, Filter, Reader};
 
 /// The type of the answer (OpenMetrics 1.0).
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Over how long CPU shares of groups are taken, ms.
 const MINUTE_MS: i64 = 60_000;
@@ -31,7 +31,7 @@ struct Minute {
 ///
 /// # Errors
 /// The record is there and cannot be read.
-pub fn render(directory: &Path) -> Result<String, directory::Error> {
+pub(crate) fn render(directory: &Path) -> Result<String, directory::Error> {
     let status = directory::status(directory)?;
     let mut text = Text::default();
     text.gauge("magpie_recorder_up", "Whether the flight recorder runs")

@@ -24,7 +24,7 @@ const NEVER_MS: i64 = 253_402_300_799_000;
 
 /// The identity that a controller claims a host with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimant {
+pub(crate) struct Claimant {
     /// Id of the claim; unique to each host.
     pub id: String,
     /// This process, from [`holder::this_process`].
@@ -36,7 +36,7 @@ impl Claimant {
     ///
     /// # Errors
     /// The system has no random numbers, or /proc cannot be read.
-    pub fn of_this_process() -> Result<Self> {
+    pub(crate) fn of_this_process() -> Result<Self> {
         Ok(Self { id: pki::new_tid()?, holder: holder::this_process()? })
     }
 }
@@ -45,7 +45,7 @@ impl Claimant {
 ///
 /// # Errors
 /// The host cannot be reached, or rejects our certificate or role.
-pub async fn take(
+pub(crate) async fn take(
     channel: &Channel,
     host: &Host,
     claimant: &Claimant,
@@ -76,7 +76,12 @@ pub async fn take(
 ///
 /// # Errors
 /// Someone else has claimed the host meanwhile, or the host cannot be reached.
-pub async fn settle(channel: &Channel, host: &Host, claimant: &Claimant, role: &RoleConfig) -> Result<()> {
+pub(crate) async fn settle(
+    channel: &Channel,
+    host: &Host,
+    claimant: &Claimant,
+    role: &RoleConfig,
+) -> Result<()> {
     let until = lease::end(role, Timestamp::now().as_second());
     let request = pb::ClaimRequest {
         id: claimant.id.clone(),
@@ -94,17 +99,17 @@ pub async fn settle(channel: &Channel, host: &Host, claimant: &Claimant, role: &
 }
 
 /// Whether a claim is in force. A settled claim is; an unsettled claim is until its end, unless its holder is dead.
-pub fn stands(claim: &pb::Claim, now_unix_ms: i64, life: impl Fn(&str) -> Life) -> bool {
+pub(crate) fn stands(claim: &pb::Claim, now_unix_ms: i64, life: impl Fn(&str) -> Life) -> bool {
     claim.settled || (claim.until_unix_ms >= now_unix_ms && life(&claim.holder) != Life::Dead)
 }
 
 /// The end of a lease in ms, as sent to hosts; `until` is in seconds since the Unix epoch, 0 if unlimited.
-pub fn until_unix_ms(until: i64) -> i64 {
+pub(crate) fn until_unix_ms(until: i64) -> i64 {
     if until == 0 { NEVER_MS } else { until.saturating_mul(1_000) }
 }
 
 /// The error when someone else has claimed the host.
-pub fn taken(host: &Host, held: &pb::Claim) -> Error {
+pub(crate) fn taken(host: &Host, held: &pb::Claim) -> Error {
     let since = Timestamp::from_millisecond(held.taken_unix_ms).unwrap_or_default();
     Error::new(Kind::Busy, format!("{} was claimed by {} at {since:.0}", host.name, held.user))
         .hint(format!("`ctl release --force {}` releases it anyway", host.name))

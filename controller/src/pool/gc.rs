@@ -10,7 +10,7 @@ use crate::{
 
 /// What to do with a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Shut it down and keep its disk; it stays idle or in use.
     Stop,
     /// Shut it down and return it to the pool.
@@ -21,7 +21,7 @@ pub enum Action {
 
 impl Action {
     /// The verb, and its past participle.
-    pub fn words(self) -> (&'static str, &'static str) {
+    pub(crate) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Stop => ("stop", "stopped"),
             Self::Release => ("release", "released"),
@@ -32,7 +32,7 @@ impl Action {
 
 /// One host, what to do with it, and why.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
+pub(crate) struct Step {
     /// The host.
     pub host: Host,
     /// What to do.
@@ -42,7 +42,7 @@ pub struct Step {
 }
 
 /// Finds unfinished hosts, duplicates, and hosts whose lease has expired. `now` is in seconds since the Unix epoch.
-pub fn plan(hosts: &[Host], now: i64, life: impl Fn(&str) -> Life) -> Vec<Step> {
+pub(crate) fn plan(hosts: &[Host], now: i64, life: impl Fn(&str) -> Life) -> Vec<Step> {
     let firsts = firsts(hosts);
     hosts
         .iter()

@@ -8,13 +8,13 @@ use crate::{
 };
 
 /// How many hosts boot from each image.
-pub type Uses = HashMap<(Kind, ImageId), usize>;
+pub(crate) type Uses = HashMap<(Kind, ImageId), usize>;
 
 /// An image that is not finished after this many seconds is abandoned.
 const LEFT: i64 = 2 * 3600;
 
 /// Counts the hosts that boot from each image. Images that a role names by id have an entry too, so that they are kept.
-pub fn uses(config: &Config, hosts: &[Host]) -> Uses {
+pub(crate) fn uses(config: &Config, hosts: &[Host]) -> Uses {
     let named = config.roles.values().filter_map(|role| match &role.ec2.image {
         Some(ImageChoice::Id(id)) => Some(((Kind::Ec2, ImageId(id.clone())), 0)),
         _ => None,
@@ -28,7 +28,7 @@ pub fn uses(config: &Config, hosts: &[Host]) -> Uses {
 
 /// For each provider: unused images that are not among the `keep` newest, and abandoned unfinished images. `now` is in
 /// seconds since the Unix epoch.
-pub fn superfluous<'a>(
+pub(crate) fn superfluous<'a>(
     images: &'a [Image],
     uses: &'a Uses,
     keep: usize,

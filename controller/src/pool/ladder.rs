@@ -26,7 +26,7 @@ pub enum Reuse {
 
 /// How a host can be reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rung {
+pub(crate) enum Rung {
     /// Its provisioning was interrupted and is now finished.
     Unfinished,
     /// It is running and free.
@@ -37,7 +37,7 @@ pub enum Rung {
 
 /// A host to try.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The host.
     pub host: Host,
     /// How it can be reused.
@@ -46,7 +46,7 @@ pub struct Candidate {
 
 /// A free host that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
+pub(crate) struct PassedOver {
     /// Its name.
     pub host: String,
     /// Why, in a sentence without subject: `image is a, wanted b`.
@@ -55,7 +55,7 @@ pub struct PassedOver {
 
 /// The hosts to try, in order, and the free hosts that do not fit.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ladder {
+pub(crate) struct Ladder {
     /// The best first.
     pub candidates: Vec<Candidate>,
     /// In the order listed.
@@ -64,7 +64,7 @@ pub struct Ladder {
 
 /// The kind of host that is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The role.
     pub role: &'a str,
     /// Fingerprint of a host launched now.
@@ -77,7 +77,7 @@ pub struct Wanted<'a> {
 
 /// Orders the hosts that can be reused. `now` is in seconds since the Unix epoch; `life` tells whether a holder is
 /// alive.
-pub fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) -> Life) -> Ladder {
+pub(crate) fn climb(hosts: &[Host], wanted: &Wanted<'_>, now: i64, life: impl Fn(&str) -> Life) -> Ladder {
     let mut ladder = Ladder::default();
     if wanted.reuse == Reuse::Never {
         return ladder;
@@ -108,7 +108,7 @@ fn rung(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> Option<Rung> {
 
 /// Whether the process that worked on a host is dead, or, on another machine, has been silent for longer than any apply
 /// takes.
-pub fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool {
+pub(crate) fn is_abandoned(host: &Host, now: i64, life: &impl Fn(&str) -> Life) -> bool {
     let silent = lease::unsettled(host.launched_at) <= now
         && (host.usage.lease_until == 0 || lease::is_over(host.usage.lease_until, now));
     match life(&host.usage.holder) {
@@ -135,7 +135,7 @@ fn objection(host: &Host, rung: Rung, wanted: &Wanted<'_>, now: i64) -> Option<S
 }
 
 /// The settings that differ from the wanted ones.
-pub fn differences(found: &Fingerprint, wanted: &Fingerprint) -> Vec<String> {
+pub(crate) fn differences(found: &Fingerprint, wanted: &Fingerprint) -> Vec<String> {
     let mut keys: Vec<&String> = found.keys().chain(wanted.keys()).collect();
     keys.sort_unstable();
     keys.dedup();

@@ -5,15 +5,15 @@ use std::time::Duration;
 use crate::config::{Lease, RoleConfig};
 
 /// How long an unsettled claim lasts; longer than any first apply takes.
-pub const UNSETTLED: Duration = Duration::from_secs(8 * 60 * 60);
+pub(crate) const UNSETTLED: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// The end of an unsettled claim taken at `now`, in seconds since the Unix epoch.
-pub fn unsettled(now: i64) -> i64 {
+pub(crate) fn unsettled(now: i64) -> i64 {
     now.saturating_add_unsigned(UNSETTLED.as_secs())
 }
 
 /// The end of a role's lease that begins at `now`, in seconds since the Unix epoch; 0 if unlimited.
-pub fn end(role: &RoleConfig, now: i64) -> i64 {
+pub(crate) fn end(role: &RoleConfig, now: i64) -> i64 {
     match role.lease.unwrap_or_default() {
         Lease::For(time) => now.saturating_add_unsigned(time.as_secs()),
         Lease::Unlimited => 0,
@@ -22,7 +22,7 @@ pub fn end(role: &RoleConfig, now: i64) -> i64 {
 
 /// The new end of a lease after a use at `now`; `None` if less than a tenth of the lease has passed, which is not worth
 /// a call.
-pub fn extended(role: &RoleConfig, until: i64, now: i64) -> Option<i64> {
+pub(crate) fn extended(role: &RoleConfig, until: i64, now: i64) -> Option<i64> {
     let end = end(role, now);
     let Lease::For(time) = role.lease.unwrap_or_default() else { return (until != 0).then_some(0) };
     let worth = i64::try_from(time.as_secs() / 10).unwrap_or(i64::MAX);
@@ -30,7 +30,7 @@ pub fn extended(role: &RoleConfig, until: i64, now: i64) -> Option<i64> {
 }
 
 /// Whether a lease that ends at `until` has expired; 0 never expires.
-pub fn is_over(until: i64, now: i64) -> bool {
+pub(crate) fn is_over(until: i64, now: i64) -> bool {
     until != 0 && until <= now
 }
 

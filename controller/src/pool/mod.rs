@@ -9,8 +9,8 @@
 //! - [`lease`]: how long a host is kept,
 //! - [`gc`]: what to clean up.
 
-pub mod claim;
-pub mod gc;
-pub mod images;
-pub mod ladder;
-pub mod lease;
+pub(crate) mod claim;
+pub(crate) mod gc;
+pub(crate) mod images;
+pub(crate) mod ladder;
+pub(crate) mod lease;

@@ -10,7 +10,7 @@ const STEP_MS: i64 = 1_000;
 
 /// A break in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Break {
+pub(crate) enum Break {
     /// No samples were stored for a while.
     Gap {
         /// The last sample before.
@@ -44,7 +44,7 @@ pub enum Break {
 
 /// Why samples are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// The recorder restarted.
     Recorder,
     /// This many samples were taken but could not be stored.

@@ -8,7 +8,7 @@ use super::{source::KnownRun, time::timestamp};
 
 /// The start or end of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunMark {
+pub(crate) struct RunMark {
     /// Time of the start or end.
     pub at: Timestamp,
     /// Run id.
@@ -23,24 +23,24 @@ pub struct RunMark {
 
 /// Queue of marks in order of time.
 #[derive(Clone, Debug, Default)]
-pub struct Marks(VecDeque<RunMark>);
+pub(crate) struct Marks(VecDeque<RunMark>);
 
 impl Marks {
     /// The marks of these runs.
-    pub fn of(runs: &[KnownRun]) -> Self {
+    pub(crate) fn of(runs: &[KnownRun]) -> Self {
         let mut marks: Vec<_> = runs.iter().flat_map(marks).collect();
         marks.sort_by_key(|mark| mark.at);
         Self(marks.into())
     }
 
     /// Removes and returns the marks up to a time.
-    pub fn until(&mut self, at: Timestamp) -> impl Iterator<Item = RunMark> {
+    pub(crate) fn until(&mut self, at: Timestamp) -> impl Iterator<Item = RunMark> {
         let count = self.0.iter().take_while(|mark| mark.at <= at).count();
         self.0.drain(..count)
     }
 
     /// Drops the marks up to a time.
-    pub fn skip_until(&mut self, at: Timestamp) {
+    pub(crate) fn skip_until(&mut self, at: Timestamp) {
         self.until(at).for_each(drop);
     }
 }

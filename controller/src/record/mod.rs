@@ -5,16 +5,16 @@
 //! - [`rates`], [`breaks`], [`marks`], [`names`]: shared by all reports,
 //! - [`log`], [`exits`], [`oom`], [`top`]: the reports, one per verb.
 
-pub mod breaks;
-pub mod exits;
+pub(crate) mod breaks;
+pub(crate) mod exits;
 mod inherited;
-pub mod log;
-pub mod marks;
-pub mod names;
-pub mod oom;
-pub mod query;
-pub mod rates;
-pub mod selection;
-pub mod source;
+pub(crate) mod log;
+pub(crate) mod marks;
+pub(crate) mod names;
+pub(crate) mod oom;
+pub(crate) mod query;
+pub(crate) mod rates;
+pub(crate) mod selection;
+pub(crate) mod source;
 pub mod time;
-pub mod top;
+pub(crate) mod top;

@@ -7,7 +7,7 @@ use record::Process;
 
 /// The unescaped unit: the innermost service, scope, mount, socket or swap unit in the path; for a user's processes, a
 /// unit of the user's own manager.
-pub fn unit(cgroup: &str) -> Option<&str> {
+pub(crate) fn unit(cgroup: &str) -> Option<&str> {
     // A zombie may outlive its group (cgroups(7)).
     let cgroup = cgroup.strip_suffix(" (deleted)").unwrap_or(cgroup);
     cgroup.rsplit('/').map(unescaped).find(|part| is_unit(part))
@@ -24,7 +24,7 @@ fn is_unit(part: &str) -> bool {
 }
 
 /// User name, else the user id, else `?`.
-pub fn user_name(process: &Process) -> Arc<str> {
+pub(crate) fn user_name(process: &Process) -> Arc<str> {
     match (&process.user, process.uid) {
         (Some(name), _) => Arc::clone(name),
         (None, Some(uid)) => uid.to_string().into(),

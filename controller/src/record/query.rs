@@ -7,7 +7,7 @@ use super::selection::{Selection, Sort};
 
 /// A query of a record.
 #[derive(Clone, Debug, Default)]
-pub struct Query {
+pub(crate) struct Query {
     /// Start of the window; earlier samples are only used to compute rates.
     pub from: Option<Timestamp>,
     /// End of the window; later samples are ignored.
@@ -24,7 +24,7 @@ pub struct Query {
 
 impl Query {
     /// The columns of the record that filter and order need.
-    pub fn needs(&self) -> Columns {
+    pub(crate) fn needs(&self) -> Columns {
         // A single process needs no order. A user is matched by name or id.
         let order = if self.selection.pids.len() == 1 { Columns::NONE } else { self.sort.needs() };
         let busy = if self.busy_only { BUSY_COLUMNS } else { Columns::NONE };
@@ -32,7 +32,7 @@ impl Query {
     }
 
     /// Whether a time is inside the window.
-    pub fn spans(&self, at: Timestamp) -> bool {
+    pub(crate) fn spans(&self, at: Timestamp) -> bool {
         self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at <= until)
     }
 }

@@ -32,7 +32,7 @@ impl Rates {
 
 /// Values kept from the previous sample.
 #[derive(Clone, Debug, Default)]
-pub struct Before {
+pub(crate) struct Before {
     /// Boot id of the sample.
     pub boot_id: BootId,
     /// Wall time, ms since the Unix epoch.
@@ -69,12 +69,12 @@ struct Counters {
 
 impl Before {
     /// Replaces the kept sample with this one.
-    pub fn keep(&mut self, sample: &Sample) {
+    pub(crate) fn keep(&mut self, sample: &Sample) {
         self.keep_of(sample, 0..sample.processes.len());
     }
 
     /// As [`Before::keep`], but only for the processes at these indices.
-    pub fn keep_of(&mut self, sample: &Sample, places: impl IntoIterator<Item = usize>) {
+    pub(crate) fn keep_of(&mut self, sample: &Sample, places: impl IntoIterator<Item = usize>) {
         self.inherited = self.settled(sample);
         self.sweep_ns = sample.sweep_ns;
         self.boot_id = sample.boot_id;
@@ -102,12 +102,12 @@ impl Before {
     }
 
     /// The rates of all processes of the next sample, in its order. It must be from the same boot.
-    pub fn rates(&self, sample: &Sample) -> impl Iterator<Item = Rates> {
+    pub(crate) fn rates(&self, sample: &Sample) -> impl Iterator<Item = Rates> {
         self.rates_of(sample, 0..sample.processes.len())
     }
 
     /// As [`Before::rates`], but only for the processes at these indices, which must ascend.
-    pub fn rates_of(
+    pub(crate) fn rates_of(
         &self,
         sample: &Sample,
         places: impl IntoIterator<Item = usize>,

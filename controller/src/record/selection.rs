@@ -66,7 +66,7 @@ fn cpu(rates: &Rates) -> f64 {
 
 /// Filter for processes: all conditions must match.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// Process ids; empty: all.
     pub pids: Vec<u32>,
     /// User name, or the user id as digits.
@@ -79,12 +79,12 @@ pub struct Selection {
 
 impl Selection {
     /// Whether every process matches.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.pids.is_empty() && self.user.is_none() && self.command.is_none() && self.unit.is_none()
     }
 
     /// As command line options: `--pid 7 --user www-data`.
-    pub fn as_typed(&self) -> String {
+    pub(crate) fn as_typed(&self) -> String {
         let pids = self.pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let parts = [
             ("--pid", (!pids.is_empty()).then_some(pids)),
@@ -97,7 +97,7 @@ impl Selection {
     }
 
     /// Whether a process matches.
-    pub fn admits(&self, process: &Process) -> bool {
+    pub(crate) fn admits(&self, process: &Process) -> bool {
         self.admits_pid(process.identity.pid)
             && self.user.as_deref().is_none_or(|user| self.is_user(user, process))
             && self.unit.as_deref().is_none_or(|wanted| is_unit(wanted, process))
@@ -105,7 +105,7 @@ impl Selection {
     }
 
     /// Writes the indices of the processes whose pid matches, ascending. `processes` must be in order.
-    pub fn places(&self, processes: &[Process], places: &mut Vec<usize>) {
+    pub(crate) fn places(&self, processes: &[Process], places: &mut Vec<usize>) {
         if self.pids.is_empty() {
             places.clear();
             places.extend(0..processes.len());
@@ -115,18 +115,18 @@ impl Selection {
     }
 
     /// Whether a process id matches.
-    pub fn admits_pid(&self, pid: u32) -> bool {
+    pub(crate) fn admits_pid(&self, pid: u32) -> bool {
         self.pids.is_empty() || self.pids.contains(&pid)
     }
 
     /// Whether a name or a command line matches.
-    pub fn admits_command(&self, comm: &str, command: Option<&str>) -> bool {
+    pub(crate) fn admits_command(&self, comm: &str, command: Option<&str>) -> bool {
         let Some(regex) = &self.command else { return true };
         command.is_some_and(|command| regex.is_match(command)) || regex.is_match(comm)
     }
 
     /// Whether a process exit matches. An exit has no unit and no command line.
-    pub fn admits_exit(&self, exit: &Exit, sample: &Sample) -> bool {
+    pub(crate) fn admits_exit(&self, exit: &Exit, sample: &Sample) -> bool {
         let is_user = |user: &str| {
             let known = sample.processes.iter().find(|process| process.uid == Some(exit.uid));
             user.parse() == Ok(exit.uid) || known.is_some_and(|process| *user_name(process) == *user)
@@ -138,7 +138,7 @@ impl Selection {
     }
 
     /// Whether a group of exits matches. A group has only a name.
-    pub fn admits_group(&self, group: &ExitGroup) -> bool {
+    pub(crate) fn admits_group(&self, group: &ExitGroup) -> bool {
         let named = self.pids.is_empty() && self.unit.is_none() && self.user.is_none();
         named && self.admits_command(&group.comm, None)
     }
@@ -157,7 +157,7 @@ fn is_unit(wanted: &str, process: &Process) -> bool {
 ///
 /// # Errors
 /// The pattern is not a regular expression; the message says why.
-pub fn parse_command(pattern: &str) -> Result<Regex> {
+pub(crate) fn parse_command(pattern: &str) -> Result<Regex> {
     Regex::new(pattern).map_err(|error| {
         let error = error.to_string();
         let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");

@@ -8,7 +8,7 @@ use super::{Output, text::size};
 use crate::{bundle::Bundle, error::Result};
 
 /// Prints digest and provenance.
-pub fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
+pub(crate) fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
     let (files, provenance) = (bundle.manifest().files().count(), bundle.provenance());
     if output.is_json() {
         return output.record(
@@ -36,7 +36,7 @@ pub fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
 }
 
 /// Prints every path, like `ls -l`.
-pub fn entries(output: &Output, bundle: &Bundle) -> Result<()> {
+pub(crate) fn entries(output: &Output, bundle: &Bundle) -> Result<()> {
     bundle.manifest().entries().iter().try_for_each(|entry| {
         if output.is_json() {
             return output.record("entry", json_entry(entry));

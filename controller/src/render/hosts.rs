@@ -31,7 +31,7 @@ type Row = [String; COLUMNS];
 ///
 /// # Errors
 /// When stdout cannot be written; a closed pipe is no error.
-pub fn hosts(output: &Output, hosts: &[Host], now: Timestamp, wide: bool) -> Result<()> {
+pub(crate) fn hosts(output: &Output, hosts: &[Host], now: Timestamp, wide: bool) -> Result<()> {
     if output.is_json() {
         return hosts.iter().try_for_each(|host| {
             let mut about = json!(host);

@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// Number of hosts that use each image.
-pub type Uses = HashMap<(Kind, ImageId), usize>;
+pub(crate) type Uses = HashMap<(Kind, ImageId), usize>;
 
 /// Prints the image that was found or baked.
 ///
 /// # Errors
 /// When stdout cannot be written; a closed pipe is no error.
-pub fn baked(output: &Output, image: &ImageId) -> Result<()> {
+pub(crate) fn baked(output: &Output, image: &ImageId) -> Result<()> {
     if output.is_json() { output.record("image", json!({ "image": image.0 })) } else { output.line(&image.0) }
 }
 
@@ -29,7 +29,7 @@ pub fn baked(output: &Output, image: &ImageId) -> Result<()> {
 ///
 /// # Errors
 /// As [`baked`].
-pub fn list(output: &Output, images: &[Image], uses: &Uses, now: Timestamp) -> Result<()> {
+pub(crate) fn list(output: &Output, images: &[Image], uses: &Uses, now: Timestamp) -> Result<()> {
     let hosts = |image: &Image| uses.get(&(image.provider, image.id.clone())).copied().unwrap_or_default();
     if output.is_json() {
         return images.iter().try_for_each(|image| {
@@ -50,7 +50,7 @@ pub fn list(output: &Output, images: &[Image], uses: &Uses, now: Timestamp) -> R
 ///
 /// # Errors
 /// As [`baked`].
-pub fn superfluous(output: &Output, image: &Image) -> Result<()> {
+pub(crate) fn superfluous(output: &Output, image: &Image) -> Result<()> {
     if output.is_json() {
         return output.record("superfluous_image", json!(image));
     }

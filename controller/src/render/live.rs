@@ -51,7 +51,7 @@ const SAID: usize = 100;
 
 /// Shows the events of runs; clones share the same screen.
 #[derive(Clone)]
-pub struct Live {
+pub(crate) struct Live {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -101,7 +101,7 @@ enum Stream {
 
 /// What the recap needs from a host's events besides the counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Story {
+pub(crate) struct Story {
     /// The first resource that failed.
     pub failure: Option<String>,
     /// Log messages from the evaluation of that resource.
@@ -110,7 +110,7 @@ pub struct Story {
 
 impl Live {
     /// A screen for these host names.
-    pub fn new(output: &Output, hosts: &[String]) -> Self {
+    pub(crate) fn new(output: &Output, hosts: &[String]) -> Self {
         let bar = |name: &String| {
             let shown = output.notes.terminal && !output.is_json();
             let bar = shown.then(|| output.notes.bars.add(bar(name)));
@@ -127,7 +127,7 @@ impl Live {
     }
 
     /// Shows or hides file diffs.
-    pub fn show_diffs(&self, shown: bool) {
+    pub(crate) fn show_diffs(&self, shown: bool) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).diffs = shown;
     }
 
@@ -135,12 +135,12 @@ impl Live {
     ///
     /// # Errors
     /// When stdout cannot be written; a closed pipe is no error.
-    pub fn event(&self, host: &str, event: &pb::Event) -> Result<()> {
+    pub(crate) fn event(&self, host: &str, event: &pb::Event) -> Result<()> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).event(host, event)
     }
 
     /// Shows a step before the run's events start, such as `pushing`.
-    pub fn step(&self, host: &str, what: &str) {
+    pub(crate) fn step(&self, host: &str, what: &str) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.hosts.get(host).and_then(|known| known.bar.as_ref()) {
             Some(bar) => bar.set_message(printable(what)),
@@ -152,7 +152,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::event`].
-    pub fn started(&self, host: &str, run_id: &str) -> Result<()> {
+    pub(crate) fn started(&self, host: &str, run_id: &str) -> Result<()> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.output.is_json() {
             return inner.output.record("started", json!({ "host": host, "run_id": run_id }));
@@ -163,7 +163,7 @@ impl Live {
     }
 
     /// Removes the bars; returns the story of each host.
-    pub fn finish(&self) -> BTreeMap<String, Story> {
+    pub(crate) fn finish(&self) -> BTreeMap<String, Story> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let hosts = std::mem::take(&mut inner.hosts);
         let stories = hosts.into_iter().map(|(name, host)| {

@@ -6,22 +6,22 @@
 //! With `--output json` the data is versioned NDJSON, one object per line, each with `v` and `type`. A closed pipe
 //! (`ctl … | head`) is no failure. Colours and bars appear only on a terminal, and colours not with `NO_COLOR`.
 
-pub mod bundle;
+pub(crate) mod bundle;
 mod cause;
 mod csv;
 mod diff;
 #[cfg(test)]
 mod hostile;
-pub mod hosts;
-pub mod image;
-pub mod live;
-pub mod pool;
+pub(crate) mod hosts;
+pub(crate) mod image;
+pub(crate) mod live;
+pub(crate) mod pool;
 pub(crate) mod printable;
-pub mod provision;
-pub mod question;
-pub mod recap;
-pub mod record;
-pub mod table;
+pub(crate) mod provision;
+pub(crate) mod question;
+pub(crate) mod recap;
+pub(crate) mod record;
+pub(crate) mod table;
 mod text;
 
 use std::{

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Why free hosts are not reused.
-pub fn passed_over(output: &Output, hosts: &[PassedOver]) {
+pub(crate) fn passed_over(output: &Output, hosts: &[PassedOver]) {
     for PassedOver { host, why } in hosts {
         output.note(&format!("{host} is not reused: {why}"));
     }
@@ -22,7 +22,7 @@ pub fn passed_over(output: &Output, hosts: &[PassedOver]) {
 ///
 /// # Errors
 /// When stdout cannot be written; a closed pipe is no error.
-pub fn plan(output: &Output, ladder: &Ladder, names: &[String]) -> Result<()> {
+pub(crate) fn plan(output: &Output, ladder: &Ladder, names: &[String]) -> Result<()> {
     let used = ladder.candidates.iter().take(names.len());
     for candidate in used.clone() {
         row(output, &candidate.host.name, Some(candidate.rung))?;
@@ -48,7 +48,7 @@ fn row(output: &Output, host: &str, rung: Option<Rung>) -> Result<()> {
 }
 
 /// How `provision` gets a host, in words.
-pub fn how(rung: Option<Rung>) -> &'static str {
+pub(crate) fn how(rung: Option<Rung>) -> &'static str {
     match rung {
         None => "is launched",
         Some(Rung::Unfinished) => "is finished: its provisioning was interrupted",
@@ -61,7 +61,7 @@ pub fn how(rung: Option<Rung>) -> &'static str {
 ///
 /// # Errors
 /// As [`plan`].
-pub fn cleaning(output: &Output, steps: &[Step]) -> Result<()> {
+pub(crate) fn cleaning(output: &Output, steps: &[Step]) -> Result<()> {
     steps.iter().try_for_each(|step| {
         let (verb, host) = (step.action.words().0, &step.host);
         if output.is_json() {

@@ -8,7 +8,13 @@ use super::{Output, live::Live, text::duration};
 use crate::{error::Result, provider::Host};
 
 /// Reports a ready host: `boot` is the time from launch to an open port, `enrol` from there to mutual TLS.
-pub fn ready(output: &Output, live: &Live, host: &Host, boot: Duration, enrol: Duration) -> Result<()> {
+pub(crate) fn ready(
+    output: &Output,
+    live: &Live,
+    host: &Host,
+    boot: Duration,
+    enrol: Duration,
+) -> Result<()> {
     let (boot_ms, enrol_ms) = (milliseconds(boot), milliseconds(enrol));
     if output.is_json() {
         return output

@@ -6,7 +6,7 @@ use super::Output;
 
 /// The user's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// `y` or `yes`, in any case.
     Yes,
     /// Anything else, including an empty line and end of input.
@@ -14,12 +14,12 @@ pub enum Answer {
 }
 
 /// Whether stdin and stderr are both terminals, so that a user can answer.
-pub fn can_be_asked() -> bool {
+pub(crate) fn can_be_asked() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Asks the question on stderr and waits for a line on stdin.
-pub fn ask(output: &Output, question: &str) -> Answer {
+pub(crate) fn ask(output: &Output, question: &str) -> Answer {
     output.notes.bytes(format!("{question} [y/N] ").as_bytes());
     answer(&mut io::stdin().lock())
 }

@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// The result on one host.
 #[derive(Clone, Debug)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// The host's name.
     pub host: String,
     /// The run in its final state.
@@ -28,7 +28,7 @@ pub struct Ending {
 ///
 /// # Errors
 /// When stdout cannot be written; a closed pipe is no error.
-pub fn recap(output: &Output, endings: &[Ending]) -> Result<()> {
+pub(crate) fn recap(output: &Output, endings: &[Ending]) -> Result<()> {
     let width = endings.iter().map(|ending| ending.host.len()).max().unwrap_or_default();
     for ending in endings {
         if output.is_json() {
@@ -78,7 +78,7 @@ fn text(output: &Output, ending: &Ending, width: usize) -> Result<()> {
 }
 
 /// A sentence about processes that the run left running; `None` if there are none.
-pub fn left(summary: &pb::Summary) -> Option<String> {
+pub(crate) fn left(summary: &pb::Summary) -> Option<String> {
     let more = if usize::try_from(summary.left_running).is_ok_and(|all| all > summary.left.len()) {
         ", …"
     } else {

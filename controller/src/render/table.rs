@@ -16,7 +16,7 @@ use crate::{error::Result, provider::Host};
 ///
 /// # Errors
 /// When stdout cannot be written; a closed pipe is no error.
-pub fn made(output: &Output, host: &Host) -> Result<()> {
+pub(crate) fn made(output: &Output, host: &Host) -> Result<()> {
     if output.is_json() { output.record("host", json!(host)) } else { output.line(&host.name) }
 }
 
@@ -24,7 +24,7 @@ pub fn made(output: &Output, host: &Host) -> Result<()> {
 ///
 /// # Errors
 /// When stdout cannot be written; a closed pipe is no error.
-pub fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Timestamp) -> Result<()> {
+pub(crate) fn status(output: &Output, replies: &[(String, pb::StatusReply)], now: Timestamp) -> Result<()> {
     if output.is_json() {
         return replies.iter().try_for_each(|(host, reply)| json_status(output, host, reply));
     }
@@ -72,7 +72,7 @@ fn recorder_notes(output: &Output, host: &str, recorder: &pb::Recorder) {
 ///
 /// # Errors
 /// When stdout cannot be written; a closed pipe is no error.
-pub fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Result<()> {
+pub(crate) fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone) -> Result<()> {
     if output.is_json() {
         return runs.iter().try_for_each(|(host, run)| json_run(output, host, run));
     }

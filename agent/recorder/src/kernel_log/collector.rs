@@ -236,6 +236,9 @@ mod tests {
         let lines = vec!["blk_update_request: I/O error, dev sda, sector 7"; 1000];
         let events = events(&lines);
         assert_eq!(events.len() as u64, MAX_EVENTS + 1);
-        assert_eq!((events[64].kind, events[64].text.starts_with("936 more")), (EventKind::Note, true));
+        assert_eq!(
+            (events[64].kind, events[64].text.starts_with("dropped 936 more")),
+            (EventKind::Note, true)
+        );
     }
 }

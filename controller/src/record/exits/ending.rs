@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Exited with a code.
     Code(u8),
     /// Killed by a signal.
@@ -13,7 +13,7 @@ pub enum Ending {
 
 impl Ending {
     /// Decodes a wait status: the signal in the lowest 7 bits, the exit code in bits 8 to 15.
-    pub fn of(status: u32) -> Self {
+    pub(crate) fn of(status: u32) -> Self {
         match (status & 0x7f) as u8 {
             0 => Self::Code((status >> 8) as u8),
             signal => Self::Signal(signal),
@@ -21,12 +21,12 @@ impl Ending {
     }
 
     /// Anything but exit code 0.
-    pub fn is_failure(self) -> bool {
+    pub(crate) fn is_failure(self) -> bool {
         self != Self::Code(0)
     }
 
     /// Name of the signal, such as `SIGKILL`, or `signal 35` if it has no name; `None` for an exit code.
-    pub fn signal_name(self) -> Option<String> {
+    pub(crate) fn signal_name(self) -> Option<String> {
         let Self::Signal(number) = self else { return None };
         let known = Signal::try_from(i32::from(number)).map(|signal| signal.as_str().to_owned());
         Some(known.unwrap_or_else(|_| format!("signal {number}")))

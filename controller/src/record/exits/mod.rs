@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use record::{BootId, Columns, Exit, ExitGroup, Identity, Process, Sample, Sources};
 
-pub use self::ending::Ending;
+pub(crate) use self::ending::Ending;
 use crate::record::{
     names::user_name,
     query::Query,
@@ -17,11 +17,11 @@ use crate::record::{
 };
 
 /// The columns of the record that are needed; texts are always present.
-pub const COLUMNS: Columns = Columns::UID;
+pub(crate) const COLUMNS: Columns = Columns::UID;
 
 /// A process exit, a group of exits, or lost exits.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// A process.
     One(Box<EndedProcess>),
     /// Short-lived processes with the same name and parent.
@@ -32,7 +32,7 @@ pub enum Ended {
 
 /// An exited process, and what the record knew about it before.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EndedProcess {
+pub(crate) struct EndedProcess {
     /// Exit time, by the host's wall clock.
     pub at: Timestamp,
     /// Last counters and wait status.
@@ -45,7 +45,7 @@ pub struct EndedProcess {
 
 /// Turns samples, oldest first, into process exits.
 #[derive(Debug)]
-pub struct Exits {
+pub(crate) struct Exits {
     query: Query,
     only_failed: bool,
     boot_id: BootId,
@@ -69,7 +69,7 @@ struct Known {
 
 impl Exits {
     /// Uses only the window and the selection of the query.
-    pub fn new(query: Query, only_failed: bool) -> Self {
+    pub(crate) fn new(query: Query, only_failed: bool) -> Self {
         Self {
             query,
             only_failed,
@@ -84,27 +84,27 @@ impl Exits {
     }
 
     /// Whether any sample was inside the window.
-    pub fn has_seen(&self) -> bool {
+    pub(crate) fn has_seen(&self) -> bool {
         self.seen
     }
 
     /// Whether exits could not be recorded for some of the samples seen.
-    pub fn has_gaps(&self) -> bool {
+    pub(crate) fn has_gaps(&self) -> bool {
         self.gaps
     }
 
     /// Number of exits, groups and losses so far.
-    pub fn shown(&self) -> u64 {
+    pub(crate) fn shown(&self) -> u64 {
         self.shown
     }
 
     /// Time since boot of the newest sample seen, ns.
-    pub fn last_ns(&self) -> Option<u64> {
+    pub(crate) fn last_ns(&self) -> Option<u64> {
         self.last_ns
     }
 
     /// Takes a sample only for comparison with the next one.
-    pub fn lead(&mut self, sample: &Sample) {
+    pub(crate) fn lead(&mut self, sample: &Sample) {
         if sample.boot_id != self.boot_id {
             self.boot_id = sample.boot_id;
             self.known.clear();
@@ -115,7 +115,7 @@ impl Exits {
     }
 
     /// The exits of the next sample, oldest first.
-    pub fn push(&mut self, sample: &Sample) -> Vec<Ended> {
+    pub(crate) fn push(&mut self, sample: &Sample) -> Vec<Ended> {
         let mut ended = Vec::new();
         let at = timestamp(sample.wall_ms);
         if sample.boot_id != self.boot_id {

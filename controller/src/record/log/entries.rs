@@ -29,7 +29,7 @@ fn is_idle(process: &Process, rates: &Rates, since_ns: u64) -> bool {
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Entry<'a> {
+pub(crate) enum Entry<'a> {
     /// A process in one interval.
     Process(ProcessEntry<'a>),
     /// A break in the record.
@@ -52,7 +52,7 @@ pub enum Entry<'a> {
 
 /// A process in one interval.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ProcessEntry<'a> {
+pub(crate) struct ProcessEntry<'a> {
     /// Wall time of the sample.
     pub at: Timestamp,
     /// The boot that the pid belongs to.
@@ -69,7 +69,7 @@ pub struct ProcessEntry<'a> {
 
 /// Turns samples, oldest first, into entries.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     query: Query,
     before: Option<Before>,
     marks: Marks,
@@ -88,7 +88,7 @@ pub struct Log {
 
 impl Log {
     /// An empty log, with the runs to show in it.
-    pub fn new(query: Query, marks: Marks) -> Self {
+    pub(crate) fn new(query: Query, marks: Marks) -> Self {
         Self {
             query,
             before: None,
@@ -102,13 +102,8 @@ impl Log {
         }
     }
 
-    /// Whether any sample was inside the window.
-    pub fn has_seen(&self) -> bool {
-        self.seen
-    }
-
     /// Shows all samples after the first one in the window, even if the clock is set back before the window.
-    pub fn follow(&mut self) {
+    pub(crate) fn follow(&mut self) {
         self.following = true;
     }
 
@@ -118,24 +113,24 @@ impl Log {
     }
 
     /// Whether any process or exit in the window matched the selection.
-    pub fn has_matched(&self) -> bool {
+    pub(crate) fn has_matched(&self) -> bool {
         self.matched
     }
 
     /// Selected process ids that occur in no sample and no exit of the window.
-    pub fn missing_pids(&self) -> Vec<u32> {
+    pub(crate) fn missing_pids(&self) -> Vec<u32> {
         let is_missing = |pid: &&u32| !self.found.contains(pid);
         self.query.selection.pids.iter().filter(is_missing).copied().collect()
     }
 
     /// Number of process entries so far.
-    pub fn shown(&self) -> u64 {
+    pub(crate) fn shown(&self) -> u64 {
         self.shown
     }
 
     /// The entries of the next sample. The first sample, and the first after a restart, yield no processes: a rate needs
     /// two samples.
-    pub fn push<'a>(&mut self, sample: &'a Sample) -> Vec<Entry<'a>> {
+    pub(crate) fn push<'a>(&mut self, sample: &'a Sample) -> Vec<Entry<'a>> {
         let at = timestamp(sample.wall_ms);
         let mut entries = Vec::new();
         self.query.selection.places(&sample.processes, &mut self.places);
@@ -167,12 +162,12 @@ impl Log {
     }
 
     /// Call when samples without matching processes were skipped: this is no gap, and no rate spans it.
-    pub fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         self.before = None;
     }
 
     /// The remaining entries after the last sample.
-    pub fn finish(&mut self) -> Vec<Entry<'static>> {
+    pub(crate) fn finish(&mut self) -> Vec<Entry<'static>> {
         if !self.seen {
             return Vec::new();
         }

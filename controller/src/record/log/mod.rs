@@ -8,7 +8,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use self::{
+pub(crate) use self::{
     entries::{Entry, Log, ProcessEntry},
     summary::{SUMMARY_COLUMNS, Summary, Track},
 };

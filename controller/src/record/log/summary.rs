@@ -14,12 +14,12 @@ use crate::record::{
 };
 
 /// The columns that a summary needs.
-pub const SUMMARY_COLUMNS: Columns =
+pub(crate) const SUMMARY_COLUMNS: Columns =
     Columns::UID.with(Columns::CPU).with(Columns::FOOTPRINT).with(Columns::IO);
 
 /// A process's activity in a window.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Track {
+pub(crate) struct Track {
     /// The boot that the pid belongs to.
     pub boot_id: BootId,
     /// The process as last seen.
@@ -61,23 +61,23 @@ struct Base {
 
 impl Track {
     /// CPU time in the window, µs.
-    pub fn cpu_us(&self) -> u64 {
+    pub(crate) fn cpu_us(&self) -> u64 {
         self.cpu_us.saturating_sub(self.base.cpu_us)
     }
 
     /// Average CPU share, 100 for one CPU; absent if the process was seen only once.
-    pub fn mean_cpu_percent(&self) -> Option<f64> {
+    pub(crate) fn mean_cpu_percent(&self) -> Option<f64> {
         self.bounds.percent(self.cpu_us(), self.at_ns.saturating_sub(self.base.at_ns), self.threads)
     }
 
     /// Bytes read in the window, without those of exited children.
-    pub fn read_bytes(&self) -> Option<u64> {
+    pub(crate) fn read_bytes(&self) -> Option<u64> {
         let base = self.base.read_bytes.saturating_add(self.inherited.read);
         self.process.read_bytes.map(|bytes| bytes.saturating_sub(base))
     }
 
     /// Bytes written in the window, without those of exited children.
-    pub fn written_bytes(&self) -> Option<u64> {
+    pub(crate) fn written_bytes(&self) -> Option<u64> {
         let base = self.base.written_bytes.saturating_add(self.inherited.written);
         self.process.written_bytes.map(|bytes| bytes.saturating_sub(base))
     }
@@ -196,7 +196,7 @@ fn is_same(a: Option<&Arc<str>>, b: Option<&Arc<str>>) -> bool {
 /// Turns samples, oldest first, into one track per process.
 #[derive(Debug)]
 #[expect(clippy::vec_box, reason = "tracks are large, and all are moved when a process comes or goes")]
-pub struct Summary {
+pub(crate) struct Summary {
     query: Query,
     boot_id: BootId,
     /// Processes of the last sample, in its order.
@@ -216,7 +216,7 @@ pub struct Summary {
 
 impl Summary {
     /// An empty summary.
-    pub fn new(query: Query) -> Self {
+    pub(crate) fn new(query: Query) -> Self {
         Self {
             query,
             boot_id: BootId::default(),
@@ -232,17 +232,17 @@ impl Summary {
     }
 
     /// Whether any sample was inside the window.
-    pub fn has_seen(&self) -> bool {
+    pub(crate) fn has_seen(&self) -> bool {
         self.seen
     }
 
     /// Number of processes that exited without being in any sample.
-    pub fn unseen_exits(&self) -> u64 {
+    pub(crate) fn unseen_exits(&self) -> u64 {
         self.unseen_exits
     }
 
     /// Adds the next sample.
-    pub fn push(&mut self, sample: &Sample) {
+    pub(crate) fn push(&mut self, sample: &Sample) {
         if !self.query.spans(timestamp(sample.wall_ms)) {
             return;
         }
@@ -340,7 +340,7 @@ impl Summary {
     }
 
     /// The selected tracks, largest first.
-    pub fn finish(mut self) -> Vec<Track> {
+    pub(crate) fn finish(mut self) -> Vec<Track> {
         self.ended.append(&mut self.live);
         let selection = &self.query.selection;
         self.ended.retain(|track| selection.admits(&track.process));

@@ -7,7 +7,7 @@ use record::oom::{self, MemoryUse};
 
 /// A process, as far as known.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub(crate) struct Named {
     /// Process id.
     pub pid: u32,
     /// Name of the process.
@@ -24,7 +24,7 @@ pub struct Named {
 
 /// All processes with the same name.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Name of the processes.
     pub comm: Arc<str>,
     /// Number of processes.
@@ -39,7 +39,7 @@ pub struct Holder {
 
 /// An amount of memory and its source.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Held {
+pub(crate) struct Held {
     /// Amount, KiB.
     pub kib: u64,
     /// Source of the amount.
@@ -48,7 +48,7 @@ pub struct Held {
 
 /// Source of an amount of memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The kernel's log of the kill.
     Kernel,
     /// The newest sample before the kill.
@@ -62,7 +62,7 @@ pub enum Origin {
 
 /// Memory use by kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Amounts by kind.
     pub parts: MemoryUse,
     /// Source of the amounts; without growth.

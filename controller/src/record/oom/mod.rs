@@ -14,7 +14,7 @@ use record::{
     oom::{self, InferredKill, OomKill},
 };
 
-pub use self::holder::{Held, Holder, Memory, Named, Origin};
+pub(crate) use self::holder::{Held, Holder, Memory, Named, Origin};
 use self::{holder::of_table, past::Past};
 use crate::record::{
     names::user_name,
@@ -28,7 +28,7 @@ const KEPT: usize = 4;
 
 /// One out-of-memory event: one kill or several.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Time of the kill; for an inferred kill, the latest possible time.
     pub at: Timestamp,
     /// How the kill is known.
@@ -45,7 +45,7 @@ pub struct Report {
 
 /// How a kill is known.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// From the kernel log.
     Told {
         /// The parsed log.
@@ -64,7 +64,7 @@ pub enum Kind {
 
 /// Turns samples, oldest first, into kills.
 #[derive(Debug)]
-pub struct Kills {
+pub(crate) struct Kills {
     query: Query,
     /// The newest samples of one boot, newest first.
     recent: VecDeque<Arc<Sample>>,
@@ -83,22 +83,17 @@ struct Counted {
 
 impl Kills {
     /// Uses only the window of the query.
-    pub fn new(query: Query) -> Self {
+    pub(crate) fn new(query: Query) -> Self {
         Self { query, recent: VecDeque::new(), unsettled: Vec::new(), seen: false }
     }
 
-    /// Whether any sample was inside the window.
-    pub fn has_seen(&self) -> bool {
-        self.seen
-    }
-
     /// Time since boot of the newest sample seen, ns.
-    pub fn last_ns(&self) -> Option<u64> {
+    pub(crate) fn last_ns(&self) -> Option<u64> {
         self.recent.front().map(|newest| newest.boottime_ns)
     }
 
     /// Takes a sample only for comparison with the next one.
-    pub fn lead(&mut self, sample: &Sample) {
+    pub(crate) fn lead(&mut self, sample: &Sample) {
         self.keep(Arc::new(sample.clone()));
     }
 
@@ -111,7 +106,7 @@ impl Kills {
     }
 
     /// Takes the next sample and returns the kills that are now complete.
-    pub fn push(&mut self, sample: &Sample) -> Vec<Report> {
+    pub(crate) fn push(&mut self, sample: &Sample) -> Vec<Report> {
         let sample = Arc::new(sample.clone());
         let mut reports = self.follow_with(&sample);
         self.keep(Arc::clone(&sample));
@@ -134,12 +129,12 @@ impl Kills {
     }
 
     /// The newest sample, if exits after it are still needed to find victims.
-    pub fn unsettled(&self) -> Option<Arc<Sample>> {
+    pub(crate) fn unsettled(&self) -> Option<Arc<Sample>> {
         self.recent.front().cloned().filter(|_| !self.unsettled.is_empty())
     }
 
     /// Takes a sample only for exits after a kill and returns the kills that are now complete.
-    pub fn follow(&mut self, sample: &Sample) -> Vec<Report> {
+    pub(crate) fn follow(&mut self, sample: &Sample) -> Vec<Report> {
         self.follow_with(&Arc::new(sample.clone()))
     }
 
@@ -149,7 +144,7 @@ impl Kills {
     }
 
     /// Returns the remaining kills after the last sample.
-    pub fn finish(&mut self) -> Vec<Report> {
+    pub(crate) fn finish(&mut self) -> Vec<Report> {
         mem::take(&mut self.unsettled).into_iter().filter_map(|counted| counted.report()).collect()
     }
 

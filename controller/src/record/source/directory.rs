@@ -16,7 +16,7 @@ const ON_DISK: &str = "var/lib/magpie/history";
 
 /// A directory with a record in it.
 #[derive(Clone, Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
 }
 
@@ -25,7 +25,7 @@ impl Directory {
     ///
     /// # Errors
     /// There is no record, or it cannot be read.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         for candidate in [path.to_path_buf(), path.join(ON_DISK)] {
             match holds_record(&candidate) {
                 Ok(true) => return Ok(Self { path: candidate }),
@@ -40,7 +40,7 @@ impl Directory {
     }
 
     /// Where the segments are.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -56,7 +56,7 @@ impl Directory {
     ///
     /// # Errors
     /// The directory cannot be listed.
-    pub fn range(&self) -> Result<Option<(i64, i64)>> {
+    pub(crate) fn range(&self) -> Result<Option<(i64, i64)>> {
         let (headers, _) = self.headers()?;
         Ok(glance::range(&headers))
     }

@@ -23,7 +23,7 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// A copy that is being made.
 #[derive(Debug)]
-pub struct Copy {
+pub(crate) struct Copy {
     directory: PathBuf,
     known: Known,
     /// Numbers of samples that are there already: first and last of each block.
@@ -42,7 +42,7 @@ struct Segment {
 
 /// What came of copying.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// Samples that were written.
     pub samples: u64,
     /// Bytes that were written.
@@ -56,7 +56,7 @@ impl Copy {
     ///
     /// # Errors
     /// The directory cannot be used, or holds another record.
-    pub fn new(directory: &Path, host: &str) -> Result<Self> {
+    pub(crate) fn new(directory: &Path, host: &str) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -97,7 +97,7 @@ impl Copy {
     ///
     /// # Errors
     /// The disk is full, or cannot be written to.
-    pub fn add(&mut self, block: &StoredBlock) -> Result<Option<String>> {
+    pub(crate) fn add(&mut self, block: &StoredBlock) -> Result<Option<String>> {
         if block.data.is_empty() {
             return Ok(None);
         }
@@ -141,7 +141,7 @@ impl Copy {
     ///
     /// # Errors
     /// As [`Copy::add`].
-    pub fn finish(mut self, runs: Vec<KnownRun>) -> Result<Fetched> {
+    pub(crate) fn finish(mut self, runs: Vec<KnownRun>) -> Result<Fetched> {
         self.known.merge(runs);
         let finished = self
             .finish_segment()

@@ -16,7 +16,7 @@ impl Directory {
     ///
     /// # Errors
     /// The directory cannot be listed.
-    pub fn info(&self) -> Result<InfoReply> {
+    pub(crate) fn info(&self) -> Result<InfoReply> {
         let (headers, lost) = self.headers()?;
         let failed = |error| unreadable(self.path(), error);
         let bytes = total_bytes(self.path()).map_err(failed)?;

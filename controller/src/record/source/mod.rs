@@ -16,9 +16,9 @@ use proto::pb;
 use record::Sample;
 use tonic::{Streaming, transport::Channel};
 
-pub use record::directory::{Filter, StoredBlock};
+pub(crate) use record::directory::{Filter, StoredBlock};
 
-pub use self::{
+pub(crate) use self::{
     directory::Directory,
     fetch::{Copy, Fetched},
     opened::{Detail, Opened, OpenedAhead},
@@ -31,7 +31,7 @@ const RUNS: u32 = 100;
 
 /// A record that can be read again and again.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// A host that is up.
     Host {
         /// A connection to it.
@@ -45,7 +45,7 @@ pub enum Source {
 
 impl Source {
     /// The record of a host that is up.
-    pub fn host(channel: Channel, name: &str) -> Self {
+    pub(crate) fn host(channel: Channel, name: &str) -> Self {
         Self::Host { channel, name: name.to_owned() }
     }
 
@@ -53,12 +53,12 @@ impl Source {
     ///
     /// # Errors
     /// There is no record, or it cannot be read.
-    pub fn directory(path: &Path) -> Result<Self> {
+    pub(crate) fn directory(path: &Path) -> Result<Self> {
         Directory::open(path).map(Self::Directory)
     }
 
     /// How it is called: the host's name, or the path.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Host { name, .. } => name.clone(),
             Self::Directory(directory) => directory.path().display().to_string(),
@@ -69,7 +69,7 @@ impl Source {
     ///
     /// # Errors
     /// The host refuses, or cannot be asked.
-    pub async fn read(&self, filter: &Filter) -> Result<Blocks> {
+    pub(crate) async fn read(&self, filter: &Filter) -> Result<Blocks> {
         Ok(match self {
             Self::Host { channel, name } => Blocks::Host {
                 stream: client::history::read(channel.clone(), name, filter).await?,
@@ -83,7 +83,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub async fn range(&self) -> Result<Option<(i64, i64)>> {
+    pub(crate) async fn range(&self) -> Result<Option<(i64, i64)>> {
         match self {
             Self::Host { channel, name } => {
                 let info = client::history::info(channel.clone(), name).await?;
@@ -97,7 +97,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub async fn info(&self) -> Result<pb::InfoReply> {
+    pub(crate) async fn info(&self) -> Result<pb::InfoReply> {
         match self {
             Self::Host { channel, name } => client::history::info(channel.clone(), name).await,
             Self::Directory(directory) => directory.info(),
@@ -108,7 +108,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub async fn runs(&self) -> Result<Vec<KnownRun>> {
+    pub(crate) async fn runs(&self) -> Result<Vec<KnownRun>> {
         match self {
             Self::Host { channel, name } => {
                 let runs = client::runs::list(channel.clone(), name, RUNS).await?;
@@ -122,7 +122,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub async fn follow(&self, from_ms: i64) -> Result<Blocks> {
+    pub(crate) async fn follow(&self, from_ms: i64) -> Result<Blocks> {
         match self {
             Self::Host { channel, name } => Ok(Blocks::Host {
                 stream: client::history::follow(channel.clone(), name, from_ms).await?,
@@ -135,7 +135,7 @@ impl Source {
 
 /// A record on its way.
 #[derive(Debug)]
-pub enum Blocks {
+pub(crate) enum Blocks {
     /// From a host.
     Host {
         /// What comes.
@@ -152,7 +152,7 @@ impl Blocks {
     ///
     /// # Errors
     /// The connection is lost, or a file cannot be read.
-    pub async fn next(&mut self) -> Result<Option<StoredBlock>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<StoredBlock>> {
         match self {
             Self::Host { stream, name } => match stream.message().await {
                 Ok(message) => Ok(message.map(|block| StoredBlock { data: block.data, lost: block.lost })),
@@ -165,7 +165,7 @@ impl Blocks {
 
 /// A piece of a record.
 #[derive(Clone, Copy, Debug)]
-pub enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// A sample. Samples outside of the range asked for are among them.
     Sample(&'a Sample),
     /// A sentence about what is damaged or missing at this place.

@@ -11,7 +11,7 @@ const AHEAD: usize = 2;
 
 /// What of the processes is decoded.
 #[derive(Clone, Debug)]
-pub struct Detail {
+pub(crate) struct Detail {
     /// Other columns of numbers are not kept up to date.
     pub columns: Columns,
     /// Of processes with other ids only the identities are known; empty: all.
@@ -20,14 +20,14 @@ pub struct Detail {
 
 impl Detail {
     /// These columns of all processes.
-    pub fn of(columns: Columns) -> Self {
+    pub(crate) fn of(columns: Columns) -> Self {
         Self { columns, pids: Vec::new() }
     }
 }
 
 /// A block that can be looked at.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// What it says about itself; absent if there is only something to say about what was lost.
     pub header: Option<Header>,
     lost: Vec<String>,
@@ -36,7 +36,7 @@ pub struct Opened {
 
 impl Opened {
     /// Checks and decompresses a block.
-    pub fn new(stored: StoredBlock, detail: &Detail) -> Self {
+    pub(crate) fn new(stored: StoredBlock, detail: &Detail) -> Self {
         let samples = (!stored.data.is_empty()).then(|| {
             let block = Block::parse(&stored.data)?;
             if detail.pids.is_empty() {
@@ -52,7 +52,7 @@ impl Opened {
     ///
     /// # Errors
     /// Those of `take`.
-    pub fn each(self, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+    pub(crate) fn each(self, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
         let Self { lost, samples, .. } = self;
         lost.iter().try_for_each(|sentence| take(Piece::Lost(sentence)))?;
         let damaged = |damage: &Damage| format!("a block of history cannot be read: {damage}");
@@ -73,21 +73,21 @@ impl Opened {
 
 /// Blocks that are opened before they are asked for.
 #[derive(Debug)]
-pub struct OpenedAhead(mpsc::Receiver<Result<Opened>>);
+pub(crate) struct OpenedAhead(mpsc::Receiver<Result<Opened>>);
 
 impl OpenedAhead {
     /// The next block; `None` at the end.
     ///
     /// # Errors
     /// As [`Blocks::next`].
-    pub async fn next(&mut self) -> Result<Option<Opened>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Opened>> {
         self.0.recv().await.transpose()
     }
 }
 
 impl Blocks {
     /// Opens blocks by another thread as long as somebody takes them.
-    pub fn opened_ahead(mut self, detail: Detail) -> OpenedAhead {
+    pub(crate) fn opened_ahead(mut self, detail: Detail) -> OpenedAhead {
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
             while let Some(next) = self.next().await.transpose() {

@@ -14,7 +14,7 @@ const VERSION: u32 = 1;
 
 /// A run, as far as a time line shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownRun {
+pub(crate) struct KnownRun {
     /// Its id.
     pub run_id: String,
     /// `apply`, `plan` or `command`.

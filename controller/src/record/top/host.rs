@@ -6,7 +6,7 @@ use record::{Disk, HostCounters, OwnMemory, Sample};
 
 /// The host's activity in one interval, and its memory and swap at the end.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct HostRates {
+pub(crate) struct HostRates {
     /// The host is a container on a machine: CPU and disk values are machine-wide, and so are swap and pressure unless
     /// marked as the host's own.
     pub is_part: bool,
@@ -28,7 +28,7 @@ pub struct HostRates {
 
 /// Shares of the time of all CPUs, in percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct CpuShares {
+pub(crate) struct CpuShares {
     /// User mode.
     pub user: f64,
     /// Kernel mode, including interrupts.
@@ -41,14 +41,14 @@ pub struct CpuShares {
 
 impl CpuShares {
     /// User and system time.
-    pub fn busy(&self) -> f64 {
+    pub(crate) fn busy(&self) -> f64 {
         self.user + self.system
     }
 }
 
 /// Processes and threads of the host; in a container, as far as the sample shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     /// All tasks.
     pub all: Option<u64>,
     /// Runnable.
@@ -59,7 +59,7 @@ pub struct Tasks {
 
 /// Swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Swap {
+pub(crate) struct Swap {
     /// The sizes are the host's own. In a container, the rates are always machine-wide.
     pub is_own: bool,
     /// Total size, KiB.
@@ -75,7 +75,7 @@ pub struct Swap {
 /// Pressure stall information (the kernel's psi.rst), percent of the interval. The kernel accounts it slightly late, so
 /// values above 100 are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Pressure {
+pub(crate) struct Pressure {
     /// Some task waited for a CPU.
     pub cpu_some: Option<f64>,
     /// Some task waited for memory.
@@ -94,7 +94,7 @@ type Counter = fn(&HostCounters) -> Option<u64>;
 
 impl HostRates {
     /// Rates between two samples; without a previous sample, only sizes.
-    pub fn of(previous: Option<&Sample>, sample: &Sample) -> Self {
+    pub(crate) fn of(previous: Option<&Sample>, sample: &Sample) -> Self {
         let sizes = Self {
             is_part: sample.is_part_of_machine(),
             memory: sample.own_memory(),

@@ -10,7 +10,7 @@ const MINUTE_MS: i64 = 60_000;
 
 impl State {
     /// Handles a key press.
-    pub fn key(&mut self, event: KeyEvent) -> Action {
+    pub(crate) fn key(&mut self, event: KeyEvent) -> Action {
         if event.kind == KeyEventKind::Release {
             return Action::Show;
         }

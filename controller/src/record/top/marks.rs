@@ -12,7 +12,7 @@ use crate::record::marks::RunMark;
 
 /// An event worth jumping to, at an index in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// Index of the sample in the window.
     pub index: usize,
     /// Kind of event.
@@ -23,7 +23,7 @@ pub struct Mark {
 
 /// Kinds of marks, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MarkKind {
+pub(crate) enum MarkKind {
     /// Out-of-memory kill.
     OomKill,
     /// The host restarted.
@@ -42,7 +42,7 @@ pub enum MarkKind {
 
 impl MarkKind {
     /// Symbol on the time line.
-    pub fn symbol(self) -> char {
+    pub(crate) fn symbol(self) -> char {
         match self {
             Self::OomKill => '✗',
             Self::Restart => '↻',

@@ -18,11 +18,10 @@ pub(crate) mod tests;
 mod timeline;
 mod view;
 
-pub use host::{CpuShares, HostRates, Pressure, Swap, Tasks};
-pub use marks::{Mark, MarkKind};
-pub use place::Place;
-pub use request::{Answer, Purpose, Request, Search};
-pub use rows::{Row, rows};
-pub use state::{Action, Link, Popup, State};
-pub use timeline::Timeline;
-pub use view::View;
+pub(crate) use host::{CpuShares, HostRates, Pressure, Swap, Tasks};
+pub(crate) use marks::{Mark, MarkKind};
+pub(crate) use request::{Answer, Purpose, Request, Search};
+pub(crate) use rows::Row;
+pub(crate) use state::{Action, Link, Popup, State};
+pub(crate) use timeline::Timeline;
+pub(crate) use view::View;

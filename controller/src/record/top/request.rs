@@ -15,7 +15,7 @@ const CHUNK: usize = 300;
 
 /// A part of the record to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// Distinguishes this request's answer from older ones.
     pub id: u64,
     /// Start, wall time in ms since the Unix epoch; [`i64::MIN`] is the start of the record.
@@ -28,7 +28,7 @@ pub struct Request {
 
 /// Purpose of a request. Wall times are in ms since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// Load the samples before this position and move to the last of them.
     Before(Place),
     /// Load the samples after this position and move to the first of them.
@@ -47,7 +47,7 @@ pub enum Purpose {
 
 /// The answer to a request.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Samples, oldest first.
     pub samples: Vec<Arc<Sample>>,
     /// Wall time of the sample with the requested mark, ms since the Unix epoch.
@@ -58,7 +58,7 @@ pub struct Answer {
 
 impl Request {
     /// Only blocks with any of these contents need to be read; empty means all blocks.
-    pub fn contents(&self) -> Contents {
+    pub(crate) fn contents(&self) -> Contents {
         match self.purpose {
             Purpose::NextMark(_) | Purpose::PreviousMark(_) => {
                 Contents::KERNEL.with(Contents::OOM_KILLS).with(Contents::NOTES)
@@ -70,7 +70,7 @@ impl Request {
 
 /// Collects an answer, holding only as many samples as requested.
 #[derive(Debug)]
-pub struct Search {
+pub(crate) struct Search {
     request: Request,
     samples: VecDeque<Arc<Sample>>,
     processes: usize,
@@ -83,13 +83,13 @@ pub struct Search {
 
 impl Search {
     /// An empty search.
-    pub fn new(request: Request) -> Self {
+    pub(crate) fn new(request: Request) -> Self {
         let (samples, watch) = (VecDeque::new(), Watch::default());
         Self { request, samples, processes: 0, watch, mark: None, lost: Vec::new(), passed: false }
     }
 
     /// Takes the next sample of the record. Returns whether more samples are needed.
-    pub fn push(&mut self, sample: &Sample) -> bool {
+    pub(crate) fn push(&mut self, sample: &Sample) -> bool {
         let early = sample.wall_ms < self.request.from_ms;
         match self.request.purpose {
             Purpose::Before(place) if place.is_not_after(sample) => false,
@@ -145,7 +145,7 @@ impl Search {
     }
 
     /// Takes a message about an unreadable part of the record.
-    pub fn lose(&mut self, sentence: &str) {
+    pub(crate) fn lose(&mut self, sentence: &str) {
         // A few are enough.
         if self.lost.len() < 3 {
             self.lost.push(sentence.to_owned());
@@ -153,7 +153,7 @@ impl Search {
     }
 
     /// Returns the answer.
-    pub fn finish(self) -> Answer {
+    pub(crate) fn finish(self) -> Answer {
         Answer { samples: self.samples.into(), mark: self.mark, lost: self.lost }
     }
 }

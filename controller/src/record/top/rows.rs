@@ -9,7 +9,7 @@ use crate::record::rates::{Before, Rates};
 
 /// One process on the screen.
 #[derive(Clone, Debug)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     /// The process.
     pub process: &'a Process,
     /// Activity since the previous sample.
@@ -21,7 +21,7 @@ pub struct Row<'a> {
 }
 
 /// The rows of a sample in display order; without a previous sample there are no rates.
-pub fn rows<'a>(previous: Option<&Sample>, sample: &'a Sample, view: &View) -> Vec<Row<'a>> {
+pub(crate) fn rows<'a>(previous: Option<&Sample>, sample: &'a Sample, view: &View) -> Vec<Row<'a>> {
     let mut before = Before::default();
     let rates: Vec<_> = match previous {
         Some(previous) => {

@@ -16,7 +16,7 @@ const BEFORE: i64 = 150;
 
 /// What the caller has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Redraw the screen.
     Show,
     /// Read this part of the record and pass it to [`State::loaded`]; replaces any earlier request.
@@ -27,7 +27,7 @@ pub enum Action {
 
 /// What is drawn over the processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Popup {
+pub(crate) enum Popup {
     /// No popup.
     #[default]
     Nothing,
@@ -41,7 +41,7 @@ pub enum Popup {
 
 /// Where new samples come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Link {
+pub(crate) enum Link {
     /// Connecting to a host.
     #[default]
     Connecting,
@@ -55,7 +55,7 @@ pub enum Link {
 
 /// The state of the screen.
 #[derive(Debug, Default)]
-pub struct State {
+pub(crate) struct State {
     /// Name of the host or directory.
     pub title: String,
     /// The samples and the cursor.
@@ -80,22 +80,22 @@ pub struct State {
 
 impl State {
     /// A state with no samples loaded.
-    pub fn new(title: &str, link: Link, newest_ms: i64) -> Self {
+    pub(crate) fn new(title: &str, link: Link, newest_ms: i64) -> Self {
         Self { title: title.to_owned(), link, newest_ms, ..Self::default() }
     }
 
     /// Whether a request is pending.
-    pub fn is_loading(&self) -> bool {
+    pub(crate) fn is_loading(&self) -> bool {
         self.pending.is_some()
     }
 
     /// The marks of the window, in order.
-    pub fn marks(&self) -> Vec<Mark> {
+    pub(crate) fn marks(&self) -> Vec<Mark> {
         marks::marks(&self.timeline, &self.runs)
     }
 
     /// The marks of the current sample, most important first.
-    pub fn marks_here(&self) -> Vec<(MarkKind, String)> {
+    pub(crate) fn marks_here(&self) -> Vec<(MarkKind, String)> {
         let Some(sample) = self.timeline.current() else { return Vec::new() };
         let previous = self.timeline.previous().map(|previous| &**previous);
         let cursor = self.timeline.cursor();
@@ -112,19 +112,19 @@ impl State {
     }
 
     /// The processes of the current sample.
-    pub fn rows(&self) -> Vec<Row<'_>> {
+    pub(crate) fn rows(&self) -> Vec<Row<'_>> {
         let Some(sample) = self.timeline.current() else { return Vec::new() };
         rows(self.timeline.previous().map(|previous| &**previous), sample, &self.view)
     }
 
     /// Adds a sample that the host has just taken.
-    pub fn sampled(&mut self, sample: Sample) {
+    pub(crate) fn sampled(&mut self, sample: Sample) {
         self.newest_ms = sample.wall_ms;
         self.timeline.push(Arc::new(sample));
     }
 
     /// Takes the answer to a request. Answers to replaced requests are ignored.
-    pub fn loaded(&mut self, request: Request, answer: Result<Answer, String>) -> Action {
+    pub(crate) fn loaded(&mut self, request: Request, answer: Result<Answer, String>) -> Action {
         if self.pending != Some(request) {
             return Action::Show;
         }
@@ -238,12 +238,12 @@ impl State {
     }
 
     /// Loads the samples around a wall time and moves there.
-    pub fn around(&mut self, wall_ms: i64) -> Action {
+    pub(crate) fn around(&mut self, wall_ms: i64) -> Action {
         self.ask(wall_ms.saturating_sub(self.reach_ms()), i64::MAX, Purpose::Around(wall_ms))
     }
 
     /// Goes to the end of the record and follows it.
-    pub fn newest(&mut self) -> Action {
+    pub(crate) fn newest(&mut self) -> Action {
         self.ask(self.newest_ms.saturating_sub(2 * self.reach_ms()), i64::MAX, Purpose::Newest)
     }
 

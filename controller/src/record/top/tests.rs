@@ -8,7 +8,7 @@ use record::{
     Basis, BootId, Collector, Disk, Event, EventKind, Exit, HostCounters, Identity, Process, Sample, Sources,
 };
 
-use super::{timeline::MAX_SAMPLES, *};
+use super::{place::Place, rows::rows, timeline::MAX_SAMPLES, *};
 use crate::record::{marks::RunMark, selection::Sort};
 
 /// 2011-07-13 00:00:00 UTC
@@ -434,7 +434,7 @@ fn an_empty_record_does_not_cause_endless_requests() {
         KeyCode::Char(' '),
     ] {
         press(&mut state, &[], code);
-        assert!(state.timeline.is_empty());
+        assert!(state.timeline.current().is_none());
     }
     state.sampled(sample(1));
     assert_eq!(second(&state), 1);

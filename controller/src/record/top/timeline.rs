@@ -20,7 +20,7 @@ const RECENT: usize = 32;
 ///
 /// The window grows at both ends and shrinks at the end farther from the cursor.
 #[derive(Debug, Default)]
-pub struct Timeline {
+pub(crate) struct Timeline {
     window: VecDeque<Arc<Sample>>,
     /// Index of the window's first sample in a count that stays the same as the window grows and shrinks.
     base: i64,
@@ -34,73 +34,68 @@ pub struct Timeline {
 
 impl Timeline {
     /// Number of samples in the window.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.window.len()
     }
 
-    /// Whether the window is empty.
-    pub fn is_empty(&self) -> bool {
-        self.window.is_empty()
-    }
-
     /// The sample at an index in the window.
-    pub fn get(&self, index: usize) -> Option<&Arc<Sample>> {
+    pub(crate) fn get(&self, index: usize) -> Option<&Arc<Sample>> {
         self.window.get(index)
     }
 
     /// The sample before an index, if both are from the same boot, so that rates can be computed.
-    pub fn before(&self, index: usize) -> Option<&Arc<Sample>> {
+    pub(crate) fn before(&self, index: usize) -> Option<&Arc<Sample>> {
         let before = self.window.get(index.checked_sub(1)?)?;
         (before.boot_id == self.window.get(index)?.boot_id).then_some(before)
     }
 
     /// All samples, oldest first.
-    pub fn samples(&self) -> impl ExactSizeIterator<Item = &Arc<Sample>> + DoubleEndedIterator {
+    pub(crate) fn samples(&self) -> impl ExactSizeIterator<Item = &Arc<Sample>> + DoubleEndedIterator {
         self.window.iter()
     }
 
     /// The current sample.
-    pub fn current(&self) -> Option<&Arc<Sample>> {
+    pub(crate) fn current(&self) -> Option<&Arc<Sample>> {
         self.window.get(self.cursor)
     }
 
     /// The sample before [`Timeline::current`], of the same boot.
-    pub fn previous(&self) -> Option<&Arc<Sample>> {
+    pub(crate) fn previous(&self) -> Option<&Arc<Sample>> {
         self.before(self.cursor)
     }
 
     /// Index of the current sample.
-    pub fn cursor(&self) -> usize {
+    pub(crate) fn cursor(&self) -> usize {
         self.cursor
     }
 
     /// Index of the window's first sample in a count that stays the same as the window moves.
-    pub fn base(&self) -> i64 {
+    pub(crate) fn base(&self) -> i64 {
         self.base
     }
 
     /// Whether the cursor stays on the newest sample.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.live
     }
 
     /// Whether the window ends with the newest sample of the record.
-    pub fn has_newest(&self) -> bool {
+    pub(crate) fn has_newest(&self) -> bool {
         self.newest
     }
 
     /// Whether the window starts with the oldest sample of the record.
-    pub fn has_oldest(&self) -> bool {
+    pub(crate) fn has_oldest(&self) -> bool {
         self.oldest
     }
 
     /// Notes that the window starts with the oldest sample.
-    pub fn mark_oldest(&mut self) {
+    pub(crate) fn mark_oldest(&mut self) {
         self.oldest = true;
     }
 
     /// Notes that the window ends with the newest stored sample, and appends the samples that arrived since.
-    pub fn mark_newest(&mut self) {
+    pub(crate) fn mark_newest(&mut self) {
         self.newest = true;
         for sample in std::mem::take(&mut self.recent) {
             self.push(sample);
@@ -108,7 +103,7 @@ impl Timeline {
     }
 
     /// Takes a live sample. While the window is elsewhere, only the last few are remembered.
-    pub fn push(&mut self, sample: Arc<Sample>) {
+    pub(crate) fn push(&mut self, sample: Arc<Sample>) {
         self.recent.push_back(Arc::clone(&sample));
         if self.recent.len() > RECENT {
             self.recent.pop_front();
@@ -119,7 +114,7 @@ impl Timeline {
     }
 
     /// Replaces all samples and moves the cursor to the first.
-    pub fn replace(&mut self, samples: Vec<Arc<Sample>>) {
+    pub(crate) fn replace(&mut self, samples: Vec<Arc<Sample>>) {
         self.base += self.window.len() as i64;
         self.window = samples.into();
         self.processes = self.window.iter().map(|sample| sample.processes.len()).sum();
@@ -128,7 +123,7 @@ impl Timeline {
     }
 
     /// Adds older samples; they may overlap the window. Returns how many are new.
-    pub fn prepend(&mut self, mut older: Vec<Arc<Sample>>) -> usize {
+    pub(crate) fn prepend(&mut self, mut older: Vec<Arc<Sample>>) -> usize {
         if let Some(first) = self.window.front() {
             let first = Place::of(first);
             let known = |sample: &Arc<Sample>| first.is_not_after(sample);
@@ -146,7 +141,7 @@ impl Timeline {
     }
 
     /// Adds newer samples; they may overlap the window. Returns how many are new.
-    pub fn append(&mut self, newer: Vec<Arc<Sample>>) -> usize {
+    pub(crate) fn append(&mut self, newer: Vec<Arc<Sample>>) -> usize {
         let last = self.window.back().map(|last| Place::of(last));
         let known = |sample: &Arc<Sample>| {
             last.is_some_and(|last| last == Place::of(sample) || last.is_after(sample))
@@ -180,19 +175,19 @@ impl Timeline {
     }
 
     /// Moves the cursor to an index and stops following.
-    pub fn look_at(&mut self, index: usize) {
+    pub(crate) fn look_at(&mut self, index: usize) {
         self.live = false;
         self.cursor = index.min(self.window.len().saturating_sub(1));
     }
 
     /// Moves the cursor to the newest sample and follows new ones.
-    pub fn go_live(&mut self) {
+    pub(crate) fn go_live(&mut self) {
         self.look_at(usize::MAX);
         self.live = true;
     }
 
     /// Index of the last sample at or before a wall time; `None` if it is not in the window.
-    pub fn place_at(&self, wall_ms: i64) -> Option<usize> {
+    pub(crate) fn place_at(&self, wall_ms: i64) -> Option<usize> {
         let index = self.window.iter().rposition(|sample| sample.wall_ms <= wall_ms)?;
         (index + 1 < self.window.len() || self.newest || self.window[index].wall_ms == wall_ms)
             .then_some(index)
@@ -200,7 +195,7 @@ impl Timeline {
 
     /// Index of the sample this many ms after the current one, or before it, by the boot clock, which does not step;
     /// `None` if it is not in the window or the host restarted in between.
-    pub fn place_away(&self, by_ms: i64) -> Option<usize> {
+    pub(crate) fn place_away(&self, by_ms: i64) -> Option<usize> {
         let current = self.current()?;
         let target_ns = current.boottime_ns.checked_add_signed(by_ms.saturating_mul(1_000_000))?;
         // Allow half an interval: samples are not exactly one interval apart.
@@ -212,7 +207,7 @@ impl Timeline {
     }
 
     /// Index of the first sample at or after a wall time.
-    pub fn place_from(&self, wall_ms: i64) -> Option<usize> {
+    pub(crate) fn place_from(&self, wall_ms: i64) -> Option<usize> {
         self.window.iter().position(|sample| sample.wall_ms >= wall_ms)
     }
 }

@@ -6,7 +6,7 @@ use crate::record::selection::Sort;
 
 /// View settings.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub(crate) struct View {
     /// Order of the processes; in a tree, among siblings.
     pub sort: Sort,
     /// Show a tree, children below their parents.

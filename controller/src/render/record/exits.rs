@@ -41,7 +41,7 @@ const KEYS: [&str; 14] = [
 ];
 
 /// Writes the column names: a `#` line for text, the first row for CSV, nothing for JSON.
-pub fn write_header(format: Format, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_header(format: Format, out: &mut dyn Write) -> io::Result<()> {
     match format {
         Format::Text => {
             writeln!(
@@ -55,7 +55,7 @@ pub fn write_header(format: Format, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Writes one exit and a newline. CSV skips groups and losses: see [`aside`].
-pub fn write(ended: &Ended, format: Format, zone: &TimeZone, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(ended: &Ended, format: Format, zone: &TimeZone, out: &mut dyn Write) -> io::Result<()> {
     match (format, ended) {
         (Format::Text, Ended::One(one)) => write_line(one, zone, out),
         (Format::Text, other) => writeln!(out, "# {}", sentence(other, zone)),
@@ -66,7 +66,7 @@ pub fn write(ended: &Ended, format: Format, zone: &TimeZone, out: &mut dyn Write
 }
 
 /// What CSV rows cannot hold: a sentence for stderr.
-pub fn aside(ended: &Ended, format: Format) -> Option<String> {
+pub(crate) fn aside(ended: &Ended, format: Format) -> Option<String> {
     (format == Format::Csv && !matches!(ended, Ended::One(_))).then(|| sentence(ended, &TimeZone::UTC))
 }
 

@@ -20,7 +20,7 @@ const GAPS: usize = 5;
 
 /// Something that a host cannot record: an empty result does not mean that nothing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unrecorded {
+pub(crate) struct Unrecorded {
     /// What is missing, a plural noun.
     pub what: &'static str,
     /// Why the host cannot record it.
@@ -33,7 +33,7 @@ pub struct Unrecorded {
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn unrecorded(output: &Output, name: &str, unrecorded: &Unrecorded) -> Result<()> {
+pub(crate) fn unrecorded(output: &Output, name: &str, unrecorded: &Unrecorded) -> Result<()> {
     let Unrecorded { what, why, hint } = *unrecorded;
     let message = format!("{name} cannot record {what}: {why}");
     output.note(&printable(&message));
@@ -49,7 +49,7 @@ pub fn unrecorded(output: &Output, name: &str, unrecorded: &Unrecorded) -> Resul
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn info(output: &Output, name: &str, info: &InfoReply, zone: &TimeZone) -> Result<()> {
+pub(crate) fn info(output: &Output, name: &str, info: &InfoReply, zone: &TimeZone) -> Result<()> {
     if output.is_json() {
         return output.record("record", object(name, info));
     }
@@ -152,7 +152,13 @@ pub(in crate::render) fn recorder_object(recorder: &Recorder) -> Value {
 ///
 /// # Errors
 /// As [`info`].
-pub fn fetched(output: &Output, directory: &Path, host: &str, fetched: &Fetched, runs: usize) -> Result<()> {
+pub(crate) fn fetched(
+    output: &Output,
+    directory: &Path,
+    host: &str,
+    fetched: &Fetched,
+    runs: usize,
+) -> Result<()> {
     let Fetched { samples, bytes, present } = *fetched;
     if output.is_json() {
         return output.record(

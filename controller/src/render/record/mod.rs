@@ -1,8 +1,8 @@
 //! Output of flight records: one module for each module of [`crate::record`].
 
-pub mod exits;
-pub mod info;
-pub mod log;
-pub mod oom;
-pub mod summary;
-pub mod top;
+pub(crate) mod exits;
+pub(crate) mod info;
+pub(crate) mod log;
+pub(crate) mod oom;
+pub(crate) mod summary;
+pub(crate) mod top;

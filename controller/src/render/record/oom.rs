@@ -20,7 +20,7 @@ const NOTABLE_GROWTH: f64 = 1024.0;
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn report(output: &Output, report: &Report, with_table: bool, zone: &TimeZone) -> Result<()> {
+pub(crate) fn report(output: &Output, report: &Report, with_table: bool, zone: &TimeZone) -> Result<()> {
     if output.is_json() {
         return output.record("oom_kill", object(report, with_table));
     }

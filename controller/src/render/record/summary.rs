@@ -47,7 +47,7 @@ const KEYS: [&str; 20] = [
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn summary(output: &Output, tracks: &[Track], zone: &TimeZone) -> Result<()> {
+pub(crate) fn summary(output: &Output, tracks: &[Track], zone: &TimeZone) -> Result<()> {
     match output.format() {
         Format::Text => text(output, tracks, zone),
         Format::Json => tracks.iter().try_for_each(|track| output.record("summary", values(track))),

@@ -7,7 +7,7 @@
 //! Made for grep: one line is one process. Lines that start with `#` report gaps and events. Unknown values are `-`.
 
 pub(super) mod cell;
-pub mod column;
+pub(crate) mod column;
 mod json;
 pub(super) mod remark;
 #[cfg(test)]
@@ -30,7 +30,7 @@ const USUAL_LINE: usize = 160;
 
 /// Output format of the log.
 #[derive(Clone, Debug)]
-pub enum Form {
+pub(crate) enum Form {
     /// Aligned columns, times in this zone.
     Text(Vec<Column>, TimeZone),
     /// One JSON object per line, times in UTC.
@@ -41,7 +41,7 @@ pub enum Form {
 
 impl Form {
     /// The columns of the record that this format needs.
-    pub fn needs(&self) -> Columns {
+    pub(crate) fn needs(&self) -> Columns {
         match self {
             Self::Json => Columns::ALL,
             Self::Text(columns, _) | Self::Csv(columns) => {
@@ -52,7 +52,7 @@ impl Form {
 }
 
 /// Writes the column names: for text as `#` lines, units first; for CSV as the first row; nothing for JSON.
-pub fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_header(form: &Form, out: &mut dyn Write) -> io::Result<()> {
     match form {
         Form::Text(columns, _) => {
             let mut line = units(columns);
@@ -82,7 +82,7 @@ fn units(columns: &[Column]) -> String {
 }
 
 /// Writes one entry and a newline.
-pub fn write(entry: &Entry, form: &Form, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(entry: &Entry, form: &Form, out: &mut dyn Write) -> io::Result<()> {
     match (form, entry) {
         (Form::Text(columns, zone), Entry::Process(entry)) => write_process(entry, columns, zone, out),
         (Form::Text(_, zone), entry) => writeln!(out, "# {}", remark::sentence(entry, zone)),
@@ -100,7 +100,7 @@ pub fn write(entry: &Entry, form: &Form, out: &mut dyn Write) -> io::Result<()> 
 }
 
 /// What CSV rows cannot hold: a sentence for stderr.
-pub fn aside(entry: &Entry, form: &Form) -> Option<String> {
+pub(crate) fn aside(entry: &Entry, form: &Form) -> Option<String> {
     match (form, entry) {
         (Form::Csv(_), Entry::Break(broken)) => Some(remark::break_sentence(broken, &TimeZone::UTC)),
         _ => None,

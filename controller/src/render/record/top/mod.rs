@@ -12,7 +12,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-pub use terminal::Screen;
+pub(crate) use terminal::Screen;
 
 use jiff::tz::TimeZone;
 use ratatui::{
@@ -31,7 +31,7 @@ const LOW: u16 = 16;
 
 /// Display settings besides the state.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub(crate) struct Look {
     /// Current time, ms since the Unix epoch.
     pub now_ms: i64,
     /// Time zone of the times shown.
@@ -41,7 +41,7 @@ pub struct Look {
 }
 
 /// Draws the whole screen.
-pub fn draw(frame: &mut Frame, state: &State, look: &Look) {
+pub(crate) fn draw(frame: &mut Frame, state: &State, look: &Look) {
     let area = frame.area();
     let low = area.height < LOW;
     let ends = match area.width >= WIDE.0 && area.height >= WIDE.1 {

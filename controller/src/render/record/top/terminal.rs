@@ -15,7 +15,7 @@ use crate::{
 
 /// The terminal on stdout, in raw mode and on its alternate screen. A panic restores it too (`ratatui::try_init`).
 #[derive(Debug)]
-pub struct Screen {
+pub(crate) struct Screen {
     terminal: DefaultTerminal,
 }
 
@@ -24,7 +24,7 @@ impl Screen {
     ///
     /// # Errors
     /// Standard output is not a terminal.
-    pub fn check() -> Result<()> {
+    pub(crate) fn check() -> Result<()> {
         if io::stdout().is_terminal() {
             return Ok(());
         }
@@ -36,7 +36,7 @@ impl Screen {
     ///
     /// # Errors
     /// The terminal cannot be set up.
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let terminal = ratatui::try_init().map_err(|error| {
             // Setup may have been partial.
             let _ = ratatui::try_restore();
@@ -49,12 +49,12 @@ impl Screen {
     ///
     /// # Errors
     /// The terminal cannot be written to.
-    pub fn show(&mut self, state: &State, look: &Look) -> Result<()> {
+    pub(crate) fn show(&mut self, state: &State, look: &Look) -> Result<()> {
         self.terminal.draw(|frame| draw(frame, state, look)).map(drop).map_err(|error| failed(&error))
     }
 
     /// Whether to use colours (no-color.org).
-    pub fn colour() -> bool {
+    pub(crate) fn colour() -> bool {
         env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
 }
