@@ -194,9 +194,6 @@ pub struct Provision {
     /// Memory limit, such as 613M or 2G [default: the role's]
     #[arg(long, value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Always launch new hosts; same as --reuse never
-    #[arg(long, conflicts_with = "reuse")]
-    pub fresh: bool,
     /// Which free hosts may be reused
     #[arg(long, value_enum, default_value_t)]
     pub reuse: Reuse,

@@ -5,20 +5,21 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::time::sleep;
 use tonic::transport::Channel;
 
 use crate::{
     client::{self, Outcome},
     context::Context,
     error::{Error, Kind, Result},
+    pauses::Pauses,
     provider::{Host, Standing, Stream},
 };
 
 /// Time limit for a running host to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Pauses between attempts through a proxy command: starts at the first value, doubles up to the second.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// Pauses between attempts through a proxy command.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// After this many failed attempts, a race with another controller is no longer likely.
 const ENROL_ATTEMPTS: usize = 3;
@@ -55,18 +56,17 @@ impl Context {
     /// Retries until the deadline. Behind a proxy command, only the TLS handshake shows whether the port is open, so
     /// each retry repeats the whole attempt.
     async fn connect_until(&self, host: &Host, deadline: Instant) -> Result<Connected> {
-        let (started, mut pause) = (Instant::now(), PAUSES[0]);
+        let (started, mut pauses) = (Instant::now(), Pauses::new(FIRST_PAUSE, LONGEST_PAUSE));
         loop {
-            match self.attempt(host, started, deadline).await {
-                Err(error) if error.is_absent() && Instant::now() + pause < deadline => sleep(pause).await,
-                Err(error) if error.is_absent() => {
-                    let what = format!("{} does not answer on port {}", host.name, proto::PORT);
-                    return Err(self.with_console(host, error.context(what)).await);
-                }
+            let error = match self.attempt(host, started, deadline).await {
+                Err(error) if error.is_absent() => error,
                 Err(error) if !host.enrolled() => return Err(self.with_console(host, error).await),
                 outcome => return outcome,
+            };
+            if !pauses.pause_before(deadline).await {
+                let what = format!("{} does not answer on port {}", host.name, proto::PORT);
+                return Err(self.with_console(host, error.context(what)).await);
             }
-            pause = (pause * 2).min(PAUSES[1]);
         }
     }
 

@@ -1,4 +1,4 @@
-//! A record at a glance, as the message that a host answers with: the same for who reads its disk.
+//! Summarizes a record as the message of a host's answer. A controller that reads a disk uses the same code.
 
 use std::cmp::Reverse;
 
@@ -6,10 +6,10 @@ use record::{Gap, Header, Sample, gaps};
 
 use crate::pb::{self, InfoReply};
 
-/// Most gaps that are told; the shorter ones are left out.
+/// Maximum number of gaps in a summary: the longest ones.
 const GAPS: usize = 100;
 
-/// What the headers of all blocks say together. What else is known of the record is for the caller to add.
+/// Summarizes the headers of all blocks. The caller adds the rest.
 pub fn info(headers: &[Header]) -> InfoReply {
     let mut found = gaps(headers);
     found.sort_by_key(|gap| Reverse(gap.length_ms));
@@ -27,9 +27,9 @@ pub fn info(headers: &[Header]) -> InfoReply {
     }
 }
 
-/// The earliest wall time in a record, and that of its newest block, ms since the Unix epoch; `None` if there is none.
+/// The earliest wall time in a record and the latest of its last block, ms since the Unix epoch; `None` without blocks.
 ///
-/// The newest is what comes last: a clock that was ahead for a while before does not count.
+/// The last block decides, not the maximum: earlier samples may come from a clock that was ahead for a while.
 pub fn range(headers: &[Header]) -> Option<(i64, i64)> {
     let earliest = headers.iter().map(|header| header.earliest_wall_ms).min()?;
     Some((earliest, headers.last()?.latest_wall_ms))
@@ -39,7 +39,7 @@ fn message(gap: Gap) -> pb::Gap {
     pb::Gap { from_unix_ms: gap.from_ms, until_unix_ms: gap.until_ms, length_ms: gap.length_ms }
 }
 
-/// What the newest sample says of the recorder. Whether one runs, and how large the record is, no sample knows.
+/// The state of the recorder from the newest sample. The caller adds `running` and `bytes`, which no sample contains.
 pub fn recorder(newest: &Sample) -> pb::Recorder {
     pb::Recorder {
         last_sample_unix_ms: newest.wall_ms,

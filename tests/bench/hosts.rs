@@ -1,5 +1,5 @@
-//! What Magpie itself costs: from launch to an answering port and to enrolled, start-up of `ctl`, the agent's
-//! memory, and an apply with nothing to change against bare `puppet apply` on the same host, in turn.
+//! Benchmarks of Magpie itself: time from launch to an open port and to enrolment, startup of `ctl`, memory of the agent, and
+//! an apply without changes compared with `puppet apply` on the same host.
 //!
 //! Prints a Markdown section. Run by `make bench`; needs root.
 
@@ -36,7 +36,7 @@ fn start_up(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
     row(out, "`ctl --help`", &timed(REPEATS, || drop(fleet.ok(&["--help"]))))
 }
 
-/// Provisions five hosts one by one, and takes the phases from what `ctl` itself measured.
+/// Provisions five hosts one by one; `ctl` itself measures the phases.
 fn launches(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
     let (mut boot, mut enrolled) = (Vec::new(), Vec::new());
     for _ in 0..5 {
@@ -67,7 +67,7 @@ fn memory(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The same code, the same host, nothing to change: bare Puppet and Magpie in turn.
+/// Puppet alone and Magpie in turn, with the same code on the same host and nothing to change.
 fn apply(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
     // Finds the newest bundle and applies it as an operator would by hand; prints seconds.
     let bare = "cd /var/lib/magpie; tree=$(ls -td bundles/*/tree | head -1); mkdir -p /run/bare; \
@@ -82,7 +82,7 @@ fn apply(fleet: &Fleet, out: &mut impl Write) -> io::Result<()> {
         by_hand.push(nanoseconds / 1e9);
         by_magpie.extend(timed(1, || drop(fleet.ok(&["apply", "quick-1"]))));
     }
-    // The first of each warms caches.
+    // The first run of each warms caches.
     row(out, "bare `puppet apply`, nothing to change", &by_hand[1..])?;
     row(out, "`ctl apply`, nothing to change", &by_magpie[1..])?;
     let overhead = median(&by_magpie[1..]) - median(&by_hand[1..]);

@@ -1,5 +1,5 @@
-//! Machines that were there before. The machine is a local host whose agent was taken away; it is reached by
-//! real ssh, and then on port 717 alone, both through proxy commands into its network.
+//! `ctl adopt` on existing machines. The machine is a local host whose agent was removed. `ctl` reaches it over
+//! real ssh, and then only on port 717, both through proxy commands into its network.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use controller::provider::ssh;
 use tests::{Fleet, repository};
 
-/// Connects to $1, port $2, in the network of a process of the cloud.
+/// Proxy command: connects to $1, port $2, in the network of the cloud.
 const DIAL: &str = r#"exec nsenter --user=/proc/PID/ns/user --net=/proc/PID/ns/net perl -MIO::Socket::INET -MIO::Select -e '
 $host = IO::Socket::INET->new("$ARGV[0]:$ARGV[1]") or die "connect: $!\n";
 $both = IO::Select->new($host, \*STDIN);
@@ -22,10 +22,10 @@ while (@ready = $both->can_read) {
         while (length $bytes) { substr($bytes, 0, syswrite($to, $bytes) // exit) = "" }
     }
 }' "$1" "$2""#;
-/// The same, but for the first three times: as if the machine were not there yet.
+/// The same, but fails the first three times, as if the machine were not up yet.
 const DIAL_LATE: &str =
     "echo >>\"$0.count\"; [ $(wc -l <\"$0.count\") -gt 3 ] || { echo not yet >&2; exit 1; }\n";
-/// An sshd, and users who may become root by sudo, without and with a password.
+/// An sshd, and users with sudo rights: one without and one with a password.
 const PREPARE: &str = r#"
 export DEBIAN_FRONTEND=noninteractive
 apt-get install -qq -y --no-install-recommends openssh-server sudo >/dev/null 2>&1
@@ -38,10 +38,10 @@ done
 systemctl restart ssh
 "#;
 
-/// A machine with sshd and without agent, and a fleet that has none of it yet.
+/// A machine with sshd and without an agent, and a fleet that does not know it yet.
 struct Lab {
     ours: Fleet,
-    /// Whose local host the machine is.
+    /// The fleet whose local host the machine is.
     theirs: Fleet,
     ssh_config: PathBuf,
 }
@@ -54,7 +54,7 @@ impl Lab {
         let (id, address) = (host["id"].as_str().expect("an id"), host["address"].as_str().expect("one"));
         let running =
             fs::read_to_string(theirs.cloud().join("hosts").join(id).join("running")).expect("pids");
-        // The last one is the keeper's, which is in the cloud's network.
+        // The last pid is the keeper's, which is in the cloud's network.
         let dial = DIAL.replace("PID", running.split(' ').next_back().expect("a pid"));
 
         let here = ours.directory();
@@ -85,7 +85,7 @@ impl Lab {
         self.ssh_config.to_str().expect("UTF-8")
     }
 
-    /// A command on the machine, by ssh.
+    /// Runs a command on the machine over ssh.
     #[track_caller]
     fn ssh(&self, command: &str) -> String {
         let output =
@@ -99,7 +99,7 @@ impl Lab {
         vec!["adopt", destination, "--role", "quick", "--", "-F", self.config()]
     }
 
-    /// Takes the fleet's agent away that the machine was made with.
+    /// Removes the agent that the machine was created with.
     fn strip(&self) {
         let removal = ssh::removal();
         let args = ["run", "quick-1", "--"].into_iter().chain(removal.iter().map(String::as_str));
@@ -125,19 +125,19 @@ fn a_machine_is_adopted_used_without_ssh_and_left_as_it_was() {
     let lab = Lab::new();
     let Lab { ours, theirs, .. } = &lab;
 
-    // What is wrong is found before anything is touched.
+    // Errors are found before anything changes.
     let refused = ours.exits(2, &lab.adopting("machine")).stderr;
     let fleet = fs::read_to_string(theirs.directory().join(".magpie/fleet.json")).expect("read");
     let fleet: serde_json::Value = serde_json::from_str(&fleet).expect("JSON");
     let enrolled =
-        format!("machine: it is enrolled already, in the fleet {}", fleet["id"].as_str().expect("id"));
+        format!("machine: it is already enrolled in the fleet {}", fleet["id"].as_str().expect("id"));
     assert!(refused.contains(&enrolled), "{refused}");
     lab.strip();
     let sit = "use IO::Socket::INET; $s = IO::Socket::INET->new(Listen => 1, LocalPort => 717, ReuseAddr => 1) or die; \
         system \"systemd-notify --ready\"; sleep";
     lab.ssh(&format!("systemd-run -q --unit=sit -p Type=notify -p NotifyAccess=all perl -e '{sit}'"));
     let refused = ours.exits(2, &lab.adopting("machine")).stderr;
-    assert!(refused.contains("port 717 already"), "{refused}");
+    assert!(refused.contains("port 717 is already in use"), "{refused}");
     lab.ssh("systemctl stop sit");
     let refused = ours.exits(3, &lab.adopting("nobody@machine")).stderr;
     assert!(
@@ -146,7 +146,7 @@ fn a_machine_is_adopted_used_without_ssh_and_left_as_it_was() {
     );
     lab.ssh("! test -e /var/lib/magpie");
 
-    // The proxy command fails three times before it leads anywhere.
+    // The proxy command fails three times before it connects.
     assert_eq!(ours.ok(&lab.adopting("machine")), "quick-1\n");
     let tries =
         fs::read_to_string(ours.directory().join("dial-late.count")).expect("counted").lines().count();
@@ -155,7 +155,7 @@ fn a_machine_is_adopted_used_without_ssh_and_left_as_it_was() {
     let refused = ours.exits(2, &lab.adopting("machine")).stderr;
     assert!(refused.contains("is quick-1 already"), "{refused}");
 
-    // From now on without ssh.
+    // From now on, ssh is not needed.
     ours.ok(&["run", "quick-1", "--", "systemctl", "stop", "ssh.service", "ssh.socket"]);
     let closed = Command::new("ssh").args(["-F", lab.config(), "machine", "true"]).output().expect("runs");
     assert_eq!(closed.status.code(), Some(255));
@@ -194,9 +194,9 @@ fn root_comes_by_sudo_and_what_does_not_answer_can_be_forgotten() {
     assert_eq!(ours.json(&["hosts"]).len(), 0);
     lab.ssh("test -e /usr/lib/magpie/agent && rm -r /var/lib/magpie/state");
 
-    // Where sudo wants a password it gets a terminal to ask at.
+    // If sudo needs a password, it gets a terminal for the prompt.
     let refused = ours.exits(3, &lab.adopting("asked@machine")).stderr;
-    assert!(refused.contains("asked@machine refuses"), "{refused}");
+    assert!(refused.contains("the command on asked@machine failed"), "{refused}");
     assert_eq!(lab.ssh("ls -d /tmp/tmp.* 2>/dev/null || true"), "", "nothing secret is left behind");
     adopt_with_password(&lab);
     ours.ok(&["status", "quick-1"]);
@@ -205,7 +205,7 @@ fn root_comes_by_sudo_and_what_does_not_answer_can_be_forgotten() {
     lab.no_agent_is_left();
 }
 
-/// Adopts as a user at a terminal would, typing the password when asked for it.
+/// Adopts on a terminal, typing the password at the prompt.
 fn adopt_with_password(lab: &Lab) {
     let adopt = lab.ours.command(&lab.adopting("asked@machine"));
     let words: Vec<_> = [adopt.get_program()].into_iter().chain(adopt.get_args()).collect();

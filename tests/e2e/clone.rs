@@ -1,4 +1,4 @@
-//! A clone is the original's disk and nobody's voice but its own.
+//! A clone has the original's disk, but its own identity.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use controller::{
 };
 use tests::{Fleet, binary, repository};
 
-/// A host by name, as `ctl hosts` tells of it.
+/// A host by name, from `ctl hosts`.
 #[track_caller]
 fn host(fleet: &Fleet, name: &str) -> Host {
     let hosts = fleet.json(&["hosts"]);
@@ -20,7 +20,7 @@ fn host(fleet: &Fleet, name: &str) -> Host {
     serde_json::from_value(host).expect("a host")
 }
 
-/// What comes of asking for the agent of `id` at the host `at`.
+/// Result of connecting to the host `at` as if it had the agent `id`.
 fn speak(fleet: &Fleet, at: &Host, id: &str) -> Result<(), String> {
     let spec = ImageSpec { agent: binary("agent"), packages: Vec::new() };
     let local = Local::open(fleet.cloud(), binary("ctl"), spec).expect("the cloud");
@@ -47,7 +47,7 @@ fn a_clone_cannot_speak_as_the_original() {
     assert!(refused.contains("another host"), "{refused}");
     speak(&fleet, &original, &clone.id).expect_err("nor the other way round");
 
-    // The identity that was copied is put away; what Puppet did is there without an apply, and a bundle with it.
+    // The copied identity is in quarantine. Puppet's changes and the bundle are there without an apply.
     fleet.ok(&["run", "quick-2", "--", "sh", "-c", "test -e /var/lib/magpie/quarantine/*/identity.json"]);
     assert_eq!(fleet.ok(&["run", "quick-2", "--", "cat", "/etc/magpie-test"]), "role quick\n");
     let applied = fleet.json(&["apply", "quick-2"]);
@@ -67,7 +67,7 @@ fn the_record_is_copied_when_it_is_asked_for() {
     fleet.ok(&["clone", "quick-1", "--with-record"]);
     let seen = |name: &str| {
         let begun = Instant::now();
-        // A record without a sample is an error, and a clone's recorder has only just begun.
+        // A record without samples is an error, and the clone's recorder has just started.
         loop {
             let outcome = fleet.ctl(&["cpu-log", name, "--since", "1h", "--all", "--output", "json"]);
             if outcome.code == 0 {
@@ -83,7 +83,7 @@ fn the_record_is_copied_when_it_is_asked_for() {
     assert_eq!(["quick-1", "quick-2", "quick-3"].map(seen), [true, false, true]);
 }
 
-/// Cgroup of a host whose processes are frozen, while there is one.
+/// Cgroup of a host whose processes are frozen, if there is one.
 fn frozen(tree: &Path, id: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(tree).ok()?.flatten();
     entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("magpie-")).find_map(|entry| {
@@ -112,7 +112,7 @@ fn a_host_goes_on_when_its_cloning_is_killed() {
     cloning.wait().expect("gone");
     fleet.ok(&["status", "quick-1"]);
     assert!(fs::read_to_string(group.join("cgroup.events")).expect("read").contains("frozen 0"));
-    // What there was of the copy can be ended like any host.
+    // A partial copy can be destroyed like any host.
     fleet.ok(&["destroy", "--yes", "quick-2"]);
     assert_eq!(fleet.json(&["hosts"]).len(), 1);
 }

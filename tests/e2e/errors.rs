@@ -1,4 +1,4 @@
-//! Every mistake a user can make: a sentence with cause and hint, the right exit code, nothing half-done.
+//! User errors: each gives a sentence with cause and hint and the right exit code, and leaves nothing half done.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ fn says(outcome: &Outcome, parts: &[&str]) {
     assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
 }
 
-/// Makes another tree the fleet's bundle.
+/// Replaces the fleet's bundle with another tree.
 fn push_instead(fleet: &Fleet, tree: &Path) {
     let file = fleet.directory().join("magpie.toml");
     let config = fs::read_to_string(&file).expect("read");
@@ -34,7 +34,7 @@ fn without_a_fleet() {
     says(&outcome, &["no magpie.toml", "hint: `ctl init`"]);
 }
 
-/// What lies in a parent directory may be anybody's, as in /tmp.
+/// Files in a parent directory may belong to anyone, as in /tmp.
 #[test]
 fn with_the_configuration_of_somebody_else() {
     let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
@@ -93,7 +93,7 @@ fn hosts_that_cannot_be_proved_or_reached() {
     let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
     fleet.ok(&["provision", "--role", "quick"]);
 
-    // Another fleet's CA directory in place of ours.
+    // The CA directory of another fleet.
     let other = tempfile::tempdir().expect("a directory");
     let init =
         Command::new(binary("ctl")).args(["init", "--name", "other"]).current_dir(other.path()).status();
@@ -115,7 +115,7 @@ fn hosts_that_cannot_be_proved_or_reached() {
     let deadline = Instant::now() + Duration::from_secs(30);
     let unreachable = loop {
         let outcome = fleet.ctl(&["status", "quick-1"]);
-        // While it ends it may still take a connection and drop it.
+        // While it stops, it may still accept a connection and drop it.
         if outcome.stderr.contains("717") || Instant::now() > deadline {
             break outcome;
         }
@@ -158,11 +158,11 @@ fn what_is_taken_or_gone_is_named() {
     let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
     fleet.ok(&["provision", "--role", "quick"]);
 
-    // A second agent on the host finds the port taken.
+    // A second agent on the host: the port is in use.
     let taken = fleet.exits(1, &["run", "quick-1", "--", "/usr/lib/magpie/agent", "serve"]);
     assert!(taken.stderr.contains("cannot listen on 0.0.0.0:717"), "{taken:?}");
 
-    // A stopped host says so; its image removed, it cannot start.
+    // A stopped host is reported as stopped. Without its image it cannot start.
     fleet.ok(&["stop", "quick-1"]);
     says(&fleet.exits(3, &["status", "quick-1"]), &["quick-1 is stopped", "hint: `ctl start quick-1`"]);
     let images = fleet.cloud().join("images");

@@ -46,7 +46,7 @@ fn a_released_host_is_the_next_one() {
     );
     assert!(
         fleet
-            .ok(&["provision", "--role", "quick", "--fresh", "--dry-run"])
+            .ok(&["provision", "--role", "quick", "--reuse", "never", "--dry-run"])
             .contains("quick-2  would be launched")
     );
 
@@ -70,7 +70,7 @@ fn who_has_a_host_is_asked_before_it_is_changed() {
     fleet.ok(&["user", "issue", "eve", "--user-role", "reader", "--ttl", "30d"]);
     assert!(fleet.ok(&["--as", "eve", "status"]).contains("quick-1"), "hosts take a reader's month");
 
-    // A reader changes nothing, whatever is said, and asks no provider for it.
+    // A reader cannot change anything, whatever the options, and no provider is asked.
     let changing: [&[&str]; 7] = [
         &["stop", "--force", "quick-1"],
         &["start", "quick-1"],
@@ -84,20 +84,20 @@ fn who_has_a_host_is_asked_before_it_is_changed() {
         let refused = fleet.exits(2, &[&["--as", "eve"], verb].concat()).stderr;
         assert!(refused.contains("; eve has reader"), "{verb:?}: {refused}");
     }
-    // Nor does who issued himself a certificate: the host does not know his CA.
+    // Nor can a user with a self-issued certificate: the host does not know that CA.
     let refused = fleet.exits(
         3,
         &["--config", &forged(&fleet), "--as", "mallory", "destroy", "--yes", "--force", "quick-1"],
     );
     assert!(refused.stderr.contains("another fleet"), "{}", refused.stderr);
-    // Another operator must mean it.
+    // Another operator must force it.
     for verb in [&["stop", "quick-1"][..], &["destroy", "--yes", "quick-1"], &["release", "quick-1"]] {
         let refused = fleet.exits(4, &[&["--as", "bob"], verb].concat()).stderr;
         assert!(refused.contains("quick-1 is ") && refused.contains("not bob's\nhint: --force"), "{refused}");
     }
     assert_eq!((standings(&fleet), states(&fleet)), (vec!["used".to_owned()], vec!["running".to_owned()]));
 
-    // What was so already is said. A host that is down is asked about at its provider.
+    // No change is reported as such. For a host that is down, the provider is asked.
     assert_eq!(fleet.exits(0, &["start", "quick-1"]).stderr, "quick-1 is already running\n");
     assert_eq!(fleet.exits(0, &["--as", "bob", "stop", "--force", "quick-1"]).stderr, "quick-1 stopped\n");
     assert_eq!(fleet.exits(0, &["stop", "quick-1"]).stderr, "quick-1 is already stopped\n");
@@ -108,7 +108,7 @@ fn who_has_a_host_is_asked_before_it_is_changed() {
     assert_eq!(standings(&fleet), ["idle"]);
     assert_eq!(fleet.exits(0, &["release", "quick-1"]).stderr, "quick-1 is already free\n");
 
-    // In scripts `--yes`, on a terminal a question.
+    // Scripts need `--yes`; on a terminal, `ctl` asks.
     let asked = fleet.exits(2, &["destroy", "quick-1"]).stderr;
     assert!(asked.contains("nobody is there to answer\nhint: --yes"), "{asked}");
     let (code, screen) = at_a_terminal(&fleet, &["destroy", "quick-1"], "n\n");
@@ -119,7 +119,7 @@ fn who_has_a_host_is_asked_before_it_is_changed() {
     assert_eq!(ids(&fleet).len(), 0);
 }
 
-/// A configuration whose CA directory has another user CA in place of the fleet's, and an admin of it.
+/// A configuration whose CA directory has another user CA instead of the fleet's, with an admin of that CA.
 fn forged(fleet: &Fleet) -> String {
     let here = fleet.directory();
     let copy = |from: &Path, to: &Path| {
@@ -140,7 +140,7 @@ fn forged(fleet: &Fleet) -> String {
     path
 }
 
-/// Runs `ctl` on a terminal, types `keys`, and returns the exit code and what was on the screen.
+/// Runs `ctl` on a terminal and types `keys`. Returns the exit code and the screen.
 fn at_a_terminal(fleet: &Fleet, args: &[&str], keys: &str) -> (i32, String) {
     let command = fleet.command(args);
     let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
@@ -182,7 +182,7 @@ fn ten_controllers_share_five_stopped_hosts_fairly() {
     assert_eq!(standings(&fleet), ["used"; 10]);
 }
 
-/// Kills `ctl provision` with SIGKILL after `after`, wherever it then is.
+/// Kills `ctl provision` with SIGKILL after `after`, whatever it is doing.
 fn killed_after(fleet: &Fleet, after: Duration) {
     let mut child = fleet.spawn(&["provision", "--role", "slow"]);
     thread::sleep(after);
@@ -193,7 +193,7 @@ fn killed_after(fleet: &Fleet, after: Duration) {
 #[test]
 fn a_killed_controller_leaves_nothing_that_the_next_does_not_finish() {
     let fleet = fleet();
-    // Points in time stand for steps: launch, boot, enrolment, claim, push, the run's beginning and middle.
+    // The times stand for steps: launch, boot, enrolment, claim, push, the beginning and the middle of the run.
     for (round, after) in [100, 250, 400, 600, 1_000, 3_000].into_iter().enumerate() {
         killed_after(&fleet, Duration::from_millis(after));
         let finished = fleet.exits(0, &["provision", "--role", "slow"]);

@@ -1,4 +1,4 @@
-//! The flight record of a real host: read from it, fetched from it, and read without it.
+//! The flight record of a real host: read from the host, fetched, and read from the copy.
 
 use tests::{Fleet, repository};
 

@@ -1,10 +1,10 @@
-//! The machine is as it was: while a host runs, and after it is gone.
+//! A host leaves the machine unchanged, while it runs and after it is destroyed.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
 use tests::{Fleet, repository};
 
-/// What a role could leave behind or change on the machine.
+/// State of the machine that a role could change.
 #[derive(Debug, PartialEq, Eq)]
 struct Machine {
     mounts: BTreeSet<String>,

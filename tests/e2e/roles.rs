@@ -1,4 +1,4 @@
-//! The example control repository, from nothing to hosts that do their job.
+//! The example control repository: from nothing to working hosts.
 
 use std::fs;
 
@@ -23,13 +23,13 @@ fn db_and_web_from_nothing_to_answering() {
     let page = fleet.ok(&["run", "web-1", "--", "perl", "-MIO::Socket::INET", "-e", HTTP_GET]);
     assert!(page.contains("200 OK"), "{page}");
 
-    // An applied host has nothing left to change, and says so.
+    // A second apply has nothing to change, and says so.
     for run in fleet.json(&["apply", "--all"]).iter().filter(|line| line["type"] == "recap") {
         assert_eq!(run["summary"]["changed"], 0, "{run}");
         assert_eq!(run["state"], "succeeded", "{run}");
     }
 
-    // --noop names what is pending, exits 10, and changes nothing.
+    // --noop lists pending changes, exits 10, and changes nothing.
     fleet.ok(&["run", "db-1", "--", "rm", "/etc/motd"]);
     for _ in 0..2 {
         let noop = fleet.exits(10, &["apply", "db-1", "--noop"]);
@@ -50,10 +50,10 @@ fn db_and_web_from_nothing_to_answering() {
     assert!(log.lines().any(|line| line.contains(" postgres ") && line.contains("postgres: ")), "{log}");
 }
 
-/// Asks the host's own web server for its page, with what is on every Debian.
+/// Fetches the page of the host's web server with tools that every Debian has.
 const HTTP_GET: &str = r#"$s=IO::Socket::INET->new("127.0.0.1:80") or die $!; print $s "GET / HTTP/1.0\r\n\r\n"; print while <$s>"#;
 
-/// Debian's packaged modules, symlinked: the bundle must carry what the links lead to.
+/// Debian's packaged modules, symlinked: the bundle must contain the files that the links point to.
 #[test]
 fn roles_that_nobody_here_wrote_converge() {
     let tree = repository("tests/fixtures/puppet-modules");
@@ -61,7 +61,7 @@ fn roles_that_nobody_here_wrote_converge() {
     let fleet = Fleet::new(&tree, &roles);
     let config = fleet.directory().join("magpie.toml");
     let text = fs::read_to_string(&config).expect("the fleet has one");
-    // The modules lie where the distribution installs them: that is said, or they are refused.
+    // The modules are where the distribution installs them: this must be configured, or they are refused.
     let refused = fleet.exits(2, &["provision", "--role", "ssh"]);
     assert!(refused.stderr.contains("outside_links = true"), "{refused:?}");
     fs::write(&config, text.replace("[bundle]\n", "[bundle]\noutside_links = true\n")).expect("written");
@@ -69,7 +69,7 @@ fn roles_that_nobody_here_wrote_converge() {
         fleet.ok(&["provision", "--role", role]);
         let lines = fleet.json(&["apply", "--role", role]);
         let recap = lines.iter().find(|line| line["type"] == "recap").expect("a recap");
-        // mysql's module compares utf8 with utf8mb3 and flaps for ever: that must be shown, not hidden.
+        // mysql's module compares utf8 with utf8mb3 and changes it on every apply: `ctl` must show that.
         let state = if role == "mysql" { "changed" } else { "succeeded" };
         assert_eq!(recap["state"], state, "{role}: {recap}");
         fleet.ok(&["destroy", "--yes", &format!("{role}-1")]);

@@ -1,4 +1,4 @@
-//! Runs survive everything: the controller, the agent, and each other.
+//! Runs survive the death of the controller and of the agent, and do not disturb each other.
 
 use std::{
     fs,
@@ -39,7 +39,7 @@ fn run_id(line: &str) -> String {
 fn a_killed_agent_loses_nothing_of_a_run() {
     let fleet = fleet();
     fleet.ok(&["provision", "--role", "quick"]);
-    // What a run starts inherits nothing of the agent, which the kernel must not kill and which writes in secret.
+    // A run inherits none of the agent's settings: umask, OOM score, priority, core dump limit.
     let inherited = "umask; cat /proc/self/oom_score_adj; nice; ulimit -Sc; ulimit -Hc; \
                      awk '/^Max core/ { print $6 }' /proc/1/limits";
     let inherited = fleet.ok(&["run", "quick-1", "--", "sh", "-c", inherited]);
@@ -95,7 +95,7 @@ fn cancel_ends_everything_that_a_run_started() {
     fleet.ok(&["provision", "--role", "quick"]);
     let mut endless = fleet.spawn(&["provision", "--role", "endless"]);
     let id = run_id(&wait_for(&mut endless, "run endless-1-"));
-    // A second apply names the holder instead of waiting or overlapping.
+    // A second apply names the running one instead of waiting or overlapping.
     let busy = fleet.exits(4, &["apply", "endless-1"]);
     assert!(busy.stderr.contains(&id), "{}", busy.stderr);
     fleet.ok(&["cancel", &id]);
@@ -107,7 +107,7 @@ fn cancel_ends_everything_that_a_run_started() {
     assert!(!left.stdout.contains("86399"), "{left:?}");
 }
 
-/// One host for all of it, and a reboot at the end, which such a host survives as a machine would.
+/// Uses one host, and reboots it at the end: like a machine, a local host survives that.
 #[test]
 fn a_command_is_as_it_is_over_ssh_and_its_host_reboots() {
     let fleet = fleet();
@@ -145,7 +145,7 @@ fn input_and_output(fleet: &Fleet) {
     assert_eq!((&data["output"]["encoding"], &data["output"]["data"]), (&"base64".into(), &"/w==".into()));
 }
 
-/// It keeps the output open, and outlives the run.
+/// A process that keeps the output open and outlives the run.
 fn what_is_left(fleet: &Fleet) {
     let daemon = fleet.exits(0, &["run", "quick-1", "--", "sh", "-c", "sleep 86398 & echo $!"]);
     let left =

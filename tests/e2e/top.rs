@@ -1,4 +1,4 @@
-//! `ctl top` on a real terminal: what is on it follows the keys, it is given back as it was, and it outlives its host.
+//! `ctl top` on a real terminal: it reacts to keys, restores the terminal, and keeps running when its host goes away.
 
 use std::{fs, path::Path, process::Command};
 
@@ -49,7 +49,7 @@ fn keys_travel_in_time_and_the_terminal_is_given_back() {
     terminal.wait_for("2011-07-13 00:09:59");
     terminal.wait_for("26096");
     assert!(terminal.settings().contains("-icanon"), "not in raw mode");
-    // Left, Page Up, Home, as xterm sends them.
+    // Left, Page Up, Home: the sequences of xterm.
     for (key, moment) in
         [("\u{1b}[D", "00:09:58"), ("[", "00:08:58"), ("\u{1b}[5~", "00:00:00"), ("\u{1b}[C", "00:00:01")]
     {
@@ -58,7 +58,7 @@ fn keys_travel_in_time_and_the_terminal_is_given_back() {
     }
     terminal.type_keys("\r");
     terminal.wait_for("process 26096");
-    // Ctrl-C, which is a key in raw mode.
+    // Ctrl-C is a key in raw mode.
     terminal.type_keys("\u{3}");
     assert!(terminal.child.wait().unwrap().success());
     let settings = terminal.settings();
@@ -86,12 +86,12 @@ fn a_host_that_dies_stays_on_the_screen_and_goes_on_when_it_is_back() {
     fleet.ok(&["provision", "--role", "quick"]);
     let mut terminal = Terminal::start(fleet.command(&["top", "quick-1"]));
     terminal.wait_for("/usr/bin/dbus-daemon");
-    // Its memory is its own, and what is the machine's is called so.
+    // The host's own memory, and the machine's figures labelled as such.
     terminal.wait_for("of limit 1.0G");
     terminal.wait_for("* of the whole machine");
     fleet.ok(&["stop", "quick-1"]);
     terminal.wait_for("no connection, retrying");
-    // What was seen last is still there.
+    // The last sample is still on the screen.
     terminal.wait_for("/usr/bin/dbus-daemon");
     fleet.ok(&["start", "quick-1"]);
     terminal.wait_for_end_of("no connection, retrying");

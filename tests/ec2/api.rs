@@ -1,4 +1,4 @@
-//! EC2 as another client than Magpie's sees it.
+//! EC2 as seen by a client other than Magpie.
 
 use std::{process::Command, thread, time::Duration};
 
@@ -8,7 +8,7 @@ use tests::{
     repository,
 };
 
-/// Calls an operation, with parameters and answer as boto3 has them; an error is `{"error": code}`.
+/// Calls an operation with boto3's parameters; returns boto3's answer. An error is `{"error": code}`.
 pub(crate) fn call(lab: &Ec2Lab, operation: &str, parameters: &Value) -> Value {
     let mut client = Command::new(python());
     client.arg(repository("tests/ec2/client.py")).args([operation, &parameters.to_string()]);
@@ -25,18 +25,18 @@ pub(crate) fn run(lab: &Ec2Lab, image: &str, more: &Value) -> Value {
     call(lab, "run_instances", &parameters)
 }
 
-/// Its id.
+/// Id of the instance.
 pub(crate) fn id(reservation: &Value) -> String {
     reservation["Instances"][0]["InstanceId"].as_str().unwrap_or_else(|| panic!("{reservation}")).to_owned()
 }
 
-/// All that it wrote to its console.
+/// Console output of the instance.
 pub(crate) fn console(lab: &Ec2Lab, id: &str) -> String {
     let said = call(lab, "get_console_output", &json!({ "InstanceId": id }));
     said["Output"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Waits until its console has a text.
+/// Waits until the console contains this text.
 #[track_caller]
 pub(crate) fn until_console_has(lab: &Ec2Lab, id: &str, text: &str) {
     for _ in 0..40 {

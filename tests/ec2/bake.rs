@@ -1,5 +1,4 @@
-//! From a plain distribution to an image of the fleet, by the builder's own user-data in a real cloud-init, and from
-//! that to a host.
+//! Bakes an image from a plain distribution, with the real user-data and cloud-init, and launches a host from it.
 
 use std::{fs, process::Command};
 
@@ -8,7 +7,7 @@ use tests::{Fleet, ec2::Ec2Lab, repository, target_dir};
 
 use crate::setup::all_are_used;
 
-/// The agent's package, from the agent that these tests have.
+/// A package of the agent under test.
 fn package(lab: &Ec2Lab) -> (String, String) {
     let output = lab.directory().join("packages");
     let made = Command::new("sh")
@@ -41,7 +40,7 @@ fn from_a_plain_distribution_to_a_host_by_way_of_an_image() {
     fleet.ok(&["provision", "--role", "quick"]);
     all_are_used(&lab, &fleet, 1, "from the baked image");
 
-    // What is baked is found again: nothing is launched.
+    // The existing image is found: nothing is launched.
     lab.forget_calls();
     fleet.ok(&["bake", "--provider", "ec2"]);
     assert!(lab.calls().iter().all(|call| call.action.starts_with("Describe")), "{:?}", lab.calls());

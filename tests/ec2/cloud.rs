@@ -1,4 +1,4 @@
-//! The lab itself: that it has hosts, and EC2's rules where moto alone is laxer.
+//! Tests of the lab itself: its hosts, and EC2's rules where moto is less strict.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::api::{call, console, id, run, until_console_has};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// User-data that proves on the console who it runs on, and powers the host off: what a builder of images does.
+/// User-data that prints the instance's identity to the console and powers the host off, like an image builder.
 const BUILDER: &str = r#"#!/usr/bin/python3
 import subprocess, urllib.error, urllib.request as http
 service = "http://169.254.169.254/latest/"
@@ -40,7 +40,7 @@ fn an_instance_is_a_host_that_lives_as_the_api_says() {
     assert_eq!(first["Instances"][0]["PrivateIpAddress"].as_str(), running.private.as_deref());
     until_console_has(&lab, &id, "MAGPIE-ENROL v1 waiting: there is no enrol document in the user-data");
 
-    // A token launches once, and means one thing.
+    // A token launches once, and always with the same parameters.
     assert_eq!(crate::api::id(&run(&lab, &image, &json!({ "ClientToken": "one", "UserData": "hello" }))), id);
     let other = run(&lab, &image, &json!({ "ClientToken": "one", "UserData": "other" }));
     assert_eq!(other["error"], "IdempotentParameterMismatch");
@@ -88,7 +88,7 @@ fn a_builder_runs_its_user_data_powers_itself_off_and_becomes_an_image() {
         || call(&lab, "describe_images", &json!({ "ImageIds": [built] }))["Images"][0]["State"].clone();
     while state() == "pending" {}
     assert_eq!(state(), "available");
-    // Its disk is the builder's, and cloud-init sees that it is another instance.
+    // The disk is a copy of the builder's, and cloud-init sees that this is another instance.
     let user_data = "#!/bin/sh\necho \"I was made by $(cat /etc/built-by)\" >/dev/console\n";
     let copy = id(&run(&lab, &built, &json!({ "UserData": user_data })));
     until_console_has(&lab, &copy, &format!("I was made by {builder}"));

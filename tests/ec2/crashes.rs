@@ -1,5 +1,5 @@
-//! `ctl` killed with SIGKILL anywhere in `provision`: whatever comes next finishes what was begun. No host is lost,
-//! none is there twice.
+//! Kills `ctl` with SIGKILL at any point of `provision`: the next command finishes the work. No host is lost, and none
+//! exists twice.
 
 use std::{
     io::{BufRead, BufReader},
@@ -19,15 +19,15 @@ use crate::setup::{all_are_used, lab_and_fleet, listed};
 enum Point {
     /// Before or after EC2 has acted on the nth call of this name.
     Call(&'static str, usize, &'static str),
-    /// When it says this.
+    /// When `ctl` prints this.
     Says(&'static str),
-    /// When the host says this on its console.
+    /// When the host's console shows this.
     Console(&'static str),
 }
 
 use Point::{Call, Console, Says};
 
-/// Every call that launching takes, and every step that can be seen.
+/// Every API call of a launch, and every visible step.
 const POINTS: [Point; 17] = [
     Call("DescribeInstances", 0, "before"),
     Call("DescribeInstances", 0, "after"),
@@ -48,7 +48,7 @@ const POINTS: [Point; 17] = [
     Call("CreateTags", 1, "after"),
 ];
 
-/// Those of the test that is run every time.
+/// The subset for the normal test.
 const SHORT: [usize; 5] = [3, 8, 10, 13, 15];
 
 fn kill_at(lab: &Ec2Lab, fleet: &Fleet, point: Point) {
@@ -59,7 +59,7 @@ fn kill_at(lab: &Ec2Lab, fleet: &Fleet, point: Point) {
     let mut child = fleet.spawn(&["provision", "--role", "slow"]);
     let stderr = BufReader::new(child.stderr.take().expect("piped"));
     match point {
-        // The lab does it.
+        // The lab kills the controller.
         Call(..) => drop(stderr.lines().count()),
         Says(text) => {
             let mut lines = stderr.lines();
@@ -91,7 +91,7 @@ fn until_new_console_has(lab: &Ec2Lab, known: &[String], text: &str) {
     }
 }
 
-/// Kills there, and lets the next `provision` finish it: one more host than were finished before.
+/// Kills `ctl` there, and lets the next `provision` finish: one more host than before.
 fn next_provision_finishes(lab: &Ec2Lab, fleet: &Fleet, point: Point) {
     kill_at(lab, fleet, point);
     let finished = listed(fleet, "standing").iter().filter(|standing| *standing == "used").count();
@@ -99,7 +99,7 @@ fn next_provision_finishes(lab: &Ec2Lab, fleet: &Fleet, point: Point) {
     all_are_used(lab, fleet, finished + 1, &format!("{point:?}"));
 }
 
-/// Kills there, and lets `gc` clear up: what is left is whole.
+/// Kills `ctl` there, and lets `gc` clean up: only complete hosts are left.
 fn gc_clears_up(lab: &Ec2Lab, fleet: &Fleet, point: Point) {
     kill_at(lab, fleet, point);
     fleet.ok(&["gc", "--yes"]);

@@ -1,4 +1,4 @@
-//! `ec2-lab-host`: the hosts behind the instances of the tests' EC2, one verb a run. Answers are JSON objects.
+//! `ec2-lab-host`: manages the hosts behind the lab's instances, one verb per run. Answers are JSON objects.
 //!
 //! A host is launched without an enrol document: it asks its metadata service, as an instance does.
 
@@ -23,7 +23,7 @@ use tokio::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// One attempt: a network does not try again by itself.
+/// Timeout of the only attempt: a network does not retry.
 const PATIENCE: Duration = Duration::ZERO;
 
 fn main() -> ExitCode {
@@ -77,8 +77,8 @@ async fn find(local: &Local, id: &str) -> Result<Host> {
     hosts.into_iter().find(|host| host.id == id).ok_or_else(|| format!("no host {id}").into())
 }
 
-/// Connects standard input and output, which are pipes, to a port of whichever host has the address now: the way into the
-/// hosts' network, and the translation of public addresses.
+/// Connects standard input and output, which are pipes, to a port of the host that has the address now. This is the way into
+/// the hosts' network, and translates public addresses.
 async fn dial(local: &Local, state: &Path, address: &str, port: u16) -> Result<Value> {
     let path: PathBuf = state.join("addresses").join(address);
     let id = std::fs::read_to_string(path).map_err(|_| format!("{address}: no instance has this address"))?;
@@ -90,7 +90,7 @@ async fn dial(local: &Local, state: &Path, address: &str, port: u16) -> Result<V
     let up = async {
         copy(&mut input, &mut to).await?;
         to.shutdown().await?;
-        // That nobody sends any more does not mean that nobody listens.
+        // The end of the input does not mean that nobody reads the output.
         pending::<io::Result<()>>().await
     };
     tokio::select! {

@@ -1,4 +1,4 @@
-//! A disk that was copied behind Magpie's back has the original's identity; it must not speak with it.
+//! A disk copied without Magpie has the original's identity; the copy must not use it.
 
 use std::{fs, time::Duration};
 
@@ -22,7 +22,7 @@ fn a_copy_of_the_disk_cannot_speak_as_the_original() {
     let copy = id(&run(&lab, &image, &json!({})));
     let copy = lab.wait_for(&copy, "running", Duration::from_secs(20));
 
-    // The copy takes the original's address: whoever dials that reaches the copy.
+    // The copy takes the original's address: connections to that address reach the copy.
     let address = listed(&fleet, "address").concat();
     let routes = lab.state().join("addresses");
     let host = copy.host.expect("a host");
@@ -32,7 +32,7 @@ fn a_copy_of_the_disk_cannot_speak_as_the_original() {
     let console = lab.console(&host);
     assert!(console.contains("this disk was cloned; the identity is in quarantine"), "{console}");
 
-    // The original still does.
+    // The original still answers.
     fs::write(routes.join(&address), original.host.expect("a host")).expect("written");
     fleet.ok(&["apply", "quick-1"]);
 }

@@ -1,4 +1,4 @@
-//! Waiting for a host costs few calls.
+//! Waiting for a host takes few API calls.
 
 use serde_json::json;
 
@@ -10,6 +10,6 @@ fn a_boot_of_twenty_seconds_is_waited_for_with_few_looks() {
     lab.settings(&json!({ "metadata": 20, "pending": 15 }));
     fleet.ok(&["provision", "--role", "quick"]);
     let looks = lab.calls().iter().filter(|call| call.action == "DescribeInstances").count();
-    // Two belong to launching; between the others pauses grow from 3 s to 15 s.
+    // Two calls belong to launching; the pauses between the others grow from 3 s to 15 s.
     assert!((3..=7).contains(&looks), "DescribeInstances {looks} times");
 }

@@ -1,4 +1,4 @@
-//! Many controllers and few hosts.
+//! Many controllers that compete for few hosts.
 
 use std::{collections::BTreeSet, process::Child};
 
@@ -20,7 +20,7 @@ fn ten_controllers_use_five_stopped_instances_and_launch_five() {
         let outcome = Outcome::from(controller.wait_with_output().expect("ends"));
         assert_eq!(outcome.code, 0, "{}\n{:#?}", outcome.stderr, lab.calls());
     }
-    // Ten controllers had what they wanted, and ten hosts are in use: none is shared.
+    // Ten controllers succeeded, and ten hosts are in use: none is shared.
     all_are_used(&lab, &fleet, 10, "ten at once");
     let all: BTreeSet<String> = listed(&fleet, "id").into_iter().collect();
     assert!(pool.is_subset(&all), "the five are among the ten");

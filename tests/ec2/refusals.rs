@@ -1,4 +1,4 @@
-//! What EC2 refuses, delays or forgets for a while: the right end, and a sentence that tells what to do.
+//! Refusals and delays of EC2: the right result, and a message that says what to do.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn provision(fleet: &Fleet) -> Outcome {
     fleet.ctl(&["provision", "--role", "quick"])
 }
 
-/// What was said, without what is another each time.
+/// Output without the parts that change from run to run.
 fn told(lab: &Ec2Lab, outcome: &Outcome) -> String {
     let text = outcome.stderr.replace(&lab.endpoint(), "ENDPOINT");
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-');
@@ -130,12 +130,12 @@ fn describe_calls_that_lag_ten_seconds_make_no_host_twice() {
     let (lab, fleet) = lab_and_fleet();
     lab.settings(&json!({ "lag": 10 }));
     fleet.ok(&["provision", "--role", "quick"]);
-    // Nobody can see the first yet, nor what its tags are.
+    // The first instance and its tags are not visible yet.
     fleet.ok(&["provision", "--role", "quick"]);
     lab.settings(&json!({ "lag": 0 }));
     std::thread::sleep(std::time::Duration::from_secs(10));
     all_are_used(&lab, &fleet, 2, "after the lag");
-    // Two that could not know of each other may have one name; then it means neither.
+    // Two hosts launched without seeing each other may get the same name; then the name is ambiguous.
     let names: std::collections::BTreeSet<String> = listed(&fleet, "name").into_iter().collect();
     if names.len() == 1 {
         let asked = fleet.exits(2, &["stop", "quick-1"]);

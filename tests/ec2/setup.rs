@@ -1,14 +1,14 @@
-//! What the suites begin with.
+//! Common setup of the tests.
 
 use serde_json::json;
 use tests::{Fleet, ec2::Ec2Lab, repository};
 
-/// A lab with the agent's image, and a fleet whose roles boot it.
+/// A lab with the agent's image, and a fleet whose roles boot from it.
 pub(crate) fn lab_and_fleet() -> (Ec2Lab, Fleet) {
     with_types(r#""t3.small""#)
 }
 
-/// The same, with instance types as `magpie.toml` has them.
+/// The same, with these instance types, as in `magpie.toml`.
 pub(crate) fn with_types(types: &str) -> (Ec2Lab, Fleet) {
     let lab = Ec2Lab::new();
     let image = lab.agent_image(&json!({}));
@@ -18,14 +18,14 @@ pub(crate) fn with_types(types: &str) -> (Ec2Lab, Fleet) {
     (lab, fleet)
 }
 
-/// The hosts that `ctl` lists, by a field of theirs.
+/// One field of all hosts that `ctl` lists.
 #[track_caller]
 pub(crate) fn listed(fleet: &Fleet, field: &str) -> Vec<String> {
     let text = |host: &serde_json::Value| host[field].as_str().unwrap_or_default().to_owned();
     fleet.json(&["hosts"]).iter().map(text).collect()
 }
 
-/// Demands that the fleet knows all instances there are, and each is used.
+/// Asserts that the fleet knows all existing instances, and that each is in use.
 #[track_caller]
 pub(crate) fn all_are_used(lab: &Ec2Lab, fleet: &Fleet, count: usize, when: &str) {
     let (mut ids, mut alive) =

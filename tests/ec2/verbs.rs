@@ -1,4 +1,4 @@
-//! Every verb on EC2: that it does what it says, and with no call that is not needed.
+//! Every verb on EC2: it works, without unnecessary API calls.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use tests::{Fleet, ec2::Ec2Lab};
 
 use crate::setup::{all_are_used, lab_and_fleet, listed};
 
-/// Runs a verb, and returns how often it called what.
+/// Runs a verb; returns the number of calls of each operation.
 #[track_caller]
 fn calls_of(lab: &Ec2Lab, fleet: &Fleet, args: &[&str]) -> BTreeMap<String, usize> {
     lab.forget_calls();
@@ -25,7 +25,7 @@ fn calls<const N: usize>(lab: &Ec2Lab, fleet: &Fleet, args: &[&str], expected: [
     assert_eq!(calls_of(lab, fleet, args), expected, "{args:?}");
 }
 
-/// As `calls`, for a verb that waits for an instance: how often it looks depends on how long that takes.
+/// As `calls`, for a verb that waits for an instance: the number of Describe calls depends on the waiting time.
 #[track_caller]
 fn calls_and_looks<const N: usize>(lab: &Ec2Lab, fleet: &Fleet, args: &[&str], expected: [(&str, usize); N]) {
     let mut found = calls_of(lab, fleet, args);
@@ -44,7 +44,7 @@ fn from_a_role_to_hosts_and_back_with_the_calls_that_takes() {
         calls(&lab, &fleet, verb, [("DescribeInstances", 1)]);
     }
 
-    // What is released is the next one: no launch, and a new address.
+    // The released host is reused: no launch, and a new address.
     let (id, before) = (listed(&fleet, "id"), listed(&fleet, "address"));
     calls_and_looks(&lab, &fleet, &["release", "quick-1"], [("CreateTags", 1), ("StopInstances", 1)]);
     calls_and_looks(
@@ -57,13 +57,13 @@ fn from_a_role_to_hosts_and_back_with_the_calls_that_takes() {
     assert_ne!(listed(&fleet, "address"), before, "EC2 gives another address at each start");
     all_are_used(&lab, &fleet, 1, "used again");
 
-    // Down and up: the address has changed once more, the identity has not.
+    // Stopped and started: another new address, but the same identity.
     calls_and_looks(&lab, &fleet, &["stop", "quick-1"], [("StopInstances", 1)]);
     assert_eq!(listed(&fleet, "state"), ["stopped"]);
     calls_and_looks(&lab, &fleet, &["start", "quick-1"], [("StartInstances", 1)]);
     fleet.ok(&["apply", "quick-1"]);
 
-    // Three at once are three single launches, after one look.
+    // Three hosts at once: one list, then three single launches.
     calls(
         &lab,
         &fleet,
@@ -82,8 +82,7 @@ fn from_a_role_to_hosts_and_back_with_the_calls_that_takes() {
     assert!(lab.alive().is_empty());
 }
 
-/// One look for what is there, the launch, one look whether the name is its own; then a mark that it is enrolled, and
-/// one that it is used.
+/// A list of existing hosts, the launch, a check that the name is unique, and one tag each for enrolment and use.
 const LAUNCHED_ONE: [(&str, usize); 3] = [("CreateTags", 2), ("DescribeInstances", 2), ("RunInstances", 1)];
 
 #[test]

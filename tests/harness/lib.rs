@@ -21,14 +21,14 @@ use ec2::Ec2Lab;
 /// Dropping it destroys its hosts.
 pub struct Fleet {
     directory: TempDir,
-    /// Where its controllers find EC2, if its hosts are a lab's to end.
+    /// Environment for EC2, if the hosts are instances of a lab, which ends them.
     ec2: Option<[(&'static str, String); 6]>,
 }
 
-/// What a finished `ctl` left.
+/// Result of a finished `ctl`.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Exit code, or -1 if it was killed.
+    /// Exit code; -1 if killed by a signal.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -37,12 +37,12 @@ pub struct Outcome {
 }
 
 impl Fleet {
-    /// A fleet whose bundle is the tree at `puppet`, with a role section for each of `roles`.
+    /// A fleet with the tree at `puppet` as its bundle, and a role section for each of `roles`.
     pub fn new(puppet: &Path, roles: &[&str]) -> Self {
         let fleet = Self::empty(None);
         let state = fleet.directory.path().join("cloud");
         fs::create_dir_all(&state).expect("made");
-        // Images hold no identity and are named by content: all fleets of a test run share them.
+        // Images contain no identity and are named by their content: all fleets of a test run share them.
         for kind in ["bases", "images"] {
             let shared = target_dir().join("e2e").join(kind);
             fs::create_dir_all(&shared).expect("made");
@@ -62,10 +62,10 @@ impl Fleet {
         fleet
     }
 
-    /// A fleet of instances of a lab's, with these sections for its roles.
+    /// A fleet on a lab's EC2, with these sections for its roles.
     pub fn on(lab: &Ec2Lab, puppet: &Path, roles: &str) -> Self {
         let fleet = Self::empty(Some(lab.environment()));
-        // The local provider checks bundles, and has no hosts.
+        // The local provider only checks bundles: it has no hosts.
         let config = format!(
             "[fleet]\nname = \"test\"\nprovider = \"ec2\"\n[bundle]\npath = {puppet:?}\n[connect]\nproxy = {:?}\n\
              [local]\nstate = {:?}\nagent = {:?}\n[ec2]\naddress = \"public\"\n{roles}",
@@ -97,7 +97,7 @@ impl Fleet {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = match &self.ec2 {
             None => Command::new(binary("ctl")),
-            // What it tells EC2 of itself is its pid.
+            // EC2 sees the pid of the controller.
             Some(environment) => {
                 let mut shell = Command::new("/bin/sh");
                 shell.args(["-c", "AWS_SDK_UA_APP_ID=$$ exec \"$0\" \"$@\""]).arg(binary("ctl"));
@@ -113,7 +113,7 @@ impl Fleet {
         command
     }
 
-    /// Runs `ctl` to its end.
+    /// Runs `ctl` until it ends.
     pub fn ctl(&self, args: &[&str]) -> Outcome {
         Outcome::from(self.command(args).output().expect("ctl starts"))
     }
@@ -123,13 +123,13 @@ impl Fleet {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ctl starts")
     }
 
-    /// Runs `ctl`, demands exit code 0, and returns its standard output.
+    /// Runs `ctl`, expects exit code 0, and returns standard output.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         self.exits(0, args).stdout
     }
 
-    /// Runs `ctl` and demands an exit code.
+    /// Runs `ctl` and expects this exit code.
     #[track_caller]
     pub fn exits(&self, code: i32, args: &[&str]) -> Outcome {
         let outcome = self.ctl(args);
@@ -188,8 +188,8 @@ pub fn repository(path: &str) -> PathBuf {
         .expect("the file is in the repository")
 }
 
-/// Where cargo puts what it builds: above the running program, in `target/<profile>/deps` for a test and `target/<profile>` for a
-/// benchmark, the directory that holds `ctl`.
+/// The directory of built binaries: above the running program, which is in `target/<profile>/deps` (a test) or
+/// `target/<profile>` (a benchmark).
 #[track_caller]
 pub fn target_dir() -> PathBuf {
     let program = std::env::current_exe().expect("the path of this program");
@@ -199,7 +199,7 @@ pub fn target_dir() -> PathBuf {
         .to_owned()
 }
 
-/// A built binary of the workspace.
+/// Path of a built binary of the workspace.
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
     let path = target_dir().join(name);

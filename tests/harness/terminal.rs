@@ -1,4 +1,4 @@
-//! A terminal for programs that draw on one.
+//! A terminal for testing full-screen programs.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,10 +11,10 @@ use std::{
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// A loaded machine takes its time.
+/// Timeout; a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A terminal of 80 columns and 24 lines with a program on it, and what a person would see there.
+/// A terminal of 80 columns and 24 lines, the program running on it, and its screen.
 #[derive(Debug)]
 pub struct Terminal {
     /// The program.
@@ -27,7 +27,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts `command` on it.
+    /// Starts `command` on a new terminal.
     pub fn start(mut command: Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
@@ -57,18 +57,18 @@ impl Terminal {
         Self { child, keyboard, output, device, seen: Vec::new(), cells: vec![vec![' '; 80]; 24] }
     }
 
-    /// Types.
+    /// Types these keys.
     pub fn type_keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until some line of the screen has this in it.
+    /// Waits until a line of the screen contains this text.
     #[track_caller]
     pub fn wait_for(&mut self, wanted: &str) {
         self.wait_until(wanted, true);
     }
 
-    /// Waits until no line of the screen has this in it any more.
+    /// Waits until no line of the screen contains this text.
     #[track_caller]
     pub fn wait_for_end_of(&mut self, unwanted: &str) {
         self.wait_until(unwanted, false);
@@ -88,7 +88,7 @@ impl Terminal {
         }
     }
 
-    /// Everything that was written to it, when the program has ended.
+    /// Waits for the program to end; returns everything that it wrote.
     pub fn all_output(&mut self) -> String {
         while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(200)) {
             self.seen.extend(bytes);
@@ -96,7 +96,7 @@ impl Terminal {
         String::from_utf8_lossy(&self.seen).into_owned()
     }
 
-    /// Its settings, as stty(1) lists them.
+    /// Settings of the terminal, as listed by stty(1).
     pub fn settings(&self) -> String {
         stty(&self.device, &["-a"])
     }
@@ -105,7 +105,7 @@ impl Terminal {
         self.cells.iter().map(|line| line.iter().collect())
     }
 
-    /// The little of a terminal that is used: the cursor is put somewhere, and characters are written there.
+    /// Interprets the few sequences that are used: cursor positions and text.
     fn paint(&mut self) {
         let text = String::from_utf8_lossy(&self.seen).into_owned();
         let (mut row, mut column) = (0, 0);

@@ -1,4 +1,4 @@
-//! The table of roles and the contract are the same, both ways.
+//! The table of roles and the API contract list the same calls.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -21,7 +21,7 @@ fn every_rpc_has_a_row_and_every_row_an_rpc() {
     }
     let rows: Vec<_> = authz::table().map(|(path, _)| path.to_owned()).collect();
     assert_eq!(rows.len(), rows.iter().collect::<BTreeSet<_>>().len(), "a path has two rows");
-    // The one thing that is no RPC.
+    // The only path that is not an RPC.
     rpcs.insert(metrics::PATH.to_owned());
     assert_eq!(rpcs, rows.into_iter().collect());
 }

@@ -1,4 +1,4 @@
-//! Who has a host: what several controllers see that want it at once.
+//! Claims: several controllers want the same host at the same time.
 
 use agent::serve::Server;
 use controller::pki::Fleet;
@@ -26,7 +26,7 @@ fn release(id: &str) -> ReleaseRequest {
     ReleaseRequest { id: id.to_owned() }
 }
 
-/// The claim in the way, from the details of a refusal.
+/// The conflicting claim, from the details of a refusal.
 fn held(refusal: Status) -> Claim {
     assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
     assert!(refusal.message().starts_with("held by "), "{refusal}");

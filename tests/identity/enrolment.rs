@@ -1,4 +1,4 @@
-//! `enrol/1` from end to end, and every way in which it must not work.
+//! `enrol/1` from end to end, and all cases in which it must fail.
 
 use std::{
     fs,
@@ -127,7 +127,7 @@ async fn the_key_survives_a_crash_before_the_commit() {
     machine.console.wait_for("spki=").await;
     let digest = machine.console.digest();
     running.kill().await;
-    // As if it had been killed while it wrote the rest.
+    // As if the agent had been killed before it wrote the rest.
     fs::write(machine.paths().state_new().join("host.der"), b"half").expect("written");
     let running = machine.start().await;
     assert!(running.enrol(&lab.fleet).await.is_ok());
@@ -136,7 +136,7 @@ async fn the_key_survives_a_crash_before_the_commit() {
     assert!(running.status(&lab.fleet).await.is_ok());
 }
 
-/// The controller's end, to be led astray.
+/// The controller's side, to be manipulated.
 struct Controller<'a> {
     lab: &'a Lab,
     stream: TlsStream<TcpStream>,
@@ -178,7 +178,7 @@ impl<'a> Controller<'a> {
         }
     }
 
-    /// Whether the agent takes this grant.
+    /// Whether the agent accepts this grant.
     async fn offer(mut self, grant: &EnrolGrant) -> bool {
         let sealed = self.session.seal_grant(grant, &self.sealed);
         self.send(&sealed).await
@@ -190,7 +190,7 @@ impl<'a> Controller<'a> {
     }
 }
 
-/// Enrols a host by a certificate of this time.
+/// Enrols a host with a certificate issued at this time.
 pub(crate) async fn enrolled_at(lab: &Lab, running: &Running, now: SystemTime) {
     let controller = Controller::dial(lab, running).await;
     let grant = controller.grant_at(now);
@@ -247,7 +247,7 @@ async fn a_flipped_bit_in_any_field_of_the_grant_is_noticed() {
     let lab = Lab::new();
     let machine = Machine::with(&lab.document());
     let running = machine.start().await;
-    // The message's fields lie one after another, so that every 64th byte hits each of them.
+    // The message's fields are contiguous, so every 64th byte hits each of them.
     let length = {
         let controller = Controller::dial(&lab, &running).await;
         controller.session.seal_grant(&controller.grant(), &controller.sealed).message.len()
@@ -270,7 +270,7 @@ async fn the_next_controller_finishes_what_one_began() {
     let lab = Lab::new();
     let machine = Machine::with(&lab.document());
     let running = machine.start().await;
-    // One dies before its grant, the next right after it.
+    // One controller dies before it sends its grant, the next right after.
     drop(Controller::dial(&lab, &running).await);
     let mut controller = Controller::dial(&lab, &running).await;
     let sealed = controller.session.seal_grant(&controller.grant(), &controller.sealed);
@@ -323,7 +323,7 @@ async fn a_controller_of_another_fleet_cannot_enrol() {
     assert!(error.to_string().contains("belongs to another fleet"), "{error}");
 }
 
-/// Even with a certificate that the agent accepts, who sits in the middle has two connections.
+/// Even with a certificate that the agent accepts, a man in the middle has two connections.
 #[tokio::test]
 async fn a_relay_gets_nowhere() {
     let lab = Lab::new();
@@ -348,7 +348,7 @@ async fn a_relay_gets_nowhere() {
     assert!(!machine.paths().state().exists());
 }
 
-/// Runs the real controller against an agent that sends this as M1, and then this as M3.
+/// Runs the real controller against an agent that sends these messages M1 and M3.
 async fn against(
     lab: &Lab,
     change: impl FnOnce(&mut EnrolHello, &mut Sealed),
@@ -409,7 +409,7 @@ async fn the_controller_refuses_every_hello_but_the_right_one() {
         against(&lab, change, None).await.expect_err("refused").to_string()
     };
     let skewed = refusal(&|hello, _| hello.time_unix_ms -= 11 * 60 * 1000).await;
-    assert!(skewed.contains("the clocks differ by more than 10 minutes: here it is 20"), "{skewed}");
+    assert!(skewed.contains("the clocks differ by more than 10 minutes: 20"), "{skewed}");
     let tid = refusal(&|hello, _| hello.tid = "another".to_owned()).await;
     assert!(tid.contains("does not speak enrol/1"), "{tid}");
     let nonce = refusal(&|hello, _| hello.nonce.truncate(8)).await;

@@ -1,4 +1,4 @@
-//! What the controller does with what claims to be a host.
+//! How the controller verifies hosts, with good and bad certificates.
 
 use std::{
     future::pending,
@@ -15,13 +15,13 @@ use crate::{
     raw,
 };
 
-/// What `ctl` says of a host with this certificate.
+/// What `ctl` reports for a host with this certificate.
 async fn verdict(fleet: &Fleet, pair: Pair) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     let host = async {
         let (stream, _) = listener.accept().await.expect("accepted");
-        // It says something first, as the settings of HTTP/2 would be.
+        // The server sends data first, like the HTTP/2 settings.
         if let Ok(mut stream) = raw::server(stream, pair, tls::ALPN_MAIN).await {
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"settings").await;
             let () = pending().await;
@@ -100,7 +100,7 @@ async fn a_host_that_is_not_enrolled_says_so() {
 #[tokio::test]
 async fn something_else_on_the_port_is_no_agent() {
     let lab = Lab::new();
-    // Room for a ClientHello with a post-quantum key share: nobody reads it.
+    // Room for a ClientHello with a post-quantum key share, which nobody reads.
     let (ours, mut theirs) = tokio::io::duplex(16 << 10);
     tokio::io::AsyncWriteExt::write_all(&mut theirs, b"SSH-2.0-OpenSSH_9.2\r\n").await.expect("written");
     let error = client::connect(ours, &lab.fleet, HOST).await.expect_err("refused");

@@ -1,4 +1,4 @@
-//! A fleet, hosts to enrol in it, and the two kinds of connection to them.
+//! A fleet, hosts to enrol, and the two kinds of connections to them.
 
 use std::{
     fs, io,
@@ -49,7 +49,7 @@ impl Lab {
         Self { dir, fleet: fleet.with_user("ada") }
     }
 
-    /// The same fleet as another user sees it.
+    /// The same fleet as seen by another user.
     pub(crate) fn speaking_as(&self, role: Role) -> Fleet {
         self.fleet.issue_user(role.name(), role, DEFAULT_LIFETIME, SystemTime::now()).expect("a user");
         self.fleet.clone().with_user(role.name())
@@ -59,7 +59,7 @@ impl Lab {
         self.fleet.enrol_document(TID, SystemTime::now()).expect("a document").to_vec()
     }
 
-    /// One of the fleet's CAs, to issue what the fleet itself never would.
+    /// One of the fleet's CAs, for issuing certificates that the fleet itself never issues.
     pub(crate) fn issuer(&self, ca: &str) -> Issuer<'static, KeyPair> {
         let read = |extension: &str| {
             let path = self.dir.path().join("fleet").join(format!("{ca}.{extension}"));
@@ -69,7 +69,7 @@ impl Lab {
         Issuer::from_ca_cert_pem(&read("crt"), key).expect("a CA")
     }
 
-    /// What the fleet gives to an operator, to be made worse.
+    /// Parameters of an operator's certificate, for tests to break.
     pub(crate) fn user_params(&self) -> CertificateParams {
         let now = SystemTime::now();
         let mut params = CertificateParams::default();
@@ -84,7 +84,7 @@ impl Lab {
         params
     }
 
-    /// What the fleet gives to a host, to be made worse.
+    /// Parameters of a host's certificate, for tests to break.
     pub(crate) fn host_params(&self) -> CertificateParams {
         let mut params = self.user_params();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -109,7 +109,7 @@ pub(crate) fn sign(
     (vec![leaf.der().clone(), above.clone()], key.into())
 }
 
-/// What a host wrote to its console.
+/// Console output of a host.
 #[derive(Clone, Default)]
 pub(crate) struct Tape {
     text: Arc<Mutex<String>>,
@@ -121,7 +121,7 @@ impl Tape {
         self.text.lock().expect("no panic").clone()
     }
 
-    /// Waits until the tape contains `words`.
+    /// Waits until the output contains `words`.
     pub(crate) async fn wait_for(&self, words: &str) {
         let waiting = async {
             loop {
@@ -136,7 +136,7 @@ impl Tape {
         assert!(waited.is_ok(), "{words:?} is not on the console: {}", self.text());
     }
 
-    /// The newest digest that was announced.
+    /// The latest digest on the console.
     pub(crate) fn digest(&self) -> String {
         let text = self.text();
         let (_, digest) = text.rsplit_once("spki=").expect("an announcement");
@@ -156,7 +156,7 @@ impl io::Write for Tape {
     }
 }
 
-/// A machine that may run an agent.
+/// A machine that can run an agent.
 pub(crate) struct Machine {
     dir: TempDir,
     pub(crate) console: Tape,
@@ -165,7 +165,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A machine without enrol document.
+    /// A machine without an enrol document.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(dir.path().join("system/etc")).expect("a directory");
@@ -189,7 +189,7 @@ impl Machine {
         Paths::new(self.dir.path().join("magpie"))
     }
 
-    /// Leaves an enrol document as providers do.
+    /// Writes an enrol document as providers do.
     pub(crate) fn leave(&self, document: &[u8]) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.paths().enrol_document();
@@ -231,7 +231,7 @@ impl Machine {
         Self::new().enrol(lab).await
     }
 
-    /// Starts the agent with a document of the fleet and enrols it.
+    /// Starts the agent with the fleet's enrol document and enrols it.
     pub(crate) async fn enrol(self, lab: &Lab) -> (Self, Running) {
         self.leave(&lab.document());
         let running = self.start().await;
@@ -242,7 +242,7 @@ impl Machine {
     }
 }
 
-/// An agent.
+/// A running agent.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -268,19 +268,19 @@ impl Running {
         reply.map(tonic::Response::into_inner).map_err(|status| client::status::error(HOST, &status))
     }
 
-    /// As a crash does.
+    /// Ends the agent like a crash.
     pub(crate) async fn kill(self) {
         self.task.abort();
         assert!(self.task.await.expect_err("killed").is_cancelled());
     }
 
-    /// As systemd does.
+    /// Stops the agent as systemd does.
     pub(crate) async fn stop(self) -> std::result::Result<(), ServeError> {
         drop(self.stop);
         self.task.await.expect("no panic")
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the agent ends without being stopped.
     pub(crate) async fn ended(self) -> std::result::Result<(), ServeError> {
         let _stop = self.stop;
         self.task.await.expect("no panic")

@@ -1,5 +1,5 @@
-//! One who may only look, and who asks for all that he can get and reads none of it, keeps out nobody who acts: the built
-//! agent under the load that once took all of its threads, inotify instances and 131 MB.
+//! A reader that makes as many calls as it can and reads no answers must not lock out operators. Tests the built agent
+//! under the load that once took all of its threads, its inotify instances and 131 MB.
 
 use std::{
     fs,
@@ -35,16 +35,16 @@ use crate::{
     stalling::{Stalling, Tally},
 };
 
-/// How soon who acts is answered, whatever the load.
+/// Maximum response time for an operator under any load.
 const SOON: Duration = Duration::from_secs(2);
-/// Bounds of the agent's memory: under the load, and of what stays of it afterwards.
+/// Limits of the agent's memory: under load, and afterwards.
 const MOST_MIB: u64 = 64;
 const BACK_MIB: u64 = 20;
 const READ: &str = "/magpie.v1.History/Read";
 const FOLLOW: &str = "/magpie.v1.History/Follow";
 const ATTACH: &str = "/magpie.v1.Runs/Attach";
 
-/// The built agent, as its unit starts it.
+/// The built agent, started as by its unit.
 struct Agent {
     address: SocketAddr,
     process: Child,
@@ -77,7 +77,7 @@ impl Agent {
         agent
     }
 
-    /// As soon as it listens.
+    /// Returns when the agent listens.
     async fn dial(&self) -> TcpStream {
         let dialling = async {
             loop {
@@ -90,7 +90,7 @@ impl Agent {
         timeout(Duration::from_secs(20), dialling).await.expect("it listens")
     }
 
-    /// Resident memory of its own, in MiB: what it maps of its program is the kernel's to take.
+    /// Resident memory in MiB, without file pages: the kernel can reclaim those.
     fn memory(&self) -> u64 {
         let pid = self.process.id().expect("it lives");
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
@@ -101,7 +101,7 @@ impl Agent {
         (kib("RssAnon:") + kib("RssShmem:")).div_ceil(1024)
     }
 
-    /// What an operator does: connects, asks, and starts a run. The longest time that one of these took.
+    /// Acts as an operator: connects, gets the status, and starts a run. Returns the longest time of these.
     async fn work(&self, operator: &Fleet, run_id: &str) -> Duration {
         let began = Instant::now();
         let channel = client::connect(self.dial().await, operator, HOST).await.expect("connected");
@@ -123,7 +123,7 @@ fn environment_of_the_unit() -> Vec<(String, String)> {
     settings.filter_map(|setting| setting.split_once('=')).map(|(a, b)| (a.into(), b.into())).collect()
 }
 
-/// Who writes the record.
+/// A recorder that writes samples.
 struct Recorder {
     writer: Writer,
     encoder: Encoder,
@@ -142,7 +142,7 @@ impl Recorder {
         recorder
     }
 
-    /// One sample of 300 processes that all did something.
+    /// Writes a sample of 300 active processes.
     fn append(&mut self) {
         self.second += 1;
         let second = self.second;
@@ -169,7 +169,7 @@ impl Recorder {
     }
 }
 
-/// A reader of this name.
+/// A user with the role reader and this name.
 fn reader(lab: &Lab, name: &str) -> Pair {
     let mut params = lab.user_params();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -202,7 +202,7 @@ async fn ask(
     (open, tally)
 }
 
-/// Silent connections of sixteen networks, 40 of each.
+/// Silent connections from sixteen networks, 40 from each.
 async fn silent(agent: &Agent) -> Vec<TcpStream> {
     let mut silent = Vec::new();
     for network in 1..=16 {
@@ -222,10 +222,10 @@ async fn withstands(waves: usize, rounds: usize) {
     let idle = agent.work(&operator, "r-idle").await;
     assert!(idle < SOON, "without any load: {idle:?}");
 
-    // The same client with a window gets what it asks for.
+    // The same client with a window gets its answers.
     let (open, tally) = ask(&lab, &agent, ("control", 1), (READ, &ReadRequest::default()), 8 << 20).await;
     let all = async {
-        // The places are given back when all has been read: then the next call is let in.
+        // The places are free when all answers have been read: then the next call is admitted.
         while tally.bytes.load(Ordering::Relaxed) < 32 * 100_000 {
             sleep(Duration::from_millis(5)).await;
         }

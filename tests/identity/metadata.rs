@@ -1,4 +1,4 @@
-//! An instance of EC2: what its metadata service says, and what the agent makes of it.
+//! EC2 instances: how the agent uses the metadata service.
 
 use std::{
     fs,
@@ -19,16 +19,16 @@ use tokio::{
 
 use crate::lab::{Lab, Machine, TID};
 
-/// What an instance is told. Changes at once.
+/// Answers of the metadata service. Changes take effect at once.
 #[derive(Clone, Default)]
 struct Told {
     instance_id: String,
     user_data: Option<Vec<u8>>,
-    /// Answers without a token, and gives none: version 1.
+    /// Answers without a token and issues none: IMDS version 1.
     is_old: bool,
 }
 
-/// A metadata service on the loopback, as EC2's behaves towards IMDSv2 clients.
+/// A metadata service on loopback that behaves like EC2's for IMDSv2 clients.
 struct Imds {
     address: SocketAddr,
     told: Arc<Mutex<Told>>,
@@ -71,14 +71,14 @@ async fn serve(listener: TcpListener, told: Arc<Mutex<Told>>, asked: Arc<Mutex<V
     loop {
         let (socket, _) = listener.accept().await.expect("accepted");
         let told = told.lock().expect("no panic").clone();
-        // One after another is enough for one agent.
+        // One request at a time is enough for one agent.
         if let Some(line) = answer(socket, &told).await {
             asked.lock().expect("no panic").push(line);
         }
     }
 }
 
-/// Answers one request; its first line.
+/// Answers one request; returns its first line.
 async fn answer(socket: TcpStream, told: &Told) -> Option<String> {
     let mut socket = BufReader::new(socket);
     let (mut line, mut headers) = (String::new(), String::new());
@@ -110,7 +110,7 @@ async fn answer(socket: TcpStream, told: &Told) -> Option<String> {
     Some(line.trim_end().to_owned())
 }
 
-/// A machine in the cloud whose service this is.
+/// A cloud machine that uses this metadata service.
 fn machine_at(imds: &Imds) -> Machine {
     let mut machine = Machine::new();
     machine.metadata = Some(format!("http://{}", imds.address).parse().expect("a URL"));
@@ -121,7 +121,7 @@ fn user_data(lab: &Lab) -> Vec<u8> {
     userdata::compose(&lab.document(), Some(b"#!/bin/sh\n")).expect("composed")
 }
 
-/// Waits for these words while no port is opened.
+/// Waits for this text; asserts that no port is opened.
 async fn says_instead_of_binding(machine: &Machine, words: &str) {
     let mut bind = pin!(Server::bind(machine.config()));
     tokio::select! {
@@ -229,7 +229,7 @@ async fn on_another_instance_the_identity_is_quarantined_and_its_own_document_re
     let imds = Imds::start("i-1", None).await;
     let (machine, running) = machine_at(&imds).enrol(&lab).await;
     running.stop().await.expect("it stops");
-    // An image was made of its disk, and this is what boots from that.
+    // An instance that boots from an image of the first one's disk.
     imds.tell(|told| {
         told.instance_id = "i-2".to_owned();
         told.user_data = Some(user_data(&lab));

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::lab::{HOST, Lab, Machine, Running};
 
-/// A record of one sample: two Apache workers of 35 MB each.
+/// A record with one sample: two Apache workers of 35 MB each.
 fn leave_a_record(directory: &Path) -> Writer {
     let worker = |pid| Process {
         comm: "apache2".into(),
@@ -79,7 +79,7 @@ impl Prometheus {
         Self { address: free, _process: process }
     }
 
-    /// The answer to a query as soon as there is one.
+    /// Waits for the first answer to a query.
     async fn value(&self, query: &str) -> f64 {
         let asking = async {
             loop {

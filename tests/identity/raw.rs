@@ -1,4 +1,4 @@
-//! Ends that may be told to misbehave.
+//! Clients and servers that misbehave on demand.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::lab::Pair;
 
-/// A client that believes every server.
+/// A client that accepts every server certificate.
 pub(crate) async fn client(
     address: SocketAddr,
     pair: Option<Pair>,
@@ -37,7 +37,7 @@ pub(crate) async fn client(
     TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await?).await
 }
 
-/// Why the server ended the connection; `None` if it spoke instead.
+/// Why the server closed the connection; `None` if it sent data instead.
 pub(crate) async fn refusal(stream: io::Result<client::TlsStream<TcpStream>>) -> Option<String> {
     let mut first = [0];
     let read = match stream {
@@ -51,7 +51,7 @@ pub(crate) async fn refusal(stream: io::Result<client::TlsStream<TcpStream>>) ->
     }
 }
 
-/// A server that takes any client, which it asks for no certificate.
+/// A server that accepts any client and requests no certificate.
 pub(crate) async fn server(
     stream: TcpStream,
     (chain, key): Pair,
@@ -67,7 +67,7 @@ pub(crate) async fn server(
     TlsAcceptor::from(Arc::new(config)).accept(stream).await
 }
 
-/// A certificate that only names its key.
+/// A certificate that contains nothing but its key.
 pub(crate) fn self_signed() -> Pair {
     let key = rcgen::KeyPair::generate().expect("a key");
     let leaf = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");

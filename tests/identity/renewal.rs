@@ -1,4 +1,5 @@
-//! A host's certificate near its end: who renews it, and what must not. The moved clock is the one of who enrolled the host.
+//! Renewal of a host certificate that is about to expire: who may renew it, and what must not. Tests move the clock of the
+//! controller that enrolled the host.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A host that was enrolled so long ago.
+/// A host that was enrolled this long ago.
 async fn enrolled_before(lab: &Lab, age: Duration) -> (Machine, Running) {
     let machine = Machine::with(&lab.document());
     let running = machine.start().await;
@@ -33,7 +34,7 @@ async fn enrolled_before(lab: &Lab, age: Duration) -> (Machine, Running) {
     (machine, running)
 }
 
-/// Days left of the host's certificate, and what its status says of it, as a reader sees it, who renews nothing.
+/// Days left of the host's certificate, and the status's warning about it, as seen by a reader, which never renews it.
 async fn left(lab: &Lab, running: &Running) -> (u64, Option<String>) {
     let status = running.status(&lab.speaking_as(Role::Reader)).await.expect("it answers");
     let until = UNIX_EPOCH + Duration::from_millis(status.certificate_until_unix_ms.cast_unsigned());
@@ -130,7 +131,7 @@ async fn only_the_right_certificate_is_taken() {
     assert_eq!(refusal.code(), Code::PermissionDenied);
 }
 
-/// As this fleet would, signed by the CA of another.
+/// A certificate like this fleet's, but signed by another fleet's CA.
 fn another_ca(lab: &Lab, other: &Lab, present: &HostCertificate) -> Vec<u8> {
     let key = rcgen::SubjectPublicKeyInfo::from_der(&present.public_key).expect("a key");
     let signed = lab.host_params().signed_by(&key, &other.issuer("host-ca")).expect("signed");

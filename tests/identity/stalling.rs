@@ -1,5 +1,5 @@
-//! A client of HTTP/2 that asks and does not read: every stream's window is 0 (RFC 9113 §6.9.2), so that the answers wait in
-//! the agent. What comes beside them, such as refusals, is read, or the test would measure its own back-pressure.
+//! An HTTP/2 client that makes calls and does not read answers: every stream's window is 0 (RFC 9113 §6.9.2), so the answers
+//! wait in the agent. It reads everything else, such as refusals; otherwise the test would measure its own back-pressure.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use crate::{lab::Pair, raw};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Types and flags of frames (RFC 9113 §6).
+/// Frame types and flags (RFC 9113 §6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
@@ -34,12 +34,12 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// What the agent has said to all calls so far.
+/// The agent's answers to all calls so far.
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
-    /// Answers that have begun and wait for us.
+    /// Number of answers that have started and wait for this client.
     pub(crate) begun: Arc<AtomicUsize>,
-    /// Calls that were refused.
+    /// Number of refused calls.
     pub(crate) refused: Arc<AtomicUsize>,
     /// Bytes of answers.
     pub(crate) bytes: Arc<AtomicUsize>,
@@ -51,7 +51,7 @@ impl Tally {
     }
 }
 
-/// One connection with such calls. Dropping it hangs up.
+/// A connection with such calls. Dropping it closes the connection.
 pub(crate) struct Stalling {
     reading: JoinHandle<io::Result<()>>,
 }
@@ -63,7 +63,7 @@ impl Drop for Stalling {
 }
 
 impl Stalling {
-    /// Makes `calls` calls, whose answers may each be `window` bytes long before they wait.
+    /// Makes `calls` calls; each answer stops after `window` bytes.
     pub(crate) async fn calls(
         address: SocketAddr,
         pair: Pair,
@@ -77,14 +77,14 @@ impl Stalling {
         let mut bytes = PREFACE.to_vec();
         // SETTINGS_INITIAL_WINDOW_SIZE.
         bytes.extend(frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat()));
-        // The connection's own window is not what anybody waits for.
+        // The connection's own window must not be the limit.
         bytes.extend(frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()));
         for call in 0..calls {
             let stream = 2 * call + 1;
             bytes.extend(frame(HEADERS, END_HEADERS, stream, &headers(path)));
             let message = message.encode_to_vec();
             let length = u32::try_from(message.len()).expect("short");
-            // A gRPC message: not compressed, its length, itself.
+            // A gRPC message: not compressed, length, data.
             let body = [&[0][..], &length.to_be_bytes(), &message].concat();
             bytes.extend(frame(DATA, END_STREAM, stream, &body));
         }
@@ -96,7 +96,7 @@ impl Stalling {
 }
 
 impl Stalling {
-    /// Waits until the agent hangs up.
+    /// Waits until the agent closes the connection.
     pub(crate) async fn ended(&mut self) {
         let _ = (&mut self.reading).await;
     }
@@ -139,7 +139,7 @@ fn frame(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), body].concat()
 }
 
-/// Literal header fields without indexing (RFC 7541 §6.2.2), as long names and values as one byte can count.
+/// Literal header fields without indexing (RFC 7541 §6.2.2), with names and values whose length fits in one byte.
 fn headers(path: &str) -> Vec<u8> {
     let fields = [
         (":method", "POST"),

@@ -133,7 +133,7 @@ async fn connections_are_limited_and_given_back() {
     assert!(timeout(Duration::from_secs(10), again).await.is_ok(), "the place is free again");
 }
 
-/// A connection from this address of the loopback network.
+/// Connects from this address of the loopback network.
 async fn dial_from(source: [u8; 4], running: &Running) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from((source, 0))).expect("bound");

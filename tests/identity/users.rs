@@ -1,4 +1,4 @@
-//! What an agent does with each kind of user: good ones, and certificates with every defect.
+//! How an agent verifies users: good certificates, and certificates with every defect.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Each defect by name, with the certificate that has it.
+/// Certificates with one defect each, with the name of the defect.
 fn defects(lab: &Lab, other: &Lab) -> Vec<(&'static str, Pair)> {
     let (issuer, ca, now) = (lab.issuer("user-ca"), lab.fleet.user_ca(), SystemTime::now());
     let make = |name, change: &dyn Fn(&mut CertificateParams)| {
@@ -72,7 +72,7 @@ async fn a_host_to_be_enrolled_refuses_every_defect() {
         |pair| async { raw::refusal(raw::client(running.address, pair, Some(tls::ALPN_ENROL)).await).await };
     assert!(attempt(None).await.is_some(), "no certificate");
     for (defect, pair) in defects(&lab, &other) {
-        // Which fleet this is, the host learns only from the grant.
+        // The host learns the name of its fleet only from the grant.
         if defect != "another fleet" {
             let refusal = attempt(Some(pair)).await;
             assert!(refusal.as_deref().is_some_and(|why| why != "closed"), "{defect}: {refusal:?}");

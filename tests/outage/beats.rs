@@ -1,10 +1,10 @@
-//! The heartbeat of a virtual machine, which tells time that passed from time in which the machine went on.
+//! The heartbeat of a virtual machine: shows how much of a period the machine was running, and how much it stalled.
 
-/// Beats come each 100 ms. Of the time between two of them, what is over this counts as a standstill: not even a process that is
-/// locked in memory and does nothing was run.
+/// Beats come every 100 ms. A longer time between two beats than this counts as a stall: not even an idle process that is
+/// locked in memory ran.
 const STANDSTILL_NS: u64 = 300_000_000;
 
-/// When the heart beat, on the guest's boot clock, ns; in ascending order.
+/// Times of the beats on the guest's boot clock, ns, ascending.
 #[derive(Debug)]
 pub(crate) struct Beats(Vec<u64>);
 
@@ -14,12 +14,12 @@ impl Beats {
         Self(console.iter().filter_map(|line| beat(line)).collect())
     }
 
-    /// The first, and the last.
+    /// The first and the last beat.
     pub(crate) fn ends(&self) -> (u64, u64) {
         (*self.0.first().expect("the heart beats"), *self.0.last().expect("the heart beats"))
     }
 
-    /// How much of the time between two moments the machine went on, ns.
+    /// How long the machine was running between two moments, ns.
     pub(crate) fn awake_ns(&self, from: u64, until: u64) -> u64 {
         let overlap = |pair: &[u64]| pair[1].min(until).saturating_sub(pair[0].max(from)).min(STANDSTILL_NS);
         self.0.windows(2).map(overlap).sum()
@@ -31,7 +31,7 @@ impl Beats {
     }
 }
 
-/// The time in a line of the heartbeat. The kernel may write its own lines in the middle of others.
+/// The time in a line of the heartbeat. The kernel may print its own messages inside other lines.
 pub(crate) fn beat(line: &str) -> Option<u64> {
     line.strip_prefix("alive ")?.strip_suffix(';')?.parse().ok()
 }

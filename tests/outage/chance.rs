@@ -1,4 +1,4 @@
-//! Random moments that can be had again: the seed is printed, and may be given as `MAGPIE_SEED`.
+//! Reproducible random moments: the seed is printed, and `MAGPIE_SEED` sets it.
 
 use std::{
     env,
@@ -25,7 +25,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A time from zero to this one, in steps of a microsecond.
+    /// A random duration from zero up to this one, in microseconds.
     pub(crate) fn within(&mut self, longest: Duration) -> Duration {
         let longest = u64::try_from(longest.as_micros()).expect("not that long");
         Duration::from_micros(self.next() % (longest + 1))

@@ -1,4 +1,4 @@
-//! A process that takes all the memory of a local host, until the kernel kills it.
+//! A process that allocates all memory of a local host until the kernel kills it.
 
 use std::{collections::BTreeMap, fs};
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tests::{Fleet, repository};
 
-/// Takes 80 MiB a second and touches it.
+/// Allocates and touches 80 MiB per second.
 const HOG: &str = r#"while (1) { push @held, "x" x (8 << 20); select undef, undef, undef, 0.1 }"#;
 
 #[test]
@@ -45,8 +45,8 @@ fn a_memory_hog_is_on_record_until_the_kernel_kills_it() {
     named_by_what_such_a_host_has(&fleet);
 }
 
-/// There is no kernel log in a local host, so the kill is inferred from its own group's counter: victim and biggest
-/// holder are those of the samples.
+/// A local host has no kernel log, so the kill is inferred from the counter of its control group. Victim and biggest
+/// memory user come from the samples.
 fn named_by_what_such_a_host_has(fleet: &Fleet) {
     let told = fleet.ok(&["oom", "quick-1"]);
     assert!(told.contains("inferred: this host has no kernel log"), "{told}");
@@ -57,14 +57,14 @@ fn named_by_what_such_a_host_has(fleet: &Fleet) {
     assert!(found, "{told}");
 }
 
-/// Who held the most memory at any time, and when.
+/// The biggest memory user at any time, and when.
 fn biggest(lines: &[Value]) -> (&str, (&str, u64)) {
     let held = |line: &Value| line["resident_bytes"].as_u64().expect("a size");
     let line = lines.iter().max_by_key(|line| held(line)).expect("there are processes");
     (line["at"].as_str().expect("a time"), (line["name"].as_str().expect("a name"), held(line)))
 }
 
-/// Seconds between two samples that follow each other, at most.
+/// Longest time between two consecutive samples, in seconds.
 fn longest_gap_s<'a>(at: impl Iterator<Item = &'a &'a str>) -> f64 {
     let times: Vec<Timestamp> = at.map(|at| at.parse().expect("a time")).collect();
     let gaps = times.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64());

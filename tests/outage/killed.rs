@@ -1,4 +1,4 @@
-//! The recorder is killed at random moments, again and again.
+//! Kills the recorder at random moments, repeatedly.
 
 use std::{
     collections::BTreeSet,
@@ -15,11 +15,11 @@ use tests::binary;
 
 use crate::{chance::Chance, stored};
 
-/// For the first sample, also on a busy machine.
+/// Timeout for the first sample, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time for a few samples more.
+/// Time for a few more samples.
 const WHILE_RECORDING: Duration = Duration::from_millis(2500);
-/// Within it, what was left by the kill before is repaired.
+/// A kill within this time hits the repair after the previous kill.
 const WHILE_STARTING: Duration = Duration::from_millis(50);
 
 #[test]
@@ -33,7 +33,7 @@ fn nothing_recorded_is_lost_when_the_recorder_is_killed_200_times() {
     kill_again_and_again(200);
 }
 
-/// Kills one recorder after the other. What could be read just before each kill must be there at the end.
+/// Kills one recorder after another. All samples that were readable just before each kill must still be there at the end.
 fn kill_again_and_again(times: u32) {
     let root = TempDir::with_prefix("magpie-").expect("a temporary directory");
     let history = root.path().join("history");
@@ -49,7 +49,7 @@ fn kill_again_and_again(times: u32) {
         } else {
             WHILE_STARTING
         };
-        // The moment is what is tried here; nothing is waited for.
+        // The moment itself is random: do not wait for an event.
         sleep(chance.within(longest));
         follow(&mut follower, &mut seen);
         recorder.kill();
@@ -61,7 +61,7 @@ fn kill_again_and_again(times: u32) {
     assert_eq!(lost, 0);
 }
 
-/// Which sample it is: two of them are never taken at once.
+/// Identifies a sample: two samples never have the same time.
 fn key(sample: &Sample) -> u64 {
     sample.boottime_ns
 }

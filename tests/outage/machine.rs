@@ -1,10 +1,10 @@
-//! The outage of 2011 again, in a virtual machine of the same size: a prefork server whose children grow until memory
-//! and swap are gone. And what is left of the record when the power goes.
+//! Repeats the outage of 2011 in a virtual machine of the same size: the children of a prefork server grow until memory and
+//! swap are full. Also tests what is left of the record after a power cut.
 //!
-//! How the moment of a cut is known: a heartbeat in the guest says the time each 100 ms, and the last beat that
-//! came through is not later than the cut. What the record has lost is the time from its newest sample to that beat.
-//! The guest's kernel may stand still while it swaps, and so may qemu while this machine is busy; nothing can be recorded
-//! then. That time is known from the same heartbeat, which is locked in memory too, and it is not held against the recorder.
+//! Time of the cut: a heartbeat in the guest prints the time every 100 ms, and the last beat received is not later than the
+//! cut. The loss is the time from the newest sample to that beat. The guest's kernel may stall while it swaps, and qemu
+//! while this machine is busy; nothing can be recorded then. The heartbeat, which is locked in memory too, shows these
+//! stalls, and they do not count as loss.
 
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
@@ -20,14 +20,14 @@ use crate::{
     stored::{self, INTERVAL_NS, LONGEST_GAP_NS, seconds},
 };
 
-/// Apache's, of which each grows to as much as PHP took then.
+/// Number of Apache children, each of which grows as large as PHP was then.
 const PREFORK: &str = "MAXIMUM=150 MEBIBYTES=35";
 const MEBIBYTE: u64 = 1 << 20;
 const BOOT: Duration = Duration::from_secs(90);
 const OUTAGE: Duration = Duration::from_secs(400);
-/// So much longer the machine goes on when the kernel has killed a process.
+/// How long the machine continues after the kernel has killed a process.
 const AFTERWARDS_NS: u64 = 3_000_000_000;
-/// By then the recorder samples in time. The loss of an earlier cut is not known, for nobody knows what there was to lose.
+/// From then on the recorder samples on time. The loss of an earlier cut is unknown: there may be no sample yet.
 const STARTED_NS: u64 = 10_000_000_000;
 
 #[test]
@@ -44,15 +44,15 @@ fn an_outage_is_recorded_and_30_power_cuts_cost_two_intervals_at_most() {
     Lab::new(128 * MEBIBYTE).cuts(30, Duration::from_secs(60));
 }
 
-/// A machine that is booted again and again from the same disks.
+/// A machine that boots repeatedly from the same disks.
 struct Lab {
     disks: Disks,
     chance: Chance,
-    /// What was in the record after the cut before, in its order.
+    /// The record after the previous cut, in order.
     before: Vec<(BootId, u64)>,
 }
 
-/// One boot, from its beginning to the cut.
+/// One boot, from its start to the cut.
 struct Boot {
     beats: Beats,
     /// The samples of this boot that were found on the disk.
@@ -84,7 +84,7 @@ impl Lab {
         (machine, id)
     }
 
-    /// Lets the outage come, the kernel kill, and the power go.
+    /// Runs the outage until the kernel kills, then cuts the power.
     fn outage(&mut self) {
         let (mut machine, id) = self.boot();
         machine.wait_for(OUTAGE, |line| line.contains("Out of memory: Killed process").then_some(()));
@@ -102,20 +102,20 @@ impl Lab {
         boot.has_the_kernels_table();
     }
 
-    /// Cuts the power so many times, each at a random moment after a boot.
+    /// Cuts the power this many times, each time at a random moment after a boot.
     fn cuts(&mut self, times: u32, within: Duration) {
         for _ in 0..times {
             let (mut machine, id) = self.boot();
             let first = machine.wait_for(BOOT, beat);
             let alive = self.chance.within(within);
             machine.wait_for(OUTAGE, |line| (beat(line)? >= first + alive.as_nanos() as u64).then_some(()));
-            // The moment is what is tried here; nothing is waited for. A beat alone would always be the same one.
+            // The moment itself is random: do not wait for an event, not even for a beat.
             sleep(self.chance.within(Duration::from_millis(100)));
             self.cut(machine, id).lost_two_intervals_at_most();
         }
     }
 
-    /// Cuts the power, and demands that the record opens, with all that earlier boots have left.
+    /// Cuts the power, and asserts that the record opens and still has all samples of earlier boots.
     fn cut(&mut self, machine: Machine, id: BootId) -> Boot {
         let beats = Beats::heard(&machine.power_cut());
         let kept = self.disks.directory_after_cut("/var/lib/magpie");
@@ -132,8 +132,7 @@ impl Lab {
 }
 
 impl Boot {
-    /// The time that the record does not know of, from its newest sample to the last beat, and how much of it the
-    /// machine went on.
+    /// Time that the record misses, from its newest sample to the last beat, and how much of it the machine was running.
     fn lost_two_intervals_at_most(&self) {
         let (first, last) = self.beats.ends();
         let newest = self.samples.last().map_or(first, |sample| sample.boottime_ns);
@@ -161,7 +160,7 @@ impl Boot {
         );
     }
 
-    /// One recorder all the way, and no gap that is its own.
+    /// Asserts that one recorder ran all the time and caused no gaps.
     fn was_recorded_throughout(&self) {
         let recorders: Vec<_> = self.samples.iter().map(|sample| pids(sample, "recorder")).collect();
         assert!(recorders.iter().all(|pids| *pids == recorders[0]), "the recorder did not live through it");
@@ -170,7 +169,7 @@ impl Boot {
         assert!(gap <= LONGEST_GAP_NS, "nothing was recorded for {:.2} s", seconds(gap));
     }
 
-    /// Root of a kernel of its own is refused nothing.
+    /// Root on its own kernel has all sources of data.
     fn had_all_sources(&self) {
         let newest = self.samples.last().expect("there are samples");
         let missing: Vec<&str> = newest.sources.missing().collect();
@@ -182,7 +181,7 @@ impl Boot {
         assert!(!notes.iter().any(|note| note.contains("not real-time")), "{notes:#?}");
     }
 
-    /// What the kernel said of the first kill, its table of tasks included; and how that process ended.
+    /// Asserts the kernel's messages about the first kill, with the table of tasks, and the exit of the killed process.
     fn has_the_kernels_table(&self) {
         let events = self.samples.iter().flat_map(|sample| &sample.events);
         let kernel = events.filter(|event| event.kind == EventKind::Kernel);
@@ -205,7 +204,7 @@ impl Boot {
         let mut exits = self.samples.iter().flat_map(|sample| &sample.exits);
         match exits.find(|exit| exit.identity.pid == victim.pid) {
             Some(exit) => assert_eq!(exit.status & 0x7f, 9, "a kill is signal 9"),
-            // What was killed must still be given the CPU and its memory to end.
+            // The killed process still needs CPU time and memory to exit.
             None => {
                 let newest = self.samples.last().expect("there are samples");
                 let still = newest.processes.iter().any(|process| process.identity.pid == victim.pid);
@@ -214,7 +213,7 @@ impl Boot {
         }
     }
 
-    /// A reader must be able to tell what happened: memory gone, swapping in both directions, a kill, and who held most.
+    /// The record must show what happened: full memory, swapping in both directions, a kill, and the biggest memory users.
     fn shows_the_outage(&self) {
         let kill = self.samples.iter().position(|sample| sample.host.oom_kills > Some(0));
         let kill = kill.expect("the kill is in the record");
@@ -236,7 +235,7 @@ impl Boot {
     }
 }
 
-/// What memory did between two samples, a second.
+/// Memory activity between two samples, per second.
 #[derive(Debug)]
 struct Thrash {
     in_kib: f64,
@@ -258,7 +257,7 @@ impl Thrash {
         }
     }
 
-    /// Pages go out and come back, and all who would work wait for it.
+    /// Pages move in both directions, and all tasks that want to run wait for them.
     fn is_thrash(&self) -> bool {
         self.in_kib > 80.0 && self.out_kib > 80.0 && self.stalled > 0.1
     }
@@ -269,7 +268,7 @@ fn pids(sample: &Sample, comm: &str) -> Vec<u32> {
     named.map(|process| process.identity.pid).collect()
 }
 
-/// By name, who held the most memory that the kernel cannot drop, and how much, KiB.
+/// Name of the processes with the most memory that the kernel cannot drop, and its size in KiB.
 fn biggest_holder(sample: &Sample) -> (String, u64) {
     let mut held: BTreeMap<&str, u64> = BTreeMap::new();
     for process in &sample.processes {

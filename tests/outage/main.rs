@@ -1,6 +1,6 @@
-//! What the flight recorder is for: hosts that run out of memory, machines that lose their power, and its own violent
-//! death. Each test prints its figures in one line (`--nocapture`). Needs root and what `make prerequisites-test`
-//! installs. The long forms are `make soak`.
+//! Failures that the flight recorder must survive: out-of-memory, power cuts, and kills of the recorder itself. Each test
+//! prints its figures in one line (`--nocapture`). Needs root and what `make prerequisites-test` installs. `make soak`
+//! runs the long versions.
 
 mod beats;
 mod chance;

@@ -1,4 +1,4 @@
-//! The recorder's unit as it is installed, under the systemd of a whole machine: what confines it must not blind it.
+//! The recorder's installed unit under systemd on a whole machine: its confinement must not hide data from it.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -10,16 +10,16 @@ use tests::{
 
 use crate::stored;
 
-/// From power on until the recorder has run for some seconds. Everything is emulated.
+/// Time from power-on until the recorder has run for some seconds. Everything is emulated.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Says again and again how the recorder's threads are scheduled.
+/// Prints the scheduling of the recorder's threads repeatedly.
 const WITNESS: &str = "[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\nExecStart=/bin/sh -c '\
     while :; do echo policy $$(chrt -a -p $$(systemctl show -p MainPID --value magpie-record)); sleep 1; done'\n";
 
-/// The one that samples, the one that writes, and the one that reads details.
+/// The threads that sample, write, and read details.
 const THREADS: usize = 3;
-/// So often it is waited for what the witness says.
+/// Maximum number of reports to wait for.
 const SECONDS: usize = 10;
 
 #[test]

@@ -1,4 +1,4 @@
-//! A host without an agent, and a way into it that needs none.
+//! A host without an agent, and a way to run commands on it.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use tests::{Fleet, Outcome, repository};
 
 use super::UNITS;
 
-/// A fleet whose image holds, in the place of Magpie's own, programs that do nothing.
+/// A fleet whose image has programs that do nothing instead of Magpie's.
 pub(crate) struct BareFleet(Fleet);
 
 impl Deref for BareFleet {
@@ -40,13 +40,13 @@ impl BareFleet {
         Self(fleet)
     }
 
-    /// Launches a host and takes the place-holder out; `ctl` is left waiting for an agent to answer.
+    /// Launches a host and removes the placeholder; `ctl` keeps waiting for an agent.
     pub(crate) fn launch(&self) -> (Host, Child) {
         let mut provision = self.spawn(&["provision", "--role", "quick"]);
         let hosts = self.cloud().join("hosts");
         let init = loop {
             let booted = fs::read_dir(&hosts).into_iter().flatten().flatten().find_map(|entry| {
-                // Written when the host's init has become systemd: its supervisor and that init.
+                // Written when the host's init has become systemd: the supervisor and that init.
                 let pids = fs::read_to_string(entry.path().join("running")).ok()?;
                 pids.split_whitespace().nth(1)?.parse::<u32>().ok()
             });
@@ -64,7 +64,7 @@ impl BareFleet {
         (host, provision)
     }
 
-    /// Starts a run that ends when /run/upgraded is there; returns it with its supervisor on the host.
+    /// Starts a run that ends when /run/upgraded exists; returns it with its supervisor on the host.
     pub(crate) fn start_run(&self, host: &Host) -> (Child, String) {
         let script = "echo before; until test -e /run/upgraded; do sleep 0.1; done; echo after";
         let mut run = self.spawn(&["run", "quick-1", "--", "sh", "-c", script]);
@@ -92,7 +92,7 @@ impl Host {
         Outcome::from(self.enter(script).stdin(Stdio::null()).output().expect("nsenter starts"))
     }
 
-    /// Runs a shell script as root and demands success.
+    /// Runs a shell script as root and asserts success.
     #[track_caller]
     pub(crate) fn ok(&self, script: &str) -> String {
         let outcome = self.sh(script);
@@ -100,7 +100,7 @@ impl Host {
         outcome.stdout
     }
 
-    /// Writes a file. Through a pipe, because the machine's root is nobody in there.
+    /// Writes a file, through a pipe: the machine's root is `nobody` in the host's user namespace.
     pub(crate) fn write(&self, path: &str, content: &[u8]) {
         self.feed(&format!("cat >{path}"), content);
     }
@@ -125,7 +125,7 @@ impl Host {
         }
     }
 
-    /// Neither unit runs, and no process of the agent's is left.
+    /// Asserts that neither unit runs and that no process of the agent is left.
     #[track_caller]
     pub(crate) fn down(&self) {
         let left = self.sh("systemctl is-active magpie-agent magpie-record; pgrep -af '^/usr/lib/magpie'");
@@ -144,7 +144,7 @@ impl Host {
         self.ok(&format!("systemctl show --property MainPID --value {unit}"))
     }
 
-    /// The unit of the one run under way, and its supervisor.
+    /// Unit and supervisor of the only run in progress.
     #[track_caller]
     pub(crate) fn run_supervisor(&self) -> String {
         let found = self.ok("systemctl show --property Id,MainPID,ActiveState 'magpie-run-*'");

@@ -1,5 +1,5 @@
-//! The packages, where package managers and systemd are real: on a host whose image has no agent in it. No host of
-//! an RPM distribution is booted here: the .rpm is unpacked by rpm itself, and its scriptlets run on the same host.
+//! The packages with real package managers and systemd, on a host whose image has no agent. No host with an RPM
+//! distribution is booted: rpm itself unpacks the .rpm, and its scriptlets run on the same host.
 
 mod host;
 mod packed;
@@ -11,7 +11,7 @@ use tests::{Outcome, repository};
 
 use self::{host::BareFleet, packed::Packed};
 
-/// What both distributions' packages promise about a unit, asked of systemd.
+/// Properties of a unit that both packages must have, as reported by systemd.
 const UNITS: [&str; 2] = ["magpie-agent.service", "magpie-record.service"];
 
 #[test]
@@ -21,7 +21,7 @@ fn the_package_makes_a_host_keeps_its_runs_and_goes_without_a_trace() {
     let fleet = BareFleet::new();
     let (host, provision) = fleet.launch();
 
-    // What the provider wrote is held back: the package must do without, and open no port.
+    // The provider's files are withheld: the package must work without them and open no port.
     host.ok("mv /var/lib/magpie /root/provided");
     host.write("/root/install.sh", &std::fs::read(repository("deploy/image/install.sh")).expect("read"));
     host.write("/root/agent.deb", &first.deb_bytes());

@@ -1,4 +1,4 @@
-//! The built binaries in packages.
+//! Packages of the built binaries.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
@@ -10,11 +10,11 @@ pub(crate) struct Packed {
     directory: TempDir,
 }
 
-/// What must be the same of a file: mode and content.
+/// Properties of a file that must match: mode and content.
 type Files = BTreeMap<String, (u32, Vec<u8>)>;
 
 impl Packed {
-    /// Packs what `cargo build` made, as `make package` packs a release.
+    /// Packs the binaries of `cargo build`, as `make package` packs a release.
     pub(crate) fn build(version: Option<&str>) -> Self {
         let directory = TempDir::with_prefix("magpie-packages-").expect("a temporary directory");
         let mut command = Command::new("sh");
@@ -48,7 +48,7 @@ impl Packed {
         root
     }
 
-    /// What rpm itself lays out in an empty root; Debian's rpm wants to be told that this is meant.
+    /// Files that rpm itself installs in an empty root. Debian's rpm needs an option to allow that.
     fn unpacked_rpm(&self, package: &str) -> TempDir {
         let root = TempDir::with_prefix("magpie-rpm-").expect("a temporary directory");
         let mut command = Command::new("rpm");
@@ -60,14 +60,14 @@ impl Packed {
         root
     }
 
-    /// A scriptlet of the agent's .rpm, by the name of its tag.
+    /// A scriptlet of the agent's .rpm, by its tag.
     pub(crate) fn scriptlet(&self, tag: &str) -> Vec<u8> {
         let format = format!("%{{{tag}}}");
         let package = self.find("magpie-agent", ".rpm");
         output(Command::new("rpm").args(["--query", "--queryformat", &format, "--package"]).arg(package))
     }
 
-    /// The agent's .rpm as rpm unpacks it, as a tar archive.
+    /// The agent's .rpm, unpacked by rpm, as a tar archive.
     pub(crate) fn rpm_tree(&self) -> Vec<u8> {
         let root = self.unpacked_rpm("magpie-agent");
         output(Command::new("tar").args(["--create", "--directory"]).arg(root.path()).arg("usr"))
@@ -81,7 +81,7 @@ impl Packed {
         files(&self.unpacked_rpm(package))
     }
 
-    /// The newest version of glibc's symbols that a program wants.
+    /// The newest glibc symbol version that a program needs.
     pub(crate) fn newest_glibc(&self, program: &str) -> (u32, u32) {
         let root = self.unpacked_deb(if program.ends_with("ctl") { "magpie-ctl" } else { "magpie-agent" });
         let text = output(Command::new("objdump").arg("--dynamic-syms").arg(root.path().join(program)));
@@ -94,7 +94,7 @@ impl Packed {
     }
 }
 
-/// All files below `usr`. Licences stand where each distribution wants them, and so do zsh's completions.
+/// All files below `usr` except licences; zsh completions get the same path for all distributions.
 fn files(root: &TempDir) -> Files {
     let usr = root.path().join("usr");
     let listed = output(Command::new("find").arg(&usr).args(["-type", "f", "-printf", "%P %m\n"]));

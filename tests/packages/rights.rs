@@ -1,4 +1,4 @@
-//! The rights on AWS, as the policy gives them and as its table tells them.
+//! AWS permissions: the policy and the table in its README must match.
 
 use std::{collections::BTreeSet, fs};
 
@@ -10,7 +10,7 @@ fn policy() -> Vec<serde_json::Value> {
     policy["Statement"].as_array().expect("a list").clone()
 }
 
-/// The words in back quotes of one column of the table.
+/// The words in backticks in one column of the table.
 fn column(number: usize) -> BTreeSet<String> {
     let text = fs::read_to_string(repository("deploy/aws/README.md")).expect("read");
     let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
@@ -39,14 +39,14 @@ fn the_table_names_every_statement_and_every_call() {
         .flat_map(actions)
         .map(|action| action.split(':').nth(1).expect("service:call").to_owned())
         .collect();
-    // The table names the call within which tags are set.
+    // The table lists the call during which the tags are set.
     assert_eq!(calls, column(2));
 }
 
 #[test]
 fn nothing_that_is_not_the_fleets_can_be_changed() {
     let harmless = ["ec2:Describe", "ssm:GetParameter"];
-    // What RunInstances and PassRole touch besides the new instance carries no tag of a fleet.
+    // Other resources of RunInstances and PassRole than the new instance have no fleet tag.
     let elsewhere = ["LaunchInto", "LaunchProfile"];
     for statement in policy() {
         let sid = statement["Sid"].as_str().expect("a Sid");

@@ -113,7 +113,7 @@ impl Trouble {
                 }
             }
             None if self.lost > 0 => {
-                tracing::warn!("recording again; {} samples were lost", self.lost);
+                tracing::warn!("recording again; lost samples: {}", self.lost);
                 *self = Self::default();
             }
             None => {}

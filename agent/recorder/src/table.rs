@@ -168,6 +168,7 @@ impl Table {
 
     /// Ends a walk: removes processes that were not met, and inserts new ones.
     pub(super) fn finish(&mut self) {
+        // `keep` moved the rows that were met to the front, so the rest is gone, in any order.
         self.gone.clear();
         self.gone.extend(self.processes[self.met..].iter().map(|process| process.identity));
         self.gone.sort_unstable();

@@ -1,4 +1,4 @@
-//! Processes of one name together; the largest and the busiest, and all others as one more.
+//! Groups processes by name: the largest and busiest groups by name, and all others together as `(other)`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -6,13 +6,13 @@ use record::{Identity, Process};
 
 use super::{Minute, text::Text};
 
-/// Most groups that are told by name: half for their memory, half for their CPU time.
+/// Maximum number of named groups: half chosen by memory, half by CPU time.
 pub(super) const MOST: usize = 20;
 
-/// What the others are called.
+/// Label of all other groups together.
 const OTHER: &str = "(other)";
 
-/// The processes of one name.
+/// Sums over the processes with one name.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
     processes: u64,
@@ -32,7 +32,7 @@ impl Group {
     }
 }
 
-/// Writes the groups of the last minute.
+/// Writes the groups: processes of the newest sample, CPU time of the last minute.
 pub(super) fn write(minute: &Minute, text: &mut Text) {
     let groups = few(all(minute));
     let seconds = minute.last.boottime_ns.saturating_sub(minute.first.boottime_ns) as f64 / 1e9;
@@ -43,16 +43,16 @@ pub(super) fn write(minute: &Minute, text: &mut Text) {
             family.value(&[("group", group)], value(of_group));
         }
     };
-    each("magpie_group_processes", "Processes of this name", &|group| group.processes as f64);
+    each("magpie_group_processes", "Processes with this name", &|group| group.processes as f64);
     each("magpie_group_footprint_bytes", "Anonymous memory, resident or swapped", &|group| {
         bytes(group.footprint_kib)
     });
-    each("magpie_group_resident_bytes", "Resident memory; what is shared counts for each", &|group| {
+    each("magpie_group_resident_bytes", "Resident memory; shared memory counts for each process", &|group| {
         bytes(group.resident_kib)
     });
     each("magpie_group_swap_bytes", "Swapped memory", &|group| bytes(group.swap_kib));
     if seconds > 0.0 {
-        each("magpie_group_cpus", "CPUs in use over the last minute at most", &|group| {
+        each("magpie_group_cpus", "CPUs in use, averaged over the last minute or less", &|group| {
             group.cpu_us as f64 / 1e6 / seconds
         });
     }
@@ -64,7 +64,7 @@ fn all(minute: &Minute) -> BTreeMap<&str, Group> {
     let spent = |identity: Identity, cpu_us: u64| match before.get(&identity) {
         Some(before) => cpu_us.saturating_sub(*before),
         None if identity.started_ns >= minute.first.boottime_ns => cpu_us,
-        // It was not seen a minute ago although it was there: nobody knows.
+        // The process existed at the start of the minute but was not sampled: its CPU time before is unknown.
         None => 0,
     };
     let mut groups = BTreeMap::<&str, Group>::new();
@@ -85,7 +85,7 @@ fn all(minute: &Minute) -> BTreeMap<&str, Group> {
     groups
 }
 
-/// The largest and the busiest as they are, the others together.
+/// Keeps the largest and busiest groups and sums the others.
 fn few(groups: BTreeMap<&str, Group>) -> Vec<(String, Group)> {
     let mut chosen = HashSet::new();
     for by in [|group: &Group| group.footprint_kib, |group: &Group| group.cpu_us] {

@@ -1,10 +1,11 @@
-//! The host and the recorder, from one sample.
+//! Metrics of the host and the recorder from one sample.
 
 use record::{HostCounters, OwnMemory, Sample};
 
 use super::text::Text;
 
-/// Writes everything but processes. Where the host is a part of a machine, the machine's figures are called so.
+/// Writes all metrics except those of processes. If the host is part of a machine, metrics of the whole machine have names
+/// that start with `magpie_machine_`.
 pub(super) fn write(sample: &Sample, text: &mut Text) {
     let part = sample.is_part_of_machine();
     text.of_machine(part);
@@ -73,23 +74,23 @@ fn memory(host: &HostCounters, text: &mut Text) {
     text.counter("magpie_refaults", "Pages read again soon after they were dropped")
         .some(&[("kind", "anonymous")], number(host.refault_anon))
         .some(&[("kind", "file")], number(host.refault_file));
-    text.counter("magpie_scanned_pages", "Pages looked at for reclaim")
+    text.counter("magpie_scanned_pages", "Pages scanned for reclaim")
         .some(&[("by", "kswapd")], number(host.scanned_kswapd))
         .some(&[("by", "direct")], number(host.scanned_direct));
 }
 
-/// What is the host's own: where it is a whole machine, its memory was told already.
+/// Metrics that belong to the host even if it is only part of a machine. A whole machine's memory is in [`memory`].
 fn own_memory(sample: &Sample, part: bool, text: &mut Text) {
     let host = &sample.host;
     if let Some(OwnMemory { limit_kib, shares_limit, used_kib, .. }) = sample.own_memory().filter(|_| part) {
         let limit_kib = (!shares_limit).then_some(limit_kib);
         let left_kib = limit_kib.map(|limit_kib| limit_kib.saturating_sub(used_kib));
-        text.gauge("magpie_memory_bytes", "Memory of the host, which is a part of a machine")
+        text.gauge("magpie_memory_bytes", "Memory of the host, which is part of a machine")
             .some(&[("kind", "total")], bytes(limit_kib))
             .some(&[("kind", "available")], bytes(left_kib))
             .some(&[("kind", "used")], bytes(Some(used_kib)));
     }
-    text.gauge("magpie_cgroup_memory_bytes", "Memory of the control group that the host is")
+    text.gauge("magpie_cgroup_memory_bytes", "Memory of the host's control group")
         .some(&[("kind", "limit")], bytes(host.cgroup_limit_kib))
         .some(&[("kind", "used")], bytes(host.cgroup_used_kib))
         .some(&[("kind", "peak")], bytes(host.cgroup_peak_kib))
@@ -97,13 +98,12 @@ fn own_memory(sample: &Sample, part: bool, text: &mut Text) {
         .some(&[("kind", "shared")], bytes(host.cgroup_shmem_kib))
         .some(&[("kind", "file")], bytes(host.cgroup_file_kib))
         .some(&[("kind", "kernel")], bytes(host.cgroup_kernel_kib));
-    text.counter("magpie_oom_kills", "Processes of the host killed for want of memory")
-        .some(&[], number(sample.own_kills()));
+    text.counter("magpie_oom_kills", "Out-of-memory kills on the host").some(&[], number(sample.own_kills()));
 }
 
 fn pressure(host: &HostCounters, text: &mut Text) {
     let seconds = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
-    text.counter("magpie_pressure_seconds", "Time in which some or all tasks waited")
+    text.counter("magpie_pressure_seconds", "Time during which some or all tasks waited")
         .some(&[("resource", "cpu"), ("share", "some")], seconds(host.pressure_cpu_some_us))
         .some(&[("resource", "memory"), ("share", "some")], seconds(host.pressure_memory_some_us))
         .some(&[("resource", "memory"), ("share", "full")], seconds(host.pressure_memory_full_us))
@@ -118,7 +118,7 @@ fn tasks(host: &HostCounters, text: &mut Text) {
         .some(&[("state", "all")], number(host.tasks))
         .some(&[("state", "runnable")], number(host.running))
         .some(&[("state", "blocked")], number(host.blocked));
-    text.gauge("magpie_limit", "Most there can be at once")
+    text.gauge("magpie_limit", "Maximum number at one time")
         .some(&[("of", "pids")], number(host.pids_limit))
         .some(&[("of", "tasks")], number(host.tasks_limit))
         .some(&[("of", "files")], number(host.files_limit));
@@ -126,12 +126,12 @@ fn tasks(host: &HostCounters, text: &mut Text) {
 }
 
 fn disks(sample: &Sample, text: &mut Text) {
-    let mut family = text.counter("magpie_disk_bytes", "Bytes moved from and to whole disks");
+    let mut family = text.counter("magpie_disk_bytes", "Bytes read from and written to whole disks");
     for disk in &sample.disks {
         family.value(&[("disk", &disk.name), ("direction", "read")], disk.read_bytes as f64);
         family.value(&[("disk", &disk.name), ("direction", "written")], disk.written_bytes as f64);
     }
-    let mut family = text.counter("magpie_disk_busy_seconds", "Time in which a request was under way");
+    let mut family = text.counter("magpie_disk_busy_seconds", "Time during which a request was in progress");
     for disk in &sample.disks {
         family.value(&[("disk", &disk.name)], disk.busy_ms as f64 / 1e3);
     }
@@ -147,25 +147,19 @@ fn filesystems(sample: &Sample, text: &mut Text) {
 
 fn recorder(sample: &Sample, text: &mut Text) {
     text.info("magpie_recorder", "The flight recorder", &[("collector", sample.collector.name())]);
-    text.gauge(
-        "magpie_recorder_last_sample_seconds",
-        "When the newest sample was taken, since the Unix epoch",
-    )
-    .value(&[], sample.wall_ms as f64 / 1e3);
-    text.gauge("magpie_recorder_late_seconds", "How late the newest sample was")
+    text.gauge("magpie_recorder_last_sample_seconds", "Time of the newest sample, since the Unix epoch")
+        .value(&[], sample.wall_ms as f64 / 1e3);
+    text.gauge("magpie_recorder_late_seconds", "Delay of the newest sample")
         .value(&[], sample.late_ns as f64 / 1e9);
-    text.gauge(
-        "magpie_recorder_sweep_seconds",
-        "How long it took to look at all processes for the newest sample",
-    )
-    .value(&[], sample.sweep_ns as f64 / 1e9);
+    text.gauge("magpie_recorder_sweep_seconds", "Time taken to read all processes for the newest sample")
+        .value(&[], sample.sweep_ns as f64 / 1e9);
     text.counter("magpie_recorder_cpu_seconds", "CPU time of the recorder")
         .value(&[], sample.own_cpu_us as f64 / 1e6);
     text.counter("magpie_recorder_dropped_samples", "Samples that could not be stored")
         .value(&[], sample.dropped as f64);
-    text.counter("magpie_recorder_lost_exits", "Ends of processes that were lost")
+    text.counter("magpie_recorder_lost_exits", "Lost messages about process exits")
         .some(&[], number(sample.exits_lost));
-    text.gauge("magpie_recorder_processes", "Processes of the newest sample")
+    text.gauge("magpie_recorder_processes", "Processes in the newest sample")
         .value(&[("kind", "seen")], sample.processes.len() as f64)
         .value(&[("kind", "listed")], sample.listed as f64);
 }

@@ -1,5 +1,5 @@
-//! What `GET /metrics` says: the newest sample and the last minute of the record as OpenMetrics. Raw counters stay counters; how
-//! many series there are is bounded, whatever runs on the host.
+//! The answer to `GET /metrics`: the newest sample and the last minute of the record in OpenMetrics format. Raw counters stay
+//! counters. The number of series is limited, whatever runs on the host.
 
 mod groups;
 mod host;
@@ -12,10 +12,10 @@ use record::{Block, Damage, Exit, Sample};
 use self::text::Text;
 use record::directory::{self, Filter, Reader};
 
-/// The type of the answer (OpenMetrics 1.0).
+/// Content type of the answer (OpenMetrics 1.0).
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Over how long CPU shares of groups are taken, ms.
+/// Period for the CPU usage of groups, ms.
 const MINUTE_MS: i64 = 60_000;
 
 /// The last minute of a record.
@@ -23,18 +23,18 @@ const MINUTE_MS: i64 = 60_000;
 struct Minute {
     first: Sample,
     last: Sample,
-    /// What ended between the two.
+    /// Process exits between the two samples.
     exits: Vec<Exit>,
 }
 
-/// The metrics of the record in `directory`. Without a sample there is only the word that nothing is recorded.
+/// Renders the metrics of the record in `directory`. Without samples, only whether the recorder runs and the agent's version.
 ///
 /// # Errors
-/// The record is there and cannot be read.
+/// If the record exists but cannot be read.
 pub(crate) fn render(directory: &Path) -> Result<String, directory::Error> {
     let status = directory::status(directory)?;
     let mut text = Text::default();
-    text.gauge("magpie_recorder_up", "Whether the flight recorder runs")
+    text.gauge("magpie_recorder_up", "Whether the flight recorder is running")
         .value(&[], f64::from(u8::from(status.running)));
     text.info("magpie_agent", "The agent", &[("version", env!("CARGO_PKG_VERSION"))]);
     if let Some(newest) = status.newest {
@@ -45,7 +45,7 @@ pub(crate) fn render(directory: &Path) -> Result<String, directory::Error> {
     Ok(text.finish())
 }
 
-/// The minute before the newest sample. What of it cannot be read is left out.
+/// Reads the minute before the newest sample, without unreadable parts.
 fn minute(directory: &Path, newest: Sample) -> Result<Minute, directory::Error> {
     let mut first = None;
     let mut exits = Vec::new();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_and_groups_are_told() {
+    fn counters_and_groups_are_rendered() {
         let before = sample(100, vec![worker(1, "apache2", 0, 30_000), worker(2, "apache2", 500, 30_000)]);
         let mut after =
             sample(110, vec![worker(1, "apache2", 4_000, 35_000), worker(2, "apache2", 1_500, 35_000)]);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_machine_tells_its_own_memory_and_calls_the_machine_s_so() {
+    fn a_part_of_a_machine_has_its_own_memory_and_machine_metrics_have_other_names() {
         let mut part = sample(100, vec![worker(1, "apache2", 0, 500)]);
         part.sources = Sources::PART_OF_MACHINE;
         part.host.memory_total_kib = Some(24_000_000);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_groups_than_the_bound() {
+    fn the_number_of_groups_is_limited() {
         let many =
             (0..5_000).map(|pid| worker(pid, &format!("worker-{pid}"), 0, 10 + u64::from(pid))).collect();
         let text = rendered(&[sample(100, many)]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_record_is_told_as_one() {
+    fn an_empty_record_shows_that_the_recorder_is_down() {
         let directory = tempfile::tempdir().unwrap();
         let text = render(&directory.path().join("missing")).unwrap();
         assert!(text.contains("magpie_recorder_up 0\n") && text.ends_with("# EOF\n"), "{text}");

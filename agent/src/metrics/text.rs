@@ -1,15 +1,15 @@
-//! The OpenMetrics text format, version 1.0.
+//! Writes the OpenMetrics text format, version 1.0.
 
 use std::fmt::Write;
 
-/// A page of metrics being written.
+/// A page of metrics in progress.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     page: String,
     of_machine: bool,
 }
 
-/// One family of it; its samples follow.
+/// A metric family whose samples are written next.
 #[derive(Debug)]
 pub(super) struct Family<'a> {
     page: &'a mut String,
@@ -17,40 +17,40 @@ pub(super) struct Family<'a> {
     suffix: &'static str,
 }
 
-/// What the names of all families begin with.
+/// Prefix of all family names.
 const PREFIX: &str = "magpie_";
 
 impl Text {
-    /// Whether the families that follow are of a machine that is more than the host: then they have names of their own.
+    /// Whether the next families describe a whole machine of which the host is only a part: then their names start with
+    /// `magpie_machine_`.
     pub(super) fn of_machine(&mut self, of_machine: bool) -> &mut Self {
         self.of_machine = of_machine;
         self
     }
 
-    /// A family of values that go up and down.
+    /// Starts a family whose values can go up and down.
     pub(super) fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(name, "gauge", "", help)
     }
 
-    /// A family of values that only grow; the samples' names end in `_total`.
+    /// Starts a family whose values only grow; the samples' names end in `_total`.
     pub(super) fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(name, "counter", "_total", help)
     }
 
-    /// Something that is known by its labels.
+    /// Writes a family with one sample whose labels are the information.
     pub(super) fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
         self.family(name, "info", "_info", help).value(labels, 1.0);
     }
 
     fn family(&mut self, name: &str, kind: &str, suffix: &'static str, help: &str) -> Family<'_> {
-        let (whose, of_whom) =
-            if self.of_machine { ("machine_", ", of the whole machine") } else { ("", "") };
-        let name = format!("{PREFIX}{whose}{}", name.strip_prefix(PREFIX).unwrap_or(name));
-        let _ = writeln!(self.page, "# TYPE {name} {kind}\n# HELP {name} {help}{of_whom}");
+        let (prefix, scope) = if self.of_machine { ("machine_", ", of the whole machine") } else { ("", "") };
+        let name = format!("{PREFIX}{prefix}{}", name.strip_prefix(PREFIX).unwrap_or(name));
+        let _ = writeln!(self.page, "# TYPE {name} {kind}\n# HELP {name} {help}{scope}");
         Family { page: &mut self.page, name, suffix }
     }
 
-    /// The whole page.
+    /// Ends the page and returns it.
     pub(super) fn finish(mut self) -> String {
         self.page.push_str("# EOF\n");
         self.page
@@ -58,7 +58,7 @@ impl Text {
 }
 
 impl Family<'_> {
-    /// One sample.
+    /// Writes a sample.
     pub(super) fn value(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
         self.page.push_str(&self.name);
         self.page.push_str(self.suffix);
@@ -73,7 +73,7 @@ impl Family<'_> {
         self
     }
 
-    /// One sample, if there is a value.
+    /// Writes a sample if there is a value.
     pub(super) fn some(&mut self, labels: &[(&str, &str)], value: Option<f64>) -> &mut Self {
         match value {
             Some(value) => self.value(labels, value),
@@ -82,7 +82,7 @@ impl Family<'_> {
     }
 }
 
-/// Backslash, quote and newline are escaped in the values of labels.
+/// Escapes backslash, quote and newline in label values.
 fn escaped(character: char) -> impl Iterator<Item = char> {
     let (first, second) = match character {
         '\\' => ('\\', Some('\\')),

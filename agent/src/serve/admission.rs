@@ -205,9 +205,11 @@ impl HttpBody for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let answer = self.get_mut();
+        // A poll means that the connection has accepted the previous frame.
         answer.call.unread.answers().remove(&answer.call.id);
         let polled = answer.poll_slice(cx);
         if let Poll::Ready(Some(_)) = polled {
+            // Unread until the next poll, or until the call is dropped.
             answer.call.unread.answers().insert(answer.call.id, Instant::now());
         }
         polled

@@ -1,5 +1,5 @@
-//! The History service: blocks as they lie on disk, and new samples as they come. It reads files only; whether a
-//! recorder runs is none of its business.
+//! The History service: sends blocks as stored on disk, and new samples as they are recorded. Reads only files, so it also
+//! works without a running recorder.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use super::{changes::Changes, disk::Disk};
 use crate::paths::Paths;
 use record::directory::{self, Blocks as StoredBlocks, Filter, Follower, Policy, Reader, StoredBlock};
 
-/// Blocks that wait for a slow caller: the next is read while one is sent.
+/// Number of blocks that wait for a slow caller: the next block is read while one is sent.
 const BACKLOG: usize = 1;
 
 /// Serves the record below `paths`.
@@ -32,7 +32,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// For the record of this agent, which need not exist yet.
+    /// Service for the agent's record, which need not exist yet.
     pub fn new(paths: &Paths, disk: Disk) -> Self {
         Self { directory: paths.history(), disk, changes: Changes::new(paths.history()) }
     }
@@ -68,11 +68,12 @@ impl history_server::History for Service {
     }
 }
 
-/// What a caller asks for.
+/// Converts a request to a filter; 0 means no limit.
 fn wanted(request: ReadRequest) -> Result<Filter, Status> {
     let ReadRequest { from_unix_ms, until_unix_ms, pids, contents } = request;
     let contents = u8::try_from(contents).map(Contents);
-    let contents = contents.map_err(|_| Status::invalid_argument("contents are bits of one byte"))?;
+    let contents =
+        contents.map_err(|_| Status::invalid_argument("contents must be a number from 0 to 255"))?;
     Ok(Filter {
         from_ms: if from_unix_ms == 0 { i64::MIN } else { from_unix_ms },
         until_ms: if until_unix_ms == 0 { i64::MAX } else { until_unix_ms },
@@ -81,7 +82,7 @@ fn wanted(request: ReadRequest) -> Result<Filter, Status> {
     })
 }
 
-/// An answer whose blocks `send` sends, until it is done or fails or the caller goes away.
+/// An answer with the blocks that `send` sends, until `send` ends or the caller disconnects.
 fn streamed<F>(send: impl FnOnce(Sender<Reply>) -> F) -> Response<Blocks>
 where
     F: Future<Output = Result<(), Status>> + Send + 'static,
@@ -91,7 +92,7 @@ where
     tokio::spawn(async move {
         let sent = tokio::select! {
             sent = sending => sent,
-            // Whoever has hung up waits for no turn.
+            // Stop at once if the caller disconnects, even while waiting for a turn to read the disk.
             () = sender.closed() => return,
         };
         if let Err(status) = sent {
@@ -102,14 +103,14 @@ where
 }
 
 impl Service {
-    /// Sends stored blocks until the caller goes away; returns the number of the last sample sent.
+    /// Sends stored blocks until the caller disconnects. Returns the number of the last sample sent.
     async fn send_stored(&self, filter: Filter, to: &Sender<Reply>) -> Result<Option<u64>, Status> {
         let reader = Reader::new(&self.directory);
         let stored =
             self.disk.look(move || reader.blocks(filter).map(StoredBlocks::with_sealed_tails)).await?;
         let mut stored = stored.map_err(failed)?;
         let mut last = None;
-        // A place first: nothing is read, and no thread waits, for a caller who does not read.
+        // Reserve a place before reading: a caller that does not read its answer costs no disk reads and blocks no thread.
         while let Ok(place) = to.reserve().await {
             let block;
             (block, stored) = self.disk.look(move || (stored.next(), stored)).await?;
@@ -120,7 +121,7 @@ impl Service {
         Ok(last)
     }
 
-    /// First what is stored since `from_ms` (0: nothing), then what is appended, until the caller goes away.
+    /// Sends the samples stored since `from_ms` (0: none), then new samples, until the caller disconnects.
     async fn send_new(
         &self,
         from_ms: i64,
@@ -141,7 +142,7 @@ impl Service {
                     return Ok(());
                 }
             }
-            // What changed meanwhile is told here, so that nothing is missed.
+            // This also returns for changes since the last poll began, so no sample is missed.
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return Ok(()) },
                 () = to.closed() => return Ok(()),
@@ -158,7 +159,7 @@ fn failed(error: directory::Error) -> Status {
     Status::internal(error.to_string())
 }
 
-/// The record at a glance, from the headers of its blocks.
+/// Summarizes the record from its block headers.
 fn info(directory: &Path) -> Result<InfoReply, directory::Error> {
     let (headers, lost) = Reader::new(directory).headers()?;
     let status = directory::status(directory)?;
@@ -173,7 +174,7 @@ fn info(directory: &Path) -> Result<InfoReply, directory::Error> {
     })
 }
 
-/// What the host's status says of the recorder.
+/// State of the recorder for the host's status.
 pub fn recorder_status(paths: &Paths) -> Result<pb::Recorder, directory::Error> {
     Ok(recorder(&directory::status(&paths.history())?))
 }
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_tells_whether_someone_records() {
+    fn the_status_shows_whether_a_recorder_runs() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         assert!(!recorder_status(&paths).unwrap().running);
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_is_told_at_a_glance() {
+    fn a_summary_of_the_record() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         let mut writer = recorder_of(&paths);
@@ -288,7 +289,7 @@ mod tests {
         assert_eq!(info.lost, Vec::<String>::new());
     }
 
-    /// Seven segments of four samples and a tail of two, of which a bit, a segment and some bytes are gone.
+    /// Seven segments of four samples and a tail of two, with a flipped bit, a missing segment and a truncated tail.
     fn damaged_record(paths: &Paths) {
         let block = Limits { records: 4, bytes: 64 << 10 };
         let policy = Policy { block, segment_bytes: 1, ..Policy::default() };
@@ -309,7 +310,7 @@ mod tests {
         }
     }
 
-    /// The seconds in a block, and what is said to be lost before it.
+    /// The seconds in a block, and the losses reported before it.
     fn contents(data: &[u8], lost: Vec<String>) -> (Vec<i64>, Vec<String>) {
         let samples = Block::parse(data).and_then(|block| block.samples());
         let seconds = samples.into_iter().flatten().map(|sample| sample.unwrap().wall_ms / 1_000);
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_and_who_reads_its_disk_give_the_same_blocks_and_the_same_losses() {
+    async fn a_host_and_a_reader_of_its_disk_return_the_same_blocks_and_losses() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
         damaged_record(&paths);

@@ -17,6 +17,7 @@ use proto::{
         Apply, Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, RenewReply,
         RenewRequest, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What,
     },
+    run::{is_over, state_name},
 };
 use tonic::{Request, Response, Status};
 
@@ -184,14 +185,13 @@ fn apply(run: &Run) -> Option<&Apply> {
 }
 
 fn last_apply(run: &Run) -> LastApply {
-    let state = match run.state() {
-        RunState::Succeeded => "succeeded",
-        RunState::Changed => "changed",
-        RunState::Failed => "failed",
-        RunState::Cancelled => "cancelled",
-        _ => "interrupted",
-    };
-    LastApply { run_id: run.run_id.clone(), state: state.into(), finished_unix_ms: run.finished_unix_ms }
+    // A run that nobody finished was cut off with its supervisor.
+    let state = if is_over(run.state()) { run.state() } else { RunState::Interrupted };
+    LastApply {
+        run_id: run.run_id.clone(),
+        state: state_name(state).into(),
+        finished_unix_ms: run.finished_unix_ms,
+    }
 }
 
 /// Seconds since this host's init started: since boot, or since a container started. proc_uptime(5) counts for the

@@ -96,6 +96,7 @@ impl Connection {
         if self.expiry.as_mut().poll(cx).is_ready() {
             return Err(io::Error::other("the user's certificate has expired"));
         }
+        // Poll until pending: only then does the interval wake this task again.
         while self.look.poll_tick(cx).is_ready() {
             self.unread.check(self.patience).inspect_err(|error| {
                 tracing::warn!(user = self.certificate.user.name, "closed: {error}");
@@ -136,6 +137,7 @@ pub async fn accept(
                         tracing::warn!(%peer, "refused: {error}");
                     }
                 });
+                // Separate limits: handshakes of strangers never abort one from a known address.
                 match is_known {
                     true => known.add(address, handshake),
                     false => strangers.add(network(address), handshake),
@@ -147,6 +149,7 @@ pub async fn accept(
                 failures += 1;
             }
         }
+        // Remove finished handshakes, or the set grows without limit.
         while under_way.try_join_next().is_some() {}
     }
 }
@@ -181,6 +184,7 @@ impl Gate {
         let leaf = connection.peer_certificates().and_then(<[_]>::first);
         let leaf = leaf.ok_or_else(|| io::Error::other("the client sent no certificate"))?;
         let certificate = UserCertificate::read(leaf).map_err(io::Error::other)?;
+        // Even if the connection is refused below: the address has proved a user.
         self.proved.note(peer, Instant::now());
         let place = self.connections.take(&certificate.user).map_err(|full| {
             io::Error::other(match full {

@@ -8,6 +8,7 @@ use proto::{
     MAX_STDIN_BYTES,
     identity::{Role, User},
     pb::{self, RunState, runs_server::Runs, start_request::What},
+    run::is_over,
 };
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -103,7 +104,7 @@ impl Service {
     /// If the runs cannot be read.
     pub fn overview(&self, user: &User) -> Result<Overview, run::Error> {
         let runs = self.inner.outlines()?.into_iter().map(|(_, run)| run).filter(|run| may_see(user, run));
-        let (over, active): (Vec<_>, Vec<_>) = runs.partition(is_over);
+        let (over, active): (Vec<_>, Vec<_>) = runs.partition(|run| is_over(run.state()));
         let applies = over.into_iter().filter(is_apply);
         Ok(Overview {
             active: active.into_iter().next(),
@@ -116,7 +117,7 @@ impl Service {
     /// # Errors
     /// If the runs cannot be read.
     pub fn has_active(&self) -> Result<bool, run::Error> {
-        Ok(self.inner.outlines()?.iter().any(|(_, run)| !is_over(run)))
+        Ok(self.inner.outlines()?.iter().any(|(_, run)| !is_over(run.state())))
     }
 
     /// A warning, if the launcher cannot work as it should.
@@ -151,7 +152,7 @@ impl Inner {
     }
 
     fn active_apply(&self) -> Result<Option<(RunDirectory, pb::Run)>, run::Error> {
-        Ok(self.outlines()?.into_iter().find(|(_, run)| is_apply(run) && !is_over(run)))
+        Ok(self.outlines()?.into_iter().find(|(_, run)| is_apply(run) && !is_over(run.state())))
     }
 
     fn find(&self, id: &str) -> Result<RunDirectory, Status> {
@@ -372,10 +373,6 @@ fn is_word(text: &str) -> bool {
 
 fn is_apply(run: &pb::Run) -> bool {
     matches!(run.request.as_ref().and_then(|request| request.what.as_ref()), Some(What::Apply(_)))
-}
-
-fn is_over(run: &pb::Run) -> bool {
-    !matches!(run.state(), RunState::Queued | RunState::Preparing | RunState::Running)
 }
 
 fn may_see(user: &User, run: &pb::Run) -> bool {

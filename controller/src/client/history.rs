@@ -1,4 +1,4 @@
-//! Asking a host for its record: blocks come as they lie on its disk.
+//! Client of the History service: a host sends blocks as stored on its disk.
 
 use proto::pb::{Block, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_client::HistoryClient};
 use record::directory::Filter;
@@ -7,19 +7,19 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 use super::status::{self, ANSWER, within};
 use crate::error::{Error, Result};
 
-/// Longest block that is accepted: one record may be as long as a block's body.
+/// Maximum size of a received block, in bytes: a single record may be as long as a block's body.
 const MAX_MESSAGE_BYTES: usize = record::MAX_BODY_BYTES;
 
-/// Blocks that pass a filter, oldest first.
+/// Requests the blocks that match a filter, oldest first.
 ///
 /// # Errors
-/// What the host says.
+/// If the host refuses or does not answer.
 pub async fn read(channel: Channel, host_name: &str, filter: &Filter) -> Result<Streaming<Block>> {
     let reply = within(ANSWER, client(channel).read(request(filter))).await;
     reply.map_err(|refused| failed(host_name, &refused))
 }
 
-/// What to ask a host for.
+/// Converts a filter to a request, in which 0 means no limit.
 fn request(filter: &Filter) -> ReadRequest {
     ReadRequest {
         from_unix_ms: if filter.from_ms == i64::MIN { 0 } else { filter.from_ms },
@@ -29,25 +29,25 @@ fn request(filter: &Filter) -> ReadRequest {
     }
 }
 
-/// The record from a wall time on, ms since the Unix epoch, without end; 0 is now.
+/// Follows the record from a wall time on, ms since the Unix epoch, without end; 0 means from now on.
 ///
 /// # Errors
-/// What the host says.
+/// If the host refuses or does not answer.
 pub async fn follow(channel: Channel, host_name: &str, from_unix_ms: i64) -> Result<Streaming<Block>> {
     let reply = within(ANSWER, client(channel).follow(FollowRequest { from_unix_ms })).await;
     reply.map_err(|refused| failed(host_name, &refused))
 }
 
-/// What the record holds, without reading all of it.
+/// Requests a summary of the record.
 ///
 /// # Errors
-/// What the host says.
+/// If the host refuses or does not answer.
 pub async fn info(channel: Channel, host_name: &str) -> Result<InfoReply> {
     let reply = within(ANSWER, client(channel).info(InfoRequest {})).await;
     reply.map_err(|refused| failed(host_name, &refused))
 }
 
-/// The error for a record that cannot be read, or not to its end.
+/// Converts a status to the error for a record that cannot be read completely.
 pub fn failed(host_name: &str, refused: &Status) -> Error {
     match refused.code() {
         Code::Internal | Code::Unknown => {

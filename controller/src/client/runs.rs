@@ -2,7 +2,10 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 use prost::Message;
-use proto::pb::{self, RunState, event::What, runs_client::RunsClient};
+use proto::{
+    pb::{self, RunState, event::What, runs_client::RunsClient},
+    run::is_over,
+};
 use tonic::{Code, Status, transport::Channel};
 
 use super::{
@@ -103,11 +106,6 @@ pub async fn get(channel: Channel, host_name: &str, run_id: &str) -> Result<pb::
 pub async fn list(channel: Channel, host_name: &str, limit: u32) -> Result<Vec<pb::Run>> {
     let listed = within(ANSWER, client(channel).list(pb::ListRequest { limit })).await;
     listed.map(|reply| reply.runs).map_err(|refused| status::error(host_name, &refused))
-}
-
-/// Whether a run in this state has ended.
-pub fn is_over(state: RunState) -> bool {
-    !matches!(state, RunState::Unspecified | RunState::Queued | RunState::Preparing | RunState::Running)
 }
 
 fn client(channel: Channel) -> RunsClient<Channel> {

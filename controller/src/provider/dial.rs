@@ -1,4 +1,4 @@
-//! Connections over TCP, or through a command of the user's whose standard input and output are the connection.
+//! Connections over TCP, or through the standard input and output of the user's proxy command.
 
 use std::{
     io, mem,
@@ -18,18 +18,18 @@ use tokio::{
 use super::{Stream, last_words::LastWords};
 use crate::{config::ConnectConfig, pauses::Pauses};
 
-/// The longest time that one attempt gets.
+/// Timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// Between attempts: the first pause and the longest.
+/// First and longest pause between attempts.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
-/// How long a command that has closed its output may take to end.
+/// Time for a command to exit after it has closed its output.
 const ENDING: Duration = Duration::from_millis(500);
 
-/// Connects to a host by its address: through the user's proxy command if there is one, else as [`tcp_until`]. For
-/// what stands behind a proxy command see [`through`].
+/// Connects to a host by its address: through the proxy command if one is configured (see [`through`]), else over
+/// TCP (see [`tcp_until`]).
 ///
 /// # Errors
-/// What the last attempt ended with.
+/// The error of the last attempt.
 pub(super) async fn to(
     connect: &ConnectConfig,
     address: &str,
@@ -42,10 +42,10 @@ pub(super) async fn to(
     }
 }
 
-/// Connects to `address`, which may be a name, again and again until `deadline`; at least once.
+/// Connects to `address`, which may be a host name. Retries until `deadline`, but tries at least once.
 ///
 /// # Errors
-/// What the last attempt ended with.
+/// The error of the last attempt.
 async fn tcp_until(address: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
     let mut pauses = Pauses::new(PAUSES[0], PAUSES[1]);
     loop {
@@ -59,18 +59,16 @@ async fn tcp_until(address: &str, port: u16, deadline: Instant) -> io::Result<St
 
 async fn tcp(address: &str, port: u16) -> io::Result<Stream> {
     let stream = timeout(ATTEMPT, TcpStream::connect((address, port))).await??;
-    // HTTP/2 writes one small frame after another; Nagle's algorithm would keep the second until the host's
-    // delayed acknowledgement of the first, 40 ms later (tcp(7)).
+    // HTTP/2 writes small frames; Nagle's algorithm would hold the second one back until the host's delayed
+    // acknowledgement of the first, 40 ms later (tcp(7)).
     stream.set_nodelay(true)?;
     Ok(Box::new(stream))
 }
 
-/// Starts `command` by the shell, with `%h` and `%p` replaced and `%%` for a percent sign, as ssh_config(5) has
-/// it for ProxyCommand.
+/// Starts `command` in the shell, with `%h`, `%p` and `%%` replaced as for ProxyCommand in ssh_config(5).
 ///
-/// Whether anybody is at its other end shows only when something was said to them: a command that ends before
-/// its first byte makes reading fail with `ConnectionRefused`, its exit status, and the last lines of its
-/// standard error.
+/// Starting the command does not show whether the host is reachable. If the command exits before its first byte of
+/// output, reading fails with `ConnectionRefused`, the exit status, and the last lines of standard error.
 ///
 /// # Errors
 /// The shell cannot be started.
@@ -106,33 +104,33 @@ fn expand(command: &str, host: &str, port: u16) -> String {
     text + rest
 }
 
-/// A command as a stream; it ends with it.
+/// A command as a stream; dropping the stream kills the command.
 struct Proxied {
     input: ChildStdin,
     output: ChildStdout,
     phase: Phase,
 }
 
-/// How far a command is.
+/// State of a command.
 enum Phase {
-    /// Not a byte came from it yet.
+    /// No output yet.
     Silent(Child, LastWords),
-    /// It ended so; why is being found out.
+    /// Closed its output without a byte; the reason is being collected.
     Ending(Pin<Box<dyn Future<Output = io::Error> + Send>>),
-    /// It was heard: its end is the end of the connection.
+    /// Has produced output: the end of its output is the end of the connection.
     Heard(#[expect(dead_code, reason = "the command is killed when this is dropped")] Child),
-    /// Its end was told.
+    /// The error was returned.
     Over,
 }
 
-/// Why a command that ended in silence did.
+/// The error for a command that closed its output without a byte.
 async fn reason(mut child: Child, said: LastWords) -> io::Error {
     let how = match timeout(ENDING, child.wait()).await {
-        Ok(Ok(status)) => format!("ended with {status}"),
+        Ok(Ok(status)) => format!("ended ({status})"),
         _ => "closed its output".to_owned(),
     };
     let said = said.told().await;
-    let said = if said.is_empty() { said } else { format!("; it said: {said}") };
+    let said = if said.is_empty() { said } else { format!(": {said}") };
     io::Error::new(io::ErrorKind::ConnectionRefused, format!("the proxy command {how}{said}"))
 }
 
@@ -164,7 +162,7 @@ impl AsyncWrite for Proxied {
         let written = ready!(Pin::new(&mut this.input).poll_write(cx, buf));
         let silent = !matches!(this.phase, Phase::Heard(_));
         Poll::Ready(match written {
-            // Why nobody takes it, the end of the output will tell.
+            // The reader reports the reason once the output ends.
             Err(error) if silent && error.kind() == io::ErrorKind::BrokenPipe => Ok(buf.len()),
             written => written,
         })
@@ -209,10 +207,7 @@ mod tests {
         }
         let error = stream.read(&mut [0; 1]).await.expect_err("nobody is there");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(
-            error.to_string(),
-            "the proxy command ended with exit status: 7; it said: first; no route"
-        );
+        assert_eq!(error.to_string(), "the proxy command ended (exit status: 7): first; no route");
     }
 
     #[tokio::test]

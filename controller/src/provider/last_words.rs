@@ -1,4 +1,4 @@
-//! What a program said last before it failed.
+//! The last lines that a program wrote to standard error before it failed.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use tokio::{
     time::timeout,
 };
 
-/// How many lines are told.
+/// Number of lines to keep.
 const LINES: usize = 2;
-/// How long a program that has ended may keep its standard error open: what it started may do so for ever.
+/// How long to wait for the end of standard error after the program has exited: its children may keep it open forever.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// A program's standard error, read as it comes, so that it never waits for a reader.
+/// A program's standard error, read continuously, so that the program never blocks on it.
 pub(super) struct LastWords(watch::Receiver<Vec<String>>);
 
 impl LastWords {
-    /// Begins to read.
+    /// Starts to read `stderr` in a task.
     pub(super) fn of(stderr: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let (tell, said) = watch::channel(Vec::new());
         tokio::spawn(async move {
@@ -35,7 +35,7 @@ impl LastWords {
         Self(said)
     }
 
-    /// The last lines as one; empty if nothing was said. For a program that has ended.
+    /// The last lines, joined by `; `; empty if there were none. Call this after the program has exited.
     pub(super) async fn told(mut self) -> String {
         let _ = timeout(CLOSING, self.0.wait_for(|_| false)).await;
         self.0.borrow().join("; ")

@@ -1,5 +1,5 @@
-//! Where hosts come from. A provider launches machines, remembers a few facts of each, and hands over byte
-//! streams to them; it knows nothing of certificates, bundles or Puppet.
+//! Where hosts come from. A provider launches machines, stores a few facts about each, and opens byte streams to
+//! them. It knows nothing about certificates, bundles or Puppet.
 
 mod dial;
 #[cfg(feature = "ec2")]
@@ -36,71 +36,71 @@ pub struct Launch {
     pub fleet: String,
     /// Role, such as `db`.
     pub role: String,
-    /// A name that was free when the caller looked (`name::free`); a provider that can do better looks again.
+    /// A name that was free when the caller checked (`name::free`); a provider with a lock checks again.
     pub name: String,
-    /// Enrolment transaction id, kept as a tag: launching twice with one tid yields one host.
+    /// Enrolment transaction id, kept as a tag: two launches with the same tid give one host.
     pub tid: String,
     /// Image to boot, from [`Provider::image`].
     pub image: ImageId,
     /// The role's settings.
     pub settings: RoleConfig,
-    /// What the provider is to remember from the start.
+    /// Initial usage for the provider to store.
     pub usage: Usage,
-    /// What cannot be changed in place, from [`Provider::fingerprint`].
+    /// Settings that cannot be changed in place, from [`Provider::fingerprint`].
     pub fingerprint: Fingerprint,
-    /// Name of the host that it is a copy of.
+    /// Name of the original, for a clone.
     pub clone_of: Option<String>,
-    /// The enrol document, JSON, readable by root on the host alone.
+    /// The enrol document (JSON); on the host only root can read it.
     pub enrol_document: Vec<u8>,
 }
 
-/// Names an image: for `local`, its content key; for `ec2`, the AMI's id.
+/// Id of an image: its content key for `local`, the AMI id for `ec2`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageId(pub String);
 
-/// An image that hosts of a fleet can boot from.
+/// An image for the hosts of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// The provider it is for.
+    /// Provider that has the image.
     pub provider: Kind,
-    /// The provider's name of it.
+    /// The provider's id of the image.
     pub id: ImageId,
-    /// A name for people; may be empty.
+    /// Name to show; may be empty.
     pub name: String,
-    /// Version of the agent inside; empty if it is not known.
+    /// Version of the agent in the image; empty if unknown.
     pub agent: String,
     /// Seconds since the Unix epoch.
     pub baked_at: i64,
-    /// Region it is in; empty where there are none.
+    /// Region of the image; empty for providers without regions.
     pub region: String,
-    /// Made to be booted from again, and found good. Others are on their way to that, or left over.
+    /// Complete and checked. Other images are still being built, or are leftovers.
     pub finished: bool,
 }
 
-/// Is it up?
+/// State of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostState {
     /// Booting or up.
     Running,
-    /// On its way down; it can be started when it is stopped.
+    /// Shutting down; it can be started once it is stopped.
     Stopping,
-    /// Down, its disk kept.
+    /// Shut down, with its disk kept.
     Stopped,
 }
 
-/// How far a host is, and whether anybody has it.
+/// Where a host is in its life, and whether it is claimed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
-    /// Launched; no controller has seen it speak with its own certificate yet.
+    /// Launched; no controller has yet seen the host present its own certificate.
     #[default]
     Launched,
-    /// Enrolled; somebody is about to use it, and has not said that he is done.
+    /// Enrolled and claimed; the claiming controller has not finished yet.
     Claimed,
-    /// Somebody has it.
+    /// In use.
     Used,
-    /// Nobody has it: it may be claimed.
+    /// Free to be claimed.
     Idle,
 }
 
@@ -108,7 +108,7 @@ impl Standing {
     /// Every standing.
     pub const ALL: [Self; 4] = [Self::Launched, Self::Claimed, Self::Used, Self::Idle];
 
-    /// Its name in tags.
+    /// The value stored in tags.
     pub fn name(self) -> &'static str {
         match self {
             Self::Launched => "launched",
@@ -119,99 +119,99 @@ impl Standing {
     }
 }
 
-/// Who has a host, until when, and what was put on it last. The provider remembers it; the host itself
-/// arbitrates (see `pool::claim`), so it may be out of date.
+/// Owner and lease of a host, and the last bundle applied. The provider stores this; it may be out of date, because
+/// the host itself decides about claims (see `pool::claim`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// How far the host is.
+    /// Standing of the host.
     pub standing: Standing,
-    /// The user who has it, or had it last.
+    /// Current or last user.
     #[serde(default)]
     pub owner: String,
-    /// The process that took it (see `holder`).
+    /// The controller process that claimed the host (see `holder`).
     #[serde(default)]
     pub holder: String,
-    /// Id of its present claim, or of its last one if nobody has it.
+    /// Id of the current claim, or of the last one if the host is idle.
     #[serde(default)]
     pub claim: String,
     /// End of the lease in seconds since the Unix epoch; 0 for none.
     #[serde(default)]
     pub lease_until: i64,
-    /// Commit of the bundle applied last, 12 digits, with a `+` if the tree was not as committed; empty before the first, and for
-    /// a tree that is not in git.
+    /// Commit of the last applied bundle: 12 digits, with a `+` if the tree had uncommitted changes. Empty before the
+    /// first apply, and for a tree outside git.
     #[serde(default)]
     pub commit: String,
-    /// Digest of the bundle applied last; empty before the first.
+    /// Digest of the last applied bundle; empty before the first apply.
     #[serde(default, deserialize_with = "digest")]
     pub bundle: String,
 }
 
-/// What was once kept under this name, a commit or the first digits of a digest, is as if it had never been set.
+/// Older versions stored a commit or a shortened digest in this field; such values read as empty.
 fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
     String::deserialize(deserializer).map(Usage::whole_digest)
 }
 
 impl Usage {
-    /// `text` if it is a digest, else nothing.
+    /// `text` if it is a complete digest, else empty.
     pub(crate) fn whole_digest(text: String) -> String {
         if text.parse::<Digest>().is_ok() { text } else { String::new() }
     }
 }
 
-/// What a host was made as and cannot be changed in place: settings by name, in order of name.
+/// Settings of a host that cannot be changed in place, ordered by name.
 pub type Fingerprint = std::collections::BTreeMap<String, String>;
 
-/// A host as its provider knows it: tags and liveness.
+/// A host as its provider knows it: tags and state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
-    /// The provider it is from.
+    /// Provider of the host.
     pub provider: Kind,
-    /// The provider's id, for machines; also the host-id in its certificate.
+    /// The provider's id; also the host-id in the host's certificate.
     pub id: String,
-    /// `<role>-<n>`, for people.
+    /// Name to show: `<role>-<n>`.
     pub name: String,
-    /// Fleet it was launched for.
+    /// Fleet that the host was launched for.
     pub fleet: String,
-    /// Role it was launched for.
+    /// Role that the host was launched for.
     pub role: String,
     /// Enrolment transaction id.
     pub tid: String,
     /// Running or stopped.
     pub state: HostState,
-    /// Address to dial, or inside the provider's network; empty while there is none.
+    /// Address to dial, or in the provider's own network; empty while the host has none.
     pub address: String,
-    /// Image it was booted from.
+    /// Image that the host was booted from.
     pub image: ImageId,
     /// Memory limit in bytes.
     pub memory: Option<u64>,
-    /// What it costs by: `local`, or an instance type and its market, such as `t3.small spot`.
+    /// Cost class: `local`, or an instance type with its market, such as `t3.small spot`.
     pub class: String,
-    /// An instance of the spot market; `class` says so to people.
+    /// A spot instance; shown as part of `class`.
     #[serde(skip)]
     pub spot: bool,
-    /// Region it is in; empty where there are none.
+    /// Region of the host; empty for providers without regions.
     pub region: String,
     /// Seconds since the Unix epoch.
     pub launched_at: i64,
-    /// What it was made as.
+    /// Settings of the launch that cannot be changed in place.
     #[serde(default)]
     pub fingerprint: Fingerprint,
-    /// Name of the host that it is a copy of.
+    /// Name of the original, for a clone.
     #[serde(default)]
     pub clone_of: Option<String>,
-    /// Who has it.
+    /// Owner, lease and last bundle.
     #[serde(flatten)]
     pub usage: Usage,
 }
 
 impl Host {
-    /// A controller has seen it speak with its own certificate.
+    /// Whether a controller has seen the host present its own certificate.
     pub fn enrolled(&self) -> bool {
         self.usage.standing != Standing::Launched
     }
 }
 
-/// What goes into an image.
+/// Contents of an image.
 #[derive(Clone, Debug)]
 pub struct ImageSpec {
     /// The agent binary to install.
@@ -220,34 +220,34 @@ pub struct ImageSpec {
     pub packages: Vec<String>,
 }
 
-/// A connection to a host, however it is made.
+/// A connection to a host, over any transport.
 pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
 
 /// Any [`ByteStream`].
 pub type Stream = Box<dyn ByteStream>;
 
-/// Gets a line a step.
+/// Callback that receives one line per step.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// A source of hosts. Every call is safe to repeat.
 #[async_trait]
 pub trait Provider: Debug + Send + Sync {
-    /// Which one it is.
+    /// Kind of this provider.
     fn kind(&self) -> Kind;
-    /// How long a host may take from its launch or start to an answering port.
+    /// Longest time from launch or start until the port answers.
     fn boot_time(&self) -> Duration {
         Duration::from_secs(60)
     }
-    /// Finds the image that hosts of this role boot from; a provider that can do so in no time bakes it.
+    /// Finds the image for hosts of this role. A provider that can bake quickly bakes a missing one.
     async fn image(&self, role: &RoleConfig, progress: Progress<'_>) -> Result<ImageId>;
-    /// What a host launched now with these settings could not change later. No call to the provider.
+    /// Settings that a host launched now could not change in place later. Makes no network call.
     fn fingerprint(&self, role: &RoleConfig, image: &ImageId) -> Fingerprint;
-    /// Launches one host. Returns as soon as it boots; the same tid yields the same host.
+    /// Launches one host and returns as soon as it boots. The same tid returns the same host.
     async fn launch(&self, launch: &Launch) -> Result<Host>;
-    /// Launches a copy of `host`'s disk as `launch` says, but for the image, which is the host's. The host goes on
-    /// as it is. The copy boots as another machine, so that its agent does not speak with the host's identity; the
-    /// flight record is copied only `with_record`.
+    /// Launches a copy of `host`'s disk according to `launch`, except for the image, which is the host's own. The
+    /// host keeps running. The copy boots as another machine, so its agent does not use the host's identity. The
+    /// flight record is copied only if `with_record` is set.
     async fn clone_host(
         &self,
         host: &Host,
@@ -255,42 +255,42 @@ pub trait Provider: Debug + Send + Sync {
         _with_record: bool,
         _progress: Progress<'_>,
     ) -> Result<Host> {
-        Err(Error::invalid(format!("{} cannot be copied: it is a host of {}", host.name, self.kind())))
+        Err(Error::invalid(format!("cannot clone {}: the provider {} has no copies", host.name, self.kind())))
     }
-    /// All hosts of a fleet, in any state but ended, ordered by role and number.
+    /// All hosts of a fleet that have not ended, ordered by role and number.
     async fn hosts(&self, fleet: &str) -> Result<Vec<Host>>;
-    /// [`Provider::hosts`], in all regions there are.
+    /// [`Provider::hosts`] in all regions.
     async fn hosts_everywhere(&self, fleet: &str) -> Result<Vec<Host>> {
         self.hosts(fleet).await
     }
-    /// Remembers the name and usage that `host` has now.
+    /// Stores the name and usage of `host`.
     async fn mark(&self, host: &Host) -> Result<()>;
-    /// Boots a stopped host with its disk, and returns it with its new address; a no-op if it runs.
+    /// Boots a stopped host from its disk, and returns it with its new address. No-op if it is running.
     async fn start(&self, host: &Host) -> Result<Host>;
-    /// Shuts a host down in order and keeps its disk; a no-op if it is stopped.
+    /// Shuts a host down cleanly and keeps its disk. No-op if it is stopped.
     async fn stop(&self, host: &Host) -> Result<()>;
-    /// Ends a host and removes all that it was; a no-op if it is gone.
+    /// Ends a host and removes everything of it. No-op if it is gone.
     async fn destroy(&self, host: &Host) -> Result<()>;
-    /// Opens a connection to a port of the host, trying again until `deadline` while nobody listens there yet.
+    /// Opens a connection to a port of the host; retries until `deadline` while the port is closed.
     ///
-    /// The error keeps its kind: `ConnectionRefused` when nobody listens, `HostUnreachable` or
-    /// `NetworkUnreachable` when the host is not there, `TimedOut` when it does not answer.
+    /// The error keeps its kind: `ConnectionRefused` if the port is closed, `HostUnreachable` or
+    /// `NetworkUnreachable` if the host is missing, `TimedOut` if it does not answer.
     async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream>;
-    /// What the host wrote to its console.
+    /// Output of the host's console.
     async fn console(&self, host: &Host) -> Result<String>;
-    /// Makes the image that hosts boot from, unless there is one of the same content.
+    /// Builds the image for hosts, unless one with the same content exists.
     async fn bake(&self, progress: Progress<'_>) -> Result<ImageId> {
         self.image(&RoleConfig::default(), progress).await
     }
-    /// All images that were made for the fleet, the newest first.
+    /// All images built for the fleet, newest first.
     async fn images(&self) -> Result<Vec<Image>> {
         Ok(Vec::new())
     }
-    /// Removes an image that no host needs; a no-op if it is gone.
+    /// Removes an unused image. No-op if it is gone.
     async fn remove_image(&self, _image: &ImageId) -> Result<()> {
         Ok(())
     }
-    /// Processes that the kernel killed for want of memory since the host was booted; `None` if it is not known.
+    /// Out-of-memory kills since the host was booted; `None` if unknown.
     fn oom_kills(&self, _host: &Host) -> Option<u64> {
         None
     }

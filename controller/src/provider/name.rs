@@ -1,12 +1,12 @@
-//! `<role>-<n>`: what people call a host.
+//! Host names: `<role>-<n>`.
 
 use std::collections::BTreeSet;
 
 use super::Host;
 
-/// The lowest number above 0 whose name is not among `taken`, as a name.
+/// The name with the lowest number from 1 that is not in `taken`.
 pub(crate) fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> String {
-    // A host name has no underscores (RFC 952), a role may.
+    // A role may contain underscores, a host name may not (RFC 952).
     let role = role.replace('_', "-");
     let number = |name: &str| name.strip_prefix(&role)?.strip_prefix('-')?.parse().ok();
     let taken: BTreeSet<u32> = taken.into_iter().filter_map(number).collect();
@@ -14,8 +14,8 @@ pub(crate) fn free<'a>(role: &str, taken: impl IntoIterator<Item = &'a str>) -> 
     format!("{role}-{free}")
 }
 
-/// Lets each host have a name of its own: controllers that look at the same moment may choose the same. The oldest keeps
-/// it, the others get free ones; from the same hosts everybody makes the same names.
+/// Makes host names unique: two controllers that launch at the same time may choose the same name. The oldest host
+/// keeps its name, the others get free ones. The result depends on the hosts only, so all controllers agree.
 pub(crate) fn make_unique(hosts: &mut [Host]) {
     let mut taken: BTreeSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
     let mut by_age: Vec<usize> = (0..hosts.len()).collect();

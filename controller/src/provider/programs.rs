@@ -1,25 +1,25 @@
-//! The programs that every host has, as they are installed in `/usr/lib/magpie`.
+//! The programs installed in `/usr/lib/magpie` on every host.
 
 use std::{fs, path::Path};
 
 use crate::error::{Error, Result};
 
-/// Their files' content.
+/// Contents of the program files.
 #[derive(Debug)]
 pub(super) struct Programs {
     pub(super) agent: Vec<u8>,
-    /// What `agent record` becomes.
+    /// The program that `agent record` executes.
     pub(super) recorder: Vec<u8>,
 }
 
 impl Programs {
-    /// Reads the agent, and the recorder beside it.
+    /// Reads the agent, and the recorder from the same directory.
     pub(super) fn read(agent: &Path) -> Result<Self> {
         let program = |what: &str, path: &Path| {
             fs::read(path).map_err(|error| {
                 Error::invalid(format!("cannot read the {what} {}: {error}", path.display())).hint(
-                    "build it (`cargo build`), or say where the agent is, with the recorder beside it: \
-                     `agent = …` in [local] of magpie.toml",
+                    "build it with `cargo build`, or set `agent = …` in [local] of magpie.toml; the recorder \
+                     must be in the same directory",
                 )
             })
         };
@@ -29,7 +29,7 @@ impl Programs {
         })
     }
 
-    /// Bytes that they take.
+    /// Total size in bytes.
     pub(super) fn size(&self) -> usize {
         self.agent.len() + self.recorder.len()
     }

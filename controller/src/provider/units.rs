@@ -1,6 +1,6 @@
-//! The agent's systemd units, as packages, images and adopted machines have them.
+//! The agent's systemd units, the same in packages, images and adopted machines.
 
-/// Serves controllers.
+/// Unit that serves controllers.
 pub(super) const AGENT: &str = include_str!("../../../deploy/systemd/magpie-agent.service");
-/// Keeps the flight record.
+/// Unit that writes the flight record.
 pub(super) const RECORD: &str = include_str!("../../../deploy/systemd/magpie-record.service");

@@ -79,6 +79,7 @@ impl Inherited {
     /// The state after one more sample, in which the processes `gone` are missing.
     pub(super) fn after(&self, gone: impl Iterator<Item = Ended>, sample: &Sample) -> Self {
         let mut next = self.clone();
+        // Without exit events, the last samples of the missing processes are all that is known about them.
         if sample.exits.is_empty() && self.dying.is_empty() {
             next.add(gone.collect());
             return next;
@@ -91,6 +92,7 @@ impl Inherited {
         let lives = |identity: &Identity| {
             sample.processes.binary_search_by_key(identity, |process| process.identity).is_ok()
         };
+        // A process still in the sample is a zombie: its parent gets the I/O only when it waits for it.
         for (identity, told) in next.dying.extract_if(.., |identity, _| !lives(identity)) {
             let known = ended.entry(identity).or_insert(told);
             (known.parent, known.bytes) = (told.parent, known.bytes.at_least(told.bytes));
@@ -101,6 +103,7 @@ impl Inherited {
 
     fn add(&mut self, mut ended: Vec<Ended>) {
         for process in &mut ended {
+            // What its own children still owed it passes to its parent with its own I/O.
             let got = self.owed.remove(&process.identity.pid).unwrap_or_default().0;
             process.bytes = process.bytes.plus(got);
         }

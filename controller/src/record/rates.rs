@@ -117,6 +117,7 @@ impl Before {
         let bounds = CpuBounds::of(sample, self.sweep_ns);
         places.into_iter().map(move |place| {
             let process = &sample.processes[place];
+            // Both lists are sorted by identity: skip kept processes that this sample no longer has.
             let gone = rest.iter().take_while(|before| before.identity < process.identity).count();
             rest = &rest[gone..];
             let before = rest.first().filter(|before| before.identity == process.identity).copied();
@@ -155,6 +156,7 @@ impl Before {
         }
         let mut inherited = self.inherited.after(self.gone(sample), sample);
         inherited.settle(|pid| {
+            // Several kept processes may have had this pid: the last one started last.
             let behind = self.counters.partition_point(|counters| counters.identity.pid <= pid);
             let before = self.counters[..behind].last().filter(|counters| counters.identity.pid == pid)?;
             let place =

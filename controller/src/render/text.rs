@@ -1,7 +1,10 @@
 //! Formats single values for people: durations, sizes, states, source locations.
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use proto::pb::{ResourceStatus, RunState};
+use proto::{
+    pb::{ResourceStatus, RunState},
+    run::state_name,
+};
 
 use super::Colour;
 pub(crate) use super::printable::{printable, push_printable};
@@ -114,17 +117,13 @@ pub(super) fn place(file: &str, line: u32) -> String {
 
 /// Name of a run state, for people and JSON, and its colour.
 pub(super) fn state(state: RunState) -> (&'static str, Colour) {
-    match state {
-        RunState::Unspecified => ("unknown", Colour::None),
-        RunState::Queued => ("queued", Colour::None),
-        RunState::Preparing => ("preparing", Colour::None),
-        RunState::Running => ("running", Colour::None),
-        RunState::Succeeded => ("succeeded", Colour::Green),
-        RunState::Changed => ("changed", Colour::Yellow),
-        RunState::Failed => ("failed", Colour::Red),
-        RunState::Cancelled => ("cancelled", Colour::Red),
-        RunState::Interrupted => ("interrupted", Colour::Red),
-    }
+    let colour = match state {
+        RunState::Succeeded => Colour::Green,
+        RunState::Changed => Colour::Yellow,
+        RunState::Failed | RunState::Cancelled | RunState::Interrupted => Colour::Red,
+        RunState::Unspecified | RunState::Queued | RunState::Preparing | RunState::Running => Colour::None,
+    };
+    (state_name(state), colour)
 }
 
 /// Name of a resource status, for people and JSON, and its colour.

@@ -14,7 +14,7 @@ use crate::{
         breaks::Break,
         log::Entry,
         selection::Selection,
-        source::{Detail, Filter, Opened, Piece, Source},
+        source::{Detail, Filter, Piece, Source},
         time::{Edge, parse_time, timestamp},
     },
     render::{
@@ -149,9 +149,9 @@ async fn each_sample(
     columns: Columns,
     mut take: impl FnMut(&Sample),
 ) -> Result<()> {
-    let mut blocks = source.read(filter).await?;
+    let mut blocks = source.read(filter).await?.opened_ahead(Detail::of(columns));
     while let Some(block) = blocks.next().await? {
-        Opened::new(block, &Detail::of(columns)).each(|piece| {
+        block.each(|piece| {
             if let Piece::Sample(sample) = piece {
                 take(sample);
             }

@@ -1,4 +1,4 @@
-//! What people use today, all over the same sshd.
+//! Other tools in common use, all over the same sshd.
 
 use std::{
     fs,

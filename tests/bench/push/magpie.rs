@@ -1,4 +1,4 @@
-//! Magpie's side: what `ctl apply` does before it starts a run, against an `agent serve` process.
+//! Magpie's push: the steps of `ctl apply` before it starts a run, with an `agent serve` process.
 
 use std::{
     fs::{self, DirBuilder},
@@ -24,10 +24,10 @@ use crate::{Pusher, Result};
 const USER: &str = "bench";
 const HOST: &str = "bench-1";
 
-/// How long an agent may take to listen.
+/// Timeout for an agent to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A fleet of one host, whose agent is another process with each destination.
+/// A fleet of one host, with a new agent process for each destination.
 pub(crate) struct Magpie {
     runtime: Runtime,
     fleet: Fleet,
@@ -36,22 +36,22 @@ pub(crate) struct Magpie {
     phases: Vec<Phases>,
 }
 
-/// Where the time of one push went, and what was sent.
+/// Time of the parts of one push, and the data sent.
 pub(crate) struct Phases {
-    /// Listing and hashing the tree.
+    /// Time for listing and hashing the tree.
     pub(crate) make: Duration,
-    /// TCP and TLS.
+    /// Time for TCP and TLS.
     pub(crate) connect: Duration,
-    /// Offer, upload, storing.
+    /// Time for offer, upload and storing.
     pub(crate) push: Duration,
-    /// Blobs sent.
+    /// Number of blobs sent.
     pub(crate) blobs: usize,
-    /// Bytes sent.
+    /// Number of bytes sent.
     pub(crate) bytes: u64,
 }
 
 impl Magpie {
-    /// A fleet of its own below `scratch`.
+    /// Creates a fleet below `scratch`.
     pub(crate) fn new(scratch: &Path) -> Result<Self> {
         // As many threads as `ctl` has.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -85,7 +85,7 @@ impl Pusher for Magpie {
         self.runtime.block_on(async {
             let stream = agent.listening().await?;
             client::enrol(stream, &self.fleet, &tid, HOST).await?;
-            // The first connection is what makes a host an enrolled one.
+            // The first connection enrols the host.
             client::connect(agent.dial().await?, &self.fleet, HOST).await?;
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
@@ -93,7 +93,7 @@ impl Pusher for Magpie {
         Ok(())
     }
 
-    /// Hashing the tree, TCP, TLS with both sides proved, offer and upload: all of it is in the time.
+    /// Hashes the tree, connects with mutual TLS, offers and uploads: the time includes all of it.
     fn push(&mut self, tree: &Path) -> Result<()> {
         let start = Instant::now();
         let bundle = from_working_tree(tree, &BundleConfig::new("."), SystemTime::now())?;
@@ -131,7 +131,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// Starts it on a free port of 127.0.0.1, with everything it keeps below `root`.
+    /// Starts an agent on a free port of 127.0.0.1, with its files below `root`.
     fn start(root: PathBuf, document: &[u8]) -> Result<Self> {
         let paths = Paths::new(root);
         DirBuilder::new().mode(0o700).create(paths.root())?;
@@ -151,12 +151,12 @@ impl Agent {
 
     async fn dial(&self) -> Result<TcpStream> {
         let stream = TcpStream::connect(self.address).await?;
-        // As `ctl` does with every connection.
+        // Like every connection of `ctl`.
         stream.set_nodelay(true)?;
         Ok(stream)
     }
 
-    /// The first connection, as soon as there can be one.
+    /// Connects for the first time, as soon as the agent listens.
     async fn listening(&self) -> Result<TcpStream> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -174,7 +174,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // The agent may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! How long it takes to bring a Puppet tree to a host: Magpie beside what people use today.
+//! Benchmark: time to copy a Puppet tree to a host, with Magpie and with other tools.
 //!
-//! All competitors run side by side in one process over loopback, in rounds, each round with fresh destinations; the table
-//! shows medians, so that a busy machine slows all of them alike. Prints a section of Markdown. The tree has 3,000 files and 20 MB: 2,700 small files of
-//! text and 300 of 40 kB that do not compress.
+//! All tools run over loopback in rounds, each round with new destinations. The table shows medians, so a busy machine slows
+//! all of them alike. Prints a Markdown section. The tree has 3,000 files and 20 MB: 2,700 small text files and 300
+//! incompressible files of 40 kB.
 
 mod competitors;
 mod magpie;
@@ -17,29 +17,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Rounds; the median is shown.
+/// Number of rounds; the table shows medians.
 const ROUNDS: usize = 5;
 
 /// Any failure ends the benchmark.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Something that brings the tree to a destination: first time, again unchanged, and with one file changed.
+/// A tool that copies the tree to a destination: the first time, unchanged, and with one changed file.
 trait Pusher {
-    /// The row's name.
+    /// Name of the row.
     fn name(&self) -> &'static str;
     /// Prepares a new, empty destination.
     fn fresh(&mut self, scratch: &Path) -> Result<()>;
-    /// Brings `tree` to the destination.
+    /// Copies `tree` to the destination.
     fn push(&mut self, tree: &Path) -> Result<()>;
-    /// Where the tree is found afterwards.
+    /// Path of the copied tree.
     fn destination(&self) -> std::path::PathBuf;
-    /// What each push so far was made of; Magpie alone tells.
+    /// Parts of each push so far; only Magpie reports them.
     fn phases(&self) -> &[magpie::Phases] {
         &[]
     }
 }
 
-/// Times of one competitor, in the order of the columns.
+/// Times of one tool, in the order of the columns.
 #[derive(Default)]
 struct Times {
     first: Vec<Duration>,
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If stderr is closed there is nobody to tell.
+            // If stderr is closed, the error cannot be reported.
             let _ = writeln!(io::stderr(), "bench-push: {error}");
             ExitCode::FAILURE
         }
@@ -86,7 +86,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// One round of one competitor.
+/// One round of one tool.
 fn measure(
     pusher: &mut dyn Pusher,
     times: &mut Times,
@@ -95,7 +95,7 @@ fn measure(
     round: usize,
 ) -> Result<()> {
     pusher.fresh(place)?;
-    // What others have left in memory to be written is not this one's to pay for.
+    // Write out dirty pages of the other tools first, so that they do not slow this one.
     nix::unistd::sync();
     let mut timed = |column: &mut Vec<Duration>| -> Result<()> {
         let start = Instant::now();

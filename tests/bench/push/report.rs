@@ -1,4 +1,4 @@
-//! What was measured, as Markdown.
+//! Formats the results as Markdown.
 
 use std::{
     io::{self, Write},
@@ -7,11 +7,11 @@ use std::{
 
 use crate::{Pusher, ROUNDS, Times, magpie::Phases, tree};
 
-/// What Magpie is held to besides the first push: seconds, unchanged and with one file changed.
+/// Goals for Magpie's later pushes, in seconds: unchanged, and with one changed file.
 const UNCHANGED: f64 = 0.1;
 const ONE_CHANGED: f64 = 0.15;
 
-/// Writes the section; the first of `pushers` is Magpie, the second tar over ssh.
+/// Writes the section. The first of `pushers` must be Magpie, the second tar over ssh.
 pub(crate) fn write(
     out: &mut impl Write,
     pushers: &[Box<dyn Pusher>],
@@ -44,7 +44,7 @@ pub(crate) fn write(
 /// Picks one part of a push.
 type Part = fn(&Phases) -> Duration;
 
-/// Magpie's time in parts; its pushes come in threes.
+/// Parts of Magpie's time; its pushes come in groups of three.
 fn phases(out: &mut impl Write, all: &[Phases]) -> io::Result<()> {
     let parts: [(&str, Part); 3] = [
         ("list and hash the tree, ask git", |phases| phases.make),

@@ -1,4 +1,4 @@
-//! A throw-away sshd on a free port of 127.0.0.1, with keys and configuration of its own.
+//! A temporary sshd on a free port of 127.0.0.1, with its own keys and configuration.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use std::{
 
 use crate::Result;
 
-/// Where sshd drops its privileges; it refuses to start without.
+/// Privilege separation directory; sshd does not start without it.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
-/// Ended when dropped.
+/// The sshd; ended when dropped.
 pub(crate) struct Sshd {
     child: Child,
     directory: PathBuf,
@@ -23,7 +23,7 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// Starts it with everything below `scratch`.
+    /// Starts sshd with all its files below `scratch`.
     pub(crate) fn start(scratch: &Path) -> Result<Self> {
         let directory = scratch.join("sshd");
         fs::create_dir(&directory)?;
@@ -67,7 +67,7 @@ impl Sshd {
         Ok(())
     }
 
-    /// The ssh command, in words, that reaches it.
+    /// The ssh command for this sshd, as words.
     pub(crate) fn ssh(&self) -> String {
         let at = self.directory.display();
         format!(
@@ -81,7 +81,7 @@ impl Sshd {
         self.port
     }
 
-    /// The private key that it lets in.
+    /// Path of the accepted private key.
     pub(crate) fn user_key(&self) -> PathBuf {
         self.directory.join("user_key")
     }
@@ -89,7 +89,7 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // sshd may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if self.made_directory {

@@ -1,4 +1,4 @@
-//! The tree that is pushed, in a git repository like anyone's.
+//! The tree to push, in a git repository as usual.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ const FILES: usize = 3_000;
 const OPAQUE_BYTES: usize = 40_000;
 const TEXT_BYTES: usize = 2_960;
 
-/// Bytes in all files together, roughly.
+/// Approximate total size in bytes.
 pub(crate) const BYTES: usize = FILES / 10 * OPAQUE_BYTES + FILES * 9 / 10 * TEXT_BYTES;
 
-/// Makes the tree in the new directory `root`, the same each time.
+/// Creates the tree in the new directory `root`, always the same.
 pub(crate) fn make(root: &Path) -> Result<()> {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for index in 0..FILES {
@@ -33,7 +33,7 @@ pub(crate) fn make(root: &Path) -> Result<()> {
     if committed.success() { Ok(()) } else { Err("cannot commit the tree".into()) }
 }
 
-/// Changes one file, another one each round, and returns its path.
+/// Changes one file, a different one in each round; returns its path.
 pub(crate) fn change_one(root: &Path, round: usize) -> Result<PathBuf> {
     let index = 1001 + round;
     let path = PathBuf::from(format!("modules/module{}/manifests/class{index}.pp", index / 30));
@@ -43,7 +43,7 @@ pub(crate) fn change_one(root: &Path, round: usize) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Something like a class of Puppet.
+/// Text that resembles a Puppet class.
 fn text(index: usize, random: &mut u64) -> Vec<u8> {
     let mut text = format!("class module::class{index} {{\n");
     while text.len() < TEXT_BYTES {

@@ -1,4 +1,4 @@
-//! Thousands of processes a second that live for a moment: what of them is recorded, and at what cost.
+//! Thousands of short-lived processes per second: how many are recorded, and at what cost.
 
 use std::{
     collections::HashSet,
@@ -15,40 +15,40 @@ use record::{Block, Sample};
 
 use crate::{Result, measure::Running, recorders::Recorder};
 
-/// Processes to be made each second.
+/// Number of processes to start per second.
 pub(crate) const RATE: u64 = 4_000;
 
-/// Shells that make them: one alone waits too long for each.
+/// Number of shells that start them: a single shell waits too long for each process.
 const PARENTS: u64 = 4;
 
-/// Each parent is told this often how many to make.
+/// How often each shell gets the number of processes to start.
 const BEAT: Duration = Duration::from_millis(20);
 
-/// Makes as many subshells, one after the other, as each line says; prints how many it has made.
+/// For each input line, starts that many subshells, one after another; prints the total.
 const MAKE: &str = r#"made=0
 while read -r n; do
     while [ $n -gt 0 ]; do (:); n=$((n - 1)); made=$((made + 1)); done
 done
 echo $made"#;
 
-/// What was made and what was seen.
+/// Processes started, and processes recorded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Churn {
-    /// Processes that ended.
+    /// Number of processes that ended.
     pub(crate) made: u64,
-    /// In so many seconds.
+    /// Duration, in seconds.
     pub(crate) seconds: f64,
-    /// Of these the record tells.
+    /// Number of them in the record.
     pub(crate) recorded: u64,
-    /// Events that the kernel could not deliver, as the record says; unknown without a source of exits.
+    /// Lost exit events according to the record; unknown without a source of exits.
     pub(crate) lost: Option<u64>,
-    /// Share of one core that the recorder used meanwhile.
+    /// The recorder's CPU usage meanwhile, as a share of one core.
     pub(crate) share: f64,
-    /// Share of one core that it used in as long a time before.
+    /// The recorder's CPU usage in an equally long time before, as a share of one core.
     pub(crate) quiet_share: f64,
 }
 
-/// Runs `recorder` while processes come and go for so many seconds.
+/// Runs `recorder` while processes start and end for this many seconds.
 pub(crate) fn churn(recorder: &Recorder, seconds: u64, scratch: &Path) -> Result<Churn> {
     let running = Running::start(recorder, scratch)?;
     let mut churn = Churn {
@@ -66,13 +66,13 @@ pub(crate) fn churn(recorder: &Recorder, seconds: u64, scratch: &Path) -> Result
         (churn.made, churn.seconds) = (made, begun.elapsed().as_secs_f64());
         Ok(())
     })?;
-    // The samples that tell of the last ones.
+    // Wait for the samples with the last exits.
     thread::sleep(Duration::from_secs(2));
     seen(&Paths::new(running.end().path()).history(), &pids, &mut churn)?;
     Ok(churn)
 }
 
-/// The share of one core that the recorder uses while `work` is done.
+/// The recorder's CPU usage during `work`, as a share of one core.
 fn share(running: &Running, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let (begun, before) = (Instant::now(), running.cpu()?);
     work()?;
@@ -85,7 +85,7 @@ fn parent() -> Result<Child> {
     Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
 }
 
-/// Tells the parents what to make, beat by beat, until the time is over; returns what they say they have made.
+/// Sends the shells the number of processes to start at each beat until the time is over; returns their totals.
 fn drive(parents: &mut [Child], seconds: u64) -> Result<u64> {
     let each = RATE * BEAT.as_millis() as u64 / 1000 / PARENTS;
     let beats = seconds * 1000 / BEAT.as_millis() as u64;
@@ -106,7 +106,7 @@ fn drive(parents: &mut [Child], seconds: u64) -> Result<u64> {
     Ok(made)
 }
 
-/// Counts what the record says of children of `parents`.
+/// Counts exits of children of `parents` in the record.
 fn seen(history: &Path, parents: &HashSet<u32>, churn: &mut Churn) -> Result<()> {
     for stored in Reader::new(history).blocks(Filter::default())? {
         let data = stored.data;

@@ -1,6 +1,6 @@
-//! A day of an imagined web host of 500 processes, the same in every run: kernel threads, daemons that wake now and then, a pool of
-//! workers that follows the time of day, one process that leaks, and jobs that come and go. The host's counters are the sums of
-//! what its processes do.
+//! A simulated day of a web host with 500 processes, the same in every run: kernel threads, daemons that wake now and then, a
+//! pool of workers whose load follows the time of day, one process that leaks, and short jobs. The host's counters are the
+//! sums over its processes.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::random::Random;
 /// Midnight, 2026-07-13 UTC, ms since the Unix epoch.
 pub(crate) const START_MS: i64 = 1_783_900_800_000;
 
-/// Samples of a day.
+/// Number of samples in a day.
 pub(crate) const SECONDS: u64 = 86_400;
 
-/// How many of each kind there are at any time; jobs come on top.
+/// Number of processes of each kind; jobs are extra.
 const STANDING: [(Kind, usize); 4] =
     [(Kind::Kernel, 85), (Kind::Daemon, 100), (Kind::Leaker, 1), (Kind::Worker, 312)];
 
@@ -26,7 +26,7 @@ const CPUS: u64 = 8;
 const MEMORY_KIB: u64 = 32 << 20;
 const CACHED_KIB: u64 = 5 << 20;
 
-/// What a process is like.
+/// Kind of process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Kernel,
@@ -36,15 +36,15 @@ enum Kind {
     Job,
 }
 
-/// What is to be known of a process beside what is recorded.
+/// State of a process that is not recorded.
 #[derive(Clone, Debug)]
 struct Actor {
     kind: Kind,
-    /// Has work now.
+    /// Whether the process has work now.
     busy: bool,
-    /// The second in which it ends.
+    /// The second in which the process ends.
     until: u64,
-    /// Most memory that it ever had.
+    /// Peak memory.
     peak_kib: u64,
 }
 
@@ -53,12 +53,12 @@ pub(crate) struct Day {
     random: Random,
     second: u64,
     next_pid: u32,
-    /// In the order of the sample's processes.
+    /// Extra state of the sample's processes, in the same order.
     actors: Vec<Actor>,
     sample: Sample,
 }
 
-/// What all processes together did in one second.
+/// Sums over all processes for one second.
 #[derive(Default)]
 struct Work {
     user_us: u64,
@@ -71,7 +71,7 @@ struct Work {
 }
 
 impl Day {
-    /// The host as it was before the day.
+    /// The host before the start of the day.
     pub(crate) fn new() -> Self {
         let mut day =
             Self { random: Random(717), second: 0, next_pid: 1, actors: Vec::new(), sample: first_sample() };
@@ -98,7 +98,7 @@ impl Day {
         &self.sample
     }
 
-    /// Share of the full load, in thousandths: least at three in the night, most at three in the afternoon.
+    /// Share of the full load, in thousandths: lowest at 03:00, highest at 15:00.
     fn load(&self) -> u64 {
         let minute = self.second / 60 % 1440;
         let from_peak = minute.abs_diff(900).min(1440 - minute.abs_diff(900));
@@ -126,7 +126,7 @@ impl Day {
         self.sample.processes.push(process);
     }
 
-    /// Ends what is at its end. Workers are replaced.
+    /// Ends processes whose time is over, and replaces workers.
     fn leave(&mut self) {
         for index in (0..self.actors.len()).rev() {
             if self.actors[index].until > self.second {
@@ -160,7 +160,7 @@ impl Day {
         }
     }
 
-    /// A process too short-lived for any sample.
+    /// A process that is too short-lived to appear in a sample.
     fn pass_by(&mut self) {
         let started_ns =
             (self.now_ns() - self.random.within(10_000_000, 900_000_000)) / 10_000_000 * 10_000_000;
@@ -270,12 +270,12 @@ impl Day {
     }
 }
 
-/// A counter goes on.
+/// Advances a counter.
 fn add(counter: &mut Option<u64>, more: u64) {
     *counter = Some(counter.unwrap_or(0) + more);
 }
 
-/// What is the same in all samples.
+/// Values that are the same in all samples.
 fn first_sample() -> Sample {
     Sample {
         boot_id: BootId([7; 16]),
@@ -303,7 +303,7 @@ fn first_sample() -> Sample {
     }
 }
 
-/// Gives a new process its name and its first memory.
+/// Sets the name and initial memory of a new process.
 fn describe(process: &mut Process, kind: Kind, pid: u32, random: &mut Random) {
     let (uid, user, comm, command, cgroup, anon_kib) = match kind {
         Kind::Kernel => (0, "root", format!("kworker/{}:{}", pid % 8, pid / 8), None, "/".to_owned(), None),
@@ -367,7 +367,7 @@ fn describe(process: &mut Process, kind: Kind, pid: u32, random: &mut Random) {
     process.resident_kib = anon_kib.unwrap_or(0) + process.file_kib.unwrap_or(0);
 }
 
-/// One second of a process that has work.
+/// Advances a process with work by one second.
 fn act(kind: Kind, load: u64, process: &mut Process, random: &mut Random, work: &mut Work) {
     let cpu_us = match kind {
         Kind::Kernel => random.within(10, 600),

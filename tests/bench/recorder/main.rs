@@ -1,8 +1,8 @@
-//! What recording every process every second costs: Magpie's recorder, with both its collectors, beside what people use today; what
-//! it sees of processes that live for a moment; and how fast a day of it answers.
+//! Benchmarks of recording every process every second: costs of Magpie's recorder with both collectors and of other recorders,
+//! short-lived processes, and queries over a day.
 //!
-//! `bench-recorder [sizes|churn|queries]…` prints a Markdown section, with the parts that are named, or with all. It needs root, and
-//! control groups of version 2. With `MAGPIE_BENCH_QUICK` in the environment it takes a minute and its figures are worth little.
+//! `bench-recorder [sizes|churn|queries]…` prints a Markdown section with these parts, or with all. Needs root and version 2
+//! control groups. With `MAGPIE_BENCH_QUICK` in the environment it takes a minute, and its figures are not representative.
 
 mod churn;
 mod day;
@@ -24,17 +24,17 @@ use std::{
 /// Any failure ends the benchmark.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// How much is done.
+/// Extent of the benchmarks.
 struct Plan {
-    /// Processes, beside those that the machine runs anyway.
+    /// Numbers of processes, in addition to the machine's own.
     sizes: &'static [usize],
-    /// Seconds in which a recorder is watched, at least its own period.
+    /// Time to measure a recorder, in seconds; at least its own period.
     seconds: u64,
-    /// Runs of which the median is taken where something is held to it.
+    /// Number of runs for medians that goals apply to.
     rounds: usize,
-    /// Seconds of churn.
+    /// Duration of the churn, in seconds.
     churn_seconds: u64,
-    /// Seconds of the day that is asked about.
+    /// Length of the simulated day, in seconds.
     day_seconds: u64,
 }
 
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If stderr is closed there is nobody to tell.
+            // If stderr is closed, the error cannot be reported.
             let _ = writeln!(io::stderr(), "bench-recorder: {error}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! One recorder at work on one workload: what a sample costs.
+//! Measures the cost of a sample for one recorder and one workload.
 
 use std::{
     path::Path,
@@ -12,31 +12,31 @@ use crate::{
     recorders::{Recorder, Store, Tally},
 };
 
-/// How long a recorder may take for these.
+/// Timeout for those samples.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often its memory is looked at.
+/// How often memory is measured.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What a sample costs, and what the recorder holds meanwhile.
+/// Costs per sample, and the recorder's memory meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cost {
-    /// CPU time in user mode, ms a sample.
+    /// CPU time in user mode, ms per sample.
     pub(crate) user_ms: f64,
-    /// CPU time in the kernel, ms a sample.
+    /// CPU time in the kernel, ms per sample.
     pub(crate) system_ms: f64,
-    /// Bytes a sample in the store.
+    /// Bytes per sample in the store.
     pub(crate) bytes: Option<f64>,
-    /// The most memory seen, all processes together, KiB.
+    /// Peak memory of all its processes together, KiB.
     pub(crate) resident_kib: u64,
-    /// Of which must stay in memory, as address space.
+    /// Locked address space, KiB.
     pub(crate) locked_kib: u64,
-    /// CPU time of each thread, ms a sample, with its name.
+    /// CPU time of each thread, ms per sample, with the thread's name.
     pub(crate) threads: Vec<(String, f64)>,
 }
 
 impl Cost {
-    /// CPU time, ms a sample.
+    /// CPU time, ms per sample.
     pub(crate) fn cpu_ms(&self) -> f64 {
         self.user_ms + self.system_ms
     }
@@ -74,7 +74,7 @@ impl<'a> Running<'a> {
         self.recorder.store.tally(self.directory.path())
     }
 
-    /// The last line that it printed.
+    /// The last line that the recorder printed.
     fn last_words(&self) -> String {
         let text = std::fs::read_to_string(self.directory.path().join("output")).unwrap_or_default();
         text.lines().next_back().unwrap_or("without a word").to_owned()
@@ -86,7 +86,7 @@ impl<'a> Running<'a> {
         Ok(Reading { cpu, threads, tally: self.tally()? })
     }
 
-    /// Lets it go on for at least so long, and says what that has cost.
+    /// Measures the costs of running for at least this long.
     pub(crate) fn measure(&self, seconds: u64) -> Result<Cost> {
         self.until_sampled()?;
         let before = self.reading()?;
@@ -106,7 +106,7 @@ impl<'a> Running<'a> {
         Ok(cost(&before, &after, peak))
     }
 
-    /// Waits until one more sample was taken, so that whole ones are measured. Ours are due at whole seconds.
+    /// Waits for the next sample, so that complete samples are measured. Magpie samples at whole seconds.
     fn until_sampled(&self) -> Result<()> {
         if matches!(self.recorder.store, Store::Magpie) {
             until_between_seconds();
@@ -125,14 +125,14 @@ impl<'a> Running<'a> {
         self.metered.cpu()
     }
 
-    /// Ends it; what it wrote is in the directory.
+    /// Stops the recorder; its output stays in the directory.
     pub(crate) fn end(self) -> tempfile::TempDir {
         self.metered.end();
         self.directory
     }
 }
 
-/// What is known of a recorder at one moment.
+/// Measurements at one moment.
 struct Reading {
     cpu: Cpu,
     threads: Vec<Thread>,
@@ -161,7 +161,7 @@ fn cost(before: &Reading, after: &Reading, peak: Memory) -> Cost {
     }
 }
 
-/// Samples of whole seconds are done by then, and the next ones have not begun.
+/// Offset after a whole second at which its sample is complete and the next one has not started.
 fn until_between_seconds() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let past = Duration::from_nanos(now.subsec_nanos().into());

@@ -1,7 +1,7 @@
-//! What a program costs, with all its children: measured by the kernel, in a control group (cgroups(7), version 2) of its own.
+//! Measures the costs of a program and its children in their own control group (cgroups(7), version 2).
 //!
 //! The CPU time of a group (`cpu.stat`) counts every process that ever was in it, in microseconds, and needs no controller.
-//! What the kernel does within a system call is charged to its caller: also a walk over all tasks within one `read`.
+//! Kernel time of a system call is charged to the caller, including a walk over all tasks in one `read`.
 
 use std::{
     fs, io,
@@ -18,18 +18,18 @@ use nix::{
 
 use crate::Result;
 
-/// Names of the groups begin with it.
+/// Prefix of the groups' names.
 const PREFIX: &str = "magpie-bench-";
 
-/// How long a program may take to end after it was asked to.
+/// Timeout for a program to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// CPU time so far, µs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
-    /// In user mode.
+    /// User mode.
     pub(crate) user_us: u64,
-    /// In the kernel.
+    /// Kernel mode.
     pub(crate) system_us: u64,
 }
 
@@ -39,7 +39,7 @@ impl Cpu {
         self.user_us + self.system_us
     }
 
-    /// What was used since `before`.
+    /// CPU time since `before`.
     pub(crate) fn since(self, before: Self) -> Self {
         Self { user_us: self.user_us - before.user_us, system_us: self.system_us - before.system_us }
     }
@@ -57,22 +57,22 @@ pub(crate) struct Memory {
 /// One thread of a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Thread {
-    /// Its id.
+    /// Thread id.
     pub(crate) id: String,
-    /// Its name.
+    /// Thread name.
     pub(crate) name: String,
     /// CPU time, ns.
     pub(crate) cpu_ns: u64,
 }
 
-/// A program that runs in a group of its own. Dropping it ends it and whatever it has started.
+/// A program in its own group. Dropping it ends the program and all processes that it started.
 pub(crate) struct Metered {
     child: Child,
     group: PathBuf,
 }
 
 impl Metered {
-    /// Starts `line`, words for a shell, with `directory` as its `$0`. What it prints goes to the file `output` there.
+    /// Starts the shell command `line` with `directory` as `$0`; its output goes to the file `output` there.
     pub(crate) fn start(line: &str, directory: &Path) -> Result<Self> {
         let group = make_group()?;
         let output = fs::File::create(directory.join("output"))?;
@@ -108,7 +108,7 @@ impl Metered {
     pub(crate) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
         for pid in self.processes()? {
-            // It may be gone by now.
+            // The process may have ended.
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             for (name, value) in status.lines().filter_map(|line| line.split_once(':')) {
                 let kib =
@@ -127,7 +127,7 @@ impl Metered {
     pub(crate) fn threads(&self) -> Result<Vec<Thread>> {
         let mut threads = Vec::new();
         for pid in self.processes()? {
-            // Threads may go at any time.
+            // Threads may end at any time.
             for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
                 let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
                 let cpu_ns =
@@ -139,12 +139,12 @@ impl Metered {
         Ok(threads)
     }
 
-    /// How it ended, if it did by itself.
+    /// Exit status, if the program ended without being asked.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Asks it to end, and waits for that.
+    /// Asks the program to end, and waits.
     pub(crate) fn end(mut self) {
         let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
@@ -170,7 +170,7 @@ impl Drop for Metered {
     }
 }
 
-/// A new, empty group. Those that killed benchmarks have left go first.
+/// Creates an empty group, after removing groups left by killed benchmarks.
 fn make_group() -> Result<PathBuf> {
     let root = hierarchy()?;
     let own = format!("{PREFIX}{}-", std::process::id());
@@ -178,7 +178,7 @@ fn make_group() -> Result<PathBuf> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(PREFIX) && !name.starts_with(&own) {
-            // One that is in use stays.
+            // Groups in use stay.
             let _ = fs::remove_dir(entry.path());
         }
     }
@@ -193,7 +193,7 @@ fn make_group() -> Result<PathBuf> {
     unreachable!("numbers do not end")
 }
 
-/// Where version 2 of the control groups is mounted.
+/// Mount point of version 2 control groups.
 pub(crate) fn hierarchy() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let mounted = mounts.lines().map(|line| line.split(' ')).find_map(|mut words| {

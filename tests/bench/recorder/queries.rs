@@ -1,4 +1,4 @@
-//! What `ctl` takes to answer from a day of one sample a second, on the disk of a dead host.
+//! Time that `ctl` needs to answer queries from a day of one sample per second, on the disk of a dead host.
 
 use std::{
     fs,
@@ -17,40 +17,40 @@ use crate::{
     day::{Day, SECONDS},
 };
 
-/// Each query is asked so often; the median is shown.
+/// Runs of each query; the report shows the median.
 pub(crate) const REPEATS: usize = 5;
 
-/// One question.
+/// One query.
 pub(crate) struct Query {
-    /// In words.
+    /// Description.
     pub(crate) name: &'static str,
-    /// What is typed after `ctl cpu-log --from-dir DIR`.
+    /// Arguments after `ctl cpu-log --from-dir DIR`.
     pub(crate) arguments: Vec<String>,
-    /// Seconds that it may take.
+    /// Time limit, in seconds.
     pub(crate) goal: f64,
 }
 
-/// What was measured.
+/// Results.
 pub(crate) struct Answers {
-    /// Samples in the store.
+    /// Number of samples in the store.
     pub(crate) samples: u64,
-    /// Bytes of the store.
+    /// Size of the store, in bytes.
     pub(crate) bytes: u64,
-    /// Seconds to write it.
+    /// Time to write the store, in seconds.
     pub(crate) written_seconds: f64,
-    /// Each query with its answers, or why there are none.
+    /// Each query with its answers, or the reason why there are none.
     pub(crate) queries: Vec<(Query, std::result::Result<Answered, String>)>,
 }
 
-/// One query, asked several times.
+/// Results of one query.
 pub(crate) struct Answered {
-    /// Seconds, each time.
+    /// Duration of each run, in seconds.
     pub(crate) times: Vec<f64>,
-    /// Lines that it printed.
+    /// Number of lines printed.
     pub(crate) lines: usize,
 }
 
-/// Writes a store of so many seconds of the day into `directory`, and asks.
+/// Writes a store with this many seconds of the day into `directory`, and runs the queries.
 pub(crate) fn ask(directory: &Path, seconds: u64) -> Result<Answers> {
     let begun = Instant::now();
     let pid = write(directory, seconds)?;
@@ -65,15 +65,15 @@ pub(crate) fn ask(directory: &Path, seconds: u64) -> Result<Answers> {
     Ok(Answers { samples: seconds, bytes, written_seconds, queries })
 }
 
-/// Where an agent that keeps things in `directory` has its record.
+/// The record's directory of an agent with its files below `directory`.
 fn history(directory: &Path) -> PathBuf {
     Paths::new(directory).history()
 }
 
 /// Writes the store; returns the pid of a process that lives through the day.
 ///
-/// The writer forces each sample to the disk, which is not what is measured here: it writes to memory, where that costs
-/// nothing, and the files are copied.
+/// The writer syncs each sample, which is not measured here: it writes to a file system in memory, and the files are
+/// copied.
 pub(crate) fn write(directory: &Path, seconds: u64) -> Result<u32> {
     let memory = tempfile::Builder::new().prefix("magpie-bench-").tempdir_in("/dev/shm")?;
     let policy = Policy { max_bytes: u64::MAX, ..Policy::default() };
@@ -119,7 +119,7 @@ fn questions(pid: u32, seconds: u64) -> Vec<Query> {
     ]
 }
 
-/// Asks again and again; returns the times and the lines that came.
+/// Runs a query several times; returns the times and the number of lines.
 fn repeat(directory: &Path, query: &Query) -> Result<Answered> {
     let (mut times, mut lines) = (Vec::new(), 0);
     for _ in 0..REPEATS {
@@ -130,7 +130,7 @@ fn repeat(directory: &Path, query: &Query) -> Result<Answered> {
     Ok(Answered { times, lines })
 }
 
-/// Asks once; returns how many lines came.
+/// Runs a query once; returns the number of lines.
 fn asked(directory: &Path, query: &Query) -> Result<usize> {
     let output = Command::new(binary("ctl"))
         .args(["cpu-log", "--from-dir"])

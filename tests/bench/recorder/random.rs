@@ -1,4 +1,4 @@
-//! Random numbers that are the same in every run.
+//! Pseudorandom numbers, the same in every run.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One of `from..until`, which is not empty.
+    /// A number in `from..until`, which must not be empty.
     pub(crate) fn within(&mut self, from: u64, until: u64) -> u64 {
         from + self.next() % (until - from)
     }

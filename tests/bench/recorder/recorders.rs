@@ -1,4 +1,4 @@
-//! The recorders that are compared: how each is started, and what it has stored so far.
+//! The compared recorders: how to start each, and how to read what it has stored so far.
 
 use std::{
     fs,
@@ -12,58 +12,58 @@ use tests::{binary, repository, target_dir};
 
 use crate::Result;
 
-/// Samples between two whole ones of `below` with a dictionary: less than that says nothing about its size.
+/// Number of samples between two complete ones of `below` with a dictionary: fewer samples say nothing about its size.
 pub(crate) const BELOW_CHUNK: u64 = 16;
 
-/// Samples before the measurement begins.
+/// Number of samples before the measurement begins.
 const WARM_UP: u64 = 2;
 
-/// Magpie reads command lines apart from its samples, a thousand between two of them at most.
+/// Magpie reads command lines separately from samples, at most a thousand between two samples.
 const DETAILS_A_SECOND: u64 = 500;
 
-/// Bytes of one sample in the index of below (its store crate's IndexEntry).
+/// Size of one sample in the index of below, in bytes (IndexEntry in its store crate).
 const BELOW_ENTRY: u64 = 32;
 
-/// Times that a sample of atop's can be of, seconds since the Unix epoch: this century's. Else what was read is no time.
+/// Valid times of atop's samples, seconds since the Unix epoch: this century. Other values are not times.
 const ATOP_TIMES: std::ops::Range<usize> = 946_684_800..4_102_444_800;
 
 /// One recorder.
 pub(crate) struct Recorder {
-    /// The row's name.
+    /// Name of the row.
     pub(crate) name: &'static str,
-    /// How to start it, for a shell; `$0` is the directory that it writes to.
+    /// Shell command that starts the recorder; `$0` is its output directory.
     pub(crate) line: String,
-    /// Samples until it does nothing any more that it does only at the beginning.
+    /// Number of samples until all startup work is done.
     pub(crate) warm_up: u64,
-    /// What it leaves there.
+    /// Kind of store in that directory.
     pub(crate) store: Store,
-    /// Seconds that are needed to see all its costs.
+    /// Time needed to see all costs, in seconds.
     pub(crate) period: u64,
 }
 
 /// Kinds of stores.
 #[derive(Clone, Copy)]
 pub(crate) enum Store {
-    /// Text on standard output, in which such a line comes once in each sample.
+    /// Text on standard output, with this line once per sample.
     Text(fn(&str) -> bool),
-    /// The raw log of atop.
+    /// atop's raw log.
     Atop,
-    /// The shards of below.
+    /// Shards of below.
     Below,
-    /// Magpie's.
+    /// Magpie's record.
     Magpie,
 }
 
-/// What a store holds.
+/// Contents of a store.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
-    /// Samples.
+    /// Number of samples.
     pub(crate) samples: u64,
-    /// Bytes, if a sample has its final form at once.
+    /// Size in bytes, if samples are stored in their final form at once.
     pub(crate) bytes: Option<u64>,
 }
 
-/// Both collectors of Magpie's, on so many processes.
+/// Magpie's recorder with each collector, for this many processes.
 pub(crate) fn ours(processes: usize) -> Result<Vec<Recorder>> {
     let agent = binary("agent");
     let unit = fs::read_to_string(repository("deploy/systemd/magpie-record.service"))?;
@@ -82,9 +82,9 @@ pub(crate) fn ours(processes: usize) -> Result<Vec<Recorder>> {
     Ok(vec![recorder("magpie, BPF", "bpf"), recorder("magpie, /proc", "proc")])
 }
 
-/// What people use today.
+/// Other recorders in common use.
 pub(crate) fn peers() -> Vec<Recorder> {
-    // The sleep is started first, so that a sample's own time does not add to the interval.
+    // `sleep` starts first, so that the time of a sample does not add to the interval.
     let ps = "while :; do sleep 1 & date '+at %F %T'; ps aux | sort -nrk 3,3; wait; done";
     let below = |compress: &str| {
         format!(
@@ -115,7 +115,7 @@ pub(crate) fn peers() -> Vec<Recorder> {
 }
 
 impl Recorder {
-    /// Whether its program is there; the shell itself is.
+    /// Whether the program is installed; the shell always is.
     pub(crate) fn is_installed(&self) -> bool {
         let in_path = |name: &str| {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -130,13 +130,13 @@ impl Recorder {
     }
 }
 
-/// Where `make bench` builds it.
+/// Where `make bench` builds below.
 fn below_program() -> PathBuf {
     target_dir().join("../tools/bin/below")
 }
 
 impl Store {
-    /// Looks at what is in `directory` now.
+    /// Reads the current contents of `directory`.
     pub(crate) fn tally(self, directory: &Path) -> Result<Tally> {
         let (samples, bytes) = match self {
             Self::Text(is_head) => {
@@ -159,8 +159,8 @@ impl Store {
     }
 }
 
-/// Samples of a raw log of atop: a header that tells its own length and that of a record's head; in each head, the lengths of the two
-/// compressed parts that follow it (atop's rawlog.h).
+/// Number of samples in a raw log of atop: its header has its own length and that of a record's head; each head has the
+/// lengths of the two compressed parts after it (atop's rawlog.h).
 fn atop_samples(log: &[u8]) -> Result<u64> {
     let number = |at: usize, width: usize| -> Option<usize> {
         let bytes = log.get(at..at + width)?;
@@ -182,7 +182,7 @@ fn atop_samples(log: &[u8]) -> Result<u64> {
     Ok(samples)
 }
 
-/// Samples of a record.
+/// Number of samples in a record.
 fn samples_of(history: &Path) -> Result<u64> {
     let mut samples = 0;
     for stored in Reader::new(history).blocks(Filter::default())? {
@@ -194,12 +194,12 @@ fn samples_of(history: &Path) -> Result<u64> {
     Ok(samples)
 }
 
-/// Length of all files in `directory` whose names begin so.
+/// Total size of the files in `directory` whose names begin with this prefix.
 fn bytes_of(directory: &Path, prefix: &str) -> Result<u64> {
     Ok(files(directory, prefix)?.filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum())
 }
 
-/// None, if the directory is not there yet.
+/// The files of a directory; none if it does not exist yet.
 fn files(directory: &Path, prefix: &str) -> Result<impl Iterator<Item = PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>()?,

@@ -1,4 +1,4 @@
-//! What was measured, as Markdown.
+//! Formats the results as Markdown.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use crate::{
     sizes::{BUSY, Cell, HELD, Outcome, PEER_SECONDS},
 };
 
-/// One table of all recorders and workloads: its caption, and its figure, if there is one.
+/// A table of all recorders and workloads: its caption, and its figure, if known.
 type Table = (&'static str, fn(&Cost) -> Option<f64>);
 
 const TABLES: [Table; 3] = [
@@ -20,7 +20,7 @@ const TABLES: [Table; 3] = [
     ("memory, MB RSS", |cost| Some(megabytes(cost.resident_kib))),
 ];
 
-/// Tables of all recorders at all sizes, and what was reached.
+/// Tables of all recorders at all sizes, and the goals.
 pub(crate) fn sizes(out: &mut impl Write, cells: &[Cell], plan: &Plan) -> Result<()> {
     writeln!(
         out,
@@ -88,7 +88,7 @@ fn workload(cell: &Cell) -> String {
     format!("{} {}", thousands(cell.processes), if cell.busy > 0 { "busy" } else { "idle" })
 }
 
-/// Where Magpie's time goes.
+/// Magpie's CPU time by thread.
 fn parts(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     writeln!(
         out,
@@ -124,7 +124,7 @@ fn skipped(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     writeln!(out)
 }
 
-/// One goal: in words, the row, the workload, the figure and its limit.
+/// A goal: description, row, workload, figure and limit.
 type Goal = (&'static str, usize, (usize, usize), fn(&Cost) -> Option<f64>, f64);
 
 const GOALS: [Goal; 8] = [
@@ -171,7 +171,7 @@ fn goals(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     Ok(())
 }
 
-/// The table of what is recorded of short-lived processes.
+/// The table about short-lived processes.
 pub(crate) fn churn(
     out: &mut impl Write,
     churns: impl Iterator<Item = (&'static str, Result<Churn>)>,
@@ -201,7 +201,7 @@ pub(crate) fn churn(
     writeln!(out)
 }
 
-/// The table of answers from a day.
+/// The table of queries over a day.
 pub(crate) fn queries(out: &mut impl Write, answers: &Answers) -> io::Result<()> {
     writeln!(
         out,
@@ -258,7 +258,7 @@ fn megabytes(kib: u64) -> f64 {
     kib as f64 * 1024.0 / 1e6
 }
 
-/// Three significant digits or so.
+/// Formats a number with about three significant digits.
 fn digits(value: f64) -> String {
     match value {
         100.0.. => format!("{value:.0}"),

@@ -1,9 +1,8 @@
-//! What a sample takes on the disk once its block is sealed.
+//! Size of a sample on disk after its block is sealed.
 //!
-//! Until then the newest samples lie in a tail of preallocated size, record by record. A block holds hundreds of them, so a run of a
-//! few seconds does not see one being sealed. It is foretold from the samples that were recorded: they are sealed by the recorder's
-//! own code, all of them and the first half of them. The difference is what each further sample adds; the rest is what the first
-//! one takes, which a full block has once.
+//! Until then, the newest samples are in a tail of preallocated size. A block contains hundreds of samples, so a run of a few
+//! seconds does not seal one. The size is predicted from the recorded samples: the recorder's own code seals all of them, and
+//! the first half. The difference is the size of additional samples; the rest is that of the first sample, once per block.
 
 use std::{path::Path, time::Duration};
 
@@ -17,13 +16,13 @@ use crate::Result;
 /// A sample's share of its block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share {
-    /// Bytes.
+    /// Size in bytes.
     pub(crate) bytes: f64,
-    /// CPU time to compress it, ms.
+    /// CPU time for compression, ms.
     pub(crate) cpu_ms: f64,
 }
 
-/// Foretells it from what the agent below `root` has recorded.
+/// Predicts the share from the record of the agent below `root`.
 pub(crate) fn share(root: &Path) -> Result<Share> {
     foretell(&recorded(&Paths::new(root).history())?, Policy::default().block)
 }
@@ -55,7 +54,7 @@ fn recorded(history: &Path) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// One block of some samples.
+/// Seals a block of these samples.
 struct Sealed {
     samples: f64,
     bytes: f64,
@@ -73,7 +72,7 @@ fn sealed(samples: &[Sample]) -> Result<Sealed> {
         builder.push(&record)?;
     }
     let (mut packer, mut block) = (Packer::new()?, Vec::new());
-    // CPU time, not time: others may run meanwhile.
+    // CPU time, not elapsed time: other processes may run meanwhile.
     let clock = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
     let begun = clock()?;
     builder.seal(&mut packer, &mut block)?;

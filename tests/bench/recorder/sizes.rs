@@ -1,4 +1,4 @@
-//! All recorders in turn, at each number of processes, idle and lightly busy.
+//! Measures all recorders in turn, with different numbers of processes, idle and lightly busy.
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -10,35 +10,35 @@ use crate::{
     workload::Workload,
 };
 
-/// Processes that are lightly busy in the busy mix.
+/// Number of lightly busy processes in the busy mix.
 pub(crate) const BUSY: usize = 50;
 
-/// The number of processes at which most goals are held to.
+/// The number of processes for most goals.
 pub(crate) const HELD: usize = 2_000;
 
-/// Seconds that peers are watched, if their period is not longer.
+/// Time to measure other recorders, in seconds, unless their period is longer.
 pub(crate) const PEER_SECONDS: u64 = 4;
 
-/// Time for the new processes to fall asleep.
+/// Time for new processes to become idle.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Costs of all recorders on one workload.
 pub(crate) struct Cell {
-    /// Processes of the workload.
+    /// Number of processes in the workload.
     pub(crate) processes: usize,
-    /// Of these lightly busy.
+    /// Number of lightly busy ones among them.
     pub(crate) busy: usize,
-    /// Processes of the whole machine.
+    /// Number of processes on the whole machine.
     pub(crate) listed: usize,
-    /// Ours first.
+    /// Magpie's recorders first.
     pub(crate) rows: Vec<(&'static str, Outcome)>,
 }
 
-/// What became of one recorder.
+/// Results of one recorder.
 pub(crate) enum Outcome {
-    /// Its costs in each round.
+    /// Costs in each round.
     Measured(Vec<Cost>),
-    /// Why it was not measured.
+    /// Why the recorder was not measured.
     Skipped(String),
 }
 
@@ -60,7 +60,7 @@ fn cell(plan: &Plan, processes: usize, busy: usize, scratch: &Path) -> Result<Ce
     let (ours, peers) = (recorders::ours(processes)?, recorders::peers());
     let mut rows: Vec<_> =
         ours.iter().chain(&peers).map(|recorder| (recorder.name, Outcome::Measured(Vec::new()))).collect();
-    // Goals are held to in the busy mix: Magpie's there are medians, and the peers' where most of the goals are.
+    // Goals apply to the busy mix: there, Magpie's costs are medians, and the others' where most goals are.
     let held = busy > 0 && processes >= HELD;
     for round in 0..if held { plan.rounds } else { 1 } {
         for (recorder, (_, outcome)) in ours.iter().chain(&peers).zip(&mut rows) {
@@ -76,7 +76,7 @@ fn cell(plan: &Plan, processes: usize, busy: usize, scratch: &Path) -> Result<Ce
 }
 
 impl Outcome {
-    /// Takes one more round into account; a recorder that failed once is not trusted.
+    /// Adds one more round; a recorder that failed once is not measured again.
     fn add(&mut self, round: Result<Cost>) {
         match (&mut *self, round) {
             (Self::Measured(costs), Ok(cost)) => costs.push(cost),

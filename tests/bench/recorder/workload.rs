@@ -1,4 +1,4 @@
-//! Processes to be recorded: real ones, of which most sleep and some are lightly busy.
+//! Real processes to record: most sleep, some are lightly busy.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use nix::{
 
 use crate::{Result, random::Random};
 
-/// Makes $1 sleepers, whose arguments all differ, and $2 busy processes of the program $0. Goes on until it is told to end.
+/// Starts $1 sleepers with different arguments and $2 busy processes of the program $0. Runs until stopped.
 const MAKE: &str = r#"trap 'exit 0' TERM
 i=0
 while [ $i -lt "$1" ]; do i=$((i + 1)); sleep 1000000 $i & done
@@ -28,7 +28,7 @@ wait"#;
 /// Memory of a busy process.
 const BUSY_BYTES: usize = 1 << 20;
 
-/// Processes in a pid namespace of their own: whichever way its holder goes, the kernel ends them all.
+/// Processes in their own pid namespace: however its init ends, the kernel kills them all.
 pub(crate) struct Workload {
     holder: Child,
 }
@@ -59,7 +59,7 @@ impl Drop for Workload {
     fn drop(&mut self) {
         let holder = self.holder.id();
         let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children"));
-        // The init of the namespace: when it has gone, so has everything in it.
+        // The init of the namespace: when it ends, the kernel kills all other processes.
         for pid in children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
@@ -67,8 +67,8 @@ impl Drop for Workload {
     }
 }
 
-/// What a lightly busy process does: 10 to 20 times a second up to a millisecond of work, in a little memory, of which now and then
-/// some is given back.
+/// Work of a lightly busy process: 10 to 20 times a second up to a millisecond of work, with a little memory, some of which
+/// it frees now and then.
 pub(crate) fn busy(seed: u64) -> ! {
     let mut random = Random(seed);
     let mut memory = Vec::new();

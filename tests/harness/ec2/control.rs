@@ -1,4 +1,4 @@
-//! HTTP to the lab's own endpoints, as far as these need it: one request a connection, JSON both ways.
+//! Minimal HTTP client for the lab's endpoints: one request per connection, JSON in both directions.
 
 use std::{
     io::{Read, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Asks the lab at `port`, and demands an answer of 200.
+/// Sends a request to the lab at `port`, and expects status 200.
 #[track_caller]
 pub(super) fn ask(port: u16, method: &str, name: &str, sent: &Value) -> Value {
     let body = sent.to_string();

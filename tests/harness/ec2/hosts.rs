@@ -1,4 +1,4 @@
-//! The local hosts that stand behind the lab's instances, and what they boot from.
+//! Local hosts behind the lab's instances, and their images.
 
 use std::{
     fs::{self, DirBuilder},
@@ -13,27 +13,27 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{binary, target_dir};
 
-/// The fleet that the local provider knows the lab's hosts by; the controllers under test know nothing of it.
+/// Fleet name of the lab's hosts at the local provider; the controllers under test do not know this fleet.
 pub const FLEET: &str = "ec2-lab";
 
-/// Where the instances find their metadata service. And what an instance's disk does not have: layers. The agent puts
-/// an identity aside by renaming its directory, which overlayfs refuses for one of a lower layer, where it is in
-/// a host that was launched from another's disk (kernel documentation filesystems/overlayfs.rst, "Renaming
-/// directories"). So it is made anew, in the uppermost.
+/// Address of the instances' metadata service. Also works around layers, which an instance's disk does not have: the agent
+/// quarantines an identity by renaming its directory, and overlayfs refuses to rename a directory of a lower layer, as in
+/// a host that was launched from another host's disk (kernel documentation filesystems/overlayfs.rst, "Renaming
+/// directories"). So the directory is created again in the uppermost layer.
 const METADATA: &str = "[Service]\nEnvironment=MAGPIE_METADATA=http://169.254.169.254\n\
     ExecStartPre=/bin/sh -c 'cd /var/lib/magpie && [ ! -d state ] || \
     { cp -a state fresh && rm -r state && mv fresh state; }'\n";
-/// cloud-init as it is on EC2, but for the network, which a local host has when it boots.
+/// cloud-init as on EC2, without network configuration: a local host has its network when it boots.
 const CLOUD_INIT: &str = "datasource_list: [ Ec2Lab ]\nnetwork: { config: disabled }\n\
     manage_etc_hosts: false\npreserve_hostname: true\napt_preserve_sources_list: true\n";
-/// cloud-init's own data source of EC2; only that this is EC2 it cannot see, for want of DMI. Its list of packages
-/// to find such modules in begins with the path of Python itself.
+/// cloud-init's own EC2 data source. Without DMI it cannot detect EC2, so it is selected here. cloud-init looks for such
+/// modules first in Python's own path.
 const DATA_SOURCE: &str = "from cloudinit import sources\nfrom cloudinit.sources import DataSourceEc2 as ec2\n\n\
     ec2.identify_platform = lambda: ec2.CloudNames.AWS\n\n\ndef get_datasource_list(depends):\n    \
     when = (sources.DEP_FILESYSTEM, sources.DEP_NETWORK)\n    \
     return sources.list_from_depends(depends, [(ec2.DataSourceEc2, when)])\n";
 
-/// The local provider at a state directory of the lab.
+/// The local provider with a state directory of the lab.
 pub fn open(state: &Path) -> Local {
     open_with(state, &[])
 }
@@ -44,7 +44,7 @@ fn open_with(state: &Path, packages: &[&str]) -> Local {
         .expect("a state directory can be made")
 }
 
-/// The host of an instance: it is told nothing at launch but what its metadata service tells it.
+/// Launches the host of an instance, which gets all its configuration from its metadata service.
 pub fn instance(id: &str, image: &ImageId) -> Launch {
     Launch {
         fleet: FLEET.to_owned(),
@@ -72,7 +72,7 @@ pub fn destroy_all(state: &Path) {
     });
 }
 
-/// Bakes once for all tests, and lets `state` boot from it: the agent's image, with its metadata service told.
+/// Bakes the agent's image, with the address of its metadata service, once for all tests, and makes it available in `state`.
 pub fn agent_image(state: &Path) -> ImageId {
     let baked = bake(state, "e2e", &[]);
     link(&shared("e2e").join("images").join(&baked.0), &state.join("images").join(&baked.0));
@@ -88,7 +88,7 @@ pub fn agent_image(state: &Path) -> ImageId {
     image
 }
 
-/// The same for a distribution with what Debian's own AMIs have, and without an agent: what an agent is baked into.
+/// The same for a distribution like Debian's own AMIs, without an agent: the base for baking an agent into.
 pub fn base_image(state: &Path) -> ImageId {
     let baked = bake(state, "ec2", &["cloud-init", "curl"]);
     let (base, _) = baked.0.split_once('-').expect("an image is named by its base");
@@ -117,7 +117,7 @@ fn layer_of(state: &Path, image: &ImageId) -> PathBuf {
     state.join("images").join(&image.0)
 }
 
-/// Bakes in a directory that all tests share, one at a time, and links the base into `state`.
+/// Bakes in a directory shared by all tests, one at a time, and links the base into `state`.
 fn bake(state: &Path, name: &str, packages: &[&str]) -> ImageId {
     fs::create_dir_all(shared(name)).expect("made");
     let turn = fs::File::create(shared(name).join("lock")).expect("a lock file");
@@ -143,7 +143,7 @@ fn link(target: &Path, at: &Path) {
     }
 }
 
-/// Writes a file into a layer, with the owner that `like` has.
+/// Writes a file into a layer, with the same owner as `like`.
 fn write(layer: &Path, path: &str, content: &str, like: &Path) {
     let file = layer.join(path);
     make(file.parent().expect("a file is in a directory"), 0o755, like);
@@ -151,7 +151,7 @@ fn write(layer: &Path, path: &str, content: &str, like: &Path) {
     own(&file, like);
 }
 
-/// Makes a directory, and those above it that are missing.
+/// Creates a directory and its missing parents.
 fn make(directory: &Path, mode: u32, like: &Path) {
     if !directory.exists() {
         make(directory.parent().expect("the layer is there"), 0o755, like);

@@ -1,7 +1,7 @@
 //! A small EC2 on this machine: moto as the API, a real host behind every instance, and faults on demand.
 //!
-//! What is behind the API is in `tests/ec2/cloud`. The controllers under test use it like EC2: they get an
-//! endpoint, credentials and a region from the environment, and a proxy command to the hosts' addresses.
+//! `tests/ec2/cloud` implements the API. The controllers under test use it like EC2: they get an endpoint,
+//! credentials and a region from the environment, and a proxy command to the hosts' addresses.
 
 mod control;
 pub mod hosts;
@@ -21,10 +21,10 @@ use tempfile::TempDir;
 
 use crate::{binary, repository, target_dir};
 
-/// The region that the lab's images are in.
+/// Region of the lab's images.
 pub const REGION: &str = "eu-central-1";
 
-/// The lab. Dropping it ends its processes, and its hosts.
+/// The lab. Dropping it ends its processes and hosts.
 #[derive(Debug)]
 pub struct Ec2Lab {
     directory: TempDir,
@@ -32,18 +32,18 @@ pub struct Ec2Lab {
     port: u16,
 }
 
-/// An instance as the API's owner knows it: at once, and also what no Describe call tells yet.
+/// An instance as the API knows it internally, including state that Describe calls do not show yet.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Instance {
     /// `i-…`
     pub id: String,
     /// `pending`, `running`, …
     pub state: String,
-    /// The local host behind it.
+    /// Local host behind the instance.
     pub host: Option<String>,
-    /// Address in the hosts' network; it stays.
+    /// Permanent address in the hosts' network.
     pub private: Option<String>,
-    /// Address that lasts until the next stop.
+    /// Public address until the next stop.
     pub public: Option<String>,
     /// Instance type.
     #[serde(rename = "type")]
@@ -63,11 +63,11 @@ pub struct Call {
     pub action: String,
     /// Pid of the controller that made it.
     pub caller: Option<u32>,
-    /// Those parameters that tell one call from another.
+    /// Parameters that distinguish calls.
     pub parameters: std::collections::BTreeMap<String, String>,
     /// Seconds since the Unix epoch.
     pub at: f64,
-    /// `ok`, or the code of the error; none while nobody has answered.
+    /// `ok`, or the error code; `None` until the call is answered.
     pub outcome: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Ec2Lab {
     /// Starts the lab, with no image yet.
     pub fn new() -> Self {
         let directory = TempDir::with_prefix("magpie-ec2-").expect("a temporary directory");
-        // Hosts run under other ids.
+        // Hosts run with other user ids.
         fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
             .expect("ours");
         let state = directory.path().join("state");
@@ -101,7 +101,7 @@ impl Ec2Lab {
         Self { directory, cloud, port }
     }
 
-    /// The directory of its state; tests keep what is theirs beside it.
+    /// State directory of the lab; tests may put their files next to it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -111,17 +111,17 @@ impl Ec2Lab {
         self.directory.path().join("state")
     }
 
-    /// Where the API is.
+    /// URL of the API.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What moto and its parts had to say.
+    /// Log of moto and its parts.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// Environment of a controller: where EC2 is, who calls, and where.
+    /// Environment of a controller: endpoint, credentials and region.
     pub fn environment(&self) -> [(&'static str, String); 6] {
         [
             ("AWS_ENDPOINT_URL", self.endpoint()),
@@ -133,12 +133,12 @@ impl Ec2Lab {
         ]
     }
 
-    /// The proxy command that leads to the addresses of instances, for `[connect]`.
+    /// Proxy command to the instances' addresses, for `[connect]`.
     pub fn proxy(&self) -> String {
         format!("{} --state {} dial %h %p", binary("ec2-lab-host").display(), self.state().display())
     }
 
-    /// Makes an AMI of an image of the local provider, and returns its id.
+    /// Creates an AMI from an image of the local provider; returns the AMI's id.
     pub fn register(&self, image: &ImageId, name: &str, tags: &Value) -> String {
         let sent = json!({ "region": REGION, "image": image.0, "name": name, "tags": tags });
         self.ask("POST", "images", &sent).as_str().expect("an id").to_owned()
@@ -163,45 +163,45 @@ impl Ec2Lab {
         format!("http://10.213.0.1/{name}")
     }
 
-    /// Faults from now on; see `tests/ec2/cloud/faults.py`. None if the list is empty.
+    /// Sets the faults from now on; see `tests/ec2/cloud/faults.py`. An empty list means no faults.
     pub fn faults(&self, rules: &Value) {
         self.ask("PUT", "faults", rules);
     }
 
-    /// Changes settings: seconds that things take, see `tests/ec2/cloud/lab.py`.
+    /// Changes settings, such as delays in seconds; see `tests/ec2/cloud/lab.py`.
     pub fn settings(&self, settings: &Value) {
         self.ask("PUT", "settings", settings);
     }
 
-    /// All calls since the lab began, or since they were forgotten.
+    /// All calls since the lab started, or since they were last forgotten.
     pub fn calls(&self) -> Vec<Call> {
         serde_json::from_value(self.ask("GET", "calls", &Value::Null)).expect("calls")
     }
 
-    /// Forgets the calls made until now.
+    /// Forgets all calls so far.
     pub fn forget_calls(&self) {
         self.ask("PUT", "calls", &Value::Null);
     }
 
-    /// All instances there have been.
+    /// All instances, including terminated ones.
     pub fn instances(&self) -> Vec<Instance> {
         serde_json::from_value(self.ask("GET", "instances", &Value::Null)).expect("instances")
     }
 
-    /// Those that are not terminated, nor about to be.
+    /// Instances that are neither terminated nor shutting down.
     pub fn alive(&self) -> Vec<Instance> {
         let mut all = self.instances();
         all.retain(|instance| !["shutting-down", "terminated"].contains(&instance.state.as_str()));
         all
     }
 
-    /// All that a local host behind an instance wrote to its console.
+    /// Console output of the local host behind an instance.
     pub fn console(&self, host: &str) -> String {
         let log = fs::read(self.state().join("hosts").join(host).join("console.log"));
         String::from_utf8_lossy(&log.unwrap_or_default()).into_owned()
     }
 
-    /// Waits for what somebody else is doing to an instance.
+    /// Waits until another process has finished its work on an instance.
     #[track_caller]
     pub fn wait_for(&self, id: &str, state: &str, patience: Duration) -> Instance {
         let deadline = Instant::now() + patience;
@@ -229,7 +229,7 @@ impl Default for Ec2Lab {
 
 impl Drop for Ec2Lab {
     fn drop(&mut self) {
-        // It ends with its input; whatever it was about to start is then known, and can be ended.
+        // The lab ends when its input closes. Then all hosts that it was starting are known and can be destroyed.
         drop(self.cloud.stdin.take());
         let mut rest = String::new();
         if let Some(stdout) = self.cloud.stdout.as_mut() {
@@ -243,7 +243,7 @@ impl Drop for Ec2Lab {
     }
 }
 
-/// The Python that has moto, where `make prerequisites-test` puts it: beside what cargo builds.
+/// Python with moto, which `make prerequisites-test` puts into the target directory.
 pub fn python() -> PathBuf {
     let target = target_dir();
     let python = target.parent().expect("target is above the profile").join("moto/bin/python");

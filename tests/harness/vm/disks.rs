@@ -1,4 +1,4 @@
-//! The virtual machine's disks: made without mounting anything here, and read again without trusting them.
+//! Disks of the virtual machine: created without mounting anything on this machine, and read without trusting them.
 
 use std::{
     collections::BTreeSet,
@@ -12,16 +12,16 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Bytes of the system disk; what is never written takes no space.
+/// Size of the system disk in bytes; unwritten parts take no space.
 const SYSTEM_BYTES: u64 = 512 << 20;
 
-/// Busybox's programs that `/init` calls.
+/// Programs of Busybox that `/init` calls.
 const APPLETS: [&str; 7] = ["cat", "mkdir", "mkswap", "mount", "sh", "swapon", "uname"];
 
-/// A Debian with systemd, as it would be installed.
+/// A Debian system with systemd.
 #[derive(Debug)]
 pub struct System<'a> {
-    /// Packages, beside the essential ones.
+    /// Packages, in addition to the essential ones.
     pub packages: &'a [&'a str],
     /// Files (path in the guest, content).
     pub files: &'a [(&'a str, &'a str)],
@@ -96,14 +96,14 @@ impl Disks {
         self.directory.path().join("swap")
     }
 
-    /// What is in a directory of the system disk after a power cut. The disk stays as the cut left it: its journal
-    /// is replayed on a copy.
+    /// Contents of a directory of the system disk after a power cut. The disk is not changed: the journal is
+    /// replayed on a copy.
     pub fn directory_after_cut(&self, path: &str) -> TempDir {
         let copy = TempDir::with_prefix("magpie-vm-").expect("a temporary directory");
         let image = copy.path().join("image");
         ran(Command::new("cp").arg("--sparse=always").args([&self.system(), &image]));
         let checked = run(Command::new("e2fsck").arg("-fy").arg(&image));
-        // e2fsck(8): 1 says that errors were corrected, and a journal to be replayed is none.
+        // e2fsck(8): 1 means that errors were corrected. Replaying a journal is not an error.
         let fine = matches!(checked.status.code(), Some(0 | 1));
         assert!(fine, "the disk is broken: {}", String::from_utf8_lossy(&checked.stdout));
         let extracted = copy.path().join("extracted");
@@ -126,7 +126,7 @@ fn copy(program: &Path, at: &Path) {
     ran(Command::new("strip").arg("-o").args([at, program]));
 }
 
-/// Copies a program, and the libraries that it needs to where it looks for them.
+/// Copies a program, and the libraries that it needs to the paths where it looks for them.
 fn install(program: &Path, at: &Path, tree: &Path) {
     copy(program, at);
     let listed = run(Command::new("ldd").arg(program));
@@ -137,7 +137,7 @@ fn install(program: &Path, at: &Path, tree: &Path) {
     }
 }
 
-/// The release that this machine runs, as os-release(5) calls it.
+/// Code name of this machine's release, from os-release(5).
 fn codename() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let found = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));

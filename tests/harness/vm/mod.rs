@@ -1,10 +1,10 @@
-//! A virtual machine: a kernel of its own, for what hosts in namespaces cannot show. Memory that runs out for everybody,
-//! swap on a disk, power cuts.
+//! A virtual machine with its own kernel, for tests that hosts in namespaces cannot do: out-of-memory of the whole
+//! machine, swap on a disk, power cuts.
 //!
-//! qemu emulates it, so nothing is asked of the machine below. Debian's kernel for clouds has the drivers for NVMe,
-//! ext4 and the serial port built in: it boots straight from the disk, without an initramfs. The guest's disks are files, which
-//! qemu writes through this machine's page cache: when qemu is killed, what the guest had written to its disks is
-//! there, and what it had only in its own memory is gone, as in a power cut.
+//! qemu emulates it, so the machine needs no virtualization support. Debian's cloud kernel has drivers for NVMe, ext4 and
+//! the serial port built in: it boots directly from the disk, without an initramfs. The guest's disks are files, which
+//! qemu writes through this machine's page cache. When qemu is killed, data that the guest wrote to its disks is kept, and
+//! data in the guest's memory is lost, as in a power cut.
 
 mod disks;
 
@@ -24,13 +24,13 @@ use crate::target_dir;
 /// Memory of EC2's t1.micro, MiB.
 const MEMORY_MIB: &str = "613";
 
-/// A disk such as EBS has them: that swapping is slow must not depend on the machine below.
+/// Limits of a disk like those of EBS, so that the speed of swapping does not depend on this machine.
 const SWAP_SPEED: &str = ",throttling.iops-total=250";
 
-/// Lines of the console that a failure shows.
+/// Number of console lines that a failure shows.
 const LAST_LINES: usize = 40;
 
-/// A running virtual machine. Dropping it cuts its power; so does the end of the thread that booted it.
+/// A running virtual machine. Dropping it cuts the power, and so does the end of the thread that booted it.
 #[derive(Debug)]
 pub struct Machine {
     qemu: Child,
@@ -43,7 +43,7 @@ impl Machine {
     pub fn boot(disks: &Disks, parameters: &str) -> Self {
         let parameters =
             format!("root=/dev/nvme0n1 rw init=/init console=ttyS0 loglevel=4 panic=-1 {parameters}");
-        // One controller with two namespaces: their names do not depend on which is found first.
+        // One controller with two namespaces: the names do not depend on the order of discovery.
         let mut qemu = Command::new("setpriv")
             .args([
                 "--pdeathsig",
@@ -70,7 +70,7 @@ impl Machine {
         Self { qemu, console, said: Vec::new() }
     }
 
-    /// Waits until the console says a line that `wanted` makes something of.
+    /// Waits for a console line for which `wanted` returns a value.
     #[track_caller]
     pub fn wait_for<T>(&mut self, patience: Duration, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + patience;
@@ -88,7 +88,7 @@ impl Machine {
         }
     }
 
-    /// Cuts the power; returns all that the console has said since the boot.
+    /// Cuts the power; returns the console's output since the boot.
     pub fn power_cut(mut self) -> Vec<String> {
         self.end();
         let rest: Vec<String> = self.console.iter().collect();
@@ -97,7 +97,7 @@ impl Machine {
     }
 
     fn end(&mut self) {
-        // Either it runs, or it has ended by itself.
+        // qemu may already have ended.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
@@ -113,7 +113,7 @@ impl Drop for Machine {
     }
 }
 
-/// Debian's kernel for clouds, where `make prerequisites-test` puts it: beside what cargo builds.
+/// Debian's cloud kernel, which `make prerequisites-test` puts into the target directory.
 fn kernel() -> PathBuf {
     let target = target_dir();
     let kernel = target.parent().expect("target is above the profile").join("kernel/vmlinuz");

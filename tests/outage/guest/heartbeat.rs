@@ -1,7 +1,7 @@
-//! Says over and over what time it is in the virtual machine: one line `alive <CLOCK_BOOTTIME, ns>;` each 100 ms.
+//! Prints the time of the virtual machine repeatedly: one line `alive <CLOCK_BOOTTIME, ns>;` every 100 ms.
 //!
-//! It is locked in memory, is never killed, and reads no file, so where a beat is late nothing in the machine went on:
-//! the kernel or the emulator stood still. The last beat before a power cut tells when it was.
+//! It is locked in memory, is never killed, and reads no files. So a late beat means that nothing in the machine ran: the
+//! kernel or the emulator stalled. The last beat before a power cut shows the time of the cut.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ fn main() {
     fs::write("/proc/self/oom_score_adj", "-1000").expect("the guest's root may spare a process");
     loop {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("the clock"));
-        // In one piece, so that it stays one line.
+        // One write, so that it stays one line.
         let line = format!("alive {};\n", now.as_nanos());
         let _ = io::stdout().write_all(line.as_bytes());
         sleep(PERIOD);

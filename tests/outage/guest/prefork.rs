@@ -1,8 +1,8 @@
 //! The outage's workload: a prefork server whose children grow. It runs as `apache2` in the virtual machine.
 //!
-//! The parent keeps starting itself as a child until there are `MAXIMUM` of them (Apache's `MaxRequestWorkers`), and
-//! replaces each that was killed. A child takes more memory for each request that it serves, up to `MEBIBYTES`, and goes
-//! through all of it again and again: once that is more than there is, nothing but swapping goes on.
+//! The parent starts itself as a child until there are `MAXIMUM` children (Apache's `MaxRequestWorkers`), and replaces
+//! killed ones. A child allocates more memory with each request, up to `MEBIBYTES`, and keeps accessing all of it: once all
+//! children together need more than the machine has, it only swaps.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use std::{
 const BETWEEN_FORKS: Duration = Duration::from_millis(300);
 const BETWEEN_REQUESTS: Duration = Duration::from_millis(300);
 const PAGE: usize = 4096;
-/// What a request leaves behind, as long as the child may grow, and how much of what there is it uses: 2 MiB.
+/// Memory that a request adds while the child may grow, and that it uses of the existing memory: 2 MiB.
 const REQUEST: usize = 512 * PAGE;
 
 fn main() {
@@ -36,7 +36,7 @@ fn parent(maximum: usize) -> ! {
     loop {
         children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         if children.len() < maximum {
-            // It may well fail while memory is short; the next round tries again.
+            // This may fail while memory is short; the next round retries.
             let started = Command::new(&program).spawn();
             children.extend(started);
         }

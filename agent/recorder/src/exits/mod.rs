@@ -165,6 +165,8 @@ impl Exits {
             for _ in 0..MAX_MESSAGES {
                 let datagram = match tap.socket.receive(&mut buffer) {
                     Ok(datagram) => datagram,
+                    // The kernel dropped messages. The gap in the sequence numbers shows how many; a socket shared by
+                    // several CPUs has no usable sequence, so count at least one.
                     Err(Errno::ENOBUFS) => {
                         match &mut tap.sequence {
                             Some(sequence) => sequence.note_full(),
@@ -211,6 +213,8 @@ impl Joiner {
         let task = &notice.task;
         let comm = self.names.intern(task.comm());
         if let (Some(false), Some(process)) = (task.last, task.tgid) {
+            // A thread that ended before its process: keep its counters until the process exits. Only the first thread's
+            // name is the name of the process.
             let first = task.pid == process;
             self.threads.add(process, task, first.then_some(comm), window.now_ns);
             return;
@@ -233,7 +237,9 @@ impl Joiner {
             read_bytes: task.read_bytes,
             written_bytes: task.written_bytes,
         };
+        // Without sums over a group of threads, the exit is complete.
         let Some((_, group)) = notice.group else { return out.push(exit) };
+        // A full list is completed early instead of growing, even if messages about its threads are still unread.
         if self.pending.len() == MAX_PENDING {
             self.flush(out);
         }

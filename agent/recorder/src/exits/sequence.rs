@@ -43,11 +43,13 @@ impl Sequence {
         let (first, length) = match self.jump {
             Some((first, length)) if number == first.wrapping_add(length) => (first, length + 1),
             jump => {
+                // The previous jump ended too early to count, but its messages were read: they are not lost.
                 self.read += jump.map_or(0, |(_, length)| length);
                 (number, 1)
             }
         };
         self.jump = Some((first, length));
+        // A single number outside the sequence may be a stray: wait until the next ones continue it.
         if length < RUN {
             return 0;
         }

@@ -14,7 +14,7 @@ use crate::{
     fanout, holder, pki,
     pool::{
         claim::{self, Claimant},
-        ladder::{self, Reuse, Rung, Wanted},
+        ladder::{self, Rung, Wanted},
     },
     provider::{Host, Kind, Standing, name},
     render::{self, Output, live::Live, pool::how, recap::Ending},
@@ -51,8 +51,7 @@ pub(in crate::commands) async fn provision(
     let mut hosts = order.provider.hosts(context.fleet.id()).await?;
     name::make_unique(&mut hosts);
     let seed = pki::new_tid()?;
-    let reuse = if args.fresh { Reuse::Never } else { args.reuse };
-    let wanted = Wanted { role: &args.role, fingerprint: &order.fingerprint, reuse, seed: &seed };
+    let wanted = Wanted { role: &args.role, fingerprint: &order.fingerprint, reuse: args.reuse, seed: &seed };
     let ladder = ladder::climb(&hosts, &wanted, Timestamp::now().as_second(), holder::life);
     let known = [hosts, context.hosts_elsewhere(order.provider.kind()).await].concat();
     let names = obtain::names(&args.role, &known, args.count.into());

@@ -1,6 +1,6 @@
 //! `ctl exits`: process exits, with time and cause.
 
-use ::record::{Contents, Header, Sample, Sources};
+use ::record::{Contents, Sample, Sources};
 use jiff::tz::TimeZone;
 
 use crate::steps::reading;
@@ -11,7 +11,7 @@ use crate::{
         exits::{COLUMNS, Ended, Exits},
         query::Query,
         selection::{Selection, parse_command},
-        source::{Detail, Filter, Opened, Piece},
+        source::{Detail, Filter, Piece},
     },
     render::{Format, Output, record::exits, record::info::Unrecorded},
 };
@@ -32,16 +32,16 @@ pub(in crate::commands) async fn exits(cli: &Cli, args: &Args, output: &Output) 
         ..Filter::default()
     };
     let mut ends = Exits::new(query, args.failed);
-    let mut blocks = source.read(&filter).await?;
+    let mut blocks = source.read(&filter).await?.opened_ahead(Detail::of(COLUMNS));
     let mut page = Vec::new();
     if output.format() == Format::Csv || args.header || output.is_terminal() {
         exits::write_header(output.format(), &mut page).map_err(reading::unwritable)?;
     }
     while let Some(block) = blocks.next().await? {
-        if let Ok(header) = Header::parse(&block.data) {
-            reading::lead(&source, &header, ends.last_ns(), COLUMNS, |sample| ends.lead(sample)).await?;
+        if let Some(header) = &block.header {
+            reading::lead(&source, header, ends.last_ns(), COLUMNS, |sample| ends.lead(sample)).await?;
         }
-        Opened::new(block, &Detail::of(COLUMNS)).each(|piece| match piece {
+        block.each(|piece| match piece {
             Piece::Sample(sample) => write(&ends.push(sample), output, &zone, &mut page),
             Piece::Lost(sentence) => reading::write_lost(sentence, output, &mut page),
         })?;

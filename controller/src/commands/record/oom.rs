@@ -1,6 +1,6 @@
 //! `ctl oom`: out-of-memory kills with victim, trigger and biggest memory users.
 
-use ::record::{Columns, Contents, Header, Sample, Sources, oom::SETTLE_NS};
+use ::record::{Columns, Contents, Sample, Sources, oom::SETTLE_NS};
 use jiff::tz::TimeZone;
 
 use crate::steps::reading;
@@ -10,7 +10,7 @@ use crate::{
     record::{
         oom::{Kills, Report},
         query::Query,
-        source::{Detail, Filter, Opened, Piece},
+        source::{Detail, Filter, Piece},
     },
     render::{self, Output, record::info::Unrecorded},
 };
@@ -27,16 +27,16 @@ pub(in crate::commands) async fn oom(cli: &Cli, args: &Args, output: &Output) ->
         ..Filter::default()
     };
     let mut kills = Kills::new(Query { from: span.from, until: span.until, ..Query::default() });
-    let mut blocks = source.read(&filter).await?;
+    let mut blocks = source.read(&filter).await?.opened_ahead(Detail::of(Columns::ALL));
     let mut found = 0;
     while let Some(block) = blocks.next().await? {
-        if let Ok(header) = Header::parse(&block.data) {
-            reading::lead(&source, &header, kills.last_ns(), Columns::ALL, |sample| kills.lead(sample))
+        if let Some(header) = &block.header {
+            reading::lead(&source, header, kills.last_ns(), Columns::ALL, |sample| kills.lead(sample))
                 .await?;
         }
         let mut reports: Vec<Report> = Vec::new();
         let mut page = Vec::new();
-        Opened::new(block, &Detail::of(Columns::ALL)).each(|piece| match piece {
+        block.each(|piece| match piece {
             Piece::Sample(sample) => {
                 reports.extend(kills.push(sample));
                 Ok(())

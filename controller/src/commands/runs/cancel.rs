@@ -16,7 +16,7 @@ pub(in crate::commands) async fn cancel(context: &Context, run_id: &str, output:
     let host = follow::host_of(context, run_id).await?;
     let channel = context.connect(&host).await?.channel;
     let run = client::runs::cancel(channel.clone(), &host.name, run_id).await?;
-    if client::runs::is_over(run.state()) {
+    if proto::run::is_over(run.state()) {
         return Err(Error::new(Kind::Invalid, format!("run {run_id} has already ended"))
             .hint(format!("`ctl attach {run_id}` shows it")));
     }

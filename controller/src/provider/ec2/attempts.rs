@@ -1,4 +1,4 @@
-//! What to try, in which order, while EC2 has no capacity.
+//! The ways to launch a host, and their order while EC2 lacks capacity.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,10 +8,10 @@ use crate::config::{Ec2Role, Spot, SpotElse};
 /// One way to launch a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
-    /// Its place in the order; part of the client token.
+    /// Position in the order; part of the client token.
     pub(super) number: usize,
     pub(super) instance_type: String,
-    /// Else the default VPC's.
+    /// `None` for a subnet of the default VPC.
     pub(super) subnet: Option<String>,
     pub(super) spot: bool,
 }
@@ -26,8 +26,8 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// All ways, the best first: the cheaper market before the dearer, the better type before the next, and of subnets
-/// the one with the fewest hosts.
+/// All attempts, best first: cheaper market first, then instance types in the configured order, then the subnets
+/// with the fewest hosts.
 pub(super) fn order(settings: &Ec2Role, hosts_in: &BTreeMap<String, usize>) -> Vec<Attempt> {
     let markets: &[bool] = match settings.spot {
         None | Some(Spot::Only(false)) => &[false],
@@ -35,7 +35,7 @@ pub(super) fn order(settings: &Ec2Role, hosts_in: &BTreeMap<String, usize>) -> V
         Some(Spot::Else(SpotElse::Fallback)) => &[true, false],
     };
     let mut subnets: Vec<Option<&String>> = settings.subnets.iter().flatten().map(Some).collect();
-    // Stable: subnets of the same number stay as they were written.
+    // Stable: subnets with equally many hosts keep the configured order.
     subnets.sort_by_key(|subnet| subnet.and_then(|subnet| hosts_in.get(subnet)).copied().unwrap_or_default());
     if subnets.is_empty() {
         subnets.push(None);
@@ -56,7 +56,7 @@ pub(super) fn order(settings: &Ec2Role, hosts_in: &BTreeMap<String, usize>) -> V
     attempts
 }
 
-/// Whether `next` may do better after `failed` was refused for this.
+/// Whether `next` may succeed after `failed` was refused because of `shortage`.
 pub(super) fn may_do_better(failed: &Attempt, shortage: Shortage, next: &Attempt) -> bool {
     match shortage {
         Shortage::Here => true,

@@ -1,6 +1,6 @@
-//! Makes an image: an instance installs everything, seals itself and stops; its disk becomes the image; a second
-//! instance boots from it once and says whether it carries an identity. Each step leaves a tag behind, so that
-//! whoever comes after an interruption goes on from there.
+//! Builds an image. An instance installs everything, seals itself and stops; its disk becomes the image. A second
+//! instance boots from the image once and reports whether the image contains an identity. Each step leaves a tag, so an
+//! interrupted bake can be continued by any controller.
 
 use std::time::{Duration, Instant};
 
@@ -24,20 +24,20 @@ use crate::{
     provider::{Host, HostState, ImageId, Progress, Usage},
 };
 
-/// How long a machine may take from its launch to its end.
+/// Timeout from the launch of an instance until it has stopped.
 const BUILD: Duration = Duration::from_secs(20 * 60);
-/// How long the console of a machine that has stopped may take to show its last words.
+/// How long EC2 may take to show the last console lines of a stopped instance.
 const LAST_WORDS: Duration = Duration::from_secs(90);
-/// Lines of a console that an error shows.
+/// Number of console lines in an error.
 const LINES: usize = 5;
 
 impl Inner {
-    /// The image of the settings' content, made if need be.
+    /// Finds the image for the current settings, or builds it.
     pub(super) async fn bake(&self, progress: Progress<'_>) -> Result<ImageId> {
         let settings = &self.settings.bake;
         let base = settings.base.as_ref().ok_or_else(|| {
             Error::invalid("[ec2.bake] has no base")
-                .hint("it is the image to begin with: an id, or { name = \"debian-12-amd64-*\", owner = \"136693071363\" }")
+                .hint("set `base` to the image to start from: an id, or { name = \"debian-12-amd64-*\", owner = \"136693071363\" }")
         })?;
         let recipe = Recipe::new(settings, self.image(Some(base)).await?)?;
         let (key, region) = (recipe.key(), self.cloud.home().await?);
@@ -61,7 +61,7 @@ impl Inner {
         Ok(found.into_iter().find(|ami| !matches!(ami.state(), Some(ImageState::Failed | ImageState::Error))))
     }
 
-    /// From nothing, or from a builder that somebody left, to an image that may still be pending.
+    /// Creates the image, from a new builder or from one that an interrupted bake left. The image may still be pending.
     async fn build(
         &self,
         region: &Region,
@@ -74,30 +74,30 @@ impl Inner {
         let mut left = left.iter().filter_map(|instance| self.host(region, instance));
         let builder = match left.find(|host| host.name == name("builder", key)) {
             Some(builder) => {
-                progress(&format!("going on with {} ({})", builder.name, builder.id));
+                progress(&format!("continuing with {} ({})", builder.name, builder.id));
                 builder
             }
             None => self.machine(region, "builder", &recipe.base, key, &recipe.script()).await?,
         };
-        progress(&format!("{} installs Magpie and Puppet; it stops when it is done", builder.id));
+        progress(&format!("{} installs Magpie and Puppet, then stops", builder.id));
         let built = async {
             let version = self.ended_well(region, &builder, recipe::built).await?;
-            progress(&format!("{} is done: its disk becomes an image", builder.id));
+            progress(&format!("{} is done: creating the image from its disk", builder.id));
             self.copy_disk(region, &builder, &image_name(&self.fleet, key), &self.image_tags(key, &version))
                 .await
         }
         .await;
-        // Whatever came of it, nobody needs the machine any more.
+        // The builder is not needed any more, whether it succeeded or not.
         let ended = self.destroy(&builder).await;
         let image = built?;
         ended?;
         let found = self.baked(region, key).await?;
         found.ok_or_else(|| {
-            Error::unreachable(format!("the image {} is gone as soon as it was made", image.0))
+            Error::unreachable(format!("the image {} disappeared right after it was created", image.0))
         })
     }
 
-    /// Boots an image once. One with an identity would make all its hosts the same: it goes.
+    /// Boots an image once. An image with an identity is removed, because all its hosts would share that identity.
     async fn try_out(
         &self,
         region: &Region,
@@ -106,19 +106,22 @@ impl Inner {
         progress: Progress<'_>,
     ) -> Result<()> {
         let trial = self.machine(region, "trial", image, key, &recipe::trial_script()).await?;
-        progress(&format!("{} boots from {} once, to see that it carries no identity", trial.id, image.0));
+        progress(&format!(
+            "{} boots from {} once, to check that the image has no identity",
+            trial.id, image.0
+        ));
         let verdict = self.ended_well(region, &trial, recipe::tried).await;
         self.destroy(&trial).await?;
         if let Err(error) = verdict {
             self.remove_image(image).await?;
-            return Err(error.context(format!("the image {} was removed again", image.0)));
+            return Err(error.context(format!("the image {} failed its test boot and was removed", image.0)));
         }
         let tag = aws_sdk_ec2::types::Tag::builder().key(tags::CHECKED).value("yes").build();
         let tagged = region.client.create_tags().resources(&image.0).tags(tag).send().await;
         tagged.map(drop).map_err(|error| region.failed("CreateTags", error))
     }
 
-    /// Launches a machine that runs a script and stops.
+    /// Launches an instance that runs a script and stops.
     async fn machine(
         &self,
         region: &Region,
@@ -146,7 +149,7 @@ impl Inner {
         self.run(region, &plan, &attempts::order(&settings, &std::collections::BTreeMap::new())).await
     }
 
-    /// Waits until a machine has stopped, and reads its verdict.
+    /// Waits until an instance has stopped, and reads its verdict from the console.
     async fn ended_well(
         &self,
         region: &Region,
@@ -166,7 +169,7 @@ impl Inner {
                     ));
                 }
                 None if Instant::now() >= deadline => {
-                    let error = format!("{} stopped and did not say that it was done", machine.name);
+                    let error = format!("{} stopped without reporting success", machine.name);
                     return Err(with_console(Error::unreachable(error), &console));
                 }
                 None => pauses.pause().await,
@@ -183,7 +186,7 @@ impl Inner {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let error = format!("{} has not stopped for {} minutes", machine.name, BUILD.as_secs() / 60);
+                let error = format!("{} is still up after {} minutes", machine.name, BUILD.as_secs() / 60);
                 let console = self.console(machine).await.unwrap_or_default();
                 return Err(with_console(Error::unreachable(error), &console));
             }
@@ -202,7 +205,7 @@ fn name(what: &str, key: &str) -> String {
     format!("{what}-{}", key.get(..8).unwrap_or(key))
 }
 
-/// Unique within an account and region, so that two bakes of the same make one image.
+/// EC2 keeps names unique within an account and region, so two bakes of the same content make one image.
 fn image_name(fleet: &str, key: &str) -> String {
     format!("magpie-{fleet}-{key}")
 }
@@ -213,6 +216,6 @@ fn with_console(error: Error, console: &str) -> Error {
     if last.is_empty() {
         error.hint("its console is empty")
     } else {
-        error.hint(format!("the end of its console: {}", last.join(" | ")))
+        error.hint(format!("last lines of its console: {}", last.join(" | ")))
     }
 }

@@ -1,4 +1,4 @@
-//! A copy of a host: an image of its disks, in passing, and a launch from that.
+//! Cloning a host: a temporary image of its disks, and a launch from that image.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ use crate::{
 /// How long an instance may take from pending to running.
 const RUNNING: Duration = Duration::from_secs(120);
 
-/// Run by cloud-init at the copy's first boot. The recorder has begun by then: what it wrote on the copy goes as well.
+/// Run by cloud-init at the copy's first boot. The recorder has already started; its first samples are removed too.
 const FORGET: &str = "#!/bin/sh\n\
     systemctl stop magpie-record.service\n\
     rm -rf /var/lib/magpie/history\n\
     systemctl start magpie-record.service\n";
 
 impl Inner {
-    /// Copies a host as it is at this moment, without stopping it.
+    /// Clones a host in its current state, without stopping it.
     pub(super) async fn clone_host(
         &self,
         host: &Host,
@@ -34,14 +34,17 @@ impl Inner {
     ) -> Result<Host> {
         let region = self.cloud.in_region(&host.region).await?;
         let name = format!("magpie-clone-{}-{}", host.name, launch.tid);
-        progress(&format!("{}: EC2 copies its disks, which may take minutes", host.name));
+        progress(&format!("{}: EC2 is copying its disks; this may take minutes", host.name));
         let image = self.copy_disk(&region, host, &name, &self.passing_tags(host, launch)).await?;
         let copy = self.launch_copy(&region, &image, launch, with_record, progress).await;
-        // Its disks are copies of the snapshots, not parts of them: these are of no more use.
+        // The new disks are copies of the snapshots, so the snapshots are no longer needed.
         let removed = self.remove_image_in(&region, &image).await;
         let copy = copy?;
         removed.map_err(|error| {
-            error.hint(format!("{} runs; `ctl image prune` removes {}", copy.name, image.0))
+            error.hint(format!(
+                "{} is running; `ctl image prune --yes` removes the leftover image {}",
+                copy.name, image.0
+            ))
         })?;
         Ok(copy)
     }
@@ -56,7 +59,7 @@ impl Inner {
     ) -> Result<Host> {
         self.available(region, image, progress).await?;
         let launch = Launch { image: image.clone(), ..launch.clone() };
-        // The user's own script ran on the original; what it did is on the disk.
+        // The user's own script is left out: it ran on the original, and its effects are on the disk.
         let extra = (!with_record).then_some(FORGET.as_bytes());
         let copy = self.launch_in(region, &launch, extra).await?;
         let (deadline, mut pauses) =

@@ -1,5 +1,5 @@
-//! Clients of the SDK, one a region, made when they are needed: until then there is no network and no search for
-//! credentials.
+//! SDK clients, one for each region. They are created on first use; until then there is no network traffic and no
+//! search for credentials.
 
 use std::{
     collections::HashMap,
@@ -26,14 +26,14 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Throttling is the rule in large accounts: with pauses of up to 20 s this waits about a minute.
+/// Throttling is common in large accounts. With pauses of up to 20 s, this retries for about a minute.
 const ATTEMPTS: u32 = 8;
-/// One attempt; EC2's slowest calls answer within some seconds.
+/// Timeout of one attempt; EC2's slowest calls take some seconds.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// A call with all its attempts.
+/// Timeout of a call with all its attempts.
 const CALL: Duration = Duration::from_secs(180);
 
-/// EC2, in any region.
+/// EC2 in all regions.
 #[derive(Debug)]
 pub(super) struct Cloud {
     region: Option<String>,
@@ -42,11 +42,11 @@ pub(super) struct Cloud {
     clients: Mutex<HashMap<String, Client>>,
 }
 
-/// What the SDK found on this machine.
+/// The SDK's settings on this machine.
 #[derive(Debug)]
 struct Found {
     config: SdkConfig,
-    /// The region to use unless a host is in another.
+    /// Region for new hosts and listings.
     region: String,
     place: Arc<Place>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// The error of a call, for the user. `action` is what EC2 calls it, such as `RunInstances`.
+    /// Turns the error of a call into one for the user. `action` is EC2's name of the call, such as `RunInstances`.
     pub(super) fn failed<E, R>(&self, action: &'static str, error: SdkError<E, R>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -69,14 +69,14 @@ impl Region {
         self.explain(action, &Failure::from(error))
     }
 
-    /// As [`Region::failed`].
+    /// [`Region::failed`] for a [`Failure`].
     pub(super) fn explain(&self, action: &'static str, failure: &Failure) -> Error {
         explain::explain(failure, action, &self.name, &self.place)
     }
 }
 
 impl Cloud {
-    /// Remembers the settings and does nothing else.
+    /// Stores the settings; no network, no credentials.
     pub(super) fn new(settings: &Ec2Config) -> Self {
         Self {
             region: settings.region.clone(),
@@ -92,7 +92,7 @@ impl Cloud {
         self.in_region(&found.region).await
     }
 
-    /// A region by name; [`Cloud::home`] if it has none.
+    /// A region by name; [`Cloud::home`] if `name` is empty.
     pub(super) async fn in_region(&self, name: &str) -> Result<Region> {
         let found = self.found().await?;
         let name = if name.is_empty() { &found.region } else { name };
@@ -126,14 +126,14 @@ impl Cloud {
         let profile = self.profile.clone().or_else(|| set("AWS_PROFILE"));
         let region_source = self.region_source(profile.as_deref());
         let region = config.region().map(ToString::to_string).ok_or_else(|| {
-            Error::invalid("no region of EC2 is set")
+            Error::invalid("no EC2 region is set")
                 .hint("set `region` in [ec2] of magpie.toml, AWS_REGION, or a region in the profile")
         })?;
         let endpoint = config.endpoint_url().map(str::to_owned).or_else(|| set("AWS_ENDPOINT_URL_EC2"));
         Ok(Found { config, region, place: Arc::new(Place { region_source, profile, endpoint }) })
     }
 
-    /// In the order in which the SDK looks.
+    /// Source of the region, in the SDK's order of precedence.
     fn region_source(&self, profile: Option<&str>) -> String {
         if self.region.is_some() {
             return "[ec2] region in magpie.toml".to_owned();
@@ -142,7 +142,7 @@ impl Cloud {
         {
             return format!("{name} in the environment");
         }
-        format!("the profile {}, or the instance that this runs on", profile.unwrap_or("default"))
+        format!("the profile {}, or the instance that ctl runs on", profile.unwrap_or("default"))
     }
 }
 
@@ -150,8 +150,8 @@ fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Keeps the SDK from trying again for a minute where there is no capacity: EC2 answers so with status 500, and
-/// the next instance type or subnet may well have some.
+/// Keeps the SDK from retrying for a minute when there is no capacity: EC2 reports that with status 500, and the next
+/// instance type or subnet may have capacity.
 #[derive(Debug)]
 struct NoCapacity;
 

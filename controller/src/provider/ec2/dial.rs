@@ -1,5 +1,5 @@
-//! Connections to instances. While one boots, dialling finds out that it is up long before EC2 says so; EC2 is asked
-//! only for what dialling cannot tell.
+//! Connections to instances. Dialling shows that an instance is up long before EC2 does, so EC2 is asked only for a new
+//! address, and whether the instance has ended.
 
 use std::{
     io,
@@ -17,10 +17,10 @@ use super::{
 use crate::provider::{Host, HostState, Stream, dial};
 
 impl Inner {
-    /// Connects to a port of a host, and gives up early if EC2 says that it has ended.
+    /// Connects to a port of a host; gives up early if EC2 reports that the host has ended.
     ///
-    /// A proxy command connects at once, and only later shows whether anybody is there: callers come back until then,
-    /// and now and then EC2 is asked first.
+    /// A proxy command connects at once and only later shows whether the host is reachable. Callers retry until then,
+    /// so EC2 is asked first on some of these calls.
     pub(super) async fn dial_until(&self, host: &Host, port: u16, deadline: Instant) -> io::Result<Stream> {
         let (address, addresses) = watch::channel(host.address.clone());
         if self.connect.proxy.is_some() && self.looks().is_due(&host.id, Instant::now()) {
@@ -32,7 +32,7 @@ impl Inner {
         }
     }
 
-    /// Dials the newest address until it answers.
+    /// Dials the latest address until the deadline.
     async fn reach(
         &self,
         mut addresses: watch::Receiver<String>,
@@ -43,7 +43,7 @@ impl Inner {
         loop {
             let known = timeout(patience, addresses.wait_for(|address| !address.is_empty())).await;
             let Ok(Ok(address)) = known.map(|known| known.map(|address| address.clone())) else {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "EC2 has given it no address"));
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "EC2 has not assigned it an address"));
             };
             addresses.mark_unchanged();
             tokio::select! {
@@ -53,7 +53,7 @@ impl Inner {
         }
     }
 
-    /// Learns of new addresses, and ends when the host has.
+    /// Updates `address`; returns an error once the host has ended.
     async fn watch(&self, host: &Host, address: &watch::Sender<String>) -> io::Error {
         let mut pauses = asking();
         loop {
@@ -64,7 +64,7 @@ impl Inner {
         }
     }
 
-    /// Fails if the host has ended, else tells its address. Trouble with EC2 itself is none here.
+    /// Fails if the host has ended, else updates `address`. Errors of EC2 itself are ignored.
     async fn look(&self, host: &Host, address: &watch::Sender<String>) -> io::Result<()> {
         let Ok(region) = self.cloud.in_region(&host.region).await else { return Ok(()) };
         let Ok(Some(found)) = self.describe(&region, &host.id).await else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Images of a host's disks, made by EC2 in its own time.
+//! Images of a host's disks, which EC2 creates in the background.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::{
     provider::{Host, ImageId, Progress},
 };
 
-/// How long a disk may take to become an image.
+/// Timeout for EC2 to create an image.
 pub(super) const COPY: Duration = Duration::from_secs(60 * 60);
 
-/// Looks at something that takes minutes.
+/// Pauses between polls of something that takes minutes.
 pub(super) fn pauses() -> Pauses {
     Pauses::new(Duration::from_secs(2), Duration::from_secs(15))
 }
 
 impl Inner {
-    /// Makes an image of a host's disks, or finds the one of that name.
+    /// Creates an image of a host's disks, or finds the existing one with that name.
     pub(super) async fn copy_disk(
         &self,
         region: &Region,
@@ -52,7 +52,7 @@ impl Inner {
         }
     }
 
-    /// Waits until an image can be booted from.
+    /// Waits until an image is available.
     pub(super) async fn available(
         &self,
         region: &Region,
@@ -65,18 +65,20 @@ impl Inner {
             match found.first().and_then(|ami| ami.state()) {
                 Some(ImageState::Available) => return Ok(()),
                 Some(ImageState::Failed | ImageState::Error | ImageState::Invalid) => {
-                    let reason =
-                        found.first().and_then(|ami| ami.state_reason()?.message()).unwrap_or("no reason");
+                    let reason = found
+                        .first()
+                        .and_then(|ami| ami.state_reason()?.message())
+                        .unwrap_or("EC2 gave no reason");
                     return Err(Error::unreachable(format!("the image {} failed: {reason}", image.0)));
                 }
                 _ if started.elapsed() >= COPY => {
                     return Err(Error::unreachable(format!(
-                        "the image {} is not there after {} minutes",
+                        "the image {} is still not available after {} minutes",
                         image.0,
                         COPY.as_secs() / 60
                     )));
                 }
-                _ if !told => progress(&format!("waiting for EC2 to make {}", image.0)),
+                _ if !told => progress(&format!("waiting for EC2 to create {}", image.0)),
                 _ => {}
             }
             told = true;

@@ -1,20 +1,19 @@
-//! From an error of EC2 to the sentence and the hints that the user reads: one table of codes (EC2 API reference, "Error
-//! codes").
+//! Error messages and hints for EC2's errors, in one table of codes (EC2 API reference, "Error codes").
 
 use super::failure::{Cause, Failure, shortage};
 use crate::error::{Error, Kind};
 
-/// Grants what `ctl` needs.
+/// Policy with all the permissions that `ctl` needs.
 const POLICY: &str = "deploy/aws/iam-policy.json";
 
-/// Where settings came from, for errors.
+/// Sources of settings, for error messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// What said which region to use.
+    /// Where the region was set.
     pub(super) region_source: String,
-    /// The profile in use, if it has a name.
+    /// The profile in use; `None` for the default.
     pub(super) profile: Option<String>,
-    /// Another endpoint than Amazon's.
+    /// Endpoint, if it is not Amazon's.
     pub(super) endpoint: Option<String>,
 }
 
@@ -31,7 +30,7 @@ pub(super) fn explain(failure: &Failure, action: &str, region: &str, place: &Pla
 }
 
 fn words(failure: &Failure) -> String {
-    // An encoded message is long and says nothing to a reader.
+    // The encoded message is long and unreadable.
     let message = failure.message.split(" Encoded authorization failure message:").next().unwrap_or_default();
     let message = message.trim().trim_end_matches('.');
     match (failure.code.as_str(), message) {
@@ -49,34 +48,34 @@ fn refused(failure: &Failure, said: String, action: &str, region: &str, place: &
         }
         "AuthFailure" | "InvalidClientTokenId" | "SignatureDoesNotMatch" | "UnrecognizedClientException" => {
             Error::invalid(said)
-                .hint(format!("the credentials are of {}; `aws sts get-caller-identity` shows whose they are", profile(place)))
-                .hint(format!("or {region} is not enabled in this account; it is from {}", place.region_source))
+                .hint(format!("the credentials are from {}; `aws sts get-caller-identity` shows the account and user", profile(place)))
+                .hint(format!("or {region} is not enabled in this account; the region is from {}", place.region_source))
                 .hint("or this machine's clock is wrong")
         }
         "OptInRequired" => Error::invalid(said)
-            .hint(format!("the account has to enable {region}, or accept the image's terms, first")),
+            .hint(format!("enable {region} in this account, or accept the image's terms")),
         "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => {
             let missing = unauthorised(&failure.message).unwrap_or_else(|| format!("ec2:{action}"));
             Error::invalid(said).hint(format!(
-                "the credentials of {} may not {missing}; {POLICY} has all that ctl needs",
+                "the credentials of {} do not allow {missing}; {POLICY} lists all the permissions that ctl needs",
                 profile(place)
             ))
         }
         "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "EC2ThrottledException" => {
-            Error::unreachable(said).hint("EC2 throttles this account, and did so for a minute; try again later")
+            Error::unreachable(said).hint("EC2 has throttled this account for a minute; try again later")
         }
         "InstanceLimitExceeded" | "VcpuLimitExceeded" | "MaxSpotInstanceCountExceeded" => quota(failure, said, region),
         _ if shortage(code).is_some() => Error::unreachable(said)
-            .hint("other types, subnets and markets may have capacity: `instance_type`, `subnets` and `spot` take lists and a fallback"),
+            .hint("other types, subnets or markets may have capacity: `instance_type` and `subnets` take lists, `spot` can be \"fallback\""),
         _ if code.ends_with(".NotFound") || code.ends_with(".Malformed") || code == "InvalidParameterValue" => {
             Error::invalid(said).hint(format!(
-                "ids count in one region only: {region} is in use, from {}",
+                "ids are valid in one region only: ctl uses {region}, from {}",
                 place.region_source
             ))
         }
         _ if code.ends_with("LimitExceeded") => quota(failure, said, region),
         "" | "InternalError" | "InternalFailure" | "Unavailable" | "ServiceUnavailable" => {
-            Error::unreachable(said).hint("that is EC2's own trouble; try again later")
+            Error::unreachable(said).hint("this is a problem inside EC2; try again later")
         }
         _ => Error::new(Kind::Invalid, said),
     }
@@ -91,7 +90,7 @@ fn unauthorised(message: &str) -> Option<String> {
 }
 
 fn quota(failure: &Failure, said: String, region: &str) -> Error {
-    let raise = format!("raise it in Service Quotas for {region}, or end instances");
+    let raise = format!("raise it in Service Quotas for {region}, or terminate instances");
     let named = match failure.code.as_str() {
         "MaxSpotInstanceCountExceeded" => "\"All Standard Spot Instance Requests\" (L-34B43A08)".to_owned(),
         "VcpuLimitExceeded" | "InstanceLimitExceeded" => {
@@ -103,7 +102,7 @@ fn quota(failure: &Failure, said: String, region: &str) -> Error {
     Error::unreachable(said).hint(format!("the quota is {named}; {raise}"))
 }
 
-/// Quota of an instance type on demand (EC2 user guide, "On-Demand Instance quotas").
+/// Name and code of the on-demand quota for an instance type (EC2 user guide, "On-Demand Instance quotas").
 fn quota_of(instance_type: &str) -> (&'static str, &'static str) {
     const FAMILIES: [(&[&str], &str, &str); 9] = [
         (&["trn"], "Running On-Demand Trn instances", "L-2C3B7624"),
@@ -130,13 +129,13 @@ fn credentials(said: String, place: &Place, chain: &str) -> Error {
     let error = Error::invalid(said);
     if chain.to_ascii_lowercase().contains("sso") || chain.contains("token") {
         return error.hint(format!(
-            "the credentials of {} are over: `aws sso login{named}`, or whatever gave them",
+            "the credentials of {} have expired: run `aws sso login{named}`, or renew them where they come from",
             profile(place)
         ));
     }
     error.hint(format!(
-        "credentials are taken from the environment, from {}, or from the role of the instance that this runs on; \
-         `aws configure sso{named}` sets some up",
+        "credentials come from the environment, {}, or the role of the instance that ctl runs on; \
+         `aws configure sso{named}` sets them up",
         profile(place)
     ))
 }
@@ -152,7 +151,7 @@ fn unreached(said: String, region: &str, place: &Place) -> Error {
     let error = Error::unreachable(said);
     match &place.endpoint {
         Some(endpoint) => error.hint(format!(
-            "the endpoint is {endpoint}: AWS_ENDPOINT_URL, or endpoint_url in the profile, says so"
+            "the endpoint is {endpoint}, from AWS_ENDPOINT_URL or endpoint_url in the profile"
         )),
         None => error.hint(format!(
             "is ec2.{region}.amazonaws.com reachable from here? The region is from {}",

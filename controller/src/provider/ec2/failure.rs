@@ -1,31 +1,31 @@
-//! An error of the SDK, whichever call it is of, and what can be done about it.
+//! Errors of all SDK calls as one type, and their classification.
 
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
-/// An error of the SDK, whichever call it is of.
+/// An error of any SDK call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) cause: Cause,
-    /// EC2's code; empty if it did not answer.
+    /// EC2's error code; empty if EC2 did not answer.
     pub(super) code: String,
-    /// EC2's or the SDK's words.
+    /// Message from EC2 or from the SDK.
     pub(super) message: String,
-    /// The instance type that was asked for, where one was.
+    /// Requested instance type; empty for calls without one.
     pub(super) instance_type: String,
 }
 
-/// How far a call came.
+/// Where a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// EC2 answered.
+    /// EC2 answered with an error.
     Refused,
-    /// There are no credentials, or they could not be had.
+    /// Credentials are missing or could not be loaded.
     Credentials,
     /// The endpoint could not be reached.
     Unreached,
-    /// Nobody answered in time.
+    /// No answer in time.
     TimedOut,
-    /// Something that should not be.
+    /// Any other error.
     Other,
 }
 
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// The texts of an error and of what caused it, without those that repeat or say nothing.
+/// The messages of an error and its sources, without repetitions and generic ones.
 fn words_of(error: &(dyn std::error::Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
@@ -72,26 +72,26 @@ fn words_of(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 impl Failure {
-    /// What it was about is not there, or not yet: EC2's parts learn of each other some seconds later.
+    /// The instance or image does not exist, or not yet: EC2 is eventually consistent.
     pub(super) fn is_not_found(&self) -> bool {
         self.code == "InvalidInstanceID.NotFound"
             || self.code == "InvalidAMIID.NotFound"
             || self.code == "InvalidID"
     }
 
-    /// An instance is in another state than the call needs.
+    /// The instance is in the wrong state for the call.
     pub(super) fn is_state(&self) -> bool {
         matches!(self.code.as_str(), "IncorrectInstanceState" | "IncorrectState" | "InvalidState")
     }
 
-    /// The client token was used with other parameters.
+    /// The client token was already used with other parameters.
     pub(super) fn is_repeated(&self) -> bool {
         self.code == "IdempotentParameterMismatch"
     }
 
-    /// What there is too little of.
+    /// The kind of shortage; `None` for all other errors.
     pub(super) fn shortage(&self) -> Option<Shortage> {
-        // "Unsupported" is also said of parameters that fit nowhere.
+        // "Unsupported" also means parameters that are supported in no zone.
         if self.code == "Unsupported" && !self.message.contains("Availability Zone") {
             return None;
         }
@@ -99,16 +99,16 @@ impl Failure {
     }
 }
 
-/// What there is too little of.
+/// What is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shortage {
-    /// This type in this place and market.
+    /// This instance type, in this zone and market.
     Here,
     /// Spot instances, for this account.
     Market,
 }
 
-/// Whether something else may still be launched.
+/// The shortage that an error code means; something else may still be launched then.
 pub(super) fn shortage(code: &str) -> Option<Shortage> {
     match code {
         "InsufficientInstanceCapacity"
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_told_from_no_credentials() {
+    fn timeouts_and_missing_credentials_have_different_causes() {
         let cause = |error: SdkError<RunInstancesError, ()>| Failure::from(error).cause;
         assert_eq!(cause(SdkError::timeout_error("slow")), Cause::TimedOut);
         assert_eq!(cause(SdkError::construction_failure("no credentials in the chain")), Cause::Credentials);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn shortages_are_told_from_mistakes() {
+    fn shortages_differ_from_mistakes() {
         for code in ["InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow"] {
             assert_eq!(failure(code, "").shortage(), Some(Shortage::Here), "{code}");
         }

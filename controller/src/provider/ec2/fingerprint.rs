@@ -1,4 +1,4 @@
-//! What of an instance cannot be changed while it lives.
+//! Settings of an instance that cannot be changed in place.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -8,7 +8,7 @@ use crate::{
     provider::{Fingerprint, ImageId},
 };
 
-/// The settings that are set, each as one word. What EC2 chooses by itself has no entry.
+/// The configured settings, each as one word. Settings left to EC2 have no entry.
 pub(super) fn of(settings: &Ec2Role, image: &ImageId) -> Fingerprint {
     let list = |list: &Option<Vec<String>>| list.as_ref().map(|list| list.join(","));
     let entries = [

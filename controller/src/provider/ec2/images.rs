@@ -1,4 +1,4 @@
-//! Images: found by what a role says, listed, and removed with their disks.
+//! Images: found by a role's settings, listed, and removed with their snapshots.
 
 use aws_sdk_ec2::types::Image as Ami;
 
@@ -18,7 +18,7 @@ use crate::{
 type Filters = Vec<(String, Vec<String>)>;
 
 impl Inner {
-    /// The image of a role. What EC2 was asked once it is not asked again.
+    /// The image of a role. EC2's answers are cached.
     pub(super) async fn image(&self, choice: Option<&ImageChoice>) -> Result<ImageId> {
         match choice {
             Some(ImageChoice::Id(id)) => return Ok(ImageId(id.clone())),
@@ -28,7 +28,7 @@ impl Inner {
             }
             _ => {}
         }
-        // Held while EC2 is asked: those who want the same wait for the answer.
+        // Held during the call to EC2, so that concurrent callers wait for one answer.
         let mut known = self.images.lock().await;
         if let Some(image) = known.get(&choice.cloned()) {
             return Ok(image.clone());
@@ -40,11 +40,11 @@ impl Inner {
                 let found = available(&region, &newest.owner, filters).await?;
                 newest_of(&found).ok_or_else(|| {
                     Error::invalid(format!(
-                        "no image of {} is named {:?} in {}",
+                        "no image of owner {} matches {:?} in {}",
                         newest.owner, newest.name, region.name
                     ))
                     .hint(format!(
-                        "images are there in one region only; {} is from {}",
+                        "an image exists in one region only; ctl uses {}, from {}",
                         region.name, region.place.region_source
                     ))
                 })?
@@ -53,8 +53,8 @@ impl Inner {
                 let filters = vec![tagged(tags::FLEET, &self.fleet), tagged(tags::CHECKED, "yes")];
                 let found = available(&region, "self", filters).await?;
                 newest_of(&found).ok_or_else(|| {
-                    Error::invalid(format!("there is no image of this fleet in {}", region.name))
-                        .hint("`ctl bake --provider ec2` makes one; or set `image` in the role's section [roles.NAME.ec2]")
+                    Error::invalid(format!("this fleet has no image in {}", region.name))
+                        .hint("`ctl bake --provider ec2` makes one; or set `image` in [roles.NAME.ec2]")
                 })?
             }
         };
@@ -62,7 +62,7 @@ impl Inner {
         Ok(image)
     }
 
-    /// All images that were made for this fleet, the newest first.
+    /// All images built for this fleet, newest first.
     pub(super) async fn list_images(&self) -> Result<Vec<Image>> {
         let region = self.cloud.home().await?;
         let found = owned(&region, vec![tagged(tags::FLEET, &self.fleet)]).await?;
@@ -71,18 +71,18 @@ impl Inner {
         Ok(images)
     }
 
-    /// Takes an image away, and the snapshots that it is made of. Safe to repeat.
+    /// Removes an image and its snapshots. Safe to repeat.
     pub(super) async fn remove_image(&self, id: &ImageId) -> Result<()> {
         self.remove_image_in(&self.cloud.home().await?, id).await
     }
 
-    /// [`Inner::remove_image`], elsewhere.
+    /// [`Inner::remove_image`] in a given region.
     pub(super) async fn remove_image_in(&self, region: &Region, id: &ImageId) -> Result<()> {
         let found = owned(region, vec![("image-id".to_owned(), vec![id.0.clone()])]).await?;
         let Some(ami) = found.first() else { return Ok(()) };
         let removed = region.client.deregister_image().image_id(&id.0).send().await;
         removed.map_err(|error| region.failed("DeregisterImage", error))?;
-        // Snapshots have the image's tags, for when this is interrupted here.
+        // Snapshots have the image's tags, so they can be found if this is interrupted here.
         for snapshot in snapshots(ami) {
             let removed = region.client.delete_snapshot().snapshot_id(snapshot).send().await;
             removed.map_err(|error| region.failed("DeleteSnapshot", error))?;
@@ -117,13 +117,13 @@ async fn describe(region: &Region, owner: &str, filters: Filters) -> Result<Vec<
     Ok(images)
 }
 
-/// By time; of the same time, by id, so that everybody finds the same.
+/// Latest creation date wins; ties are broken by id, so that all controllers choose the same image.
 fn newest_of(images: &[Ami]) -> Option<ImageId> {
     let newest = images.iter().max_by_key(|ami| (ami.creation_date(), ami.image_id()))?;
     newest.image_id().map(|id| ImageId(id.to_owned()))
 }
 
-/// An image as users see it. One without a key of its content is a clone's, in passing.
+/// An image as users see it. The temporary image of a clone is never `finished`.
 fn image(ami: &Ami, region: &str) -> Option<Image> {
     let tags = instance::tags_of(ami.tags());
     let created = ami.creation_date().and_then(|date| date.parse::<jiff::Timestamp>().ok());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_image_counts() {
+    fn the_newest_image_is_used() {
         let all = [
             ami("ami-3", "2026-01-02T00:00:00.000Z"),
             ami("ami-1", "2026-03-01T00:00:00.000Z"),

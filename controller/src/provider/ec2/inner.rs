@@ -1,4 +1,4 @@
-//! What every call has at hand, and the listings that all begin with.
+//! The provider's shared state, and listings of hosts.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use crate::{
     provider::{Host, ImageId},
 };
 
-/// The provider's own half.
+/// Shared state of the provider.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) settings: Ec2Config,
@@ -43,7 +43,7 @@ impl Inner {
         instance::host(instance, &region.name, self.settings.address)
     }
 
-    /// The user's tags: those of the fleet, and those of the role.
+    /// The user's own tags, of the fleet and of the role.
     pub(super) fn user_tags(&self, role: &Ec2Role) -> Tags {
         self.settings.tags.iter().chain(&role.tags).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
@@ -77,8 +77,8 @@ impl Inner {
         }
         let mut hosts = Vec::new();
         while let Some(listing) = listings.join_next().await {
-            let listing =
-                listing.map_err(|error| Error::unreachable(format!("a listing broke off: {error}")))?;
+            let listing = listing
+                .map_err(|error| Error::unreachable(format!("cannot list the hosts of a region: {error}")))?;
             hosts.extend(listing?.1);
         }
         sort(&mut hosts);
@@ -86,7 +86,7 @@ impl Inner {
     }
 }
 
-/// By role and number, as every provider has it.
+/// Sorts by role and number.
 fn sort(hosts: &mut [Host]) {
     let number = |host: &Host| host.name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
     hosts.sort_by_cached_key(|host| (host.role.clone(), number(host), host.id.clone()));

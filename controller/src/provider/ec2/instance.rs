@@ -19,7 +19,7 @@ pub(super) fn tags_of(tags: &[Tag]) -> Tags {
         .collect()
 }
 
-/// Running or stopped; `None` if it has ended or is about to.
+/// State as a host; `None` if the instance is terminating or terminated.
 pub(super) fn state(instance: &Instance) -> Option<HostState> {
     match instance.state().and_then(|state| state.name())? {
         InstanceStateName::Pending | InstanceStateName::Running => Some(HostState::Running),
@@ -29,13 +29,13 @@ pub(super) fn state(instance: &Instance) -> Option<HostState> {
     }
 }
 
-/// It has its disks, and boots or is up.
+/// Whether EC2 reports `running`: the disks exist, and the instance is booting or up.
 pub(super) fn is_running(instance: &Instance) -> bool {
     instance.state().and_then(|state| state.name()) == Some(&InstanceStateName::Running)
 }
 
-/// An instance as a host; `None` if it has ended. A machine that makes an image has no role, so that nobody takes it
-/// for a host, and is listed so that it is not forgotten.
+/// An instance as a host; `None` if it has ended. Machines that build images are listed too, so that they can be
+/// cleared up; they have no role, so that they are not used as hosts.
 pub(super) fn host(instance: &Instance, region: &str, address: Address) -> Option<Host> {
     let state = state(instance)?;
     let tags = tags_of(instance.tags());
@@ -62,7 +62,7 @@ pub(super) fn host(instance: &Instance, region: &str, address: Address) -> Optio
     })
 }
 
-/// The address to dial; empty while there is none.
+/// The address to dial; empty while the instance has none.
 pub(super) fn address(instance: &Instance, which: Address) -> String {
     let address = match which {
         Address::Private => instance.private_ip_address(),
@@ -71,7 +71,7 @@ pub(super) fn address(instance: &Instance, which: Address) -> String {
     address.unwrap_or_default().to_owned()
 }
 
-/// Why an instance is ending or stopped, in EC2's words.
+/// State of an instance with EC2's reason.
 pub(super) fn reason(instance: &Instance) -> String {
     let state = instance.state().and_then(|state| state.name()).map_or("gone", InstanceStateName::as_str);
     match instance.state_reason() {
@@ -95,7 +95,8 @@ fn is_spot(instance: &Instance) -> bool {
     instance.instance_lifecycle() == Some(&InstanceLifecycleType::Spot)
 }
 
-/// `launch_time` is that of the last start; the first network interface and the disks are as old as the instance.
+/// Seconds since the Unix epoch. `launch_time` is the time of the last start; the first network interface and the
+/// disks are as old as the instance.
 fn launched_at(instance: &Instance) -> i64 {
     let interfaces = instance.network_interfaces().iter();
     let attached = interfaces.filter_map(|interface| interface.attachment()?.attach_time());
@@ -104,7 +105,7 @@ fn launched_at(instance: &Instance) -> i64 {
     times.map(aws_sdk_ec2::primitives::DateTime::secs).min().unwrap_or_default()
 }
 
-/// All instances that match, but those that have ended.
+/// All matching instances that have not ended.
 pub(super) async fn list(
     region: &Region,
     filters: impl IntoIterator<Item = (String, Vec<String>)>,
@@ -123,7 +124,7 @@ pub(super) async fn list(
     Ok(instances)
 }
 
-/// A filter of a listing.
+/// A filter for a listing.
 pub(super) fn filter((name, values): (String, Vec<String>)) -> aws_sdk_ec2::types::Filter {
     aws_sdk_ec2::types::Filter::builder().name(name).set_values(Some(values)).build()
 }

@@ -1,4 +1,4 @@
-//! From settings to one instance, whatever happens on the way.
+//! Launches exactly one instance, despite shortages, retries and interruptions.
 
 use std::{
     cmp::Ordering,
@@ -24,11 +24,11 @@ use crate::{
     provider::{Host, Launch, name},
 };
 
-/// A name is changed so often, should others take the new one as well.
+/// How often to change a name if other controllers take the new one too.
 const RENAMES: usize = 5;
 
 impl Inner {
-    /// Launches a host, or finds the one that this transaction has launched already.
+    /// Launches a host, or finds the one that this transaction already launched.
     pub(super) async fn launch(&self, launch: &Launch) -> Result<Host> {
         let extra = launch.settings.ec2.user_data.as_ref().map(|file| file.content.as_slice());
         self.launch_in(&self.cloud.home().await?, launch, extra).await
@@ -61,7 +61,7 @@ impl Inner {
         self.with_own_name(region, host).await
     }
 
-    /// Tries one way after the other, as long as the next may do better.
+    /// Makes the attempts in order, as long as the next one may succeed.
     pub(super) async fn run(&self, region: &Region, plan: &Plan<'_>, attempts: &[Attempt]) -> Result<Host> {
         let mut tried: Vec<String> = Vec::new();
         let mut refused = None;
@@ -86,7 +86,7 @@ impl Inner {
             refused = Some((attempt.clone(), shortage, failure));
         }
         let Some((_, _, failure)) = refused else {
-            return Err(Error::invalid("there is no instance type to launch"));
+            return Err(Error::invalid("no instance type is configured"));
         };
         Err(region.explain("RunInstances", &failure).hint(format!("tried: {}", tried.join("; "))))
     }
@@ -94,14 +94,14 @@ impl Inner {
     fn launched(&self, region: &Region, instance: Option<&Instance>) -> Result<Host> {
         instance.and_then(|instance| self.host(region, instance)).ok_or_else(|| {
             Error::unreachable(format!(
-                "EC2 in {} ended the instance as it was launched{}",
+                "EC2 in {} terminated the instance during its launch{}",
                 region.name,
                 instance.map(|instance| format!(": {}", instance::reason(instance))).unwrap_or_default()
             ))
         })
     }
 
-    /// What an earlier attempt of this transaction launched, with other parameters than now.
+    /// The host that an earlier attempt of this transaction launched with other parameters.
     async fn by_transaction(&self, region: &Region, tid: &str, failure: &Failure) -> Result<Host> {
         let (deadline, mut pauses) =
             (Instant::now() + SETTLED, Pauses::new(Duration::from_secs(1), SETTLED / 6));
@@ -111,15 +111,15 @@ impl Inner {
                 return Ok(host);
             }
             if Instant::now() >= deadline {
-                return Err(region.explain("RunInstances", failure).hint(
-                    "this launch was begun before with other settings, and what came of it has ended since",
-                ));
+                return Err(region
+                    .explain("RunInstances", failure)
+                    .hint("an earlier attempt at this launch had other settings, and its instance is gone"));
             }
             pauses.pause().await;
         }
     }
 
-    /// Two controllers may have chosen the same name at the same time: the younger host gets another.
+    /// If two controllers chose the same name at the same time, the younger host gets another name.
     async fn with_own_name(&self, region: &Region, mut host: Host) -> Result<Host> {
         for round in 0..RENAMES {
             let filters =
@@ -134,9 +134,9 @@ impl Inner {
     }
 }
 
-/// The name that `host` has to take because an older one has its own. EC2 tells times in seconds: of hosts of the
-/// same second one may have looked before the other was there, so that at first it is the one to give way; and later
-/// the one whose id is greater.
+/// A new name for `host` if an older host has the same name. EC2's times are in whole seconds. Of two hosts of the same
+/// second, one may not have seen the other yet, so in the first round each gives way; after that the one with the
+/// greater id does.
 fn other_name(host: &Host, all: &[Host], first: bool) -> Option<String> {
     let own = all.iter().find(|listed| listed.id == host.id).unwrap_or(host).launched_at;
     let older = |other: &&Host| match other.launched_at.cmp(&own) {

@@ -1,4 +1,4 @@
-//! Start, stop, end: safe to repeat, and patient with EC2's parts, which learn of a change one after another.
+//! Start, stop and terminate. All are safe to repeat, and wait while EC2 is not consistent yet.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,13 @@ use crate::{
     provider::{Host, HostState},
 };
 
-/// How long a host may take to go down, or to be where it may be stopped.
+/// Timeout for a host to stop, including the time until it may be stopped.
 const DOWN: Duration = Duration::from_secs(300);
-/// How long a host may take to get its address.
+/// Timeout for a host to get its address.
 const ADDRESS: Duration = Duration::from_secs(60);
 
 impl Inner {
-    /// Remembers name and usage.
+    /// Stores name and usage in the tags.
     pub(super) async fn mark(&self, host: &Host) -> Result<()> {
         let region = self.cloud.in_region(&host.region).await?;
         let request = region
@@ -38,7 +38,7 @@ impl Inner {
             .map_err(|failure| region.explain("CreateTags", &failure).context_once(&host.name))
     }
 
-    /// Boots a stopped host. One that is on its way down is waited for.
+    /// Boots a stopped host; waits first if the host is still stopping.
     pub(super) async fn start(&self, host: &Host) -> Result<Host> {
         let region = self.cloud.in_region(&host.region).await?;
         let (deadline, mut pauses) = (Instant::now() + DOWN, pauses());
@@ -56,13 +56,13 @@ impl Inner {
         }
         let host = Host { state: HostState::Running, ..host.clone() };
         match self.settings.address {
-            // It keeps the one that it has in its network.
+            // The private address stays the same.
             Address::Private if !host.address.is_empty() => Ok(host),
             _ => self.with_address(&region, host).await,
         }
     }
 
-    /// An address on the internet is another after each start.
+    /// Waits for the address; a public address changes with each start.
     async fn with_address(&self, region: &Region, host: Host) -> Result<Host> {
         let (deadline, mut pauses) = (Instant::now() + ADDRESS, pauses());
         loop {
@@ -75,7 +75,7 @@ impl Inner {
         }
     }
 
-    /// Shuts a host down and waits until it is.
+    /// Shuts a host down and waits until it has stopped.
     pub(super) async fn stop(&self, host: &Host) -> Result<()> {
         let region = self.cloud.in_region(&host.region).await?;
         let (deadline, mut pauses) = (Instant::now() + DOWN, pauses());
@@ -98,7 +98,7 @@ impl Inner {
                         }
                         accepted = true;
                     }
-                    // It has just been launched or started.
+                    // The host has just been launched or started.
                     Err(failure) if is_early(host, &failure) => {}
                     Err(failure) => {
                         return Err(region.explain("StopInstances", &failure).context_once(&host.name));
@@ -112,16 +112,16 @@ impl Inner {
             }
             if Instant::now() >= deadline {
                 return Err(Error::unreachable(format!(
-                    "{} does not go down: {}",
+                    "{} does not stop: {}",
                     host.name,
                     instance::reason(&found)
                 ))
-                .hint(format!("`ctl stop {}` goes on waiting; `ctl destroy` does not ask", host.name)));
+                .hint(format!("`ctl stop {0}` waits longer; `ctl destroy {0}` terminates it", host.name)));
             }
         }
     }
 
-    /// Ends a host for good; what is gone already has ended.
+    /// Terminates a host. No-op if it is gone.
     pub(super) async fn destroy(&self, host: &Host) -> Result<()> {
         let region = self.cloud.in_region(&host.region).await?;
         if host.spot {
@@ -136,7 +136,7 @@ impl Inner {
         }
     }
 
-    /// Before the instance ends: EC2 would launch another for a request that is still open.
+    /// Must run before the termination: EC2 would launch another instance for an open request.
     async fn cancel_spot(&self, region: &Region, host: &Host) -> Result<()> {
         let found = self.describe(region, &host.id).await?;
         let Some(request) = found.as_ref().and_then(Instance::spot_instance_request_id) else {
@@ -152,12 +152,12 @@ impl Inner {
         }
     }
 
-    /// What the host wrote to its console.
+    /// Output of the host's console.
     pub(super) async fn console(&self, host: &Host) -> Result<String> {
         let region = self.cloud.in_region(&host.region).await?;
         let request = region.client.get_console_output().instance_id(&host.id);
         let reply = match request.clone().latest(true).send().await.map_err(Failure::from) {
-            // Older instance types only keep what was written until some minutes ago.
+            // Older instance types have no latest output, only that of some minutes ago.
             Err(failure)
                 if failure.code == "UnsupportedOperation"
                     || failure.code == "InvalidParameterCombination" =>
@@ -170,7 +170,7 @@ impl Inner {
             reply.map_err(|failure| region.explain("GetConsoleOutput", &failure).context_once(&host.name))?;
         let encoded: String =
             reply.output().unwrap_or_default().split_ascii_whitespace().collect::<Vec<_>>().concat();
-        // EC2 cuts what is long at its beginning, and never within a character of base64.
+        // EC2 cuts long output at its beginning, never within a base64 group.
         let bytes = STANDARD.decode(encoded).unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

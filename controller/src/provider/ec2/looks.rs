@@ -1,4 +1,4 @@
-//! When EC2 is asked about a host that is being dialled: seconds after the first attempt, and then less and less often.
+//! When to ask EC2 about a host that is being dialled: some seconds after the first attempt, then less and less often.
 
 use std::{
     collections::HashMap,
@@ -7,20 +7,20 @@ use std::{
 
 use crate::pauses::Pauses;
 
-/// From the first question to EC2 to the longest pause between two.
+/// First and longest pause between two questions to EC2.
 const ASKING: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
 
-/// The pauses between two questions.
+/// Pauses between two questions.
 pub(super) fn asking() -> Pauses {
     Pauses::new(ASKING.0, ASKING.1)
 }
 
-/// When EC2 is to be asked about hosts that are dialled again and again.
+/// When to ask EC2 next, by host id.
 #[derive(Debug, Default)]
 pub(super) struct Looks(HashMap<String, (Pauses, Instant)>);
 
 impl Looks {
-    /// Whether a pause since the last look, or since the first time that the host was dialled, is over.
+    /// Whether the pause since the last question, or since the first dial, is over.
     pub(super) fn is_due(&mut self, id: &str, now: Instant) -> bool {
         match self.0.get_mut(id) {
             None => {

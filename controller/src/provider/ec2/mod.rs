@@ -1,7 +1,7 @@
-//! Instances of EC2 as hosts, at Amazon's or any other endpoint that speaks its protocol. Tags are the only state,
-//! so that any controller sees what another has done.
+//! EC2 instances as hosts, at Amazon or at any endpoint with the same protocol. Tags are the only state, so all
+//! controllers see the same.
 //!
-//! This module alone names the SDK. `request` and `tags` say what EC2 is told, `explain` what its errors mean.
+//! Only this module uses the SDK. `request` and `tags` hold what is sent to EC2, `explain` the messages for its errors.
 
 mod attempts;
 mod bake;
@@ -44,7 +44,7 @@ use crate::{
 pub struct Ec2(Arc<Inner>);
 
 impl Ec2 {
-    /// Remembers the settings. Neither network nor credentials are touched until there is something to ask.
+    /// Stores the settings. Network and credentials are not used before the first call.
     pub fn new(settings: &Ec2Config, connect: &ConnectConfig, fleet: &str) -> Self {
         Self(Arc::new(Inner {
             settings: settings.clone(),
@@ -64,7 +64,7 @@ impl Provider for Ec2 {
         Kind::Ec2
     }
 
-    /// Large instances check their memory first, and an image may have to come from another place.
+    /// Large instances test their memory first, and the image may have to be loaded first.
     fn boot_time(&self) -> Duration {
         Duration::from_secs(300)
     }

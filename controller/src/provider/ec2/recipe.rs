@@ -1,4 +1,4 @@
-//! What goes into an image, the key that says so, and the scripts that make and try it on an instance.
+//! Contents of an image, the key of these contents, and the scripts that build and test the image on an instance.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -8,21 +8,21 @@ use crate::{
     provider::ImageId,
 };
 
-/// Installs the agent and Puppet, and removes what tells one machine from another.
+/// Installs the agent and Puppet, and removes everything that identifies a machine.
 const INSTALL: &str = include_str!("../../../../deploy/image/install.sh");
-/// Ends the installer within the script that carries it.
+/// End marker of the installer inside the builder's script.
 const END: &str = "MAGPIE_END_OF_INSTALLER";
-/// What a builder says at its end, before a version, and before a reason.
+/// A builder's last console line: this and the agent's version, or `FAILED` and the reason.
 const DONE: &str = "MAGPIE-BAKE done";
 const FAILED: &str = "MAGPIE-BAKE failed:";
-/// What a trial says at its end.
+/// A trial's last console line: this, or `REFUSED` and the reason.
 const CLEAN: &str = "MAGPIE-IMAGE clean";
 const REFUSED: &str = "MAGPIE-IMAGE refused:";
 
-/// What an image is made of.
+/// Contents of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Recipe {
-    /// The image to begin with.
+    /// Image to start from.
     pub(super) base: ImageId,
     /// URL of the agent's package, and its digest.
     package: String,
@@ -39,8 +39,8 @@ impl Recipe {
             base,
             package: settings.package.clone().ok_or_else(|| {
                 missing("package").hint(
-                    "it is the URL of magpie-agent's .deb or .rpm, where instances can fetch it: user-data has \
-                     room for 16 kB only, so that ctl cannot bring it along",
+                    "set it to the URL of magpie-agent's .deb or .rpm, where instances can fetch it: user-data \
+                     is limited to 16 kB, so ctl cannot send the package",
                 )
             })?,
             sha256: settings.sha256.clone().ok_or_else(|| missing("sha256"))?,
@@ -48,7 +48,7 @@ impl Recipe {
         })
     }
 
-    /// 16 hex digits: the same for the same content. Where the package is fetched from does not count.
+    /// 16 hex digits, the same for the same content. The package counts by its digest, not by its URL.
     pub(super) fn key(&self) -> String {
         let mut packages = self.packages.clone();
         packages.sort_unstable();
@@ -61,7 +61,7 @@ impl Recipe {
         hex::encode(&context.finish().as_ref()[..8])
     }
 
-    /// User-data of the builder: cloud-init runs it once, as root.
+    /// User-data of the builder; cloud-init runs it once, as root.
     pub(super) fn script(&self) -> String {
         let [package, sha256, packages] =
             [&self.package, &self.sha256, &self.packages.join(" ")].map(|text| quoted(text));
@@ -84,7 +84,7 @@ impl Recipe {
     }
 }
 
-/// User-data of the machine that tries an image: nothing on it may tell who it is.
+/// User-data of the trial, which fails if the image contains an identity.
 pub(super) fn trial_script() -> String {
     format!(
         "#!/bin/sh\n\
@@ -102,18 +102,18 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// What a machine said at its end: `Ok` with what followed the good word, `Err` with the reason. `None` if it has
-/// said nothing, or nothing yet.
+/// A builder's result from its console: `Ok` with the agent's version, `Err` with the reason, `None` if there is no
+/// result yet.
 pub(super) fn built(console: &str) -> Option<std::result::Result<String, String>> {
     verdict(console, DONE, FAILED)
 }
 
-/// As [`built`], of a trial.
+/// [`built`] for a trial; `Ok` is empty.
 pub(super) fn tried(console: &str) -> Option<std::result::Result<String, String>> {
     verdict(console, CLEAN, REFUSED)
 }
 
-/// The kernel and cloud-init may have put something before it on its line.
+/// The marker need not start its line: the kernel and cloud-init may print something before it.
 fn verdict(console: &str, good: &str, bad: &str) -> Option<std::result::Result<String, String>> {
     let after = |line: &str, word: &str| line.split_once(word).map(|(_, rest)| rest.trim().to_owned());
     console.lines().rev().find_map(|line| after(line, good).map(Ok).or_else(|| after(line, bad).map(Err)))
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_are_good_and_fit() {
+    fn scripts_are_valid_and_fit() {
         assert!(!INSTALL.contains(END) && INSTALL.ends_with('\n'));
         for script in [recipe().script(), trial_script()] {
             assert!(script.len() <= userdata::LIMIT, "{} bytes", script.len());
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_console_tells_how_it_ended() {
+    fn the_result_is_read_from_the_console() {
         assert_eq!(
             built("boot\n[ 12.3] MAGPIE-BAKE done 0.1.0\r\nreboot: Power down\n"),
             Some(Ok("0.1.0".into()))

@@ -1,4 +1,4 @@
-//! What EC2 is asked to launch, as a pure function of settings.
+//! The `RunInstances` request, as a pure function of the settings.
 
 use aws_sdk_ec2::{
     operation::run_instances::builders::RunInstancesInputBuilder,
@@ -18,10 +18,10 @@ use crate::{
     provider::ImageId,
 };
 
-/// Everything that does not change from one attempt to the next.
+/// The part of a launch that is the same for all attempts.
 #[derive(Clone, Debug)]
 pub(super) struct Plan<'a> {
-    /// Makes repeating safe.
+    /// Base of the client token, which makes retries safe.
     pub(super) tid: &'a str,
     pub(super) image: &'a ImageId,
     pub(super) settings: &'a Ec2Role,
@@ -30,7 +30,7 @@ pub(super) struct Plan<'a> {
     pub(super) user_data: &'a [u8],
 }
 
-/// One host by one way. Everything that an instance is made of is tagged, so that it can be found again.
+/// The request for one attempt. The instance and all its parts are tagged, so that they can be found later.
 pub(super) fn run(plan: &Plan<'_>, attempt: &Attempt) -> RunInstancesInputBuilder {
     let settings = plan.settings;
     let profile = settings.instance_profile.as_ref().map(|profile| instance_profile(profile));
@@ -53,13 +53,12 @@ pub(super) fn run(plan: &Plan<'_>, attempt: &Attempt) -> RunInstancesInputBuilde
     network(request, settings, attempt)
 }
 
-/// At most 64 characters. Other parameters need another token: EC2 refuses to take the same for two requests.
+/// At most 64 characters. Each attempt needs its own token: EC2 refuses the same token with other parameters.
 fn client_token(tid: &str, attempt: usize) -> String {
     if attempt == 0 { tid.to_owned() } else { format!("{tid}-{attempt}") }
 }
 
-/// With a hop limit of 1 and IMDSv2 only, neither containers nor forwarded requests reach what is in the
-/// user-data.
+/// IMDSv2 only and a hop limit of 1, so that containers and forwarded requests cannot read the user-data.
 fn metadata() -> InstanceMetadataOptionsRequest {
     InstanceMetadataOptionsRequest::builder()
         .http_endpoint(InstanceMetadataEndpointState::Enabled)
@@ -68,8 +67,7 @@ fn metadata() -> InstanceMetadataOptionsRequest {
         .build()
 }
 
-/// A persistent request with `stop`: any other spot instance cannot be stopped and started again. Ending it cancels
-/// the request.
+/// A persistent request with `stop`: other spot instances cannot be stopped and started. `destroy` cancels the request.
 fn spot() -> InstanceMarketOptionsRequest {
     let options = SpotMarketOptions::builder()
         .spot_instance_type(SpotInstanceType::Persistent)
@@ -78,7 +76,7 @@ fn spot() -> InstanceMarketOptionsRequest {
     InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).spot_options(options).build()
 }
 
-/// An address can only be asked for on an interface, which then has subnet and groups as well.
+/// A public address can only be requested on an interface, which must then have the subnet and groups too.
 fn network(
     request: RunInstancesInputBuilder,
     settings: &Ec2Role,
@@ -127,7 +125,7 @@ fn block_device(volume: &Volume) -> BlockDeviceMapping {
     BlockDeviceMapping::builder().device_name(&volume.device).ebs(ebs.build()).build()
 }
 
-/// The instance has all tags; what is made with it has those that never change.
+/// The instance gets all tags; its volumes and spot request get only those that never change.
 fn tag_specifications(all: &Tags, spot: bool) -> Vec<TagSpecification> {
     let lasting = tags::lasting(all);
     let of = |kind, tags: &Tags| {
@@ -140,7 +138,7 @@ fn tag_specifications(all: &Tags, spot: bool) -> Vec<TagSpecification> {
     specifications
 }
 
-/// Tags as EC2 takes them.
+/// Tags in the SDK's type.
 pub(super) fn list(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }

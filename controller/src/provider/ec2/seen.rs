@@ -1,4 +1,4 @@
-//! What EC2 has shown of a fleet, for the next launch to need no other look.
+//! Cache of the last listing, so that the next launch needs no other one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,17 +10,17 @@ use super::{
 };
 use crate::provider::Launch;
 
-/// What the last listing showed, and what was launched since.
+/// The last listing, and the launches since.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Instances by transaction.
+    /// Instance ids by enrolment transaction id.
     pub(super) instances: HashMap<String, String>,
-    /// Hosts in a subnet.
+    /// Number of hosts in each subnet.
     subnets: BTreeMap<String, usize>,
 }
 
 impl Seen {
-    /// Takes a listing instead of what was known.
+    /// Replaces the cache by a new listing.
     pub(super) fn replace(&mut self, instances: &[Instance]) {
         *self = Self::default();
         for instance in instances {
@@ -34,7 +34,7 @@ impl Seen {
         }
     }
 
-    /// The order of attempts; the subnet of the first counts as taken from now on.
+    /// The attempts for a launch, in order. Counts one more host in the subnet of the first attempt.
     pub(super) fn attempts(&mut self, launch: &Launch) -> Vec<Attempt> {
         let attempts = attempts::order(&launch.settings.ec2, &self.subnets);
         if let Some(subnet) = attempts.first().and_then(|first| first.subnet.clone()) {

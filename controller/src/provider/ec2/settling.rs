@@ -1,5 +1,5 @@
-//! EC2's parts learn of a change one after another: for a while after its launch, some do not know an instance yet. Here is
-//! how long, and how that is waited for.
+//! EC2 is eventually consistent: for a while after the launch, some calls do not know a new instance. These functions
+//! wait for that.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,19 +12,19 @@ use crate::{
     provider::Host,
 };
 
-/// EC2's parts know of a new instance so long after it was launched, at the latest.
+/// Longest time after a launch until all EC2 calls know the instance.
 pub(super) const SETTLED: Duration = Duration::from_secs(60);
 
-/// What a call came to.
+/// Result of a call.
 pub(super) type Outcome = std::result::Result<(), Failure>;
 
-/// Looks at something that takes seconds to a minute.
+/// Pauses between polls of something that takes seconds to a minute.
 pub(super) fn pauses() -> Pauses {
     Pauses::new(Duration::from_secs(1), Duration::from_secs(10))
 }
 
 impl Inner {
-    /// An instance as it is now; `None` if EC2 does not know it.
+    /// Current state of an instance; `None` if EC2 does not know it.
     pub(super) async fn describe(&self, region: &Region, id: &str) -> Result<Option<Instance>> {
         match region.client.describe_instances().instance_ids(id).send().await.map_err(Failure::from) {
             Ok(reply) => {
@@ -36,7 +36,7 @@ impl Inner {
         }
     }
 
-    /// An instance as it is now; that it has ended is an error. One that EC2 does not know yet is waited for.
+    /// Current state of an instance that must not have ended. Waits while EC2 does not know a new instance yet.
     pub(super) async fn alive(&self, region: &Region, host: &Host) -> Result<Instance> {
         let mut pauses = pauses();
         loop {
@@ -53,18 +53,18 @@ impl Inner {
     }
 }
 
-/// Whether some part of EC2 may not know the host yet.
+/// Whether some EC2 calls may not know the host yet.
 fn is_new(host: &Host) -> bool {
     let launched = Duration::from_secs(u64::try_from(host.launched_at).unwrap_or_default());
     (SystemTime::UNIX_EPOCH + launched).elapsed().unwrap_or_default() < SETTLED
 }
 
-/// Whether a call was refused because the host is not there, or not as far, yet.
+/// Whether a call was refused because EC2 does not know the host yet, or because of the host's current state.
 pub(super) fn is_early(host: &Host, failure: &Failure) -> bool {
     failure.is_state() || (failure.is_not_found() && is_new(host))
 }
 
-/// Repeats a call that does not know a new instance yet.
+/// Retries a call while it does not know a new instance yet.
 pub(super) async fn known<F: Future<Output = Outcome>>(host: &Host, mut call: impl FnMut() -> F) -> Outcome {
     let mut pauses = pauses();
     loop {

@@ -1,4 +1,4 @@
-//! What is remembered of a host is in its instance's tags; this module owns them in both directions.
+//! The facts stored about a host are tags of its instance. Only this module writes and reads them.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use crate::provider::{Fingerprint, Host, Launch, Standing, Usage};
 /// Tags by key.
 pub(super) type Tags = BTreeMap<String, String>;
 
-/// What the console of EC2 shows as the name.
+/// The name shown in the EC2 console.
 const CONSOLE_NAME: &str = "Name";
 const NAME: &str = "magpie:name";
-/// Id of the fleet: on everything that is made for it.
+/// Id of the fleet, on every resource of the fleet.
 pub(super) const FLEET: &str = "magpie:fleet";
 /// Role of a host.
 pub(super) const ROLE: &str = "magpie:role";
@@ -23,24 +23,24 @@ const CLAIM: &str = "magpie:claim";
 const LEASE: &str = "magpie:lease";
 const COMMIT: &str = "magpie:commit";
 const BUNDLE: &str = "magpie:bundle";
-/// The host that a host, or a passing image, is a copy of.
+/// Original of a clone or of a temporary image.
 pub(super) const CLONE_OF: &str = "magpie:clone-of";
 const FINGERPRINT: &str = "magpie:fingerprint";
-/// On a machine that makes an image: the key of its content.
+/// On a machine that builds an image: the key of the image's content.
 pub(super) const BUILDER: &str = "magpie:builder";
 /// On an image: the key of its content.
 pub(super) const KEY: &str = "magpie:key";
-/// On an image: version of the agent inside.
+/// On an image: version of its agent.
 pub(super) const AGENT: &str = "magpie:agent";
-/// On an image that was booted once and carries no identity.
+/// On an image that passed its test boot.
 pub(super) const CHECKED: &str = "magpie:checked";
 
-/// Characters in a value (EC2 user guide, "Tag your Amazon EC2 resources").
+/// Limit of a tag's value in characters (EC2 user guide, "Tag your Amazon EC2 resources").
 const MAX_VALUE: usize = 256;
-/// Longer values of a fingerprint are told apart by their hash.
+/// Longer values in a fingerprint are replaced by their hash; in bytes.
 const MAX_SETTING: usize = 28;
 
-/// What a host says of itself by tags.
+/// The facts in a host's tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) name: String,
@@ -67,8 +67,8 @@ pub(super) fn of_launch(launch: &Launch, more: &Tags) -> Tags {
     tags
 }
 
-/// Tags of a machine that makes or tries an image. It is as a host that nobody has enrolled: should its maker die, it
-/// is cleared up like one.
+/// Tags of a machine that builds or tests an image. It looks like a host that was never enrolled, so it is cleared up
+/// like one if its controller dies.
 pub(super) fn of_builder(name: &str, fleet: &str, tid: &str, key: &str, usage: &Usage, more: &Tags) -> Tags {
     let mut tags = of_usage(usage);
     tags.extend(of_name(name));
@@ -86,7 +86,7 @@ pub(super) fn of_mark(host: &Host) -> Tags {
     tags
 }
 
-/// Those that stay the same for as long as a host lives.
+/// The tags that stay the same while a host lives.
 pub(super) fn lasting(tags: &Tags) -> Tags {
     const CHANGING: [&str; 7] = [STANDING, OWNER, HOLDER, CLAIM, LEASE, COMMIT, BUNDLE];
     tags.iter()
@@ -127,7 +127,7 @@ fn of_usage(usage: &Usage) -> Tags {
     .collect()
 }
 
-/// Reads tags, whoever wrote them: what is missing or strange is as if it had never been set.
+/// Reads tags. They may have been edited by others: missing and invalid values become defaults.
 pub(super) fn identity(tags: &Tags) -> Identity {
     let text = |key: &str| tags.get(key).cloned().unwrap_or_default();
     let standing = text(STANDING);
@@ -150,8 +150,7 @@ pub(super) fn identity(tags: &Tags) -> Identity {
     }
 }
 
-/// A setting as it is kept in a fingerprint: itself if it is short and plain, else `#` and 8 hex digits of its
-/// hash.
+/// A setting's value in a fingerprint: unchanged if it is short and plain, else `#` and 8 hex digits of its hash.
 pub(super) fn setting(value: &str) -> String {
     let plain = |c: char| c.is_ascii_graphic() && !";=#".contains(c);
     if value.len() <= MAX_SETTING && value.chars().all(plain) {
@@ -166,7 +165,7 @@ fn hashed(value: &str) -> String {
     format!("#{hex}")
 }
 
-/// A fingerprint of which the encoded form fits into a tag: the longest values become hashes.
+/// Shortens a fingerprint until its encoded form fits into a tag: the longest values become hashes.
 pub(super) fn compact(mut settings: Fingerprint) -> Fingerprint {
     settings.values_mut().for_each(|value| *value = setting(value));
     while encoded_length(&settings) > MAX_VALUE {
@@ -236,7 +235,7 @@ mod tests {
         }
 
         #[test]
-        fn foreign_tags_are_no_reason_to_fail(tags in btree_map(".{0,20}|magpie:(fingerprint|lease|standing)", ".{0,40}", 0..8)) {
+        fn foreign_tags_never_panic(tags in btree_map(".{0,20}|magpie:(fingerprint|lease|standing)", ".{0,40}", 0..8)) {
             identity(&tags);
         }
     }

@@ -1,4 +1,4 @@
-//! From a system call's error to the sentence that the user reads.
+//! Errors of system calls as messages for the user.
 
 use std::fmt::Display;
 
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 
-/// Says what was being done when something failed.
+/// Adds to an error what was being done.
 pub(super) trait Doing<T> {
-    /// `what` is a sentence without a full stop; the cause is appended.
+    /// Turns an error into `what: cause`; `what` is a sentence without a full stop.
     fn doing<S: Display>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
 
@@ -18,7 +18,7 @@ impl<T, E: Display> Doing<T> for std::result::Result<T, E> {
     }
 }
 
-/// An [`Error`] on its way from one process to another.
+/// An [`Error`] in serialised form, to send to another process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Failure {
     invalid: bool,

@@ -1,18 +1,18 @@
-//! What every deed of the local provider has at hand.
+//! The local provider's shared state.
 
 use std::path::PathBuf;
 
 use super::state::StateDir;
 use crate::provider::ImageSpec;
 
-/// The local provider's own half: it blocks, and knows nothing of the runtime.
+/// The blocking half of the local provider; it does not use the async runtime.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) state: StateDir,
-    /// Hex digits that tell this state directory's cgroups from others'.
+    /// Hex digits in the names of this state directory's cgroups.
     pub(super) hash: String,
-    /// The program to start for namespace work.
+    /// Program to start for work in namespaces.
     pub(super) ctl: PathBuf,
-    /// What its hosts boot from.
+    /// Contents of the hosts' image.
     pub(super) spec: ImageSpec,
 }

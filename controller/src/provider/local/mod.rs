@@ -1,8 +1,8 @@
-//! Throw-away hosts on one Linux machine. All hosts of a state directory share a *local cloud* (its own user
-//! and network namespace); each has its own process, mount, network, name, IPC and cgroup namespaces, an
-//! overlay over a baked image, and systemd as its init. Nothing of the machine is changed.
+//! Throw-away hosts on one Linux machine. All hosts of a state directory share a *local cloud*: a user and a network
+//! namespace. Each host has its own process, mount, network, name, IPC and cgroup namespaces, an overlay over a baked
+//! image, and systemd as its init. The machine itself is not changed.
 //!
-//! `host` says what happens to a host in which order; [`reexecuted`] is where its processes begin.
+//! `host` is the life of a host; [`reexecuted`] is the entry point of its processes.
 
 mod cloud;
 mod failure;
@@ -50,8 +50,8 @@ use crate::{
 pub struct Local(Arc<Inner>);
 
 impl Local {
-    /// Opens a state directory, creating it if need be. `ctl` is the program that is started for namespace
-    /// work; its `main` must call [`reexecuted`] first. `spec` is what hosts boot from.
+    /// Opens a state directory, and creates it if it is missing. `ctl` is the program to start for work in namespaces;
+    /// its `main` must call [`reexecuted`] first. `spec` describes the hosts' image.
     ///
     /// # Errors
     /// The directory cannot be created.
@@ -62,8 +62,7 @@ impl Local {
         Ok(Self(Arc::new(Inner { state, hash, ctl, spec })))
     }
 
-    /// Where state is kept unless the user says otherwise: `/var/lib/magpie-local` for root,
-    /// `$XDG_DATA_HOME/magpie/local` for others.
+    /// The default state directory: `/var/lib/magpie-local` for root, `$XDG_DATA_HOME/magpie/local` for other users.
     ///
     /// # Errors
     /// Neither `XDG_DATA_HOME` nor `HOME` is set.
@@ -76,11 +75,11 @@ impl Local {
             .or_else(|| Some(set("HOME")?.join(".local/share")))
             .map(|data| data.join("magpie/local"))
             .ok_or_else(|| {
-                Error::invalid("neither XDG_DATA_HOME nor HOME is set, so there is no place for local hosts")
+                Error::invalid("neither XDG_DATA_HOME nor HOME is set: there is no place for local hosts")
             })
     }
 
-    /// All images that are here, by name.
+    /// All images, ordered by name.
     ///
     /// # Errors
     /// The state directory cannot be read.
@@ -88,20 +87,20 @@ impl Local {
         layers::list(&self.0.state)
     }
 
-    /// Runs a program of an image in throw-away namespaces: `tree` is at /mnt, read-only, and the working
-    /// directory; there is no network; what the program writes elsewhere is gone afterwards. Blocks.
+    /// Runs a program of an image in throw-away namespaces. `tree` is mounted read-only at /mnt, which is also the
+    /// working directory. There is no network, and files written elsewhere are lost. Blocks.
     ///
     /// # Errors
-    /// Namespaces are refused, or the program cannot be started. Its exit code is not an error.
+    /// Namespaces are refused, or the program cannot be started. A non-zero exit code is not an error.
     pub fn run_in_image(&self, image: &ImageId, tree: &Path, argv: &[&str]) -> Result<Output> {
         let Inner { state, ctl, .. } = &*self.0;
         sandbox::run_in(state, ctl, &IdMap::of_this_user()?, layers::layers(state, image)?, tree, argv)
     }
 
-    /// Finds the image of this content, or bakes it.
+    /// Finds the image with this content, or bakes it.
     ///
     /// # Errors
-    /// The agent is missing, or the packages of an image cannot be downloaded or installed.
+    /// The agent is missing, or packages cannot be downloaded or installed.
     pub async fn bake(&self, spec: &ImageSpec, progress: Progress<'_>) -> Result<ImageId> {
         let spec = spec.clone();
         let bake = move |inner: &Inner, report: &dyn Fn(&str)| {
@@ -110,7 +109,7 @@ impl Local {
         self.reporting(bake, progress).await
     }
 
-    /// Bakes only the base of the image: all but the agent.
+    /// Bakes only the base of the image, without the agent.
     ///
     /// # Errors
     /// The packages cannot be downloaded or installed.
@@ -121,7 +120,7 @@ impl Local {
         self.reporting(bake, progress).await
     }
 
-    /// Runs blocking work that reports its steps.
+    /// Runs blocking work and relays its progress.
     async fn reporting<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner, &dyn Fn(&str)) -> Result<T> + Send + 'static,
@@ -129,7 +128,7 @@ impl Local {
     ) -> Result<T> {
         let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
         let work = self.block(move |inner| {
-            // If the caller no longer listens, the work goes on without reports.
+            // If the caller has gone, the work goes on without reports.
             let report = |step: &str| drop(send.send(step.to_owned()));
             work(inner, &report)
         });
@@ -141,23 +140,23 @@ impl Local {
         tokio::join!(work, relay).0
     }
 
-    /// Makes an image of a host's disk as it is, its identity included, as a cloud's own snapshots have it. A
-    /// running host is frozen meanwhile.
+    /// Makes an image of a host's disk, including its identity, like a snapshot in a cloud. A running host is frozen
+    /// during the copy.
     ///
     /// # Errors
-    /// The host is gone or its disk cannot be copied.
+    /// The host is gone, or its disk cannot be copied.
     pub async fn capture(&self, host: &Host) -> Result<ImageId> {
         let id = host.id.clone();
         self.block(move |inner| inner.capture(&id)).await
     }
 
-    /// Runs blocking work where it may block.
+    /// Runs blocking work on a blocking thread.
     async fn block<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || work(&inner)).await.doing(|| "the local provider broke off")?
+        tokio::task::spawn_blocking(move || work(&inner)).await.doing(|| "the local provider failed")?
     }
 }
 
@@ -188,7 +187,7 @@ impl Provider for Local {
         with_record: bool,
         progress: Progress<'_>,
     ) -> Result<Host> {
-        let frozen = if host.state == HostState::Running { ", which is frozen meanwhile" } else { "" };
+        let frozen = if host.state == HostState::Running { " (frozen during the copy)" } else { "" };
         progress(&format!("copying the disk of {}{frozen}", host.name));
         let (id, launch) = (host.id.clone(), launch.clone());
         self.block(move |inner| inner.clone_host(&id, &launch, with_record)).await

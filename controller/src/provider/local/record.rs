@@ -1,4 +1,4 @@
-//! `host.json`: what a host was launched as. Whether it lives is never read from here.
+//! `host.json`: the record of a host's launch. Whether the host is running is never stored here.
 
 use std::{fs, io};
 
@@ -13,10 +13,10 @@ use crate::{
     provider::{Fingerprint, Host, HostState, ImageId, Kind, Usage},
 };
 
-/// The format this module writes.
+/// Format version.
 const VERSION: u32 = 2;
 
-/// One host, as its directory tells it.
+/// Record of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     version: u32,
@@ -34,12 +34,12 @@ pub(super) struct Record {
     #[serde(default)]
     pub(super) clone_of: Option<String>,
     pub(super) usage: Usage,
-    /// It got as far as its init once, so its disk is whole.
+    /// The host has started its init at least once, so its disk is complete.
     pub(super) booted: bool,
 }
 
 impl Record {
-    /// A host that has not booted yet.
+    /// The record of a host that has not booted yet.
     pub(super) fn new(
         launch: &crate::provider::Launch,
         id: String,
@@ -65,7 +65,7 @@ impl Record {
         }
     }
 
-    /// Reads a host's record; `None` if the host is half-made or gone.
+    /// Reads a host's record; `None` if the host is incomplete or gone.
     pub(super) fn read(host: &HostDir) -> Result<Option<Self>> {
         let path = host.record();
         let text = match fs::read(&path) {
@@ -76,7 +76,7 @@ impl Record {
             serde_json::from_slice(&text).doing(|| format!("{} is damaged", path.display()))?;
         if record.version != VERSION {
             return Err(Error::invalid(format!(
-                "{} has format {}, this ctl knows {VERSION}",
+                "{} has format {}; this ctl reads format {VERSION}",
                 path.display(),
                 record.version
             ))
@@ -94,13 +94,13 @@ impl Record {
         Ok(records)
     }
 
-    /// Replaces a host's record in one step.
+    /// Replaces a host's record atomically.
     pub(super) fn write(&self, host: &HostDir) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).doing(|| "cannot encode host.json")?;
         write_atomically(&host.record(), &text)
     }
 
-    /// The host as the provider's callers see it; its liveness is looked up now.
+    /// The record as a [`Host`] with its current state.
     pub(super) fn into_host(self, host: &HostDir) -> Result<Host> {
         let state = if held_by(&host.running())?.is_some() { HostState::Running } else { HostState::Stopped };
         Ok(Host {

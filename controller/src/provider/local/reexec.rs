@@ -1,5 +1,5 @@
-//! Where the processes of the local provider begin: each does the one step that it was started for. They have one thread,
-//! and no runtime: setns(2) and unshare(2) refuse a user namespace to a process with threads.
+//! Entry point of the local provider's processes; each runs the one step that it was started for. They have a single
+//! thread and no runtime, because setns(2) and unshare(2) refuse a user namespace to a process with threads.
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Does a step of the local provider if this process was started for one. `arguments` are all of the
-/// process's, its name first. Call this first in `main`, before any thread exists.
+/// Runs a step of the local provider if this process was started for one. `arguments` are all arguments of the
+/// process, with its name first. Call this first in `main`, before there are threads.
 pub fn reexecuted(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let mut arguments = arguments.skip(1);
     if arguments.next()? != MARK {
@@ -33,9 +33,9 @@ pub fn reexecuted(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode>
 
 fn serve(step: Step) -> Result<()> {
     let channel = Channel::inherited()?;
-    // Modes are said explicitly; what the user's shell prefers must not change an image.
+    // The user's own umask must not change an image; modes are set explicitly.
     umask(Mode::from_bits_truncate(0o022));
-    // The parent may be gone already; then there is nobody left to tell.
+    // If the parent is gone, the error cannot be reported.
     work(step, &channel).or_else(|error| channel.send_error(error))
 }
 

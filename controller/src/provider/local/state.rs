@@ -1,20 +1,19 @@
-//! The state directory: where everything is, and who may touch it when.
+//! The state directory: its layout and its locks.
 //!
 //! ```text
-//! <state>/lock                 held while a name and an address are picked, or unused images
-//!                              are put out of reach
-//! <state>/cloud/lock           held while the cloud starts or is cleared away
-//! <state>/cloud/users          shared lock of every running host; the holder ends when it gets it alone
+//! <state>/lock                 held while a name and an address are chosen, or unused images are renamed
+//! <state>/cloud/lock           held while the cloud starts or is removed
+//! <state>/cloud/users          every running host holds a shared lock; the holder exits when it gets an exclusive one
 //! <state>/cloud/holder         locked by the process that holds the namespaces, contains its pid
-//! <state>/cloud/log            what the holder and slirp4netns had to say
-//! <state>/bake.lock            one bake at a time
+//! <state>/cloud/log            output of the holder and slirp4netns
+//! <state>/bake.lock            held during a bake
 //! <state>/bases/<key>/         a distribution's root filesystem
 //! <state>/images/<id>/         the agent layer on top of a base
 //! <state>/scratch/             mount point of throw-away namespaces; always empty
 //! <state>/hosts/<id>/          lock, running, host.json, console.log, upper, work, root
 //! ```
 //!
-//! Locks are `flock(2)`: the kernel drops them with the process, so what a lock says is never stale.
+//! Locks are `flock(2)`: the kernel drops them when the process exits, so a lock is never stale.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -26,14 +25,14 @@ use std::{
 use super::failure::Doing;
 use crate::error::{Error, Result};
 
-/// The state directory and the names below it.
+/// The state directory.
 #[derive(Clone, Debug)]
 pub(super) struct StateDir {
     root: PathBuf,
 }
 
 impl StateDir {
-    /// Creates what is missing. The root is entered by other users, never listed: hosts run under other ids.
+    /// Creates missing directories. Hosts run under other ids: these may enter the root (mode 711), but not list it.
     pub(super) fn open(root: &Path) -> Result<Self> {
         let what = || format!("cannot create the state directory {}", root.display());
         DirBuilder::new().recursive(true).mode(0o711).create(root).doing(what)?;
@@ -44,7 +43,7 @@ impl StateDir {
         Ok(state)
     }
 
-    /// The names below a directory that [`StateDir::open`] has seen.
+    /// A directory that [`StateDir::open`] has already prepared.
     pub(super) fn at(root: PathBuf) -> Self {
         Self { root }
     }
@@ -81,7 +80,7 @@ impl StateDir {
         HostDir { root: self.hosts().join(id) }
     }
 
-    /// The ids of all hosts, half-made ones too.
+    /// The ids of all hosts, including incomplete ones.
     pub(super) fn host_ids(&self) -> Result<Vec<String>> {
         let what = || format!("cannot list {}", self.hosts().display());
         let mut ids = Vec::new();
@@ -118,13 +117,13 @@ impl HostDir {
         self.root.join("console.log")
     }
 
-    /// Locked by the supervisor for as long as the host lives; names it and, but for the moments of a reboot, the host's
-    /// init and its keeper.
+    /// Locked by the supervisor while the host is running. Contains the pids of supervisor, init and keeper; during a
+    /// reboot only the supervisor's.
     pub(super) fn running(&self) -> PathBuf {
         self.root.join("running")
     }
 
-    /// Waits for its turn to change this host. `None` when the host is gone.
+    /// Waits for the lock that allows changes to this host; `None` if the host is gone.
     pub(super) fn lock(&self) -> Result<Option<File>> {
         let path = self.root.join("lock");
         loop {
@@ -133,7 +132,7 @@ impl HostDir {
                 other => other.doing(|| format!("cannot open {}", path.display()))?,
             };
             file.lock().doing(|| format!("cannot lock {}", path.display()))?;
-            // Whoever held it before may have removed the directory and with it this very file.
+            // The previous holder may have removed the directory together with this file.
             let ours = file.metadata().doing(|| format!("cannot inspect {}", path.display()))?;
             match fs::metadata(&path) {
                 Ok(found) if found.ino() == ours.ino() => return Ok(Some(file)),
@@ -143,26 +142,26 @@ impl HostDir {
         }
     }
 
-    /// Why there is no such host.
+    /// The error for a missing host.
     pub(super) fn gone(&self) -> Error {
-        Error::invalid(format!("no local host is at {}", self.root.display()))
-            .hint("it may have been destroyed a moment ago")
+        Error::invalid(format!("there is no local host at {}", self.root.display()))
+            .hint("it may just have been destroyed")
     }
 }
 
-/// Opens a lock file, creating it.
+/// Opens a lock file; creates it if it is missing.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Waits for the lock at `path`; it is held until the file is dropped.
+/// Waits for the lock at `path`, which is held until the file is dropped.
 pub(super) fn lock(path: &Path) -> Result<File> {
     let file = open_lock(path).doing(|| format!("cannot open {}", path.display()))?;
     file.lock().doing(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }
 
-/// Writes numbers into a lock file that the caller holds.
+/// Writes pids into a lock file that the caller holds.
 pub(super) fn write_pids(mut file: &File, pids: &[u32]) -> io::Result<()> {
     let text: Vec<String> = pids.iter().map(u32::to_string).collect();
     file.set_len(0)?;
@@ -170,7 +169,7 @@ pub(super) fn write_pids(mut file: &File, pids: &[u32]) -> io::Result<()> {
     file.write_all(text.join(" ").as_bytes())
 }
 
-/// The pids in the lock file at `path`, or `None` if no living process holds it.
+/// The pids in the lock file at `path`; `None` if no process holds the lock.
 pub(super) fn held_by(path: &Path) -> Result<Option<Vec<u32>>> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

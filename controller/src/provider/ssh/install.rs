@@ -1,4 +1,4 @@
-//! Putting the agent on a machine, and taking it away again. What a package has installed stays the package's.
+//! Installing the agent on a machine, and removing it. Files that belong to a package are left alone.
 
 use std::io;
 
@@ -14,13 +14,13 @@ use crate::{
     provider::{programs::Programs, units},
 };
 
-/// As root, with the tar file as standard input or as first argument. Nothing appears half-written: all is
-/// renamed into place. An agent that waits with an older document is made to read the new one.
+/// Runs as root, with the tar file on standard input or as first argument. Files are renamed into place, so none is
+/// ever half-written. The restart makes an agent that waits with an older document read the new one.
 const INSTALL: &str = r#"
 set -eu
 umask 022
 [ $# = 0 ] || exec <"$1"
-if [ -e /var/lib/magpie/state ]; then echo 'the machine is enrolled already' >&2; exit 1; fi
+if [ -e /var/lib/magpie/state ]; then echo 'the machine is already enrolled' >&2; exit 1; fi
 mkdir -p /var/lib/magpie
 chmod 711 /var/lib/magpie
 stage=$(mktemp -d /var/lib/magpie/adopt.XXXXXX)
@@ -46,12 +46,13 @@ systemctl enable --quiet magpie-agent.service magpie-record.service
 systemctl restart magpie-agent.service magpie-record.service
 "#;
 
-/// As the user, when sudo will ask for a password and so needs the terminal: the tar file goes first. $1 is empty.
+/// Runs as the user. If sudo needs the terminal for a password, the tar file is uploaded first. $1 is empty.
 const UPLOAD: &str = r#"umask 077; d=$(mktemp -d) && cat >"$d/payload" && echo "magpie=$d""#;
-/// Then this, with the script and that directory.
+/// Runs after [`UPLOAD`], with the script and the upload directory.
 const WITH_PASSWORD: &str = r#"sudo sh -c "$1" magpie "$2/payload"; status=$?; rm -rf "$2"; exit $status"#;
 
-/// In a unit of its own, because it ends the agent that started it, after that has told the controller so.
+/// Runs in its own unit, because it stops the agent that started it. The sleep lets the agent answer the controller
+/// first.
 const REMOVE: &str = r#"
 sleep 1
 systemctl disable --quiet --now magpie-agent.service magpie-record.service
@@ -64,8 +65,8 @@ rm -rf /var/lib/magpie
 systemctl daemon-reload
 "#;
 
-/// The command that takes agent, identity, bundles, runs and record off an adopted machine, a moment after it
-/// has ended itself.
+/// The command that removes agent, identity, bundles, runs and record from an adopted machine, a second after the
+/// command itself has returned.
 pub fn removal() -> Vec<String> {
     ["systemd-run", "--quiet", "--collect", "--no-block", "--unit=magpie-removal", "sh", "-c", REMOVE]
         .map(str::to_owned)
@@ -74,8 +75,8 @@ pub fn removal() -> Vec<String> {
 
 /// Installs and starts the agent.
 pub(super) async fn install(target: &Target, root: Root, programs: &Programs, document: &[u8]) -> Result<()> {
-    let payload =
-        payload(programs, document).map_err(|error| Error::invalid(format!("cannot pack: {error}")))?;
+    let payload = payload(programs, document)
+        .map_err(|error| Error::invalid(format!("cannot pack the agent: {error}")))?;
     let script = quote(INSTALL);
     let done = match root {
         Root::Direct => target.run(&format!("exec sh -c {script}"), &payload).await.map(drop),
@@ -83,7 +84,8 @@ pub(super) async fn install(target: &Target, root: Root, programs: &Programs, do
         Root::Password | Root::Never => {
             let said = target.run(&format!("exec sh -c {}", quote(UPLOAD)), &payload).await?;
             let place = said.lines().find_map(|line| line.strip_prefix("magpie="));
-            let place = place.ok_or_else(|| Error::unreachable(format!("{target} took no file")))?;
+            let place =
+                place.ok_or_else(|| Error::unreachable(format!("{target} did not accept the upload")))?;
             let command = format!("exec sh -c {} magpie {script} {}", quote(WITH_PASSWORD), quote(place));
             target.ask(&command).await
         }
@@ -91,7 +93,7 @@ pub(super) async fn install(target: &Target, root: Root, programs: &Programs, do
     done.map_err(|error| error.context(format!("cannot install the agent on {target}")))
 }
 
-/// A tar file with all that is needed; the document is secret.
+/// A tar file with everything to install. It contains the secret enrol document.
 fn payload(programs: &Programs, document: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut builder = Builder::new(Vec::with_capacity(programs.size() + 64 * 1024));
     for (name, mode, content) in [

@@ -1,14 +1,14 @@
-//! What a machine is, asked in one round trip before anything is changed, and whether an agent can live there.
+//! Probes a machine in one round trip, without changing it, and checks whether the agent can run there.
 
 use crate::{
     error::{Error, Result},
     provider::programs::Programs,
 };
 
-/// Reads a script from standard input, whatever the user's login shell is.
+/// Runs a script from standard input, whatever the login shell is.
 pub(super) const PROBE_COMMAND: &str = "exec sh -s";
 
-/// Says `key=value` lines, and changes nothing. 02CD is port 717, 0A a socket that listens (proc_pid_net(5)).
+/// Prints `key=value` lines and changes nothing. 02CD is port 717, 0A is a listening socket (proc_pid_net(5)).
 pub(super) const PROBE: &str = r#"
 LC_ALL=C; export LC_ALL
 echo magpie=1
@@ -29,9 +29,9 @@ awk '$4 == "0A" && $2 ~ /:02CD$/ { print "port=taken"; exit }' /proc/net/tcp /pr
 exit 0
 "#;
 
-/// What the agent is linked against at least; README says so too.
+/// Oldest glibc that the agent runs with; also stated in README.
 const GLIBC: (u32, u32) = (2, 34);
-/// Room for bundles, runs and the record, in KiB.
+/// Free space for bundles, runs and the record, in KiB.
 const ROOM: u64 = 200 << 10;
 
 /// How commands are run as root.
@@ -39,16 +39,16 @@ const ROOM: u64 = 200 << 10;
 pub(super) enum Root {
     /// The user is root.
     Direct,
-    /// sudo asks for nothing.
+    /// sudo needs no password.
     Sudo,
     /// sudo asks for a password.
     Password,
-    /// Not at all.
+    /// There is no way.
     #[default]
     Never,
 }
 
-/// What a machine said.
+/// A machine's answer to the probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Machine {
     pub(super) root: Root,
@@ -58,14 +58,14 @@ pub(super) struct Machine {
     systemd: bool,
     enrolled: bool,
     fleet: String,
-    /// KiB free where the program goes, and where its data does.
+    /// Free KiB for the programs, and for their data.
     free: [Option<u64>; 2],
     agent_active: bool,
     port_taken: bool,
 }
 
 impl Machine {
-    /// Reads the answer to [`PROBE`]; a login shell may have said more before.
+    /// Parses the answer to [`PROBE`]; a login shell may have printed more before it.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut machine = Self::default();
         let mut answered = false;
@@ -91,26 +91,26 @@ impl Machine {
         if answered {
             return Ok(machine);
         }
-        Err(Error::invalid("the machine's shell does not answer as a POSIX shell does"))
+        Err(Error::invalid("the machine has no POSIX shell, or its login shell did not run it"))
     }
 
-    /// Whether this agent can live there and belong to `fleet`.
+    /// Checks that this agent can run on the machine and join `fleet`.
     pub(super) fn check(&self, programs: &Programs, fleet: &str) -> Result<()> {
         if self.system != "Linux" {
-            return Err(Error::invalid(format!("it runs {:?}, and the agent Linux only", self.system)));
+            return Err(Error::invalid(format!("it runs {:?}; the agent needs Linux", self.system)));
         }
         let built_for = architecture(&programs.agent)?;
         if self.architecture != built_for {
             let theirs = &self.architecture;
-            return Err(Error::invalid(format!("it is of architecture {theirs}, the agent of {built_for}"))
-                .hint("`agent = …` in [local] of magpie.toml names another"));
+            return Err(Error::invalid(format!("it is {theirs}, but the agent is built for {built_for}"))
+                .hint(format!("set `agent = …` in [local] of magpie.toml to an agent for {theirs}")));
         }
         match glibc(&self.libc) {
             Some(version) if version >= GLIBC => {}
             Some((major, minor)) => {
                 let (least, most) = GLIBC;
                 return Err(Error::invalid(format!(
-                    "its glibc is {major}.{minor}, and the agent needs {least}.{most} or newer"
+                    "its glibc is {major}.{minor}; the agent needs {least}.{most} or newer"
                 )));
             }
             None => return Err(Error::invalid("it has no glibc, which the agent needs")),
@@ -121,13 +121,13 @@ impl Machine {
         self.check_enrolment(fleet)?;
         if self.port_taken && !self.agent_active {
             let port = proto::PORT;
-            return Err(Error::invalid(format!("something listens on its port {port} already"))
-                .hint(format!("`ss -lptn sport = :{port}` on the machine shows what")));
+            return Err(Error::invalid(format!("its port {port} is already in use"))
+                .hint(format!("`ss -lptn sport = :{port}` on the machine shows the process")));
         }
         self.check_room(programs)?;
         if self.root == Root::Never {
-            return Err(Error::invalid("the user is not root there, and it has no sudo")
-                .hint("adopt it as root, or as a user who may use sudo"));
+            return Err(Error::invalid("the user is not root, and the machine has no sudo")
+                .hint("connect as root, or as a user with sudo"));
         }
         Ok(())
     }
@@ -137,12 +137,12 @@ impl Machine {
             return Ok(());
         }
         let whose = match self.fleet.as_str() {
-            "" => "a fleet that it does not name".to_owned(),
-            own if own == fleet => "this very fleet".to_owned(),
+            "" => "an unknown fleet".to_owned(),
+            own if own == fleet => "this fleet".to_owned(),
             other => format!("the fleet {other}"),
         };
-        Err(Error::invalid(format!("it is enrolled already, in {whose}"))
-            .hint("`ctl destroy` with that fleet's CA directory takes its agent away")
+        Err(Error::invalid(format!("it is already enrolled in {whose}"))
+            .hint("`ctl destroy` with that fleet's CA directory removes the agent")
             .hint("or, as root on the machine: systemctl stop magpie-agent && rm -r /var/lib/magpie/state"))
     }
 
@@ -151,7 +151,7 @@ impl Machine {
         for (tree, free, needed) in [("/usr/lib", self.free[0], program), ("/var/lib", self.free[1], ROOM)] {
             if let Some(free) = free.filter(|free| *free < needed) {
                 let (free, needed) = (free >> 10, needed >> 10);
-                return Err(Error::invalid(format!("{tree} has {free} MiB free; {needed} MiB are needed")));
+                return Err(Error::invalid(format!("{tree} has {free} MiB free, but needs {needed} MiB")));
             }
         }
         Ok(())
@@ -164,13 +164,13 @@ fn glibc(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
 }
 
-/// The machine that an ELF program is for, as `uname -m` calls it; elf(5), `e_machine`.
+/// The architecture of an ELF program, in the terms of `uname -m`; elf(5), `e_machine`.
 fn architecture(program: &[u8]) -> Result<&'static str> {
     let machine = program.strip_prefix(b"\x7fELF").and_then(|rest| Some([*rest.get(14)?, *rest.get(15)?]));
     match machine.map(u16::from_le_bytes) {
         Some(62) => Ok("x86_64"),
         Some(183) => Ok("aarch64"),
-        _ => Err(Error::invalid("the agent is not a program for x86_64 or aarch64")),
+        _ => Err(Error::invalid("the agent is not an x86_64 or aarch64 program")),
     }
 }
 
@@ -198,18 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn each_want_is_named() {
+    fn each_unmet_requirement_is_named() {
         assert_eq!(verdict(""), "will do");
         for (change, said) in [
-            ("system=FreeBSD\n", "it runs \"FreeBSD\", and the agent Linux only"),
-            ("architecture=aarch64\n", "it is of architecture aarch64, the agent of x86_64"),
-            ("libc=glibc 2.31\n", "its glibc is 2.31, and the agent needs 2.34 or newer"),
+            ("system=FreeBSD\n", "it runs \"FreeBSD\"; the agent needs Linux"),
+            ("architecture=aarch64\n", "it is aarch64, but the agent is built for x86_64"),
+            ("libc=glibc 2.31\n", "its glibc is 2.31; the agent needs 2.34 or newer"),
             ("libc=\n", "it has no glibc, which the agent needs"),
-            ("enrolled=yes\nfleet=theirs\n", "it is enrolled already, in the fleet theirs"),
-            ("enrolled=yes\nfleet=ours\n", "it is enrolled already, in this very fleet"),
-            ("port=taken\n", "something listens on its port 717 already"),
+            ("enrolled=yes\nfleet=theirs\n", "it is already enrolled in the fleet theirs"),
+            ("enrolled=yes\nfleet=ours\n", "it is already enrolled in this fleet"),
+            ("port=taken\n", "its port 717 is already in use"),
             ("port=taken\nagent=active\n", "will do"),
-            ("free_var=1024\n", "/var/lib has 1 MiB free; 200 MiB are needed"),
+            ("free_var=1024\n", "/var/lib has 1 MiB free, but needs 200 MiB"),
         ] {
             assert_eq!(verdict(change), said);
         }
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// The script itself, by this machine's shell.
+    /// Runs the real script in this machine's shell.
     #[test]
     fn a_linux_machine_answers() {
         let output = std::process::Command::new("sh").args(["-c", PROBE]).output().unwrap();

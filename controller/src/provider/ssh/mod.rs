@@ -1,10 +1,10 @@
-//! Machines that were there before: their agent is installed over the user's own ssh, once, and from then on
-//! they are hosts like any other. Nobody launches or ends them here; what is known of them is kept beside the
-//! fleet's keys (see [`record`]), because there is no cloud to keep it.
+//! Existing machines as hosts. The agent is installed once, over the user's own ssh; from then on they are hosts like
+//! any other, but this provider never launches or ends them. There is no cloud to keep tags, so the provider keeps a
+//! file for each machine beside the fleet's keys (see [`record`]).
 //!
 //! - [`openssh`]: the user's ssh client,
-//! - [`machine`]: what is asked of a machine first, and whether it will do,
-//! - [`install`]: what is put there, and how it is taken away.
+//! - [`machine`]: the probe of a machine, and its requirements,
+//! - [`install`]: installation and removal of the agent.
 
 mod install;
 mod machine;
@@ -39,15 +39,16 @@ pub struct Ssh {
 }
 
 impl Ssh {
-    /// The machines whose records are in the CA directory `ca`. `agent` is what is installed on others.
+    /// Reads records from the CA directory `ca`. `agent` is the program to install on new machines.
     pub(crate) fn new(ca: &Path, agent: PathBuf, connect: ConnectConfig) -> Self {
         Self { records: ca.join("adopted"), agent, connect }
     }
 
-    /// Installs the agent with its enrol document, and remembers the machine. It is not enrolled yet.
+    /// Installs the agent with its enrol document, and records the machine. The machine still has to enrol.
     ///
     /// # Errors
-    /// The machine cannot be reached over ssh, will not do (then nothing was touched), or refuses the agent.
+    /// The machine cannot be reached over ssh, does not meet the requirements (nothing is changed then), or the
+    /// installation fails.
     pub(crate) async fn adopt(
         &self,
         target: &Target,
@@ -55,7 +56,7 @@ impl Ssh {
         progress: Progress<'_>,
     ) -> Result<Host> {
         let programs = Programs::read(&self.agent)?;
-        progress(&format!("looking at {target}"));
+        progress(&format!("checking {target}"));
         let machine = Machine::parse(&target.run(machine::PROBE_COMMAND, machine::PROBE.as_bytes()).await?)?;
         machine.check(&programs, &adoption.fleet).map_err(|error| error.context_once(&target.to_string()))?;
         progress(&format!("installing the agent on {target}"));
@@ -67,12 +68,12 @@ impl Ssh {
 }
 
 fn not_ours(host: &Host, deed: &str) -> Error {
-    Error::invalid(format!("{} is a machine that was adopted: it cannot be {deed} from here", host.name))
+    Error::invalid(format!("{} is an adopted machine: ctl cannot {deed} it", host.name))
 }
 
 fn there_already() -> Error {
-    Error::invalid("machines of the provider ssh are there already: they are neither launched nor copied")
-        .hint("`ctl adopt USER@HOST --role ROLE` makes a machine a host of the fleet")
+    Error::invalid("the provider ssh has existing machines only: it cannot launch, clone or bake")
+        .hint("`ctl adopt USER@HOST --role ROLE` turns a machine into a host of the fleet")
 }
 
 #[async_trait]
@@ -116,14 +117,15 @@ impl Provider for Ssh {
     }
 
     async fn start(&self, host: &Host) -> Result<Host> {
-        Err(not_ours(host, "started").hint("switch it on where it stands; its agent starts with it"))
+        Err(not_ours(host, "start").hint("power it on yourself; its agent starts at boot"))
     }
 
     async fn stop(&self, host: &Host) -> Result<()> {
-        Err(not_ours(host, "stopped").hint(format!("`ctl run {} -- systemctl poweroff` does it", host.name)))
+        Err(not_ours(host, "stop")
+            .hint(format!("`ctl run {} -- systemctl poweroff` shuts it down", host.name)))
     }
 
-    /// Forgets the machine; the machine itself goes on (see [`removal`]).
+    /// Removes the machine's record only; the machine keeps running (see [`removal`]).
     async fn destroy(&self, host: &Host) -> Result<()> {
         Record::remove(&self.records, &host.id)
     }
@@ -132,7 +134,7 @@ impl Provider for Ssh {
         dial::to(&self.connect, &host.address, port, deadline).await
     }
 
-    /// Nobody keeps it.
+    /// Always empty: no console is recorded.
     async fn console(&self, _host: &Host) -> Result<String> {
         Ok(String::new())
     }

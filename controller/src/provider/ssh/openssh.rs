@@ -1,4 +1,4 @@
-//! The user's own ssh client: with its configuration, keys, agent, jump hosts, and questions at the terminal.
+//! The user's own ssh client, with its configuration, keys, agent, jump hosts, and prompts at the terminal.
 
 use std::{fmt, io, process::Stdio};
 
@@ -12,14 +12,14 @@ use crate::{
     provider::last_words::LastWords,
 };
 
-/// Where ssh is to connect to.
+/// Destination of ssh.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// `[user@]host`, or a name of the user's configuration.
+    /// `[user@]host`, or a name from the ssh configuration.
     pub(crate) destination: String,
-    /// Port of the machine's sshd, unless the configuration says so.
+    /// Port of the machine's sshd; `None` leaves it to the ssh configuration.
     pub(crate) port: Option<u16>,
-    /// Further options, as ssh(1) takes them.
+    /// More options of ssh(1).
     pub(crate) options: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ impl Target {
         command
     }
 
-    /// The host name that ssh makes of the destination.
+    /// The host name that ssh resolves the destination to, by its configuration.
     ///
     /// # Errors
     /// ssh is not installed, or its configuration is wrong.
@@ -50,16 +50,16 @@ impl Target {
         let name = text.lines().find_map(|line| line.strip_prefix("hostname "));
         name.filter(|_| output.status.success()).map(str::to_owned).ok_or_else(|| {
             Error::invalid(format!(
-                "ssh makes nothing of {self}: {}",
+                "ssh does not accept {self}: {}",
                 String::from_utf8_lossy(&output.stderr).trim()
             ))
         })
     }
 
-    /// Runs a command line of the remote user's shell with `input`, and returns what it wrote.
+    /// Runs a command line in the remote shell with `input` on standard input, and returns its standard output.
     ///
     /// # Errors
-    /// The machine cannot be reached, or the command fails; then with its last words.
+    /// The machine cannot be reached, or the command fails; the error contains its last lines of standard error.
     pub(super) async fn run(&self, command: &str, input: &[u8]) -> Result<String> {
         let mut child = self
             .ssh("-T")
@@ -75,7 +75,7 @@ impl Target {
         let said = LastWords::of(child.stderr.take().ok_or_else(missing)?);
         let mut answer = Vec::new();
         let feed = async {
-            // A command that ends early closes its input; its exit code says more than the broken pipe.
+            // A command that exits early closes its input; its exit code says more than the broken pipe.
             let _ = stdin.write_all(input).await;
             drop(stdin);
         };
@@ -90,7 +90,7 @@ impl Target {
     /// Runs a command line with the user's terminal, so that it can ask for a password.
     ///
     /// # Errors
-    /// As [`Target::run`]; what was said, the user has seen.
+    /// As for [`Target::run`], without the output, which is already on the terminal.
     pub(super) async fn ask(&self, command: &str) -> Result<()> {
         // Standard output is for data.
         let talk = io::stderr();
@@ -99,17 +99,17 @@ impl Target {
         if status.success() { Ok(()) } else { Err(self.failed(status.code(), "see above")) }
     }
 
-    /// 255 is ssh's own; ssh(1), "Exit status".
+    /// Exit code 255 is from ssh itself; ssh(1), "Exit status".
     fn failed(&self, code: Option<i32>, said: &str) -> Error {
         if code == Some(255) {
             return Error::unreachable(format!("ssh to {self} failed: {said}"))
-                .hint(format!("`ssh {self}` must work by itself; options for it go after --"));
+                .hint(format!("`ssh {self}` must work on its own; ssh options go after --"));
         }
-        Error::unreachable(format!("{self} refuses: {said}"))
+        Error::unreachable(format!("the command on {self} failed: {said}"))
     }
 }
 
-/// One word of a shell's command line.
+/// Quotes `word` as one word of a shell command line.
 pub(super) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }

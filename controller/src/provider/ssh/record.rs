@@ -1,4 +1,4 @@
-//! `<ca directory>/adopted/<id>.json`: what is known of an adopted machine. Every controller of a fleet has the CA
+//! `<ca directory>/adopted/<id>.json`: the record of an adopted machine. All controllers of a fleet share the CA
 //! directory, so they know the same machines.
 
 use std::{fs, io, path::Path};
@@ -12,29 +12,29 @@ use crate::{
     provider::{Fingerprint, Host, HostState, ImageId, Kind, Usage},
 };
 
-/// The format this module writes.
+/// Format version.
 const VERSION: u32 = 1;
 
-/// What a machine is adopted as.
+/// Parameters of an adoption.
 #[derive(Debug)]
 pub(crate) struct Adoption {
-    /// Fleet that it will belong to.
+    /// Fleet that the machine joins.
     pub(crate) fleet: String,
     /// Role, such as `db`.
     pub(crate) role: String,
     /// `<role>-<n>`.
     pub(crate) name: String,
-    /// Where its agent will be dialled.
+    /// Address of the agent.
     pub(crate) address: String,
     /// Enrolment transaction id.
     pub(crate) tid: String,
-    /// What is to be remembered from the start.
+    /// Initial usage.
     pub(crate) usage: Usage,
     /// The enrol document, JSON.
     pub(crate) enrol_document: Vec<u8>,
 }
 
-/// One machine.
+/// Record of one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     version: u32,
@@ -43,9 +43,9 @@ pub(super) struct Record {
     pub(super) fleet: String,
     role: String,
     tid: String,
-    /// Where its agent is dialled.
+    /// Address to dial.
     address: String,
-    /// What ssh was told to connect to, for people.
+    /// The ssh destination, for display.
     adopted_over: String,
     /// Seconds since the Unix epoch.
     adopted_at: i64,
@@ -69,7 +69,7 @@ impl Record {
         }
     }
 
-    /// All records, ordered by name; none where nothing was adopted yet.
+    /// All records, ordered by name; empty if the directory is missing.
     pub(super) fn all(directory: &Path) -> Result<Vec<Self>> {
         let unreadable = |error| Error::invalid(format!("cannot list {}: {error}", directory.display()));
         let entries = match fs::read_dir(directory) {
@@ -79,7 +79,7 @@ impl Record {
         let mut records = Vec::new();
         for entry in entries {
             let name = entry.map_err(unreadable)?.file_name().into_string().unwrap_or_default();
-            // Others are half-written.
+            // Other names are half-written files.
             if let Some(id) = name.strip_suffix(".json") {
                 records.push(Self::read(directory, id)?);
             }
@@ -99,17 +99,17 @@ impl Record {
             return Ok(record);
         }
         let found = record.version;
-        Err(Error::invalid(format!("{shown} has format {found}, this ctl knows {VERSION}")))
+        Err(Error::invalid(format!("{shown} has format {found}; this ctl reads format {VERSION}")))
     }
 
-    /// Writes it in one step.
+    /// Writes the record atomically.
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
         files::directory(directory)?;
         let text = serde_json::to_vec_pretty(self).map_err(Error::invalid)?;
         files::replace(&directory.join(format!("{}.json", self.id)), &text)
     }
 
-    /// Removes it; a no-op if it is gone.
+    /// Removes a record. No-op if it is gone.
     pub(super) fn remove(directory: &Path, id: &str) -> Result<()> {
         let path = directory.join(format!("{id}.json"));
         match fs::remove_file(&path) {
@@ -130,7 +130,7 @@ impl From<Record> for Host {
             fleet: record.fleet,
             role: record.role,
             tid: record.tid,
-            // Nobody but the machine itself knows, and asking it takes a connection.
+            // Only the machine knows its state, and asking takes a connection.
             state: HostState::Running,
             address: record.address,
             image: ImageId::default(),

@@ -1,4 +1,4 @@
-//! The record of a dead host: a directory of segment files and two tails, on a disk that is mounted somewhere.
+//! Reads a record from a directory of segments and tails: on a dead host's mounted disk, or fetched before.
 
 use std::{
     fs, io,
@@ -14,17 +14,17 @@ use crate::error::{Error, Result};
 /// Where the record is on a host's disk.
 const ON_DISK: &str = "var/lib/magpie/history";
 
-/// A directory with a record in it.
+/// A directory that contains a record.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
 }
 
 impl Directory {
-    /// The record in `path`, or at its place below `path` if that is the root of a disk.
+    /// Opens the record in `path`, or in `var/lib/magpie/history` below it if `path` is the root of a disk.
     ///
     /// # Errors
-    /// There is no record, or it cannot be read.
+    /// If there is no record, or it cannot be read.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         for candidate in [path.to_path_buf(), path.join(ON_DISK)] {
             match holds_record(&candidate) {
@@ -34,28 +34,28 @@ impl Directory {
                 Err(error) => return Err(refused(&candidate, &error)),
             }
         }
-        Err(Error::invalid(format!("there is no record in {}", path.display())).hint(format!(
-            "--from-dir takes a directory with segments (*{SUFFIX}), or the root of a mounted disk with {ON_DISK}"
+        Err(Error::invalid(format!("no record in {}", path.display())).hint(format!(
+            "--from-dir takes a directory with segments (*{SUFFIX}), or the root of a mounted disk that has {ON_DISK}"
         )))
     }
 
-    /// Where the segments are.
+    /// Directory of the segments.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Begins to read.
+    /// Starts reading.
     ///
     /// # Errors
-    /// The directory cannot be listed.
+    /// If the directory cannot be listed.
     pub(super) fn blocks(&self, filter: Filter) -> Result<Blocks> {
         Reader::new(&self.path).blocks(filter).map_err(|error| unreadable(&self.path, error))
     }
 
-    /// Wall times of the oldest and the newest sample, ms since the Unix epoch; `None` if there is none.
+    /// Wall times of the oldest and the newest sample, ms since the Unix epoch; `None` without samples.
     ///
     /// # Errors
-    /// The directory cannot be listed.
+    /// If the directory cannot be listed.
     pub(crate) fn range(&self) -> Result<Option<(i64, i64)>> {
         let (headers, _) = self.headers()?;
         Ok(glance::range(&headers))
@@ -80,7 +80,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The error for a record that `directory` cannot be asked for.
+/// The error for an unreadable record in `directory`.
 pub(super) fn unreadable(directory: &Path, error: stored::Error) -> Error {
     match error {
         stored::Error::Io { path, source, .. } => refused(&path, &source),
@@ -91,9 +91,7 @@ pub(super) fn unreadable(directory: &Path, error: stored::Error) -> Error {
 fn refused(path: &Path, error: &io::Error) -> Error {
     let unreadable = Error::invalid(format!("cannot read {}: {error}", path.display()));
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            unreadable.hint("a host's record belongs to its root user: try sudo")
-        }
+        io::ErrorKind::PermissionDenied => unreadable.hint("a host's record belongs to root: try sudo"),
         _ => unreadable,
     }
 }

@@ -1,7 +1,7 @@
-//! Copying a record into a directory, block by block as they come, so that it can be read there like the original.
+//! Copies a record into a directory, block by block, so that the copy can be read like the original.
 //!
-//! Nothing is overwritten: what is there already is passed over, and what comes is appended behind what it follows
-//! or begins a segment of its own. Only `runs.json` is written anew, with what it held.
+//! Existing blocks are never overwritten: blocks that the copy already has are skipped, and new ones are appended to the
+//! block that they continue or start a new segment. Only `runs.json` is rewritten, and keeps its old entries.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -18,15 +18,15 @@ use record::{
 use super::{Directory, KnownRun, runs::Known};
 use crate::error::{Error, Result};
 
-/// From this size on, the next block begins another segment.
+/// When a segment has this size, the next block starts another one.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
-/// A copy that is being made.
+/// A copy in progress.
 #[derive(Debug)]
 pub(crate) struct Copy {
     directory: PathBuf,
     known: Known,
-    /// Numbers of samples that are there already: first and last of each block.
+    /// Existing samples: numbers of the first and the last sample of each block.
     present: Vec<(u64, u64)>,
     open: Option<Segment>,
     fetched: Fetched,
@@ -40,14 +40,14 @@ struct Segment {
     next_sequence: u64,
 }
 
-/// What came of copying.
+/// Result of copying.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fetched {
-    /// Samples that were written.
+    /// Number of samples written.
     pub samples: u64,
-    /// Bytes that were written.
+    /// Number of bytes written.
     pub bytes: u64,
-    /// Samples that were there already.
+    /// Number of samples that the copy already had.
     pub present: u64,
 }
 
@@ -55,7 +55,7 @@ impl Copy {
     /// Prepares a directory for the record of this host.
     ///
     /// # Errors
-    /// The directory cannot be used, or holds another record.
+    /// If the directory cannot be used, or contains another record.
     pub(crate) fn new(directory: &Path, host: &str) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -68,19 +68,19 @@ impl Copy {
             Some(known) if known.host == host => known,
             Some(known) => {
                 return Err(Error::invalid(format!(
-                    "{} holds the record of {}",
+                    "{} contains the record of {}",
                     directory.display(),
                     known.host
                 ))
-                .hint(format!("give {host}'s a directory of its own")));
+                .hint(format!("use another directory for {host}")));
             }
             None if present.is_empty() => Known::new(host),
             None => {
                 return Err(Error::invalid(format!(
-                    "{} holds a record that ctl did not fetch",
+                    "{} contains a record that ctl did not fetch",
                     directory.display()
                 ))
-                .hint("give a directory that is empty, or not there yet"));
+                .hint("use an empty or a new directory"));
             }
         };
         known.write(directory).map_err(|error| failed(directory, &error))?;
@@ -93,17 +93,17 @@ impl Copy {
         })
     }
 
-    /// Writes one block, unless it is there already; damaged ones are not written, and told.
+    /// Writes one block, unless the copy already has it. A damaged block is not written but reported: returns a sentence.
     ///
     /// # Errors
-    /// The disk is full, or cannot be written to.
+    /// If the disk is full or cannot be written to.
     pub(crate) fn add(&mut self, block: &StoredBlock) -> Result<Option<String>> {
         if block.data.is_empty() {
             return Ok(None);
         }
         let header = match Block::parse(&block.data) {
             Ok(block) => block.header,
-            Err(damage) => return Ok(Some(format!("a block that came cannot be read: {damage}"))),
+            Err(damage) => return Ok(Some(format!("received a damaged block: {damage}"))),
         };
         let (first, last) = (header.first_sequence, header.last_sequence());
         if self.present.iter().any(|(from, until)| *from <= first && last <= *until) {
@@ -137,10 +137,10 @@ impl Copy {
         self.open.take().map_or(Ok(()), |segment| segment.file.sync_all())
     }
 
-    /// Makes the copy durable, with the runs beside it.
+    /// Syncs the copy to disk, and writes the runs to `runs.json`.
     ///
     /// # Errors
-    /// As [`Copy::add`].
+    /// Same as [`Copy::add`].
     pub(crate) fn finish(mut self, runs: Vec<KnownRun>) -> Result<Fetched> {
         self.known.merge(runs);
         let finished = self
@@ -153,8 +153,8 @@ impl Copy {
 }
 
 impl Segment {
-    /// The segment that begins with this sample. If there is one, it holds fewer samples than are to come: those of a
-    /// block that was still being filled when it was fetched.
+    /// Opens or creates the segment that starts with this sample. An existing one holds an earlier version of the block, which
+    /// was fetched before it was full; the new block is appended.
     fn open(directory: &Path, first_sequence: u64) -> io::Result<Self> {
         let path = segment_path(directory, first_sequence);
         let file = OpenOptions::new().append(true).create(true).open(path)?;
@@ -162,7 +162,7 @@ impl Segment {
     }
 }
 
-/// What is in a directory that may hold a record.
+/// Sample numbers of the blocks in a directory, which may have no record.
 fn present(directory: &Path) -> Result<Vec<(u64, u64)>> {
     let is_empty = fs::read_dir(directory).map_err(|error| failed(directory, &error))?.next().is_none();
     if is_empty {
@@ -173,11 +173,11 @@ fn present(directory: &Path) -> Result<Vec<(u64, u64)>> {
             let (headers, _) = record.headers()?;
             Ok(headers.iter().map(|header| (header.first_sequence, header.last_sequence())).collect())
         }
-        // Files of other kinds do not matter here.
+        // The directory has other files, but no record.
         Err(_) => Ok(Vec::new()),
     }
 }
 
 fn failed(directory: &Path, error: &io::Error) -> Error {
-    Error::invalid(format!("cannot keep a record in {}: {error}", directory.display()))
+    Error::invalid(format!("cannot store a record in {}: {error}", directory.display()))
 }

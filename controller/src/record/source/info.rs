@@ -1,5 +1,4 @@
-//! What a directory's record holds, from the headers of its blocks and its newest sample; the same message that a host
-//! answers with.
+//! Summarizes a record in a directory from its block headers and its newest sample, in the same message as a host's answer.
 
 use proto::glance;
 use proto::pb::{self, InfoReply};
@@ -12,21 +11,21 @@ use super::{Directory, directory::unreadable};
 use crate::error::Result;
 
 impl Directory {
-    /// What the record holds.
+    /// Summarizes the record.
     ///
     /// # Errors
-    /// The directory cannot be listed.
+    /// If the directory cannot be listed.
     pub(crate) fn info(&self) -> Result<InfoReply> {
         let (headers, lost) = self.headers()?;
         let failed = |error| unreadable(self.path(), error);
         let bytes = total_bytes(self.path()).map_err(failed)?;
         let newest = newest(self.path()).map_err(failed)?;
-        // Nobody records here any more, whatever was told to be running.
+        // No recorder writes to this directory: `running` stays false.
         let recorder = newest.map(|sample| pb::Recorder { bytes, ..glance::recorder(&sample) });
         Ok(InfoReply { bytes, lost, recorder, ..glance::info(&headers) })
     }
 
-    /// What all blocks say about themselves, oldest first and each once, and what cannot be read.
+    /// Headers of all blocks, oldest first, each once, and all losses.
     pub(super) fn headers(&self) -> Result<(Vec<Header>, Vec<String>)> {
         Reader::new(self.path()).headers().map_err(|error| unreadable(self.path(), error))
     }

@@ -1,6 +1,5 @@
-//! Where a flight record is read from: a host, over its API, or the directory of a host that is dead. Both give
-//! blocks as they lie on disk, oldest first, and sentences about what is lost, which [`record::directory`] gives there as
-//! here; what the blocks mean is for others.
+//! Sources of a flight record: a running host's API, or a directory. Both return blocks as stored on disk, oldest first, with
+//! sentences about losses. [`record::directory`] reads the blocks in both cases. Other modules interpret them.
 
 mod directory;
 mod fetch;
@@ -26,38 +25,38 @@ pub(crate) use self::{
 };
 use crate::{client, error::Result};
 
-/// Runs that are asked for: as many as a host gives.
+/// Maximum number of runs to request: a host returns no more.
 const RUNS: u32 = 100;
 
-/// A record that can be read again and again.
+/// A record that can be read repeatedly.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// A host that is up.
+    /// A running host.
     Host {
-        /// A connection to it.
+        /// Connection to the host.
         channel: Channel,
-        /// How it is called.
+        /// Name of the host.
         name: String,
     },
-    /// The disk of a host.
+    /// A directory, for instance on the disk of a dead host.
     Directory(Directory),
 }
 
 impl Source {
-    /// The record of a host that is up.
+    /// The record of a running host.
     pub(crate) fn host(channel: Channel, name: &str) -> Self {
         Self::Host { channel, name: name.to_owned() }
     }
 
-    /// The record in a directory, or below it if it is the root of a host's disk.
+    /// The record in a directory, or below it if the directory is the root of a host's disk.
     ///
     /// # Errors
-    /// There is no record, or it cannot be read.
+    /// If there is no record, or it cannot be read.
     pub(crate) fn directory(path: &Path) -> Result<Self> {
         Directory::open(path).map(Self::Directory)
     }
 
-    /// How it is called: the host's name, or the path.
+    /// Name of the host, or path of the directory.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Host { name, .. } => name.clone(),
@@ -65,10 +64,10 @@ impl Source {
         }
     }
 
-    /// Begins to read.
+    /// Starts reading.
     ///
     /// # Errors
-    /// The host refuses, or cannot be asked.
+    /// If the host refuses or cannot be reached, or the directory cannot be listed.
     pub(crate) async fn read(&self, filter: &Filter) -> Result<Blocks> {
         Ok(match self {
             Self::Host { channel, name } => Blocks::Host {
@@ -79,10 +78,10 @@ impl Source {
         })
     }
 
-    /// Wall times of the oldest and the newest sample, ms since the Unix epoch; `None` of an empty record.
+    /// Wall times of the oldest and the newest sample, ms since the Unix epoch; `None` if the record is empty.
     ///
     /// # Errors
-    /// As [`Source::read`].
+    /// Same as [`Source::read`].
     pub(crate) async fn range(&self) -> Result<Option<(i64, i64)>> {
         match self {
             Self::Host { channel, name } => {
@@ -93,10 +92,10 @@ impl Source {
         }
     }
 
-    /// What the record holds.
+    /// Summarizes the record.
     ///
     /// # Errors
-    /// As [`Source::read`].
+    /// Same as [`Source::read`].
     pub(crate) async fn info(&self) -> Result<pb::InfoReply> {
         match self {
             Self::Host { channel, name } => client::history::info(channel.clone(), name).await,
@@ -104,10 +103,10 @@ impl Source {
         }
     }
 
-    /// The runs that are known where the record is.
+    /// The runs that the host knows, or those stored with the copy.
     ///
     /// # Errors
-    /// As [`Source::read`].
+    /// Same as [`Source::read`].
     pub(crate) async fn runs(&self) -> Result<Vec<KnownRun>> {
         match self {
             Self::Host { channel, name } => {
@@ -118,10 +117,10 @@ impl Source {
         }
     }
 
-    /// What is recorded from a wall time on, without end; of a directory, what there is.
+    /// Follows the record from a wall time on (ms since the Unix epoch), without end. A directory ends after its last block.
     ///
     /// # Errors
-    /// As [`Source::read`].
+    /// Same as [`Source::read`].
     pub(crate) async fn follow(&self, from_ms: i64) -> Result<Blocks> {
         match self {
             Self::Host { channel, name } => Ok(Blocks::Host {
@@ -133,14 +132,14 @@ impl Source {
     }
 }
 
-/// A record on its way.
+/// The blocks of a record, in order.
 #[derive(Debug)]
 pub(crate) enum Blocks {
     /// From a host.
     Host {
-        /// What comes.
+        /// The answer of the host.
         stream: Streaming<pb::Block>,
-        /// Who sends it.
+        /// Name of the host, for errors.
         name: String,
     },
     /// From a directory.
@@ -151,7 +150,7 @@ impl Blocks {
     /// The next block; `None` at the end. Damage is part of a block, not an error.
     ///
     /// # Errors
-    /// The connection is lost, or a file cannot be read.
+    /// If the host reports an error or the connection is lost.
     pub(crate) async fn next(&mut self) -> Result<Option<StoredBlock>> {
         match self {
             Self::Host { stream, name } => match stream.message().await {
@@ -166,8 +165,8 @@ impl Blocks {
 /// A piece of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Piece<'a> {
-    /// A sample. Samples outside of the range asked for are among them.
+    /// A sample, possibly outside the requested range.
     Sample(&'a Sample),
-    /// A sentence about what is damaged or missing at this place.
+    /// A sentence about what is damaged or missing at this point.
     Lost(&'a str),
 }

@@ -1,4 +1,4 @@
-//! Blocks on their way to a reader: checked and decompressed, the next ones while one is being looked at.
+//! Checks and decompresses blocks ahead of their reader.
 
 use record::{Block, Columns, Damage, Header, Samples, directory::StoredBlock};
 use tokio::sync::mpsc;
@@ -6,15 +6,15 @@ use tokio::sync::mpsc;
 use super::{Blocks, Piece};
 use crate::error::Result;
 
-/// So many blocks may wait to be looked at; each is a megabyte or two.
+/// Maximum number of decompressed blocks that wait for the reader; each takes one or two megabytes.
 const AHEAD: usize = 2;
 
-/// What of the processes is decoded.
+/// Which data of processes is decoded.
 #[derive(Clone, Debug)]
 pub(crate) struct Detail {
-    /// Other columns of numbers are not kept up to date.
+    /// Numeric columns to decode; the others are not updated.
     pub columns: Columns,
-    /// Of processes with other ids only the identities are known; empty: all.
+    /// Processes with other pids have only an identity; empty: all processes are decoded.
     pub pids: Vec<u32>,
 }
 
@@ -25,10 +25,10 @@ impl Detail {
     }
 }
 
-/// A block that can be looked at.
+/// A block that was checked and decompressed.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// What it says about itself; absent if there is only something to say about what was lost.
+    /// The block's header; `None` if there are only losses to report.
     pub header: Option<Header>,
     lost: Vec<String>,
     samples: Option<std::result::Result<Samples, Damage>>,
@@ -48,14 +48,14 @@ impl Opened {
         Self { header: stored.header(), lost: stored.lost, samples }
     }
 
-    /// Gives what is in the block, in order, without a copy of it.
+    /// Passes the contents of the block to `take`, in order, without copying samples.
     ///
     /// # Errors
-    /// Those of `take`.
+    /// Errors of `take`.
     pub(crate) fn each(self, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
         let Self { lost, samples, .. } = self;
         lost.iter().try_for_each(|sentence| take(Piece::Lost(sentence)))?;
-        let damaged = |damage: &Damage| format!("a block of history cannot be read: {damage}");
+        let damaged = |damage: &Damage| format!("cannot read a block: {damage}");
         let mut samples = match samples {
             Some(Ok(samples)) => samples,
             Some(Err(damage)) => return take(Piece::Lost(&damaged(&damage))),
@@ -71,7 +71,7 @@ impl Opened {
     }
 }
 
-/// Blocks that are opened before they are asked for.
+/// Blocks that are opened before the reader asks for them.
 #[derive(Debug)]
 pub(crate) struct OpenedAhead(mpsc::Receiver<Result<Opened>>);
 
@@ -86,7 +86,7 @@ impl OpenedAhead {
 }
 
 impl Blocks {
-    /// Opens blocks by another thread as long as somebody takes them.
+    /// Opens blocks in another task until the receiver is dropped.
     pub(crate) fn opened_ahead(mut self, detail: Detail) -> OpenedAhead {
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {

@@ -1,31 +1,34 @@
-//! Runs beside a record: what is asked of a host, and `runs.json` in a directory that a record was fetched to.
+//! Runs of a record's host: listed by the host, or read from `runs.json` next to a fetched record.
 
 use std::{fs, io, path::Path};
 
-use proto::pb::{Run, RunState, start_request::What};
+use proto::{
+    pb::{Run, start_request::What},
+    run::{is_over, state_name},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{client::runs::is_over, error::Error, error::Result};
+use crate::error::{Error, Result};
 
-/// Name of the file.
+/// Name of the file with the runs.
 pub(super) const FILE: &str = "runs.json";
 
 const VERSION: u32 = 1;
 
-/// A run, as far as a time line shows it.
+/// The data of a run that a timeline shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownRun {
-    /// Its id.
+    /// Id of the run.
     pub run_id: String,
     /// `apply`, `plan` or `command`.
     pub what: String,
-    /// Who started it.
+    /// User who started the run.
     pub user: String,
-    /// How it ended; absent while it is under way.
+    /// Final state, such as `changed`; `None` while the run is in progress.
     pub state: Option<String>,
-    /// When it began.
+    /// Start, ms since the Unix epoch.
     pub started_unix_ms: i64,
-    /// When it ended; 0 while it is under way.
+    /// End, ms since the Unix epoch; 0 while the run is in progress.
     pub finished_unix_ms: i64,
 }
 
@@ -42,23 +45,18 @@ impl From<&Run> for KnownRun {
             run_id: run.run_id.clone(),
             what: what.to_owned(),
             user: run.user.clone(),
-            state: is_over.then(|| state_name(run.state())),
+            state: is_over.then(|| state_name(run.state()).to_owned()),
             started_unix_ms: run.started_unix_ms,
             finished_unix_ms: run.finished_unix_ms,
         }
     }
 }
 
-/// `RUN_STATE_CHANGED` is `changed`.
-fn state_name(state: RunState) -> String {
-    state.as_str_name().trim_start_matches("RUN_STATE_").to_lowercase()
-}
-
-/// What the file holds.
+/// Contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Known {
     v: u32,
-    /// Whose record it lies beside.
+    /// Name of the record's host.
     pub(super) host: String,
     pub(super) runs: Vec<KnownRun>,
 }
@@ -68,7 +66,7 @@ impl Known {
         Self { v: VERSION, host: host.to_owned(), runs: Vec::new() }
     }
 
-    /// Reads the file of a directory; `None` if there is none.
+    /// Reads the file in a directory; `None` if missing.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(FILE);
         let bytes = match fs::read(&path) {
@@ -76,23 +74,24 @@ impl Known {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::invalid(format!("cannot read {}: {error}", path.display()))),
         };
-        let known: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::invalid(format!("{} is not what ctl wrote: {error}", path.display())))?;
+        let known: Self = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::invalid(format!("{} is not a valid list of runs: {error}", path.display()))
+        })?;
         match known.v {
             VERSION => Ok(Some(known)),
-            other => Err(Error::invalid(format!("{} is of version {other}", path.display()))
-                .hint("a newer ctl wrote it: use that one")),
+            other => Err(Error::invalid(format!("{} has unknown version {other}", path.display()))
+                .hint("a newer ctl wrote this file: use that version")),
         }
     }
 
-    /// Takes in more runs; what is known of one already is replaced.
+    /// Adds runs, replacing known runs with the same id.
     pub(super) fn merge(&mut self, runs: Vec<KnownRun>) {
         self.runs.retain(|old| !runs.iter().any(|run| run.run_id == old.run_id));
         self.runs.extend(runs);
         self.runs.sort_by_key(|run| run.started_unix_ms);
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
         let file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer_pretty(&file, self)?;

@@ -1,4 +1,4 @@
-//! Directories made by hand: where a record is found, what is told of it, and copies. How it is read is the crate `record`'s to test.
+//! Handmade directories: finding a record, its summary, and copies. The crate `record` tests reading.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn sample(second: u64) -> Sample {
     }
 }
 
-/// The samples of these seconds as a block; a sample's number is its second.
+/// A block with one sample per second; a sample's number is its second.
 fn block(seconds: std::ops::Range<u64>) -> Vec<u8> {
     let first = seconds.start;
     encode(&seconds.map(sample).collect::<Vec<_>>(), first).unwrap()
@@ -78,7 +78,7 @@ fn the_root_of_a_disk_will_do_and_anything_else_is_refused_with_a_hint() {
 }
 
 #[test]
-fn a_directory_is_told_at_a_glance() {
+fn a_summary_of_a_directory() {
     let later = |second| Sample {
         own_start_ns: 0,
         own_cpu_us: 3_000_000,
@@ -120,7 +120,7 @@ fn a_copy_goes_on_where_it_ended_and_reads_like_the_original() {
         }
         copy.finish(runs).unwrap()
     };
-    // First the newest, of which the last block is still being filled; then more; then what was before.
+    // First the newest blocks, the last of which is not full yet; then newer ones; then older ones.
     assert_eq!(fetch(&[120..130, 130..134], vec![run("a")]).samples, 14);
     let fetched = fetch(&[120..130, 130..140, 140..145], vec![run("b")]);
     assert_eq!((fetched.samples, fetched.present), (15, 10));
@@ -140,7 +140,7 @@ fn a_copy_mixes_no_records_and_keeps_no_damage() {
     assert!(copy.add(&damaged).unwrap().unwrap().contains("checksum"));
     copy.finish(Vec::new()).unwrap();
     let error = Copy::new(disk.0.path(), "db-2").unwrap_err();
-    assert!(error.to_string().ends_with("holds the record of db-1"), "{error}");
+    assert!(error.to_string().ends_with("contains the record of db-1"), "{error}");
     let foreign = Disk::new().segment(100, &[block(100..110)]);
     assert_eq!(Copy::new(foreign.0.path(), "db-1").unwrap_err().kind().exit_code(), 2);
 }

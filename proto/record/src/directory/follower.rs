@@ -1,4 +1,4 @@
-//! Following the record: the samples that have been appended since the last look, each look as one block a tail.
+//! Follows the record: each poll returns the samples appended since the last one, as one block per tail.
 
 use std::{
     fs::File,
@@ -11,10 +11,10 @@ use crate::{Damage, Decoder, Sample, encode, tail};
 
 use super::{Error, blocks::StoredBlock, filter::Filter, names::TAILS, reader::Reader, while_trying};
 
-/// Bytes that are read of a tail at once.
+/// Bytes read from a tail at once.
 const CHUNK: usize = 64 << 10;
 
-/// A place in the stream of samples.
+/// A position in the stream of samples.
 #[derive(Debug)]
 pub struct Follower {
     directory: PathBuf,
@@ -22,7 +22,7 @@ pub struct Follower {
     next_sequence: u64,
 }
 
-/// One tail file, as far as it was read.
+/// One tail file and how far it was read.
 #[derive(Debug)]
 struct FollowedTail {
     path: PathBuf,
@@ -30,18 +30,18 @@ struct FollowedTail {
     reading: Option<Reading>,
 }
 
-/// Since the file was begun anew.
+/// State since the tail file was last restarted.
 #[derive(Debug)]
 struct Reading {
     header: tail::Header,
     decoder: Decoder,
     at: u64,
-    /// Number of the record that comes next.
+    /// Number of the next record.
     sequence: u64,
 }
 
 impl Follower {
-    /// Begins after the sample of this number; with `None`, after the newest sample there is.
+    /// Starts after the sample with this number; with `None`, after the newest existing sample.
     pub fn new(directory: &Path, after: Option<u64>) -> Result<Self, Error> {
         let tail = |name| FollowedTail { path: directory.join(name), file: None, reading: None };
         let mut follower = Self {
@@ -55,7 +55,7 @@ impl Follower {
         Ok(follower)
     }
 
-    /// What is new, oldest first; empty if nothing is. Call it when something in the directory has changed.
+    /// Returns new blocks, oldest first. Call this after a change in the directory.
     pub fn poll(&mut self) -> Result<Vec<StoredBlock>, Error> {
         for tail in &mut self.tails {
             tail.look().map_err(while_trying("read", &tail.path))?;
@@ -65,7 +65,7 @@ impl Follower {
         for index in 0..self.tails.len() {
             let Some(reading) = &self.tails[index].reading else { continue };
             let first = reading.header.first_sequence;
-            // Nothing was sent yet: what is stored is not asked for.
+            // 0 means that the follower starts at the newest sample: older stored samples are not wanted.
             if self.next_sequence > 0 && first > self.next_sequence {
                 blocks.extend(self.stored_before(first)?);
             }
@@ -75,15 +75,15 @@ impl Follower {
         Ok(blocks)
     }
 
-    /// The blocks that became segments faster than they were followed, as far as they were not sent while they were still in
-    /// a tail, and what of them is lost.
+    /// Returns blocks that moved from a tail to a segment before this follower read them, without the samples that it already
+    /// returned, and their losses.
     fn stored_before(&mut self, sequence: u64) -> Result<Vec<StoredBlock>, Error> {
         let reader = Reader::new(&self.directory);
         let mut blocks = Vec::new();
         for mut block in reader.blocks(Filter::default())?.starting_at(self.next_sequence) {
             let header = block.header();
             if header.is_some_and(|header| header.first_sequence >= sequence) {
-                // The tail itself, of which only what is said to be lost before it is wanted here.
+                // This is the tail itself, which the caller reads: only the losses before it are wanted here.
                 block.data.clear();
                 blocks.extend((!block.lost.is_empty()).then_some(block));
                 break;
@@ -97,7 +97,7 @@ impl Follower {
 }
 
 impl FollowedTail {
-    /// Notices that the file was begun anew.
+    /// Opens the file, and starts over if the writer restarted it.
     fn look(&mut self) -> io::Result<()> {
         if self.file.is_none() {
             self.file = match File::open(&self.path) {
@@ -109,7 +109,7 @@ impl FollowedTail {
         let Some(file) = &self.file else { return Ok(()) };
         let mut head = [0; tail::HEADER_BYTES];
         let count = file.read_at(&mut head, 0)?;
-        // A header that cannot be read is one that is being written.
+        // An invalid header is still being written: the next poll reads it again.
         let Ok(Some(header)) = tail::Header::parse(&head[..count]) else { return Ok(()) };
         if self.reading.as_ref().is_none_or(|reading| reading.header != header) {
             let (decoder, sequence) = (Decoder::new(header.boot_id), header.first_sequence);
@@ -124,12 +124,13 @@ impl FollowedTail {
         let mut samples: Vec<Sample> = Vec::new();
         let mut lost = Vec::new();
         while let Some(record) = reading.next(file)? {
+            // Decode samples that were already returned too: later records are differences from them.
             let sample = reading.decoder.decode(&record);
             if reading.sequence >= *next_sequence {
                 *next_sequence = reading.sequence + 1;
                 match sample {
                     Ok(sample) => samples.push(sample.clone()),
-                    Err(damage) => lost.push(format!("a sample cannot be read: {damage}")),
+                    Err(damage) => lost.push(format!("cannot read a sample: {damage}")),
                 }
             }
             reading.sequence += 1;
@@ -141,7 +142,8 @@ impl FollowedTail {
 }
 
 impl Reading {
-    /// The next whole record. One that is being written comes with a later look, and so does one behind damage: in a block.
+    /// The next complete record; `None` at the end. An incomplete record is returned by a later poll, and records after damage
+    /// once they are in a block.
     fn next(&mut self, file: &File) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; CHUNK];
         loop {

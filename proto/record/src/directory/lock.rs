@@ -1,5 +1,5 @@
-//! The lock that says a recorder is running: an open-file-description lock (fcntl(2)), because whether one is
-//! held can be asked without taking it, and it goes away with its holder however that ends.
+//! The lock that shows that a recorder is running. An open-file-description lock (fcntl(2)) can be queried without
+//! taking it, and the kernel releases it however the holder ends.
 
 use std::{
     fs::{File, OpenOptions},
@@ -30,7 +30,7 @@ fn whole_file() -> libc::flock {
     }
 }
 
-/// Takes the lock for as long as the returned file is open.
+/// Takes the lock, which is held until the returned file is closed.
 pub(super) fn take(directory: &Path) -> Result<File, Error> {
     let path = path(directory);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
@@ -42,7 +42,7 @@ pub(super) fn take(directory: &Path) -> Result<File, Error> {
     }
 }
 
-/// Whether someone holds the lock.
+/// Whether a process holds the lock.
 pub(super) fn is_held(directory: &Path) -> io::Result<bool> {
     let file = match File::open(path(directory)) {
         Ok(file) => file,

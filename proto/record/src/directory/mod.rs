@@ -1,15 +1,15 @@
 //! The flight record on disk.
 //!
 //! ```text
-//! history/lock                      held by the one recorder
-//! history/tail.a, history/tail.b    the newest records, each synced as it came; written over again and again
-//! history/<first sequence>.blocks   segments: blocks one after the other
-//! history/tail.a.damaged            a tail that could not be read, kept for people
+//! history/lock                      locked by the running recorder
+//! history/tail.a, history/tail.b    the newest records, each synced immediately; overwritten in turn
+//! history/<first sequence>.blocks   segments: consecutive blocks
+//! history/tail.a.damaged            an unreadable tail, kept for inspection
 //! ```
 //!
-//! A record is first appended to a tail and synced. A key record begins the other tail; then what the first one holds
-//! becomes a block at the end of the newest segment. So every sample is in one of the two at any time, and in both
-//! until the tail is begun anew, which the sequence numbers tell. The bytes are those of `format`.
+//! A record is first appended to a tail and synced. A key record starts the other tail; then the contents of the first
+//! tail become a block at the end of the newest segment. So every sample is always in a tail or in a segment. Until the
+//! tail is overwritten it is in both, and readers recognize it by its sequence number. `format` defines the bytes.
 
 mod blocks;
 mod filter;
@@ -43,39 +43,45 @@ use std::{
 
 use crate::Damage;
 
-/// Why the record cannot be written or read.
+/// Why a record cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another recorder writes here.
     #[error("another recorder already writes to {}", .0.display())]
     Held(PathBuf),
-    /// The operating system refused something.
+    /// An I/O error.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// What was tried: a verb.
+        /// What failed: a verb.
         doing: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A record that no reader would accept.
-    #[error("a sample cannot be stored: {0}")]
+    /// The record is invalid: no reader would accept it.
+    #[error("invalid sample: {0}")]
     Record(Damage),
-    /// A record that leans on one that was lost.
-    #[error("a sample cannot be stored because the one before it is lost")]
+    /// The record is a difference from a record that was lost.
+    #[error("the sample depends on one that was lost")]
     NoKey,
 }
 
 impl Error {
-    /// Whether there is no space left.
+    /// Whether the disk or the quota is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Io { source, .. }
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 }
 
-/// Says of an I/O error what was being done to what.
+/// `1 byte`, `2 bytes`.
+fn counted(count: u64, unit: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
+/// Adds the operation and the path to an I/O error.
 fn while_trying(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { doing, path: path.to_path_buf(), source }
 }

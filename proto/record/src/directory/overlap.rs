@@ -1,13 +1,13 @@
-//! Blocks that overlap: a tail that reaches further than the block that was made of it, or a block that was fetched while it
-//! was still being filled, and fetched again later. What was there before is taken out of the second.
+//! Overlapping blocks: a tail that continues beyond the block made from it, or a block that was fetched before it was full and
+//! fetched again later. Samples of the first are removed from the second.
 
 use crate::{Block, Builder, Damage, Encoder, Limits, Samples};
 
 use super::unsealed::sealed;
 
-/// A block without its samples before the one of this number; nothing if none is left. With it comes what ended the reading,
-/// if that was damage: the samples before it are in the block. The samples are looked at one by one, since decoded they take
-/// many times the memory of their block.
+/// Returns the block without its samples before this number, empty if no sample is left. Also returns the damage that ended
+/// decoding, if any: the samples before the damage are in the block. Decodes one sample at a time, because decoded samples
+/// take many times the memory of their block.
 pub(super) fn without_before(data: &[u8], sequence: u64) -> (Vec<u8>, Option<Damage>) {
     let mut builder = None;
     let damage = Block::parse(data).and_then(|block| {

@@ -1,19 +1,19 @@
-//! How much history is kept: a pure decision over what there is.
+//! Decides how much history to keep: pure functions of the existing segments.
 
 use std::time::Duration;
 
 use crate::Limits;
 
-/// Bounds of the record.
+/// Limits of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Bytes on disk, all files together.
+    /// Maximum size on disk of all files together, in bytes.
     pub max_bytes: u64,
-    /// History older than this is shed.
+    /// Older history is deleted.
     pub max_age: Duration,
-    /// When a block is full.
+    /// Maximum size of a block.
     pub block: Limits,
-    /// Bytes that close a segment: what is shed at once.
+    /// Maximum size of a segment in bytes. Retention deletes whole segments.
     pub segment_bytes: u64,
 }
 
@@ -29,30 +29,31 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Bytes of one write-ahead file: a block's, and some more for the record that makes it full.
+    /// Size of one write-ahead file in bytes: a full block, and room for the record that fills it.
     pub fn tail_bytes(&self) -> u64 {
         (self.block.bytes + self.block.bytes / 4) as u64
     }
 }
 
-/// A segment, as far as retention cares.
+/// The data of a segment that retention needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Bytes on disk.
+    /// Size on disk, in bytes.
     pub bytes: u64,
     /// Wall time of its newest sample, ms since the Unix epoch.
     pub last_wall_ms: i64,
 }
 
-/// How many segments go for their age when a new one is begun, at most.
+/// Maximum number of segments deleted for their age when a new segment starts.
 ///
-/// A clock may be wrong by years for a while (a battery that is empty, a guest that is resumed): all at once would go what
-/// is the only word on the outage before. What was left while a host was off goes in turn, and size has the last word.
+/// A clock may be wrong by years for a while (an empty battery, a resumed guest). Without this limit, that would delete the
+/// only data about the outage before it. Segments that expired while a host was off are deleted a few at a time; the size
+/// limit always applies.
 const AGED_AT_ONCE: usize = 2;
 
-/// How many of the oldest segments to shed so that `incoming` more bytes fit. The newest is never shed.
+/// Number of oldest segments to delete so that `incoming` more bytes fit. The newest is never deleted.
 ///
-/// `segments` are in order, oldest first. Only a prefix goes: a clock that was wrong for a while makes no holes.
+/// `segments` are in order, oldest first. Only a prefix is deleted, so a wrong clock never leaves a gap.
 pub fn oversized(segments: &[Extent], incoming: u64, policy: &Policy) -> usize {
     let mut total = segments.iter().map(|segment| segment.bytes).sum::<u64>().saturating_add(incoming);
     let must_go = |segment: &&Extent| {
@@ -63,7 +64,7 @@ pub fn oversized(segments: &[Extent], incoming: u64, policy: &Policy) -> usize {
     but_newest(segments).iter().take_while(must_go).count()
 }
 
-/// How many of the oldest segments to shed for their age, now that another is begun.
+/// Number of oldest segments to delete for their age when a new segment starts.
 pub fn aged(segments: &[Extent], now_ms: i64, policy: &Policy) -> usize {
     let max_age = i64::try_from(policy.max_age.as_millis()).unwrap_or(i64::MAX);
     let oldest_kept = now_ms.saturating_sub(max_age);
@@ -110,7 +111,7 @@ mod tests {
     fn a_clock_that_is_years_ahead_for_a_while_costs_little() {
         let segments = extents(&[(1, 5_000); 40]);
         assert_eq!(aged(&segments, 5_000 + 31_536_000_000, &POLICY), AGED_AT_ONCE);
-        assert_eq!(aged(&segments, 5_100, &POLICY), 0, "and nothing once it is right again");
+        assert_eq!(aged(&segments, 5_100, &POLICY), 0, "and nothing once the clock is correct again");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Segment files: which there are, and a walk through one that holds no more than one block: first a block's header is
-//! read, then its index, then all, each only if it is wanted.
+//! Lists segment files and reads one, holding at most one block in memory: first a block's header, then its index, then the
+//! whole block, each only if it may be wanted.
 
 use std::{
     borrow::Cow,
@@ -14,21 +14,21 @@ use crate::{Block, Damage, HEADER_BYTES, Header, MAGIC};
 
 use super::{filter::Filter, names, retention::Extent};
 
-/// Bytes that are searched at once for the next good block behind damage.
+/// Bytes searched at once for the next good block after damage.
 const CHUNK: usize = 64 << 10;
 
-/// A segment that was found in a directory.
+/// A segment found in a directory.
 #[derive(Clone, Debug)]
 pub(super) struct Listed {
-    /// Where it is.
+    /// Path of the file.
     pub(super) path: PathBuf,
     /// Size and age.
     pub(super) extent: Extent,
 }
 
-/// All segments, oldest first. A directory that is not there has none.
+/// All segments, oldest first. A missing directory has none.
 ///
-/// The age is the file's time of change: files are only ever appended to, and it holds for damaged ones too.
+/// The age comes from the file's modification time: segments are only appended to, and this also works for damaged files.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<Listed>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -51,7 +51,7 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<Listed>> {
     Ok(segments)
 }
 
-/// An open segment and a place in it. What is appended to the file later is not looked at.
+/// An open segment and a position in it. Data appended after opening is ignored.
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
@@ -60,20 +60,20 @@ pub(super) struct Segment {
     length: u64,
 }
 
-/// What stands at a place of a segment.
+/// What is at a position in a segment.
 #[derive(Debug)]
 pub(super) enum Look {
-    /// A good block; without its bytes if it is not wanted, and then only its header was checked.
+    /// A good block. If it is not wanted, `data` is `None` and only the header was checked.
     Block { header: Header, data: Option<Vec<u8>> },
-    /// So many bytes that are no block, and why.
+    /// This many bytes are not a valid block, and why.
     Damaged { bytes: u64, damage: Damage },
-    /// So many bytes, up to the end, that the disk does not give.
+    /// The remaining bytes of the file cannot be read from the disk.
     Unreadable { bytes: u64, error: io::Error },
     /// The end of the file.
     End,
 }
 
-/// What a disk gave, and what it makes.
+/// Outer error: the disk; inner error: damaged data.
 type Read<T> = io::Result<Result<T, Damage>>;
 
 impl Segment {
@@ -88,13 +88,13 @@ impl Segment {
         self.path.file_name().unwrap_or_default().to_string_lossy()
     }
 
-    /// How far the walk has come, in bytes.
+    /// Position in the file, in bytes.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Looks at what is here and goes on behind it. Of blocks that the filter does not admit, or that end before the
-    /// sample of number `from_sequence`, the body is not read. A disk that cannot be read any further ends the segment.
+    /// Reads what is at the current position and advances. Skips the bodies of blocks that the filter excludes or that end
+    /// before sample `from_sequence`. A read error ends the segment.
     pub(super) fn look(&mut self, filter: &Filter, from_sequence: u64) -> Look {
         if self.at >= self.length {
             return Look::End;
@@ -127,21 +127,21 @@ impl Segment {
         Ok(block.map(|data| (header, Some(data))))
     }
 
-    /// The header at this place, of a block that the file is long enough for.
+    /// The header at this position, if the file is long enough for its block.
     fn header(&self, at: u64) -> Read<Header> {
         let header = Header::parse(&self.read(at, HEADER_BYTES)?);
         let fits = |header: &Header| at + header.block_bytes() as u64 <= self.length;
         Ok(header.and_then(|header| if fits(&header) { Ok(header) } else { Err(Damage::Cut) }))
     }
 
-    /// The whole block at this place, checked.
+    /// The complete block at this position, with its checksum verified.
     fn block(&self, at: u64, header: &Header) -> Read<Vec<u8>> {
         let data = self.read(at, header.block_bytes())?;
         let checked = Block::parse(&data).map(drop);
         Ok(checked.map(|()| data))
     }
 
-    /// Goes on to the next good block.
+    /// Advances to the next good block.
     fn skip(&mut self, damage: Damage) -> Look {
         match self.next_good_block() {
             Ok(next) => {
@@ -153,7 +153,7 @@ impl Segment {
         }
     }
 
-    /// Where the next good block behind this place begins; the end if there is none.
+    /// Position of the next good block after the current position; the end of the file if there is none.
     fn next_good_block(&self) -> io::Result<u64> {
         let mut from = self.at + 1;
         loop {
@@ -164,13 +164,14 @@ impl Segment {
             let starts = chunk.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
             for (offset, _) in starts {
                 let at = from + offset as u64;
+                // The magic number may also occur inside compressed data: only a valid checksum proves a block.
                 if let Ok(header) = self.header(at)?
                     && self.block(at, &header)?.is_ok()
                 {
                     return Ok(at);
                 }
             }
-            // A magic number may begin at the end of the chunk.
+            // Overlap the chunks: a magic number may cross their boundary.
             from += (chunk.len() - (MAGIC.len() - 1)) as u64;
         }
     }
@@ -181,7 +182,7 @@ impl Segment {
         Look::Unreadable { bytes, error }
     }
 
-    /// As many bytes from a place on as there are, at most `count`; none if the file has been cut shorter meanwhile.
+    /// Reads up to `count` bytes at a position, fewer at the end; none if the file was truncated meanwhile.
     fn read(&self, at: u64, count: usize) -> io::Result<Vec<u8>> {
         let left = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; count.min(left)];
@@ -193,21 +194,21 @@ impl Segment {
     }
 }
 
-/// What a recorder that goes on after a crash must know of its newest segment.
+/// What a recorder needs to know about the newest segment to continue after a crash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Survey {
     /// Bytes up to the end of the last good block.
     pub(super) good_bytes: u64,
-    /// Number of the last sample.
+    /// Number of the last sample; `None` without a good block.
     pub(super) last_sequence: Option<u64>,
-    /// Some of it is of another version of the format: not damage, and not to be cut.
+    /// Some data has another format version: that is not damage and must not be cut off.
     pub(super) foreign: bool,
 }
 
-/// Checks a whole segment. Damage in its middle stays; damage at its end is not part of `good_bytes`.
+/// Checks a whole segment. Damage in the middle stays; damage at the end is not part of `good_bytes`.
 ///
 /// # Errors
-/// The disk does not give all of it.
+/// If the disk cannot read the whole file.
 pub(super) fn survey(path: &Path) -> io::Result<Survey> {
     let (mut segment, everything) = (Segment::open(path)?, Filter::default());
     let mut survey = Survey::default();

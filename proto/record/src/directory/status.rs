@@ -1,4 +1,4 @@
-//! Whether the record is being written, up to when, and how large it is.
+//! State of the record: whether a recorder is running, the newest sample, and the size.
 
 use std::{fs, io, path::Path};
 
@@ -13,35 +13,36 @@ use super::{
     while_trying,
 };
 
-/// The record at a glance.
+/// Summary of the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// A recorder is writing.
+    /// Whether a recorder is running.
     pub running: bool,
-    /// The newest sample.
+    /// The newest sample, if there is one.
     pub newest: Option<Sample>,
-    /// Bytes on disk.
+    /// Size on disk, in bytes.
     pub bytes: u64,
 }
 
-/// Looks at the record in `directory`, which need not exist.
+/// Summarizes the record in `directory`, which need not exist.
 ///
 /// # Errors
-/// The directory cannot be listed, or the lock in it cannot be looked at.
+/// If the directory cannot be listed or its lock cannot be checked.
 pub fn status(directory: &Path) -> Result<Status, Error> {
-    let running = lock::is_held(directory).map_err(while_trying("look at the lock in", directory))?;
+    let running = lock::is_held(directory).map_err(while_trying("check the lock in", directory))?;
     Ok(Status { running, newest: newest(directory)?, bytes: total_bytes(directory)? })
 }
 
 /// The newest sample of the record in `directory`, which need not exist.
 ///
 /// # Errors
-/// The directory cannot be listed.
+/// If the directory cannot be listed.
 pub fn newest(directory: &Path) -> Result<Option<Sample>, Error> {
     let mut newest = newest_in_tails(directory);
     for segment in segment::list(directory).map_err(while_trying("list", directory))?.iter().rev() {
         let number = newest.as_ref().map(|(number, _)| *number);
-        // A recorder that runs has its newest sample in a tail; segments are looked at for those that do not.
+        // A running recorder has its newest sample in a tail, so this usually stops at the first segment, whose headers
+        // are cheap to read. Without a recorder, a segment may be newer than the tails.
         if number.is_some() && last_number(&segment.path) <= number {
             break;
         }
@@ -50,21 +51,21 @@ pub fn newest(directory: &Path) -> Result<Option<Sample>, Error> {
     Ok(newest.map(|(_, sample)| sample))
 }
 
-/// Bytes of all files in `directory`, which need not exist.
+/// Total size of the files in `directory`, which need not exist, in bytes.
 ///
 /// # Errors
-/// The directory cannot be listed.
+/// If the directory cannot be listed.
 pub fn total_bytes(directory: &Path) -> Result<u64, Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(while_trying("list", directory)(error)),
     };
-    // A file may be shed while it is counted.
+    // Retention may delete a file during the count.
     Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum())
 }
 
-/// The newest sample in the tails and its number.
+/// The newest sample in the tails, with its number.
 fn newest_in_tails(directory: &Path) -> Option<(u64, Sample)> {
     let newest = |name| newest_in_tail(&directory.join(name));
     TAILS.into_iter().filter_map(newest).max_by_key(|(number, _)| *number)
@@ -84,19 +85,19 @@ fn newest_in_tail(path: &Path) -> Option<(u64, Sample)> {
     Some((number, decoder.into_newest()?))
 }
 
-/// Number of a segment's last sample, by the headers of its blocks.
+/// Number of a segment's last sample, from the block headers.
 fn last_number(path: &Path) -> Option<u64> {
     last_block(path, &Filter::nothing()).map(|(header, _)| header.last_sequence())
 }
 
-/// The last sample of a segment's last good block, and its number.
+/// The last sample of a segment's last good block, with its number.
 fn newest_in_segment(path: &Path) -> Option<(u64, Sample)> {
     let (header, data) = last_block(path, &Filter::default())?;
     let sample = Block::parse(&data?).ok()?.samples().ok()?.last()?.ok()?;
     Some((header.last_sequence(), sample))
 }
 
-/// The last good block of a segment, with its bytes if it is wanted. A segment that cannot be read has none.
+/// The last good block of a segment, with its bytes if it is wanted; `None` if there is none or the file cannot be read.
 fn last_block(path: &Path, wanted: &Filter) -> Option<(Header, Option<Vec<u8>>)> {
     let mut segment = Segment::open(path).ok()?;
     let mut last = None;

@@ -1,4 +1,4 @@
-//! What the record promises: what was appended is read back, whatever happens to the files.
+//! Every appended sample is read back, whatever happens to the files.
 
 mod reading;
 
@@ -21,7 +21,7 @@ use super::*;
 
 const BOOT: BootId = BootId([3; 16]);
 
-/// Small bounds, so that tests cross all of them.
+/// Small limits, so that tests reach all of them.
 fn policy() -> Policy {
     Policy {
         max_bytes: 64 << 10,
@@ -43,7 +43,7 @@ fn sample(n: i64) -> Sample {
     sample
 }
 
-/// A writer and what feeds it.
+/// A writer with its encoder.
 struct Recorder {
     writer: Writer,
     encoder: Encoder,
@@ -71,7 +71,7 @@ fn write(directory: &Path, seconds: std::ops::Range<i64>) {
     seconds.for_each(|n| recorder.append(&sample(n)).unwrap());
 }
 
-/// The tail that is appended to.
+/// The tail in use.
 fn newest_tail(directory: &Path) -> PathBuf {
     let first = |path: &PathBuf| {
         let bytes = fs::read(path).unwrap_or_default();
@@ -87,7 +87,7 @@ fn decode(block: &StoredBlock) -> Vec<Sample> {
     }
 }
 
-/// Every sample and every sentence.
+/// All samples and all losses.
 fn read(directory: &Path) -> (Vec<Sample>, Vec<String>) {
     let (mut samples, mut lost) = (Vec::new(), Vec::new());
     for block in Reader::new(directory).blocks(Filter::default()).unwrap() {
@@ -157,7 +157,7 @@ fn only_blocks_with_what_is_asked_for_are_read() {
     assert_eq!(read(Filter { contents: Contents::KERNEL, ..all }), [] as [i64; 0]);
 }
 
-/// What the tail of seconds 8 to 10 is worth when it is damaged: every sample that is still there, and a word for the rest.
+/// Damages the tail with seconds 8 to 10: all intact samples must be read, and the loss reported.
 fn damage_the_tail(damage: impl Fn(&[u8], usize) -> Vec<u8>) {
     let directory = TempDir::new().unwrap();
     write(directory.path(), 0..11);
@@ -187,7 +187,7 @@ fn a_tail_cut_anywhere_costs_only_what_was_cut() {
 }
 
 #[test]
-fn a_flipped_byte_of_a_tail_is_told() {
+fn a_flipped_byte_of_a_tail_is_reported() {
     damage_the_tail(|bytes, at| {
         let mut damaged = bytes.to_vec();
         damaged[at] ^= 0x10;
@@ -197,7 +197,7 @@ fn a_flipped_byte_of_a_tail_is_told() {
 
 #[test]
 fn a_crash_while_a_block_is_written_loses_nothing() {
-    // The ninth sample is in its tail before the block of the four before it is written.
+    // The ninth sample is in its tail before the block with the four samples before it is written.
     let directory = TempDir::new().unwrap();
     write(directory.path(), 0..9);
     let newest = segment::list(directory.path()).unwrap().pop().unwrap();
@@ -215,7 +215,7 @@ fn a_crash_while_a_block_is_written_loses_nothing() {
 }
 
 #[test]
-fn a_flipped_byte_costs_one_block_and_is_told() {
+fn a_flipped_byte_costs_one_block_and_is_reported() {
     let directory = TempDir::new().unwrap();
     write(directory.path(), 0..16);
     let oldest = segment::list(directory.path()).unwrap().remove(0).path;
@@ -294,7 +294,7 @@ fn the_size_bound_holds_and_the_newest_samples_stay() {
 
 #[test]
 fn a_full_disk_sheds_the_oldest_and_takes_the_newest() {
-    // A file system of this thread's own, which ends with it.
+    // A file system in a private mount namespace of this thread, which ends with the thread.
     let own_disk = || {
         let directory = TempDir::new().unwrap();
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
@@ -369,7 +369,7 @@ fn a_follower_gets_every_sample_once() {
     let mut found = Vec::new();
     for n in 2..40 {
         recorder.append(&sample(n)).unwrap();
-        // Now and then whole blocks are written between two looks.
+        // Sometimes whole blocks are written between two polls.
         if n < 20 || n == 39 {
             for block in follower.poll().unwrap() {
                 assert_eq!(block.lost, Vec::<String>::new());

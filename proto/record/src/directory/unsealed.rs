@@ -1,5 +1,5 @@
-//! The newest samples, which are in the tails and not yet, or not only, in a segment: made into blocks, so that all are
-//! read alike.
+//! Reads the newest samples, which are in the tails and may not be in a segment yet, and makes blocks of them, so that
+//! readers see only blocks.
 
 use std::{fmt::Display, fs, io, path::Path, thread, time::Duration};
 
@@ -7,16 +7,16 @@ use crate::{Builder, Damage, HEADER_BYTES, Header, Packer, tail};
 
 use super::{filter::Filter, names::TAILS};
 
-/// How often a tail is read whose last record seems damaged: it may be in the middle of being written.
+/// Maximum number of attempts to read a tail with a damaged last record: the recorder may be writing that record.
 const LOOKS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What one tail held when reading began. It may be in a segment too, which the sequence numbers tell.
+/// Contents of one tail. The same samples may also be in a segment; their sequence numbers show that.
 #[derive(Debug, Default)]
 pub(super) struct Unsealed {
-    /// What a block of the samples says about itself, but for lengths and checksums; absent if there are none.
+    /// Header of a block with these samples, without lengths and checksums; `None` without samples.
     pub(super) header: Option<Header>,
-    /// What cannot be read behind the samples, as a sentence.
+    /// Sentence about unreadable data after the samples.
     pub(super) lost: Option<String>,
     kept: Kept,
 }
@@ -29,10 +29,10 @@ enum Kept {
     Block(Vec<u8>),
 }
 
-/// What the tails of a directory hold, oldest first; those that cannot be read come last.
+/// Contents of a directory's tails, oldest first; unreadable tails last.
 ///
-/// Between the two reads the first may have been begun, or become a block, and the second begun anew: they are read again
-/// until they follow each other or do not change.
+/// The recorder may switch tails between the two reads, so that they do not belong together. Both are read again until one
+/// continues the other or neither changes.
 pub(super) fn read(directory: &Path) -> Vec<Unsealed> {
     let mut tails = read_both(directory);
     for _ in 1..LOOKS {
@@ -40,7 +40,7 @@ pub(super) fn read(directory: &Path) -> Vec<Unsealed> {
             break;
         }
         let before = numbers(&tails);
-        // Not both at once: samples take memory.
+        // Free the old samples first: two sets at once would take too much memory.
         tails.clear();
         tails = read_both(directory);
         if numbers(&tails) == before {
@@ -56,7 +56,7 @@ fn read_both(directory: &Path) -> Vec<Unsealed> {
     tails
 }
 
-/// Whether there are two tails, of which the second begins where the first ends, or earlier.
+/// Whether both tails have samples and the second starts where the first ends, or earlier.
 fn is_unbroken(tails: &[Unsealed]) -> bool {
     let headers: Vec<_> = tails.iter().filter_map(|tail| tail.header).collect();
     matches!(headers[..], [first, second] if second.first_sequence <= first.last_sequence() + 1)
@@ -80,7 +80,7 @@ fn read_one(path: &Path, name: &str) -> Unsealed {
     }
 }
 
-/// Reads one tail; nothing if it is not there or was never written to.
+/// Reads one tail; `None` if the file is missing or was never written to.
 fn scan(path: &Path) -> io::Result<Result<Option<tail::Scan>, Damage>> {
     let mut looks = 1;
     loop {
@@ -103,15 +103,14 @@ fn scan(path: &Path) -> io::Result<Result<Option<tail::Scan>, Damage>> {
 impl Unsealed {
     fn of(name: &str, scan: tail::Scan) -> Self {
         let tail::Scan { builder, good_bytes, damage, .. } = scan;
-        let lost =
-            damage.map(|damage| format!("{name} cannot be read from its byte {good_bytes} on: {damage}"));
+        let lost = damage.map(|damage| format!("{name} cannot be read from byte {good_bytes} on: {damage}"));
         if builder.records() == 0 {
             return Self { lost, ..Self::default() };
         }
         Self { header: Some(*builder.header()), lost, kept: Kept::Samples(Box::new(builder)) }
     }
 
-    /// Compresses the samples if they are wanted, and forgets them otherwise. What the tail says about itself stays.
+    /// Compresses the samples if they are wanted, and drops them otherwise. Keeps the header.
     pub(super) fn seal(&mut self, filter: &Filter) {
         let wanted = self.header.is_some_and(|header| filter.admits(&header));
         self.kept = match std::mem::take(&mut self.kept) {
@@ -121,7 +120,7 @@ impl Unsealed {
         };
     }
 
-    /// The samples as a block, unless they are not wanted.
+    /// The samples as a block, if they are wanted.
     pub(super) fn into_block(self, filter: &Filter) -> Option<Vec<u8>> {
         self.header.filter(|header| filter.admits(header))?;
         let block = match self.kept {
@@ -135,7 +134,7 @@ impl Unsealed {
     }
 }
 
-/// The block that was filled, compressed; as it is if there is no memory for that.
+/// The samples as a compressed block, or uncompressed if compression fails (out of memory).
 pub(super) fn sealed(samples: &Builder) -> Vec<u8> {
     let mut block = Vec::new();
     match Packer::new().and_then(|mut packer| samples.seal(&mut packer, &mut block)) {

@@ -1,4 +1,4 @@
-//! Writing the record: append to a tail, sync, and turn each finished tail into a block.
+//! Writes the record: appends to a tail, syncs, and turns each finished tail into a block.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -10,7 +10,7 @@ use crate::{BootId, Builder, Damage, Packer, Prefix, tail};
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::{
-    Error, lock,
+    Error, counted, lock,
     names::{self, TAILS},
     retention::{self, Extent, Policy},
     segment::{self, Listed},
@@ -23,20 +23,19 @@ use super::{
 pub struct Writer {
     directory: PathBuf,
     policy: Policy,
-    /// Held as long as this writer lives.
+    /// Held until the writer is dropped.
     _lock: File,
     segments: Vec<Listed>,
     tails: Tails,
     builder: Builder,
     packer: Packer,
     block: Vec<u8>,
-    /// A record was lost, so that those that lean on it are of no use.
+    /// A record was lost: later records are useless until the next key record.
     broken: bool,
 }
 
 impl Writer {
-    /// Opens or creates the record and repairs what a crash left. Damage never keeps it from opening; what was lost
-    /// is returned in sentences.
+    /// Opens or creates the record and repairs it after a crash. Damage is not an error: losses are returned as sentences.
     pub fn open(
         directory: &Path,
         boot_id: BootId,
@@ -69,8 +68,8 @@ impl Writer {
         Ok((writer, lost))
     }
 
-    /// Stores one record of [`crate::Encoder`]: when this returns, it is on disk. After an error the record
-    /// is lost, and the next one that can be stored is a key: [`crate::Encoder::restart`].
+    /// Stores one record of [`crate::Encoder`]. When this returns, the record is on disk. After an error the record is
+    /// lost, and the next record must be a key record: call [`crate::Encoder::restart`].
     pub fn append(&mut self, record: &[u8]) -> Result<(), Error> {
         let prefix = Prefix::parse(record).map_err(Error::Record)?;
         if prefix.key {
@@ -79,6 +78,7 @@ impl Writer {
         if self.broken {
             return Err(Error::NoKey);
         }
+        // The builder must hold the same records as the tail: push only what is on disk.
         let appended = self.tails.append(record);
         self.broken = appended.is_err();
         appended?;
@@ -91,12 +91,15 @@ impl Writer {
         pushed.map_err(Error::Record)
     }
 
-    /// The key first, so that it is safe before time is spent on the block that it ends.
+    /// Stores a key record, and the block that it ends. The key record is synced first, because compressing and storing the
+    /// block takes time.
     fn begin_block(&mut self, record: &[u8], now_ms: i64) -> Result<(), Error> {
         let first_sequence = self.builder.next_sequence();
         let header = tail::Header { boot_id: self.builder.boot_id(), first_sequence };
+        // Stays true if the key is not stored; `push` clears it.
         self.broken = true;
         let begun = self.shedding(|writer| writer.tails.begin(header, record));
+        // Store the old block even if the new tail failed: only its tail still has it, and that may be overwritten next.
         let stored = self.store_finished(now_ms);
         self.builder.restart(first_sequence);
         begun?;
@@ -111,7 +114,7 @@ impl Writer {
         stored
     }
 
-    /// Puts what a builder holds at the end of the newest segment, or into a new one, within the bounds.
+    /// Appends the builder's block to the newest segment, or to a new one, within the limits.
     fn store(&mut self, builder: &Builder, now_ms: i64) -> Result<(), Error> {
         self.block.clear();
         builder.seal(&mut self.packer, &mut self.block).map_err(while_trying("compress", &self.directory))?;
@@ -130,7 +133,7 @@ impl Writer {
         self.shedding(|writer| writer.append_block(now_ms))
     }
 
-    /// Tries `write` until it succeeds, the disk is not what it fails for, or there is nothing left to shed.
+    /// Calls `write`, and while the disk is full, deletes the oldest segment and tries again. The newest segment stays.
     fn shedding(&mut self, mut write: impl FnMut(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
         loop {
             match write(self) {
@@ -146,13 +149,14 @@ impl Writer {
         let file = file.map_err(while_trying("open", &segment.path))?;
         let fresh = segment.extent.bytes == 0;
         if fresh {
-            // Room for all of it, so that a disk that fills up sheds the oldest history now and not the newest later.
-            // Where the file system cannot promise room, there is none to promise.
+            // Reserve space for the whole segment, so that appends to it still succeed when the disk is full. Not every
+            // file system supports this: ignore errors.
             let _ =
                 fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, self.policy.segment_bytes as i64);
         }
         let written = file.write_all_at(&self.block, segment.extent.bytes).and_then(|()| file.sync_data());
         if let Err(error) = written {
+            // Cut off a partial block, so that a retry starts at the right position.
             file.set_len(segment.extent.bytes).map_err(while_trying("shorten", &segment.path))?;
             return Err(while_trying("append to", &segment.path)(error));
         }
@@ -161,7 +165,7 @@ impl Writer {
         if fresh { self.sync_directory() } else { Ok(()) }
     }
 
-    /// Gives back the room that the newest segment will not need.
+    /// Frees the reserved space that the newest segment did not use.
     fn finish_segment(&self) {
         let Some(segment) = self.segments.last() else { return };
         if let Ok(file) = OpenOptions::new().write(true).open(&segment.path) {
@@ -169,7 +173,7 @@ impl Writer {
         }
     }
 
-    /// Sheds what the policy says, so that `incoming` more bytes and both tails fit.
+    /// Deletes the oldest segments until `incoming` more bytes and both tails fit the policy.
     fn shed_oversized(&mut self, incoming: u64) {
         let incoming = incoming + TAILS.len() as u64 * self.policy.tail_bytes();
         self.shed_oldest(retention::oversized(&self.extents(), incoming, &self.policy));
@@ -181,45 +185,46 @@ impl Writer {
 
     fn shed_oldest(&mut self, count: usize) {
         for segment in self.segments.drain(..count) {
-            // A file that cannot be removed is in nobody's way but the disk's; it is tried again at the next start.
+            // A file that cannot be deleted only takes space; the next start lists it again.
             let _ = fs::remove_file(&segment.path);
         }
     }
 
-    /// Cuts what a crash left at the end of the newest segment; returns the number that the next sample must have.
+    /// Cuts off an incomplete block at the end of the newest segment. Returns the number of the next sample.
     fn repair_newest_segment(&mut self, lost: &mut Vec<String>) -> u64 {
         let Some(newest) = self.segments.last_mut() else { return 1 };
         let named = names::first_sequence(&newest.path).unwrap_or(1);
         let survey = match segment::survey(&newest.path) {
             Ok(survey) => survey,
             Err(error) => {
-                lost.push(format!("{} cannot be read: {error}", newest.path.display()));
+                lost.push(format!("cannot read {}: {error}", newest.path.display()));
                 return named;
             }
         };
-        // An unfinished block is still in a tail, and damage could not be told from it: nothing is lost by cutting.
+        // The samples of an incomplete block are still in a tail, and damage looks the same: nothing is lost by cutting.
         if !survey.foreign && survey.good_bytes < newest.extent.bytes {
             let count = newest.extent.bytes - survey.good_bytes;
-            lost.push(format!("the last {count} bytes of {} were no whole block", newest.path.display()));
+            let bytes = counted(count, "byte");
+            lost.push(format!("the last {bytes} of {} are not a complete block", newest.path.display()));
             let file = OpenOptions::new().write(true).open(&newest.path);
             match file.and_then(|file| file.set_len(survey.good_bytes)) {
                 Ok(()) => newest.extent.bytes = survey.good_bytes,
-                Err(error) => lost.push(format!("{} cannot be repaired: {error}", newest.path.display())),
+                Err(error) => lost.push(format!("cannot repair {}: {error}", newest.path.display())),
             }
         }
         survey.last_sequence.map_or(named, |last| last.saturating_add(1))
     }
 
-    /// Turns the tails of the recorder before this one into blocks; returns the number of the next sample.
+    /// Turns the tails of the previous recorder into blocks. Returns the number of the next sample.
     fn recover_tails(&mut self, mut next_sequence: u64, now_ms: i64, lost: &mut Vec<String>) -> u64 {
         let mut scans = Vec::new();
         for path in TAILS.map(|name| self.directory.join(name)) {
             match fs::read(&path).map(|bytes| (tail::scan(&bytes), bytes.len())) {
                 Ok((Ok(Some(scan)), length)) => scans.push((scan, length)),
-                // A file that was being made when its maker ended.
+                // The previous recorder ended while it was creating the file.
                 Ok((Ok(None), _)) | Ok((Err(Damage::Cut), 0)) | Err(_) => {}
                 Ok((Err(damage), _)) => {
-                    lost.push(format!("{} cannot be read: {damage}; kept as .damaged", path.display()));
+                    lost.push(format!("cannot read {}: {damage}; kept as .damaged", path.display()));
                     let _ = fs::rename(&path, path.with_extension("damaged"));
                 }
             }
@@ -227,17 +232,17 @@ impl Writer {
         scans.sort_by_key(|(scan, _)| scan.builder.first_sequence());
         for (scan, length) in scans {
             let tail::Scan { builder, good_bytes, damage, .. } = scan;
+            // This tail is already in a segment.
             if builder.first_sequence() < next_sequence {
                 continue;
             }
             if let Some(damage) = damage {
-                lost.push(format!(
-                    "the newest samples end in {} bytes that cannot be read: {damage}",
-                    length - good_bytes
-                ));
+                let bytes = counted((length - good_bytes) as u64, "byte");
+                lost.push(format!("the newest samples end in {bytes} of unreadable data: {damage}"));
             }
             if let Err(error) = self.store(&builder, now_ms) {
-                lost.push(format!("the newest {} samples cannot be kept: {error}", builder.records()));
+                let samples = counted(builder.records().into(), "sample");
+                lost.push(format!("cannot keep the newest {samples}: {error}"));
             }
             next_sequence = builder.next_sequence();
         }

@@ -70,6 +70,7 @@ impl<'a> Block<'a> {
         let mut rest = Cursor(rest);
         for stream in (0..STREAMS).filter(|stream| *stream != MEMBERS) {
             let stored = rest.bytes(table[stream].stored)?;
+            // Unwanted streams are skipped without decompressing them.
             if wanted(&stream) {
                 reading.add(stream, table[stream], stored)?;
             }
@@ -136,6 +137,7 @@ impl Reading {
 
     fn add(&mut self, stream: usize, lengths: Lengths, stored: &[u8]) -> Result<(), Damage> {
         let start = self.raw.len();
+        // Equal lengths mean that the stream is stored uncompressed: a zstd frame is only used if it is shorter.
         if lengths.stored == lengths.raw {
             self.raw.extend_from_slice(stored);
         } else {
@@ -174,6 +176,7 @@ impl Samples {
         let focused = Focused::of(cursors, self.left, self.columns, pids);
         for (stream, bytes) in focused.streams {
             let start = self.raw.len();
+            // The original stream stays in `raw`, unused: the span of the stream now points to the new bytes.
             self.raw.extend(bytes);
             self.spans[stream] = (start, self.raw.len());
         }
@@ -191,10 +194,12 @@ impl Samples {
         if self.left == 0 && result.is_ok() && self.damage.is_none() {
             result = decoder::finish(&cursors, self.columns);
         }
+        // Cursors borrow `raw`, so between samples only positions are kept.
         for ((start, end), cursor) in self.spans.iter_mut().zip(&cursors) {
             *start = *end - cursor.0.len();
         }
         if result.is_err() {
+            // Later records depend on this one: end here.
             (self.left, self.damage) = (0, None);
         }
         Some(result.map(|()| &self.state.sample))

@@ -47,10 +47,12 @@ impl Decoder {
         } else if !self.whole {
             return Err(Damage::Inconsistent("a record depends on a missing one"));
         }
+        // Until the record is decoded completely: damage leaves a half-updated state.
         self.whole = false;
         let mut cursors = entry::streams(bytes)?.map(Cursor);
         self.state.advance(&mut cursors, Columns::ALL)?;
         finish(&cursors, Columns::ALL)?;
+        // The prefix repeats the sample's times for readers that do not decode it: both must agree.
         if Prefix::of(&self.state.sample, prefix.key, prefix.contents) != prefix {
             return Err(Damage::Inconsistent("a record's times"));
         }
@@ -284,6 +286,7 @@ pub(super) fn read_members<T>(
         gone.push(index);
     }
     if !gone.is_empty() {
+        // `retain` visits the processes in order, and `gone` ascends: one pass is enough.
         let (mut gone, mut index) = (gone.iter().peekable(), 0);
         processes.retain(|_| {
             index += 1;
@@ -296,6 +299,7 @@ pub(super) fn read_members<T>(
         added = true;
     })?;
     if added {
+        // Two sorted runs, old and new: a stable sort merges them in linear time. A process in both is damage.
         processes.sort_by_key(&identity);
         if !processes.is_sorted_by(|a, b| identity(a) < identity(b)) {
             return Err(Damage::Inconsistent("a process occurs twice"));

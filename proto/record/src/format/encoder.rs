@@ -75,6 +75,7 @@ impl Encoder {
             self.restart();
         }
         let key = self.previous.is_none();
+        // A key is encoded against an empty sample, which reuses the memory of an old one.
         let mut previous = self.previous.take().unwrap_or_else(|| cleared(std::mem::take(&mut self.spare)));
         self.streams.iter_mut().for_each(Vec::clear);
         let contents = contents(std::mem::replace(&mut self.kills, sample.own_kills()), sample);
@@ -91,6 +92,7 @@ impl Encoder {
         entry::write(&Prefix::of(sample, key, contents), &self.streams, out);
         let length = out.len() - before;
         if key {
+            // The key starts a new block; if the key is large, so is the block's size limit.
             (self.records, self.bytes, self.key_bytes) = (0, 0, length);
         }
         self.records += 1;
@@ -101,6 +103,7 @@ impl Encoder {
     fn write_processes(&mut self, before: &mut Vec<Process>, now: &[Process]) {
         let same = before.len() == now.len() && before.iter().zip(now).all(|(a, b)| a.identity == b.identity);
         if same {
+            // No process is gone, none is new.
             self.streams[MEMBERS].extend([0, 0]);
         } else {
             write_members(before, now, &mut self.places, &mut self.streams[MEMBERS]);
@@ -113,11 +116,13 @@ impl Encoder {
             if changes == 0 {
                 continue;
             }
+            // Steps are at least 1, so that 0 can end the list.
             write(&mut self.streams[ACTIVE], (index - next + 1) as u64);
             next = index + 1;
             write(&mut self.streams[CHANGES], changes.into());
             write_changes(base, process, changes, &mut self.streams);
             if same {
+                // Copy only changed processes: most do not change between two samples.
                 before[index].clone_from(process);
             }
         }

@@ -113,6 +113,7 @@ impl<'a> Focus<'a> {
                 place = places.next();
             }
             if place == Some(index) {
+                // Steps count from the last kept process: the others get no entry.
                 varint::write(&mut self.kept[ACTIVE], (index - next + 1) as u64);
                 varint::write(&mut self.kept[CHANGES], changes.into());
                 next = index + 1;
@@ -144,13 +145,16 @@ impl<'a> Focus<'a> {
 
     #[inline]
     fn pass(&mut self, changes: u32, cursors: &mut Cursors) -> Result<(), Damage> {
+        // Do not skip the numbers now: count them per column, and skip them together in `catch_up`.
         for (eight, changes) in self.newest.iter_mut().zip(changes.to_le_bytes()) {
             *eight += BYTES[usize::from(changes)];
         }
         self.counted += 1;
+        // Each byte of `newest` is at most `counted`: add them up before a byte can overflow.
         if self.counted == u8::MAX {
             self.count();
         }
+        // All texts share one stream, so these are skipped at once.
         match changes >> NUMBERS {
             0 => Ok(()),
             texts => pass_texts(&mut cursors[TEXTS], texts.count_ones()),

@@ -133,19 +133,23 @@ impl Collector for Bpf {
         self.read()?;
         self.sum_threads();
         let mut threads = self.threads.iter().peekable();
+        // Processes that BPF does not show also count: `listed` is the number of processes, recorded or not.
         let mut listed = self.hidden;
         let mut exact = true;
         table.begin();
         for record in records(&self.buffer[..self.filled]) {
             let Record::Process(bytes) = record else { continue };
             let mut reading = reading::parse_process(bytes);
+            // Processes and summed threads both ascend by pid: merge them. Skip threads whose process is not in this pass.
             while threads.next_if(|(process, _)| *process < reading.pid).is_some() {}
             while let Some((_, sums)) = threads.next_if(|(process, _)| *process == reading.pid) {
                 reading.sums.add(sums);
             }
+            // A first thread that has exited has no memory map; a living thread still has the process's memory and state.
             if let Some(survivor) = self.survivor(reading.pid).filter(|_| !reading.has_memory) {
                 survivor.speak_for(&mut reading);
             }
+            // Whole ticks, as in /proc: both collectors must give a process the same identity.
             let started_ns = reading.start_boottime_ns / TICK_NS * TICK_NS;
             let mut row = table.meet(Identity { pid: reading.pid, started_ns });
             fill(&mut row, &reading, self.page_kib);

@@ -3,22 +3,17 @@
 use std::time::Duration;
 
 use ::record::{Columns, Sample};
-use tokio::{
-    select,
-    sync::mpsc::Sender,
-    time::{interval, sleep},
-};
+use tokio::{select, sync::mpsc::Sender, time::interval};
 
 use super::{News, runs};
 use crate::{
     cli::{Cli, Place},
     error::{Error, Result},
+    pauses::Pauses,
     record::source::{Detail, Opened, Piece, Source, StoredBlock},
     steps::reading,
 };
 
-/// Pauses between reconnects: starts at the first value, doubles up to the second.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// Interval between queries for the host's runs.
 const RUNS: Duration = Duration::from_secs(10);
 
@@ -33,16 +28,15 @@ pub(in crate::commands) async fn watch(
         return std::future::pending().await;
     }
     // Wall time of the newest reported sample, in ms: following resumes there after a break. 0 means now.
-    let (mut newest_ms, mut pause) = (0, PAUSES[0]);
+    let (mut newest_ms, mut until_retry) = (0, pauses());
     loop {
         let before_ms = newest_ms;
         let Err(error) = follow(&source, &mut newest_ms, &news).await;
         tell(&news, News::Down(error.to_string())).await;
         if newest_ms != before_ms {
-            pause = PAUSES[0];
+            until_retry = pauses();
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSES[1]);
+        until_retry.pause().await;
         match reading::source(cli, place).await {
             Ok(found) => {
                 source = found;
@@ -51,6 +45,11 @@ pub(in crate::commands) async fn watch(
             Err(error) => tell(&news, News::Down(error.to_string())).await,
         }
     }
+}
+
+/// Pauses between reconnects.
+fn pauses() -> Pauses {
+    Pauses::new(Duration::from_secs(1), Duration::from_secs(30))
 }
 
 /// Reports samples until the connection is lost.

@@ -35,17 +35,17 @@ fn no_rights_names_the_right() {
          message: abcdef",
     )), @r"
     EC2 in eu-central-1: RunInstances: You are not authorized to perform this operation. User: arn:aws:iam::1:user/ada is not authorized to perform: ec2:CreateTags on resource: arn:aws:ec2:eu-central-1:1:instance/* (UnauthorizedOperation) (Invalid)
-    hint: the credentials of the profile shop may not ec2:CreateTags; deploy/aws/iam-policy.json has all that ctl needs
+    hint: the credentials of the profile shop do not allow ec2:CreateTags; deploy/aws/iam-policy.json lists all the permissions that ctl needs
     ");
     let bare = told(&refused_with("UnauthorizedOperation", "You are not authorized."));
-    assert!(bare.contains("may not ec2:RunInstances;"), "{bare}");
+    assert!(bare.contains("do not allow ec2:RunInstances;"), "{bare}");
 }
 
 #[test]
 fn expired_credentials_name_the_remedy() {
     insta::assert_snapshot!(told(&refused_with("RequestExpired", "Request has expired.")), @r"
     EC2 in eu-central-1: RunInstances: Request has expired (RequestExpired) (Invalid)
-    hint: the credentials of the profile shop are over: `aws sso login --profile shop`, or whatever gave them
+    hint: the credentials of the profile shop have expired: run `aws sso login --profile shop`, or renew them where they come from
     ");
 }
 
@@ -60,7 +60,7 @@ fn no_credentials_says_where_they_are_looked_for() {
     let error = explain(&none, "DescribeInstances", "eu-central-1", &Place { profile: None, ..place() });
     insta::assert_snapshot!(told(&error), @r"
     EC2 in eu-central-1: DescribeInstances: no providers in chain provided credentials (Invalid)
-    hint: credentials are taken from the environment, from the default profile, or from the role of the instance that this runs on; `aws configure sso` sets some up
+    hint: credentials come from the environment, the default profile, or the role of the instance that ctl runs on; `aws configure sso` sets them up
     ");
 }
 
@@ -70,7 +70,7 @@ fn quotas_are_named_by_family_and_market() {
     assert_eq!(
         hint("VcpuLimitExceeded"),
         "the quota is \"Running On-Demand G and VT instances\" (L-DB2E81BA); raise it in Service Quotas for \
-         eu-central-1, or end instances"
+         eu-central-1, or terminate instances"
     );
     assert!(hint("MaxSpotInstanceCountExceeded").contains("(L-34B43A08)"));
     for (instance_type, code) in [
@@ -93,7 +93,7 @@ fn quotas_are_named_by_family_and_market() {
 fn ids_of_another_region_name_the_region_and_its_source() {
     for code in ["InvalidAMIID.NotFound", "InvalidSubnetID.NotFound", "InvalidAMIID.Malformed"] {
         let error = told(&refused_with(code, "The id 'x' does not exist"));
-        assert!(error.contains("eu-central-1 is in use, from [ec2] region in magpie.toml"), "{error}");
+        assert!(error.contains("ctl uses eu-central-1, from [ec2] region in magpie.toml"), "{error}");
     }
     let error =
         told(&refused_with("AuthFailure", "AWS was not able to validate the provided access credentials"));

@@ -1,8 +1,8 @@
 //! The local cloud: one user and one network namespace for all hosts of a state directory.
 //!
-//! A holder process keeps the namespaces; slirp4netns, outside, gives them an uplink. Every running host's
-//! supervisor has a shared lock on `cloud/users`; the holder waits to get that lock alone and then ends, and
-//! slirp4netns with it. So the cloud goes with its last host, however that one ended.
+//! A holder process keeps the namespaces; slirp4netns, outside, provides their uplink. The supervisor of each running
+//! host has a shared lock on `cloud/users`. When the holder gets that lock exclusively, it exits, and slirp4netns
+//! with it. So the cloud ends with its last host, however that host ended.
 
 use std::{
     collections::BTreeSet,
@@ -35,18 +35,19 @@ use crate::{
     },
 };
 
-/// How long the holder may take to end after the last host.
+/// Timeout for the holder to exit after the last host.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// Joins the users of the cloud, starting it if need be. The cloud lives at least as long as the file.
+/// Joins the users of the cloud, and starts it if it is not running. The cloud stays up at least as long as the
+/// returned file is open; the number is the holder's pid.
 ///
-/// Starts processes of `ctl`, so the caller must have a single thread and be where state is.
+/// Starts processes of `ctl`, so the caller must have a single thread and be in the state directory.
 pub(crate) fn ensure(state: &StateDir, ctl: &Path, map: &IdMap, cgroups: &Cgroups) -> Result<(File, u32)> {
     let _turn = lock(&state.cloud("lock"))?;
     cgroups.join_cloud()?;
     let path = state.cloud("users");
     let users = open_lock(&path).doing(|| format!("cannot open {}", path.display()))?;
-    // Blocks while a holder is on its way out, and then finds none.
+    // Blocks while a holder is exiting; afterwards there is none.
     users.lock_shared().doing(|| format!("cannot lock {}", path.display()))?;
     match holder(state)? {
         Some(pid) => Ok((users, pid)),
@@ -54,7 +55,7 @@ pub(crate) fn ensure(state: &StateDir, ctl: &Path, map: &IdMap, cgroups: &Cgroup
     }
 }
 
-/// The pid of the process that holds the namespaces, while the cloud is up.
+/// Pid of the holder; `None` if the cloud is down.
 fn holder(state: &StateDir) -> Result<Option<u32>> {
     Ok(held_by(&state.cloud("holder"))?.and_then(|pids| pids.first().copied()))
 }
@@ -78,7 +79,7 @@ fn start(state: &StateDir, ctl: &Path, map: &IdMap) -> Result<u32> {
     match started {
         Ok(()) => Ok(holder.id()),
         Err(error) => {
-            // Both fail only when it has ended already.
+            // Both fail only if the holder has already exited.
             drop(holder.kill());
             drop(holder.wait());
             Err(error.context("cannot start the local cloud"))
@@ -86,7 +87,7 @@ fn start(state: &StateDir, ctl: &Path, map: &IdMap) -> Result<u32> {
     }
 }
 
-/// The holder: makes the namespaces, waits until no host is left.
+/// The holder's process: creates the namespaces, and waits until no host is left.
 pub(crate) fn hold(channel: &Channel) -> Result<()> {
     let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
     let users = open_lock(&state.cloud("users")).doing(|| "cannot open cloud/users")?;
@@ -98,18 +99,18 @@ pub(crate) fn hold(channel: &Channel) -> Result<()> {
     let machine: BTreeSet<Ipv4Addr> = channel.receive()?;
     IP.run(&["-batch", "-"], &network::bridge())?;
     NFT.run(&["-f", "-"], &network::firewall(&machine)).map_err(|error| match error.kind() {
-        // It is not there.
+        // nft is not installed.
         Kind::Invalid => error,
         _ => error.hint("the kernel needs nf_tables with NAT: modprobe -a nft_masq nft_chain_nat"),
     })?;
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").doing(|| "cannot forward between hosts")?;
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").doing(|| "cannot switch on IP forwarding")?;
     channel.send(())?;
     let () = channel.receive()?;
     channel.send(())?;
     users.lock().doing(|| "cannot wait for the last host")
 }
 
-/// Waits until the cloud is gone and removes its cgroups, if no host is left.
+/// If no host is left, waits for the end of the cloud and removes its cgroups.
 pub(crate) fn clear(state: &StateDir, cgroups: &Cgroups) -> Result<()> {
     let _turn = lock(&state.cloud("lock"))?;
     for id in state.host_ids()? {
@@ -120,7 +121,7 @@ pub(crate) fn clear(state: &StateDir, cgroups: &Cgroups) -> Result<()> {
     let deadline = Instant::now() + ENDING;
     while holder(state)?.is_some() {
         if Instant::now() > deadline {
-            return Err(Error::unreachable("the local cloud does not end though no host is left"));
+            return Err(Error::unreachable("the local cloud is still running, although no host is left"));
         }
         thread::sleep(Duration::from_millis(2));
     }

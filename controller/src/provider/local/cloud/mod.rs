@@ -1,5 +1,5 @@
-//! What all hosts of a state directory share: a user and a network namespace, their uplink, and the addresses in them.
-//! It begins with the first host and ends with the last.
+//! The local cloud, shared by all hosts of a state directory: a user and a network namespace, the uplink, and
+//! addresses. It starts with the first host and ends with the last.
 
 mod life;
 pub(super) mod network;

@@ -1,6 +1,6 @@
-//! The cloud's network: addresses, and the programs for `ip -batch` and `nft -f` that make it.
+//! The cloud's network: addresses, and the input for `ip -batch` and `nft -f` that sets it up.
 //!
-//! All of it lives inside the cloud's own network namespace, so the fixed range clashes with nobody.
+//! Everything is inside the cloud's own network namespace, so the fixed address range cannot clash with other networks.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -11,26 +11,26 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// The bridge's address, and every host's way out.
+/// Address of the bridge, the gateway of all hosts.
 pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
-/// The resolver inside slirp4netns; it asks whatever the machine's resolv.conf names at that moment.
+/// The resolver in slirp4netns; it forwards to the name servers currently in the machine's resolv.conf.
 pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
-/// One MTU all along: a smaller one on the way drops full-size segments without a word.
+/// The same MTU everywhere: a smaller one on the path would silently drop full-size segments.
 pub(super) const MTU: u32 = 65520;
-/// First and last host number of the /24.
+/// Last octets for hosts, within the /24.
 const HOSTS: std::ops::RangeInclusive<u8> = 10..=254;
 
-/// The lowest address that no host has.
+/// The lowest free address.
 pub(crate) fn free_address(taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr> {
     HOSTS.map(|last| Ipv4Addr::new(10, 213, 0, last)).find(|address| !taken.contains(address)).ok_or_else(
         || {
             Error::invalid(format!("this local cloud is full: {} hosts", HOSTS.len()))
-                .hint("destroy some, or use another state directory")
+                .hint("destroy some with `ctl destroy HOST`, or use another state directory")
         },
     )
 }
 
-/// IPv4 addresses of the machine itself, which hosts must not reach.
+/// The machine's own IPv4 addresses, which hosts must not reach.
 pub(super) fn machine_addresses() -> Result<BTreeSet<Ipv4Addr>> {
     let interfaces = getifaddrs().doing(|| "cannot list the machine's addresses")?;
     Ok(interfaces
@@ -49,7 +49,7 @@ pub(super) fn bridge() -> String {
     )
 }
 
-/// `nft -f`: masquerade what leaves, and drop what is for the machine itself.
+/// `nft -f`: masquerade outgoing packets, and drop packets to the machine itself.
 pub(super) fn firewall(machine: &BTreeSet<Ipv4Addr>) -> String {
     let drop = match machine.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ") {
         none if none.is_empty() => String::new(),
@@ -65,7 +65,7 @@ pub(super) fn firewall(machine: &BTreeSet<Ipv4Addr>) -> String {
 
 /// `ip -batch`, inside the host's namespace: loopback and `eth0`, whose other end goes to `cloud`.
 ///
-/// The hardware address follows from the IP address: a new host at an old address is found at once.
+/// The hardware address is derived from the IP address, so that a new host with a reused address is reachable at once.
 pub(crate) fn host_side(address: Ipv4Addr, port: &str, cloud: &str) -> String {
     let last = address.octets()[3];
     format!(
@@ -77,7 +77,7 @@ pub(crate) fn host_side(address: Ipv4Addr, port: &str, cloud: &str) -> String {
     )
 }
 
-/// `ip -batch`, inside the cloud's namespace: plugs a host into the bridge.
+/// `ip -batch`, inside the cloud's namespace: connects a host to the bridge.
 pub(crate) fn cloud_side(port: &str) -> String {
     format!("link set {port} master magpie0\nlink set {port} up\n")
 }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_run_out_with_a_sentence() {
+    fn running_out_of_addresses_is_an_error() {
         let mut taken = BTreeSet::new();
         for last in HOSTS {
             assert_eq!(free_address(&taken).unwrap().octets()[3], last);

@@ -1,4 +1,4 @@
-//! The way out of a cloud: slirp4netns, a process outside that carries packets between the cloud's network and ordinary
+//! The uplink of a cloud: slirp4netns, a process outside that carries packets between the cloud's network and ordinary
 //! sockets.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// slirp4netns ends by itself when `exit_watch` hangs up, which is when the holder ends.
+/// Starts slirp4netns, which exits when `exit_watch` hangs up, that is, when the holder exits.
 pub(super) fn start(
     holder: u32,
     map: &IdMap,
@@ -49,8 +49,8 @@ pub(super) fn start(
         .spawn()
         .map_err(|error| SLIRP.not_started(&error))?;
     drop(announce);
-    if ready.read(&mut [0]).doing(|| "cannot hear slirp4netns")? == 0 {
-        // Both fail only when it has ended already.
+    if ready.read(&mut [0]).doing(|| "cannot read from slirp4netns")? == 0 {
+        // Both fail only if slirp4netns has already exited.
         drop(slirp.kill());
         drop(slirp.wait());
         return Err(refused(log_path));
@@ -60,12 +60,12 @@ pub(super) fn start(
 
 fn refused(log: &Path) -> Error {
     let said = fs::read_to_string(log).unwrap_or_default();
-    let last = said.lines().last().unwrap_or("it said nothing").to_owned();
-    let error = Error::invalid(format!("slirp4netns gives no uplink: {last}"));
+    let last = said.lines().last().unwrap_or("no output").to_owned();
+    let error = Error::invalid(format!("slirp4netns failed to start: {last}"));
     match File::options().read(true).write(true).open("/dev/net/tun") {
         Err(cause) => {
             error.hint(format!("/dev/net/tun cannot be opened ({cause}): modprobe tun, or run ctl as root"))
         }
-        Ok(_) => error.hint(format!("its words are in {}", log.display())),
+        Ok(_) => error.hint(format!("its log is {}", log.display())),
     }
 }

@@ -1,4 +1,4 @@
-//! A host's console, copied to its log for as long as its init lives.
+//! Copies a host's console to a log file while its init runs.
 
 use std::{
     fs::File,
@@ -13,17 +13,17 @@ use crate::{
     provider::local::{failure::Doing, state::HostDir},
 };
 
-/// Beyond this size the console log starts anew: a host in a restart loop must not fill the disk.
+/// Size in bytes at which the log is truncated: a host in a restart loop must not fill the disk.
 const CONSOLE_LIMIT: u64 = 4 << 20;
 
-/// Opens the log, to add to it.
+/// Opens the log for appending.
 pub(super) fn open_log(host: &HostDir) -> Result<File> {
     let path = host.console();
     File::options().create(true).append(true).open(&path).doing(|| format!("cannot open {}", path.display()))
 }
 
-/// Copies the console to its log until init ends. The slave end stays open: else each time that nobody in
-/// the host has it open, the master would report a hang-up without end.
+/// Copies the console to its log until init exits. The slave end stays open: whenever no process in the host has the
+/// console open, the master would otherwise report endless hang-ups.
 pub(super) fn keep(init: &OwnedFd, [master, _slave]: [OwnedFd; 2], mut log: File) -> Result<()> {
     let mut master = File::from(master);
     let mut buffer = [0; 4096];
@@ -36,7 +36,7 @@ pub(super) fn keep(init: &OwnedFd, [master, _slave]: [OwnedFd; 2], mut log: File
         let (ended, spoke) = (!watched[0].revents().is_empty(), !watched[1].revents().is_empty());
         if spoke {
             let count = master.read(&mut buffer).doing(|| "cannot read the console")?;
-            // A full disk must not end the host.
+            // Ignored: a full disk must not stop the host.
             drop(append(&mut log, &buffer[..count]));
         } else if ended {
             return Ok(());

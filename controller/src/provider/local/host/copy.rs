@@ -1,10 +1,10 @@
-//! Copies of a host's disk: for another host that begins where this one is now, and for an image.
+//! Copies of a host's disk: for a clone, and for an image.
 //!
-//! A disk is what the host has written over its image: the upper directory of its overlay. It is copied as it
-//! lies there, because the kernel keeps meaning in what looks like junk: character devices 0:0 stand for what was
-//! removed, and extended attributes `user.overlay.*` for directories that hide those below (kernel documentation,
-//! filesystems/overlayfs.rst, "whiteouts and opaque directories"). A running host is frozen meanwhile, so that
-//! the copy is of one moment, as after a power failure.
+//! A disk is the upper directory of the host's overlay: everything that the host has written over its image. It is
+//! copied exactly as it is, because overlayfs stores information in it: character devices 0:0 stand for removed
+//! files, and extended attributes `user.overlay.*` for directories that hide those below (kernel documentation,
+//! filesystems/overlayfs.rst, "whiteouts and opaque directories"). A running host is frozen during the copy, so the
+//! copy is consistent, as after a power failure.
 
 use std::{
     fs::{DirBuilder, File},
@@ -42,14 +42,14 @@ use crate::{
     },
 };
 
-/// What is the original's alone: a key that waits for its certificate, and runs that the copy never made.
+/// Paths that belong to the original only: a key that waits for its certificate, and the original's runs.
 const FORGET: [&str; 2] = ["var/lib/magpie/state.new", "var/lib/magpie/runs"];
 /// The original's flight record.
 const RECORD: &str = "var/lib/magpie/history";
 
 impl Inner {
-    /// Launches a host whose disk is a copy of another's. Its identity is copied too, and quarantined by the
-    /// agent when it finds itself on another machine.
+    /// Launches a host with a copy of another host's disk. The identity is copied too; the agent quarantines it when it
+    /// detects that it is on another machine.
     pub(crate) fn clone_host(&self, original: &str, launch: &Launch, with_record: bool) -> Result<Host> {
         let image = self.whole(&self.state.host(original))?.image;
         let launch = Launch { image, ..launch.clone() };
@@ -60,23 +60,23 @@ impl Inner {
         })
     }
 
-    /// Makes an image of a host's disk as it is, identity and all, on top of the image that it was booted from.
+    /// Makes an image of a host's disk, including its identity, on top of the image that the host was booted from.
     pub(crate) fn capture(&self, original: &str) -> Result<ImageId> {
         let below = self.whole(&self.state.host(original))?.image;
         let mut mark = [0; 8];
-        rand::fill(&mut mark).doing(|| "the machine has no random numbers")?;
+        rand::fill(&mut mark).doing(|| "cannot get random numbers")?;
         let mark = hex::encode(mark);
         let id = ImageId(format!("{}-{mark}", below.0));
         let path = self.state.images().join(&id.0);
         let _turn = lock(&self.state.bake_lock())?;
         tree::in_place(&self.ctl, &IdMap::of_this_user()?, &path, |fresh| self.copy_disk(original, fresh))?;
-        // The copy has the time of the disk; an image's age is counted from its making.
+        // The copy has the disk's time, but an image's age counts from its creation.
         let now = |directory: File| directory.set_modified(SystemTime::now());
         File::open(&path).and_then(now).doing(|| format!("cannot date {}", path.display()))?;
         Ok(id)
     }
 
-    /// The record of a host that has a disk.
+    /// The record of a host with a complete disk.
     fn whole(&self, host: &HostDir) -> Result<Record> {
         let record = Record::read(host)?.ok_or_else(|| host.gone())?;
         if record.booted {
@@ -85,8 +85,8 @@ impl Inner {
         Err(Error::invalid(format!("the launch of {} was interrupted: it has no disk to copy", record.name)))
     }
 
-    /// Copies a host's disk to the directory `to`, which must not be there. The host is neither started nor
-    /// stopped nor destroyed meanwhile.
+    /// Copies a host's disk to the directory `to`, which must not exist. The host's lock keeps other controllers from
+    /// starting, stopping or destroying it during the copy.
     fn copy_disk(&self, original: &str, to: &Path) -> Result<()> {
         let host = self.state.host(original);
         let _turn = host.lock()?.ok_or_else(|| host.gone())?;
@@ -100,7 +100,7 @@ impl Inner {
         DirBuilder::new().mode(0o755).create(to).doing(what)?;
         let (uid, gid) = map.root();
         chown(to, Some(uid), Some(gid)).doing(what)?;
-        // Relative, since root inside may not be able to walk to the state directory.
+        // Relative, because root inside may not be able to traverse the path to the state directory.
         let relative = |path: &Path| path.strip_prefix(self.state.root()).unwrap_or(path).to_owned();
         let request = Request { from: relative(&host.root().join("upper")), to: relative(to), freeze };
         let (channel, mut child) = Start::new(&self.ctl, Step::Copy, &name).spawn(self.state.root())?;
@@ -117,11 +117,12 @@ impl Inner {
 struct Request {
     from: PathBuf,
     to: PathBuf,
-    /// Cgroup of a host that runs.
+    /// Cgroup of a running host.
     freeze: Option<PathBuf>,
 }
 
-/// The other side. It freezes and thaws, so that a host goes on even if the `ctl` that asked is killed.
+/// The step itself. This process freezes and thaws the host, so that the host goes on even if the calling `ctl` is
+/// killed.
 pub(crate) fn copy(channel: &Channel) -> Result<()> {
     let request: Request = channel.receive()?;
     setsid().doing(|| "cannot leave the terminal")?;
@@ -134,7 +135,7 @@ pub(crate) fn copy(channel: &Channel) -> Result<()> {
     channel.send(())
 }
 
-/// Hard links, owners, times, access lists, extended attributes, holes, special files: all as they are.
+/// Starts cp, which keeps hard links, owners, times, access lists, extended attributes, holes and special files.
 fn start(request: &Request) -> Result<Child> {
     CP.command()
         .args(["--recursive", "--no-dereference", "--no-target-directory", "--reflink=auto"])
@@ -147,7 +148,7 @@ fn start(request: &Request) -> Result<Child> {
         .map_err(|error| CP.not_started(&error))
 }
 
-/// Waits for the child; ends it when nobody is left at the other end of the channel.
+/// Waits for the child; kills it when the other end of the channel is closed.
 fn watch(mut child: Child, channel: &Channel) -> Result<Output> {
     let what = || "cannot wait for cp";
     let asker = channel.try_clone()?.into_stream();
@@ -161,7 +162,7 @@ fn watch(mut child: Child, channel: &Channel) -> Result<Output> {
         };
         let (spoke, left) = (!watched[0].revents().is_empty(), !watched[1].revents().is_empty());
         if left {
-            child.kill().doing(|| "cannot end cp")?;
+            child.kill().doing(|| "cannot kill cp")?;
             break;
         }
         if spoke {

@@ -1,5 +1,5 @@
-//! Connections into the cloud: the socket is opened inside its network namespace and handed out, open.
-//! (A socket belongs for ever to the namespace it was made in; network_namespaces(7).)
+//! Connections into the cloud. A process inside the cloud's network namespace opens the socket and passes it out; a
+//! socket stays in the namespace in which it was created (network_namespaces(7)).
 
 use std::{
     fmt::Display,
@@ -26,9 +26,9 @@ use crate::{
     },
 };
 
-/// The shortest time that a connection attempt gets.
+/// Shortest timeout of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// Between attempts: a refused connection costs microseconds.
+/// Pause between attempts; a refused connection costs only microseconds.
 const PAUSE: Duration = Duration::from_millis(3);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,12 +36,12 @@ struct Request {
     /// A process in the cloud.
     member: u32,
     address: SocketAddr,
-    /// Go on trying for so long when nobody listens yet; zero means one attempt.
+    /// How long to retry while the port is closed; zero means one attempt.
     patience: Duration,
 }
 
-/// Connects to `address` inside the cloud that process `member` is in. The error keeps its kind, so that a caller can tell "not yet" from
-/// "never"; `name` is for its sentence.
+/// Connects to `address` inside the cloud of process `member`. The error keeps its kind, so that the caller can tell
+/// "not yet" from "never"; `name` is used in its message.
 pub(crate) fn dial(
     state: &StateDir,
     ctl: &Path,
@@ -63,21 +63,23 @@ pub(crate) fn dial(
             .into_iter()
             .next()
             .map(TcpStream::from)
-            .ok_or_else(|| io::Error::other(format!("the connection to {name} got lost on its way"))),
+            .ok_or_else(|| io::Error::other(format!("the connection to {name} was lost"))),
     }
 }
 
 fn sentence(cause: io::Error, name: &str, address: impl Display) -> io::Error {
     let what = match cause.kind() {
-        io::ErrorKind::ConnectionRefused => "does not listen",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "is not on the network",
-        io::ErrorKind::TimedOut => "does not answer",
-        _ => "cannot be connected",
+        io::ErrorKind::ConnectionRefused => "does not listen".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "is not on the network".to_owned()
+        }
+        io::ErrorKind::TimedOut => "does not answer".to_owned(),
+        _ => format!("cannot be reached: {cause}"),
     };
-    io::Error::new(cause.kind(), format!("{name} ({address}) {what}: {cause}"))
+    io::Error::new(cause.kind(), format!("{name} ({address}) {what}"))
 }
 
-/// The other side: joins the cloud, connects, hands over the socket.
+/// The step itself: joins the cloud, connects, and passes the socket out.
 pub(crate) fn connect(channel: &Channel) -> Result<()> {
     let request: Request = channel.receive()?;
     userns::join(request.member)?;

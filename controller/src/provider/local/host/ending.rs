@@ -1,5 +1,4 @@
-//! How a host ends: stopped in order, killed, or removed with all that it was. What the kernel keeps of one that ended by
-//! itself is swept up.
+//! Stopping, killing and destroying hosts, and removing the cgroups of hosts that ended on their own.
 
 use std::{
     fs, thread,
@@ -24,9 +23,9 @@ use crate::{
     },
 };
 
-/// How long an orderly shutdown may take.
+/// Timeout of a clean shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(20);
-/// How long the kernel may take to end a host that was killed.
+/// Timeout for a killed host to end.
 const KILLING: Duration = Duration::from_secs(10);
 
 impl Inner {
@@ -43,12 +42,12 @@ impl Inner {
         else {
             return self.end(host);
         };
-        // What systemd(1) calls SIGRTMIN+3: halt in order.
+        // SIGRTMIN+3 makes systemd halt cleanly (systemd(1)).
         KILL.run(&["-s", "RTMIN+3", &init.to_string()], "")?;
         if wait_until_ended(host, SHUTDOWN)? { Ok(()) } else { self.end(host) }
     }
 
-    /// Kills a host: its supervisor's end is its init's, and so everything's.
+    /// Kills a host by killing its supervisor; the kernel then kills its init and all its processes.
     fn end(&self, host: &HostDir) -> Result<()> {
         let deadline = Instant::now() + KILLING;
         while let Some(pids) = held_by(&host.running())? {
@@ -61,21 +60,21 @@ impl Inner {
                 }
             }
             if Instant::now() > deadline {
-                return Err(Error::unreachable("the host does not end though it was killed"));
+                return Err(Error::unreachable("the host is still running after SIGKILL"));
             }
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
 
-    /// Removes what the kernel keeps of a host that has ended, and the cloud if it was the last.
+    /// Removes the cgroups of a host that has ended, and the cloud if that was the last host.
     fn forget(&self, id: &str) -> Result<()> {
         let cgroups = Cgroups::find(&self.hash)?;
         cgroups.remove_host(id)?;
         cloud::clear(&self.state, &cgroups)
     }
 
-    /// Removes the cgroups of a host that ended by itself: neither it nor its supervisor could.
+    /// Removes the cgroups of a host that ended on its own, which neither the host nor its supervisor could do.
     pub(super) fn sweep(&self, id: &str) -> Result<()> {
         let host = self.state.host(id);
         let ended = || held_by(&host.running()).map(|pids| pids.is_none());
@@ -97,12 +96,12 @@ impl Inner {
         }
     }
 
-    /// Ends a host and removes all that it was, however little that is; the caller holds its lock.
+    /// Ends a host, complete or not, and removes everything of it. The caller holds its lock.
     pub(super) fn remove(&self, id: &str) -> Result<()> {
         let host = self.state.host(id);
         self.end(&host)?;
         self.forget(id)?;
-        // Should this be interrupted, what is left can be destroyed but not started.
+        // If this is interrupted, the remains can be destroyed but not started.
         if let Some(mut record) = Record::read(&host)?.filter(|record| record.booted) {
             record.booted = false;
             record.write(&host)?;
@@ -111,7 +110,7 @@ impl Inner {
         fs::remove_dir_all(host.root()).doing(|| format!("cannot remove {}", host.root().display()))
     }
 
-    /// Removes a host's disk, or what there is of it.
+    /// Removes a host's disk, even if it is incomplete.
     pub(super) fn clear_disk(&self, host: &HostDir) -> Result<()> {
         let map = IdMap::of_this_user()?;
         ["upper", "work"]

@@ -1,6 +1,6 @@
-//! From the first process of a host's process namespace to its systemd.
+//! The first process of a host's process namespace: sets up the host, then becomes its systemd.
 //!
-//! What systemd expects to find is in systemd.io/CONTAINER_INTERFACE.
+//! For what systemd expects, see systemd.io/CONTAINER_INTERFACE.
 
 use std::{
     fs::File,
@@ -37,10 +37,10 @@ use crate::{
     },
 };
 
-/// Where Debian and Ubuntu have it.
+/// Path on Debian and Ubuntu.
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
-/// What to boot.
+/// Parameters of a boot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) id: String,
@@ -49,16 +49,16 @@ pub(super) struct Request {
     pub(super) layers: Vec<PathBuf>,
     pub(super) forget: Vec<PathBuf>,
     pub(super) seeds: Vec<SeedFile>,
-    /// Its memory is charged to a control group of version 1.
+    /// The host's memory is charged to a version 1 control group.
     pub(super) memory_in_v1: bool,
-    /// Name of the host's port on the bridge.
+    /// Interface name of the host's port on the bridge.
     pub(super) port: String,
 }
 
-/// Becomes the host's init. Returns only on failure; the caller reports it and ends, and the host with it.
+/// Becomes the host's init. Returns only on failure; the caller then reports the error and exits, which ends the host.
 pub(crate) fn init(channel: &Channel) -> Result<()> {
     let request: Request = channel.receive()?;
-    // No supervisor, no host.
+    // The host must not outlive its supervisor.
     prctl::set_pdeathsig(Signal::SIGKILL).doing(|| "cannot tie the host to its supervisor")?;
     for door in channel.receive_files()? {
         File::from(door).write_all(b"0").doing(|| "cannot join the host's cgroup")?;
@@ -86,7 +86,7 @@ pub(crate) fn init(channel: &Channel) -> Result<()> {
     let (master, slave) = devices::lay_out(&root, nodes)?;
     mounts::restrict_proc(&root)?;
     mounts::enter(&root)?;
-    // From here on a symbolic link of a copied disk leads nowhere but into the host.
+    // From here on, a symbolic link on a copied disk cannot lead out of the host.
     for path in &request.forget {
         seeds::forget(&Path::new("/").join(path))?;
     }
@@ -99,7 +99,7 @@ pub(crate) fn init(channel: &Channel) -> Result<()> {
     Err(Error::invalid(format!("cannot start {SYSTEMD} of the image: {}", become_systemd(&slave)?)))
 }
 
-/// Gives this process a network namespace of its own, plugged into the bridge of the one it came from.
+/// Gives this process its own network namespace, connected to the bridge of the cloud's.
 fn connect(address: Ipv4Addr, port: &str) -> Result<()> {
     let here = || File::open("/proc/self/ns/net").doing(|| "cannot open the network namespace");
     let cloud = here()?;
@@ -113,7 +113,7 @@ fn connect(address: Ipv4Addr, port: &str) -> Result<()> {
     setns(&host, CloneFlags::CLONE_NEWNET).doing(|| "cannot enter the host's network")
 }
 
-/// Replaces this process. What it returns is the failure.
+/// Replaces this process by systemd; returns the error if that fails.
 fn become_systemd(console: &OwnedFd) -> Result<io::Error> {
     setsid().doing(|| "cannot lead a session")?;
     let copy = || console.try_clone().doing(|| "cannot duplicate the console");

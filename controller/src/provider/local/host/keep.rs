@@ -1,4 +1,4 @@
-//! A host's keeper: it boots the host once, inside the cloud, and keeps its console until the host has ended.
+//! A host's keeper boots the host once, inside the cloud, and copies its console until the host has ended.
 
 use std::{
     fs::{DirBuilder, File},
@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// One boot of a host, and its console until it ends. The working directory is the state directory.
+/// The keeper's process. Its working directory is the state directory.
 pub(crate) fn keep_host(channel: &Channel) -> Result<()> {
     let boot: Boot = channel.receive()?;
     let state = StateDir::at(std::env::current_dir().doing(|| "cannot find the state directory")?);
@@ -52,13 +52,13 @@ pub(crate) fn keep_host(channel: &Channel) -> Result<()> {
     let nodes = Nodes::make(&map)?;
 
     userns::join(holder)?;
-    // No supervisor, no host. Only now: a change of ids takes this back (prctl(2)).
+    // The host must not outlive its supervisor. Set here, because a change of ids clears this setting (prctl(2)).
     prctl::set_pdeathsig(Signal::SIGKILL).doing(|| "cannot tie the host to its supervisor")?;
     let (mut init, watch, terminal) = start_init(boot, &state, doors, memory_in_v1, nodes)?;
     channel.send(init.id())?;
     console::keep(&watch, terminal, log)?;
-    let status = init.wait().doing(|| "cannot hear how the host ended")?;
-    // The kernel's way of telling what the first process of a process namespace asked of reboot(2).
+    let status = init.wait().doing(|| "cannot get the exit status of the host's init")?;
+    // The kernel reports a reboot(2) in a process namespace as the exit signal of its first process.
     let reboots = status.signal() == Some(Signal::SIGHUP as i32);
     channel.send(if reboots { Ended::ToReboot } else { Ended::ForGood })
 }
@@ -74,7 +74,7 @@ fn make_directories(host: &HostDir, map: &IdMap) -> Result<()> {
     Ok(())
 }
 
-/// Starts init as the first process of its own process namespace; returns it, a handle that tells when it ends, and both
+/// Starts init as the first process of a new process namespace. Returns the process, a pidfd to watch it, and both
 /// ends of its terminal.
 fn start_init(
     boot: Boot,
@@ -106,7 +106,7 @@ fn start_init(
     nodes.send(&channel)?;
     let () = channel.receive()?;
     let terminal =
-        channel.receive_files()?.try_into().map_err(|_| Error::unreachable("init handed over no console"))?;
+        channel.receive_files()?.try_into().map_err(|_| Error::unreachable("init sent no console"))?;
     channel.replaced()?;
     Ok((child, watch, terminal))
 }

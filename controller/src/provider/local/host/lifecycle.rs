@@ -1,4 +1,4 @@
-//! Launch and start. Each can be repeated, and each begins by taking the host's lock, so that two controllers take turns.
+//! Launch and start. Both are safe to repeat, and both take the host's lock first, so that controllers take turns.
 
 use std::{collections::BTreeSet, fs::File, path::PathBuf, thread};
 
@@ -29,13 +29,13 @@ use crate::{
 };
 
 impl Inner {
-    /// Launches a host, or returns the one that this transaction launched before.
+    /// Launches a host, or returns the one that this transaction already launched.
     pub(crate) fn launch(&self, launch: &Launch) -> Result<Host> {
         self.create(launch, Vec::new(), |_| Ok(()))
     }
 
-    /// Lets `fill` lay out the disk of a new host, and boots it without the files of `forget`. A no-op if this
-    /// transaction has done so before.
+    /// Creates a host: `fill` prepares its disk, then it boots without the files in `forget`. No-op if this transaction
+    /// has already done so.
     pub(crate) fn create(
         &self,
         launch: &Launch,
@@ -52,7 +52,7 @@ impl Inner {
                 let error = error.context(format!("cannot launch {}", record.name));
                 match self.remove(&record.id) {
                     Ok(()) => error,
-                    Err(left) => error.hint(format!("what there was of it could not be removed: {left}")),
+                    Err(left) => error.hint(format!("its leftovers could not be removed: {left}")),
                 }
             })?;
             record.booted = true;
@@ -61,10 +61,10 @@ impl Inner {
         record.into_host(&host)
     }
 
-    /// Takes the host's lock, and writes its record if this is its first launch.
+    /// Takes the host's lock, and writes its record on the first launch.
     fn admit(&self, launch: &Launch, host: &HostDir) -> Result<(File, Record)> {
         let allocation = lock(&self.state.allocation_lock())?;
-        // From here to the record, which tells that this image is in use, nobody else may remove it.
+        // The lock keeps others from removing the image until the record marks it as used.
         layers::layers(&self.state, &launch.image)?;
         host.create()?;
         if Record::read(host)?.is_none() {
@@ -73,14 +73,14 @@ impl Inner {
             record.write(host)?;
             return Ok((turn, record));
         }
-        // It may be booting at the other launcher's hands; others need not wait for that.
+        // Another controller may be booting the host; further launches need not wait for that.
         drop(allocation);
         let turn = host.lock()?.ok_or_else(|| host.gone())?;
         let record = Record::read(host)?.ok_or_else(|| host.gone())?;
         Ok((turn, record))
     }
 
-    /// A record with the lowest free name and address; the caller holds the lock on these.
+    /// A record with the lowest free name and address. The caller holds the allocation lock.
     fn allocate(&self, launch: &Launch) -> Result<Record> {
         let others = Record::all(&self.state)?;
         let taken: BTreeSet<_> = others.iter().map(|other| other.address).collect();
@@ -104,7 +104,7 @@ impl Inner {
         }
         if !record.booted {
             return Err(Error::unreachable(format!("the launch of {} was interrupted", record.name))
-                .hint("launch it again, or destroy it"));
+                .hint(format!("launch it again, or remove it with `ctl destroy {}`", record.name)));
         }
         let layers = layers::layers(&self.state, &record.image)?;
         self.boot(&record, layers, First::default())
@@ -112,12 +112,12 @@ impl Inner {
         record.into_host(&host)
     }
 
-    /// Boots a host and returns when its init runs and its network is up. A no-op if it runs.
+    /// Boots a host; returns when its init is running and its network is up. No-op if the host is running.
     fn boot(&self, record: &Record, layers: Vec<PathBuf>, first: First) -> Result<()> {
         if held_by(&self.state.host(&record.id).running())?.is_some() {
             return Ok(());
         }
-        // If it ended a moment ago, its processes may still be on their way out, with the disk in their hands.
+        // If the host has just ended, its processes may still be exiting and using the disk.
         Cgroups::find(&self.hash)?.remove_host(&record.id)?;
         let (channel, mut child) =
             Start::new(&self.ctl, Step::Supervise, &record.name).spawn(self.state.root())?;
@@ -129,27 +129,27 @@ impl Inner {
             seeds: first.seeds,
         };
         let booted = channel.send(&boot).and_then(|()| channel.receive());
-        // Its parent may live on for long: somebody has to take its exit code, or it stays a zombie.
+        // The supervisor would stay a zombie if this process lives on without waiting for it.
         thread::spawn(move || child.wait());
         booted
     }
 }
 
-/// What is done to a disk before its first boot.
+/// Changes to a disk before its first boot.
 #[derive(Default)]
 struct First {
     forget: Vec<PathBuf>,
     seeds: Vec<SeedFile>,
 }
 
-/// `l-` and ten hex digits: the same for the same transaction.
+/// `l-` and ten hex digits, derived from the transaction id.
 fn host_id(tid: &str) -> String {
     let sum = digest(&SHA256, tid.as_bytes());
     let hex = hex::encode(&sum.as_ref()[..5]);
     format!("l-{hex}")
 }
 
-/// A role becomes part of a host name, and that of a path.
+/// A role becomes part of a host name and so of a path.
 fn check_role(role: &str) -> Result<()> {
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let valid = role.bytes().all(letter)
@@ -159,7 +159,7 @@ fn check_role(role: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("{role:?} cannot be a role"))
-        .hint("lower-case letters, digits, _ and -, a letter first, at most 50"))
+        .hint("use up to 50 lower-case letters, digits, _ and -, with a letter first"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is known of the hosts that there are, read and written while they go on.
+//! Reading and updating the records of existing hosts, without stopping them.
 
 use std::{
     io, thread,
@@ -24,7 +24,7 @@ impl Inner {
             (record.role.clone(), number)
         });
         for record in &records {
-            // Whoever acts on the host next tries again, and says so.
+            // Ignored: the next change to the host tries again and reports the error.
             drop(self.sweep(&record.id));
         }
         records
@@ -45,8 +45,8 @@ impl Inner {
         record.write(&host)
     }
 
-    /// The process of a running host that is in the cloud for as long as the host is up; waits until the deadline for a
-    /// host that reboots.
+    /// Pid of a running host's process that stays in the cloud while the host is up. Waits until the deadline for a
+    /// rebooting host.
     pub(crate) fn keeper(&self, id: &str, name: &str, deadline: Instant) -> io::Result<u32> {
         let unreachable =
             |what: &str| io::Error::new(io::ErrorKind::HostUnreachable, format!("{name} {what}"));
@@ -55,7 +55,7 @@ impl Inner {
             match pids.as_deref() {
                 None => return Err(unreachable("is not running")),
                 Some([_, _, keeper]) => return Ok(*keeper),
-                // Booted by a ctl whose supervisors did not let hosts reboot.
+                // Booted by an older ctl, whose supervisor had no keeper.
                 Some([supervisor, _]) => return Ok(*supervisor),
                 Some(_) if Instant::now() > deadline => return Err(unreachable("is booting")),
                 Some(_) => thread::sleep(Duration::from_millis(20)),

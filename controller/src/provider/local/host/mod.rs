@@ -1,5 +1,5 @@
-//! One host's life: launched, booted by a supervisor of its own, dialled, copied, stopped and destroyed. What a host
-//! is made of is in `image` and `namespace`; here is what happens to it, in which order.
+//! The life of one host: launch, boot under its own supervisor, dial, copy, stop and destroy. The parts of a host are
+//! in `image` and `namespace`.
 
 mod console;
 pub(super) mod copy;

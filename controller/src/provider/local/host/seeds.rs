@@ -1,5 +1,5 @@
-//! What is done to a host's disk before its first boot: files that make it itself are written, and what a copied disk has
-//! of its original is removed.
+//! Changes to a host's disk before its first boot: writes the files that identify the host, and removes the original's
+//! files from a copied disk.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions, Permissions},
@@ -19,21 +19,21 @@ use crate::{
     },
 };
 
-/// A file to write into the host before its first boot.
+/// A file to write before the first boot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SeedFile {
     /// Relative to the host's root.
     pub(super) path: PathBuf,
     pub(super) mode: u32,
-    /// Mode of the directory it is in, if that has to be made.
+    /// Mode of the parent directory, if that has to be created.
     pub(super) directory_mode: u32,
     pub(super) content: Vec<u8>,
 }
 
-/// What makes this host itself, written before its first boot.
+/// The files that identify this host.
 pub(super) fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
     let mut machine_id = [0; 16];
-    rand::fill(&mut machine_id).doing(|| "the machine has no random numbers")?;
+    rand::fill(&mut machine_id).doing(|| "cannot get random numbers")?;
     // Marked as a version 4 UUID; machine-id(5).
     machine_id[6] = machine_id[6] & 0x0f | 0x40;
     machine_id[8] = machine_id[8] & 0x3f | 0x80;
@@ -57,17 +57,17 @@ pub(super) fn seeds(record: &Record, launch: &Launch) -> Result<Vec<SeedFile>> {
         public("etc/hosts", format!("127.0.0.1 localhost\n{address} {name}\n")),
         public("etc/resolv.conf", format!("nameserver {}\n", network::RESOLVER)),
     ];
-    // Without a document the disk itself says who the host is, or its metadata service does.
+    // Without a document, the host's identity comes from its disk or its metadata service.
     if !launch.enrol_document.is_empty() {
         seeds.push(public("etc/machine-id", format!("{machine_id}\n")));
-        // A limit set from outside cannot be seen inside; the agent looks here.
+        // The memory limit is set from outside and not visible inside, so the agent reads this file.
         seeds.push(private("limits.json", 0o644, limits.into_bytes()));
         seeds.push(private("enrol.json", 0o600, launch.enrol_document.clone()));
     }
     Ok(seeds)
 }
 
-/// Writes one file of the host, in place of whatever has its name.
+/// Writes one file, and replaces an existing one.
 pub(super) fn write_seed(root: &Path, seed: &SeedFile) -> Result<()> {
     let path = root.join(&seed.path);
     let what = || format!("cannot write /{} in the host", seed.path.display());
@@ -88,7 +88,7 @@ pub(super) fn write_seed(root: &Path, seed: &SeedFile) -> Result<()> {
     file.set_permissions(Permissions::from_mode(seed.mode)).doing(what)
 }
 
-/// Removes what the disk has from the host that it was copied from.
+/// Removes a file or directory of the original from a copied disk.
 pub(super) fn forget(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),

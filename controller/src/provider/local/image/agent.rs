@@ -1,4 +1,4 @@
-//! The agent's layer: the agent, its units, and the settings that make a small host out of a distribution.
+//! The agent's layer: the agent, its units, and settings that make the distribution a small host.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::provider::{programs::Programs, units};
 
-/// Units that have no work in a host, wait for hardware, or would do it behind the agent's back.
+/// Units that are useless in a host, wait for hardware, or would interfere with the agent.
 const MASKED: [&str; 28] = [
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
@@ -26,7 +26,7 @@ const MASKED: [&str; 28] = [
     "modprobe@efi_pstore.service",
     "modprobe@fuse.service",
     "modprobe@loop.service",
-    // Each of these two watches a directory, and the machine's 128 inotify instances are for all its hosts.
+    // Each of these two watches a directory, and all hosts share the machine's 128 inotify instances.
     "systemd-ask-password-console.path",
     "systemd-ask-password-wall.path",
     "systemd-journal-flush.service",
@@ -39,19 +39,19 @@ const MASKED: [&str; 28] = [
     "systemd-update-utmp.service",
 ];
 
-/// Files with their content.
+/// Paths and contents of files.
 const FILES: [(&str, &str); 5] = [
-    // Empty means: not set yet. The provider writes each host's own.
+    // Empty means unset; the provider writes each host's own id.
     ("etc/machine-id", ""),
     ("usr/lib/systemd/system/magpie-agent.service", units::AGENT),
     ("usr/lib/systemd/system/magpie-record.service", units::RECORD),
-    // 8 MB of disk less for each host.
+    // Saves 8 MB of disk for each host.
     ("etc/systemd/journald.conf.d/magpie.conf", "[Journal]\nStorage=volatile\n"),
-    // These facts ask a metadata service that is not there, or load every Augeas lens: 0.4 s of each run.
+    // These facts query a missing metadata service, or load every Augeas lens: 0.4 s of each run.
     ("etc/facter/facter.conf", "facts : { blocklist : [ \"augeas\", \"EC2\", \"GCE\", \"Xen\" ] }\n"),
 ];
 
-/// The layer as a tar file; the same programs give the same bytes.
+/// The layer as a tar file; reproducible for the same programs.
 pub(crate) fn tar(programs: &Programs) -> io::Result<Vec<u8>> {
     let mut builder = Builder::new(Vec::with_capacity(programs.size() + 64 * 1024));
     for directory in directories() {

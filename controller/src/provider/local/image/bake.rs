@@ -1,5 +1,5 @@
-//! Images: a base root filesystem, which takes most of a minute to make and is the same for every agent, and a
-//! small layer with the agent and our settings on top, made in no time.
+//! Baking an image: a base root file system, which takes most of a minute and is the same for every agent, and on top
+//! of it a small layer with the agent and our settings, which takes no time.
 
 use std::{io::Write, path::Path};
 
@@ -25,13 +25,13 @@ use crate::{
     },
 };
 
-/// Changes whenever the same packages must give another base.
+/// Change this when the same packages must give a different base.
 const RECIPE: &str = "1";
-/// What every host has.
+/// Packages of every host.
 const PACKAGES: [&str; 7] =
     ["systemd-sysv", "dbus", "ca-certificates", "iproute2", "procps", "lsb-release", "puppet-agent"];
 
-/// Finds the image of this content, or bakes it.
+/// Finds the image with this content, or bakes it.
 pub(crate) fn image(
     state: &StateDir,
     ctl: &Path,
@@ -59,12 +59,12 @@ pub(crate) fn image(
         })?;
     }
     if let Err(error) = prune::prune(state, ctl, map, &id, progress) {
-        progress(&format!("old images stay for now: {error}"));
+        progress(&format!("cannot remove old images: {error}"));
     }
     Ok(id)
 }
 
-/// Bakes the base alone, unless it is there.
+/// Bakes the base only, unless it exists.
 pub(crate) fn base(
     state: &StateDir,
     ctl: &Path,
@@ -77,12 +77,12 @@ pub(crate) fn base(
     base.bake(ctl, map, &state.bases().join(&base.key), progress)
 }
 
-/// What a base is made of.
+/// Contents of a base.
 struct Base {
     distribution: Distribution,
-    /// Names, separated by commas.
+    /// Package names, separated by commas.
     packages: String,
-    /// Names its content.
+    /// Hash of the contents, and the base's name.
     key: String,
 }
 
@@ -94,7 +94,7 @@ impl Base {
         Ok(Self { distribution, packages, key })
     }
 
-    /// Bakes it into `path`, unless it is there. The caller holds the lock.
+    /// Bakes the base into `path`, unless it exists. The caller holds the bake lock.
     fn bake(&self, ctl: &Path, map: &IdMap, path: &Path, progress: &dyn Fn(&str)) -> Result<()> {
         if path.exists() {
             return Ok(());
@@ -116,7 +116,7 @@ fn all_packages(spec: &ImageSpec) -> String {
     packages.join(",")
 }
 
-/// 16 hex digits over `parts`, each with its length, so that no two lists of parts look the same.
+/// 16 hex digits of a hash over `parts`, each with its length, so that different lists have different keys.
 fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut context = Context::new(&SHA256);
     for part in parts {

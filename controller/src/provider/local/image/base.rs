@@ -1,4 +1,4 @@
-//! A base: the root file system of the machine's own distribution, with what every host has. mmdebstrap makes it.
+//! A base: a root file system of the machine's own distribution with the packages of every host, made by mmdebstrap.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// What a package's installation may have left that must never be the same on two hosts.
+/// Removes files that packages may have created and that must differ between hosts.
 const FORGET: &str = r#"rm -f "$1"/etc/hostname "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/var/lib/systemd/random-seed "$1"/etc/ssh/ssh_host_* "$1"/etc/ssl/private/ssl-cert-snakeoil.key; : >"$1"/etc/machine-id"#;
 
-/// Bakes one into the directory `root`.
+/// Bakes a base into the directory `root`.
 pub(super) fn bake(
     ctl: &Path,
     map: &IdMap,
@@ -62,7 +62,7 @@ fn debootstrap(
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        // A host's first apt-get install needs no apt-get update.
+        // Kept, so that a host's first apt-get install needs no apt-get update.
         "--skip=cleanup/apt/lists",
     ]);
     command.arg(format!("--include={packages}")).arg(format!("--customize-hook={FORGET}"));
@@ -85,16 +85,16 @@ fn debootstrap(
     if status.success() {
         return Ok(());
     }
-    Err(Error::unreachable(format!("mmdebstrap failed ({status}); it said:\n{said}"))
-        .hint("the packages come from this machine's own apt sources: does apt-get update work?"))
+    Err(Error::unreachable(format!("mmdebstrap failed ({status}):\n{said}"))
+        .hint("the packages come from this machine's apt sources: check that `apt-get update` works"))
 }
 
-/// Passes on the steps that mean something to a person; returns all that was said, indented.
+/// Reports the steps that mean something to a user; returns the whole output, indented.
 fn relay(said: impl Read, progress: &dyn Fn(&str)) -> String {
     let (mut whole, mut last) = (Vec::new(), None);
     for line in BufReader::new(said).split(b'\n').map_while(std::io::Result::ok) {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        // Several hooks are one step.
+        // Several hooks count as one step.
         if let Some(step) = step(&line).filter(|step| last != Some(*step)) {
             progress(step);
             last = Some(step);
@@ -104,7 +104,7 @@ fn relay(said: impl Read, progress: &dyn Fn(&str)) -> String {
     whole.join("\n")
 }
 
-/// The step that a line of mmdebstrap's begins, in our words: its own also tell of its inner life.
+/// The step that a line of mmdebstrap's output starts, in our words; `None` for internal details.
 fn step(line: &str) -> Option<&'static str> {
     const STEPS: [(&str, &str); 6] = [
         ("running apt-get update", "reading the package lists"),
@@ -122,7 +122,7 @@ fn step(line: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// What mmdebstrap 1.3.5 says, shortened.
+    /// Output of mmdebstrap 1.3.5, shortened.
     const SAID: &[u8] = b"I: chroot architecture amd64 is equal to the host's architecture\n\
         I: using /tmp/mmdebstrap.C5NhIgSbGh as tempdir\nI: running apt-get update...\n\
         I: downloading packages with apt...\nI: extracting archives...\nReading package lists...\n\
@@ -131,7 +131,7 @@ mod tests {
         I: running --customize-hook in shell: sh -c 'mkdir -p \"$1/etc\"' exec /tmp/x\n";
 
     #[test]
-    fn a_person_hears_of_steps_and_an_error_has_every_line() {
+    fn users_see_steps_and_an_error_has_every_line() {
         let steps = std::sync::Mutex::new(Vec::new());
         let whole = relay(SAID, &|step| steps.lock().unwrap().push(step.to_owned()));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Images as their users see them.
+//! Listing and removing images.
 
 use std::{fs, path::Path, time::SystemTime};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// All that are whole, the newest first.
+/// All complete images, newest first.
 pub(crate) fn list(state: &StateDir) -> Result<Vec<Image>> {
     let images: Result<Vec<Image>> = layers::list(state)?.into_iter().map(|id| image(state, id)).collect();
     let mut images = images?;
@@ -27,7 +27,7 @@ pub(crate) fn list(state: &StateDir) -> Result<Vec<Image>> {
 fn image(state: &StateDir, id: ImageId) -> Result<Image> {
     let path = state.images().join(&id.0);
     let baked = fs::metadata(&path).and_then(|metadata| metadata.modified());
-    let baked = baked.doing(|| format!("cannot look at {}", path.display()))?;
+    let baked = baked.doing(|| format!("cannot inspect {}", path.display()))?;
     let age = baked.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(Image {
         provider: Kind::Local,
@@ -40,7 +40,7 @@ fn image(state: &StateDir, id: ImageId) -> Result<Image> {
     })
 }
 
-/// Removes one, unless a host uses it. What an interruption leaves, the next bake removes.
+/// Removes an image, unless a host uses it. If this is interrupted, the next bake removes the rest.
 pub(crate) fn remove(state: &StateDir, ctl: &Path, map: &IdMap, image: &ImageId) -> Result<()> {
     let path = state.images().join(&image.0);
     let doomed = {

@@ -1,4 +1,4 @@
-//! What an image lies upon: other images and a base, which its name tells.
+//! The layers below an image, other images and a base, as encoded in its name.
 
 use std::{
     fs,
@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-/// The image that this one lies upon; `None` if that is a base. A base is named by one key, an image by that of
-/// what it lies upon and its own.
+/// The image directly below this one; `None` if that is a base. A base's name is its key; an image's name is the name
+/// of the layer below, and its own key.
 pub(crate) fn below(image: &str) -> Option<&str> {
     image.rsplit_once('-').map(|(below, _)| below).filter(|below| below.contains('-'))
 }
 
-/// The layers of an image, the uppermost first, relative to the state directory.
+/// The layers of an image, top first, relative to the state directory.
 pub(crate) fn layers(state: &StateDir, id: &ImageId) -> Result<Vec<PathBuf>> {
     let unknown = || {
-        Error::invalid(format!("no image {} is here", id.0))
-            .hint("bake it again: the agent may have been built anew")
+        Error::invalid(format!("there is no image {}", id.0))
+            .hint("`ctl bake` builds the current one: the agent may have changed since")
     };
     let (base, _) = id.0.split_once('-').ok_or_else(unknown)?;
     let images = successors(Some(id.0.as_str()), |id| below(id)).map(|id| Path::new("images").join(id));
@@ -37,7 +37,7 @@ pub(crate) fn layers(state: &StateDir, id: &ImageId) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// All images that are here, by name.
+/// All complete images, ordered by name.
 pub(crate) fn list(state: &StateDir) -> Result<Vec<ImageId>> {
     let what = || format!("cannot list {}", state.images().display());
     let mut images = Vec::new();

@@ -1,5 +1,5 @@
-//! What hosts boot from. A base is made from the machine's own apt sources, the agent's layer goes on top, and what no
-//! host needs any more is removed.
+//! Images of local hosts: a base from the machine's own apt sources, with the agent's layer on top. Unused images are
+//! removed.
 
 mod agent;
 pub(super) mod bake;

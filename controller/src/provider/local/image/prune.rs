@@ -1,4 +1,4 @@
-//! Removes images that are of no more use, after a bake: each new agent makes another.
+//! Removes unused images after a bake, because each new agent adds an image.
 
 use std::{
     collections::BTreeSet,
@@ -22,12 +22,12 @@ use crate::{
     },
 };
 
-/// So many images stay though no host uses them: switching back to yesterday's agent costs nothing.
+/// Keep this many of the newest images, used or not, so that switching back to yesterday's agent costs nothing.
 const NEWEST: usize = 3;
-/// Ends the name of what is about to be removed; no image or base is named so.
+/// File extension of images and bases that are being removed; valid names have none.
 const DOOMED: &str = "old";
 
-/// What is in the directories of images and of bases.
+/// Contents of the directories of images and bases.
 #[derive(Debug, Default)]
 struct Found {
     /// Name and time of baking.
@@ -42,8 +42,8 @@ struct Plan {
     bases: Vec<String>,
 }
 
-/// Removes what no host uses and nobody will miss. `fresh` has just been baked; the caller holds the lock on
-/// bakes.
+/// Removes leftovers of interrupted bakes, and unused images and bases. `fresh` has just been baked. The caller holds
+/// the bake lock.
 pub(super) fn prune(
     state: &StateDir,
     ctl: &Path,
@@ -57,18 +57,18 @@ pub(super) fn prune(
         }
     }
     for tree in put_out_of_reach(state, fresh)? {
-        progress(&format!("removing {}, which no host uses", tree.with_extension("").display()));
+        progress(&format!("removing {}: no host uses it", tree.with_extension("").display()));
         remove_tree(ctl, map, &tree)?;
     }
     Ok(())
 }
 
-/// Or has an interrupted bake or prune left it? These rename last and first.
+/// Whether an entry is complete. A bake renames it last and a prune renames it first, so leftovers have an extension.
 fn is_whole(name: &str) -> bool {
     !name.contains('.')
 }
 
-/// Renames what has to go, while nobody can launch from it.
+/// Renames what is to be removed, while the lock keeps others from launching from it.
 fn put_out_of_reach(state: &StateDir, fresh: &ImageId) -> Result<Vec<PathBuf>> {
     let _turn = lock(&state.allocation_lock())?;
     let mut used: BTreeSet<String> = Record::all(state)?.into_iter().map(|record| record.image.0).collect();
@@ -80,7 +80,7 @@ fn put_out_of_reach(state: &StateDir, fresh: &ImageId) -> Result<Vec<PathBuf>> {
     images.chain(bases).map(|path| doom(&path)).collect()
 }
 
-/// Gives a tree a name under which nobody uses it, and the next bake removes it.
+/// Renames a tree, so that it is no longer used, and the next bake removes it if this process does not.
 pub(super) fn doom(path: &Path) -> Result<PathBuf> {
     let doomed = path.with_extension(DOOMED);
     fs::rename(path, &doomed).doing(|| format!("cannot rename {}", path.display()))?;
@@ -98,11 +98,11 @@ fn list(directory: &Path) -> Result<Vec<(String, SystemTime)>> {
     Ok(found)
 }
 
-/// Images that are neither used nor among the newest, and bases that no other image needs.
+/// Images that are neither used nor among the newest, and bases that no remaining image needs.
 fn plan(mut found: Found, used: &BTreeSet<String>) -> Plan {
     found.images.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     let newest = found.images.iter().take(NEWEST).map(|(name, _)| name.as_str());
-    // One that is needed needs those that it lies upon.
+    // An image needs all images below it.
     let needed: BTreeSet<String> = used
         .iter()
         .map(String::as_str)
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_needed_image_lies_upon_stays() {
+    fn layers_below_a_used_image_stay() {
         let here = found(&["b-1", "b-2", "b-3", "a-4-x-y", "a-4-x", "a-4", "a-4-z"], &["a", "b"]);
         let plan = plan(here, &set(&["a-4-x-y"]));
         assert_eq!(plan, Plan { images: vec!["a-4-z".into()], bases: vec![] });

@@ -1,5 +1,5 @@
-//! The machine's own apt sources, for its hosts to use: both formats of sources.list(5), and only the
-//! distribution's own suites.
+//! Reads the machine's apt sources for use in hosts: both formats of sources.list(5), and only the distribution's
+//! own suites.
 
 use std::{fs, path::Path};
 
@@ -8,13 +8,13 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// One entry, as deb822 writes it.
+/// One entry, with the fields of deb822.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Source {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
-    /// A path, or a key written out over several lines.
+    /// A path, or an inline key of several lines.
     signed_by: Option<String>,
 }
 
@@ -28,11 +28,11 @@ pub(super) struct Distribution {
 }
 
 impl Distribution {
-    /// The machine's own.
+    /// The distribution of this machine.
     pub(super) fn of_this_machine() -> Result<Self> {
         let text = fs::read_to_string("/etc/os-release").doing(|| "cannot read /etc/os-release")?;
         Self::parse(&text).ok_or_else(|| {
-            Error::invalid("local hosts are baked from the machine's own distribution, and this is neither Debian nor Ubuntu")
+            Error::invalid("local hosts run this machine's own distribution, which must be Debian or Ubuntu")
         })
     }
 
@@ -46,7 +46,7 @@ impl Distribution {
     }
 }
 
-/// All entries below `/etc/apt` (given as `apt`) that are the distribution's own.
+/// The distribution's own entries below `apt`, which is `/etc/apt` except in tests.
 pub(super) fn read(apt: &Path, distribution: &Distribution) -> Result<Vec<Source>> {
     let mut files = vec![apt.join("sources.list")];
     if let Ok(entries) = fs::read_dir(apt.join("sources.list.d")) {
@@ -65,17 +65,17 @@ pub(super) fn read(apt: &Path, distribution: &Distribution) -> Result<Vec<Source
     let own = select(sources, &distribution.codename);
     if own.is_empty() {
         return Err(Error::invalid(format!(
-            "no apt source of {} is configured in {}",
+            "there is no apt source for {} in {}",
             distribution.codename,
             apt.display()
         ))
-        .hint("apt update must work on this machine first"));
+        .hint("`apt-get update` must work on this machine first"));
     }
     Ok(own)
 }
 
-/// Keeps the release and its updates. Others' archives use the same suite names, so whatever is signed with
-/// a key of its own is left out, unless all is (a company's mirror).
+/// Keeps the release and its updates. Third-party archives use the same suite names, so entries with their own key are
+/// dropped, unless all entries have one (a company's mirror).
 fn select(sources: Vec<Source>, codename: &str) -> Vec<Source> {
     let ours = ["", "-updates", "-security"].map(|suffix| format!("{codename}{suffix}"));
     let mut kept: Vec<Source> = sources
@@ -95,7 +95,7 @@ fn select(sources: Vec<Source>, codename: &str) -> Vec<Source> {
 }
 
 impl Source {
-    /// The keyring file that a host needs besides those of the distribution.
+    /// The key that a host needs in addition to those of the distribution.
     pub(super) fn own_key(&self) -> Option<&str> {
         let key = self.signed_by.as_deref()?;
         (!key.starts_with("/usr/share/keyrings/debian-archive")

@@ -1,5 +1,5 @@
-//! Control groups: one of cgroup2 for each host, which its systemd divides further, and a memory limit that
-//! the host cannot lift, in cgroup2 or (on a hybrid machine) in the v1 memory controller.
+//! Control groups: a cgroup2 group for each host, which its systemd divides further, and a memory limit that the host
+//! cannot raise, in cgroup2 or (on a hybrid machine) in the v1 memory controller.
 //!
 //! ```text
 //! <parent>/magpie-<hash of the state directory>/cloud     holder, slirp4netns, supervisors
@@ -25,28 +25,28 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// Name of the cloud's own processes' cgroup.
+/// Name of the cgroup for the cloud's own processes.
 const CLOUD: &str = "cloud";
-/// What a host's systemd can make use of.
+/// Controllers that a host's systemd can use.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
 /// The cgroups of one state directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroups {
-    /// In the cgroup2 tree.
+    /// Group in the cgroup2 tree.
     unified: PathBuf,
-    /// In the v1 memory tree, when that is where memory is limited.
+    /// Group in the v1 memory tree, if memory is limited there.
     memory: Option<PathBuf>,
 }
 
 impl Cgroups {
-    /// The cgroups for the state directory with this hash; nothing is created.
+    /// The cgroups of the state directory with this hash. Creates nothing.
     pub(crate) fn find(hash: &str) -> Result<Self> {
         let mounts =
             fs::read_to_string("/proc/self/mountinfo").doing(|| "cannot read /proc/self/mountinfo")?;
         let trees = parse_mountinfo(&mounts);
         let unified = trees.unified.ok_or_else(|| {
-            Error::invalid("this machine has no cgroup2 mounted, and systemd in a host needs it")
+            Error::invalid("cgroup2 is not mounted on this machine; systemd in a host needs it")
                 .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
         })?;
         let name = format!("magpie-{hash}");
@@ -61,7 +61,7 @@ impl Cgroups {
         Ok(Self { unified: delegated(&unified, &unified.join(own))?.join(name), memory: None })
     }
 
-    /// A host's own.
+    /// A host's cgroup.
     pub(crate) fn host(&self, id: &str) -> PathBuf {
         self.unified.join(id)
     }
@@ -70,21 +70,22 @@ impl Cgroups {
         Some(self.memory.as_ref()?.join(id))
     }
 
-    /// Whether a host's memory is charged in the v1 tree, so that its cgroup2 does not show it.
+    /// Whether a host's memory is charged in the v1 tree, and so missing from its cgroup2.
     pub(crate) fn charges_in_v1(&self, id: &str) -> bool {
         self.host_memory(id).is_some_and(|group| group.exists())
     }
 
-    /// Creates the cloud's own cgroup and moves this process there, out of the session it was started from.
+    /// Creates the cloud's own cgroup and moves this process into it, out of the session that started it.
     pub(crate) fn join_cloud(&self) -> Result<()> {
         let cloud = self.unified.join(CLOUD);
         create(&cloud)?;
         write(&cloud.join("cgroup.procs"), "0")
     }
 
-    /// Creates a host's cgroups, limits them, and opens the files by which its init will join them.
+    /// Creates a host's cgroups, sets their limits, and opens the files through which its init will join them.
     ///
-    /// The kernel judges a write to `cgroup.procs` by whoever opened it, so root inside may use these.
+    /// The kernel checks a write to `cgroup.procs` against the process that opened the file, so root inside may use
+    /// these.
     pub(crate) fn create_host(&self, id: &str, memory: Option<u64>, map: &IdMap) -> Result<Vec<File>> {
         let group = self.host(id);
         create(&group)?;
@@ -108,7 +109,7 @@ impl Cgroups {
         doors.iter().map(|door| open_door(door)).collect()
     }
 
-    /// Switches controllers on for the hosts where this machine hands them out by cgroup2.
+    /// Enables the controllers for the hosts, as far as this machine offers them in cgroup2.
     fn offer_controllers(&self) -> Result<()> {
         let control = self.unified.join("cgroup.subtree_control");
         let offered = fs::read_to_string(self.unified.join("cgroup.controllers")).unwrap_or_default();
@@ -118,7 +119,7 @@ impl Cgroups {
         Ok(())
     }
 
-    /// How many processes of the host the kernel killed for want of memory, if it counts them.
+    /// Out-of-memory kills in a host; `None` if there is no counter.
     pub(crate) fn oom_kills(&self, id: &str) -> Option<u64> {
         let counters = [
             Some(self.host(id).join("memory.events")),
@@ -128,22 +129,21 @@ impl Cgroups {
         parse_oom_kills(&text)
     }
 
-    /// Is there still something of a host?
+    /// Whether a host's cgroup still exists.
     pub(crate) fn knows_host(&self, id: &str) -> bool {
         self.host(id).exists()
     }
 
-    /// Removes a host's cgroups and waits until the last process is gone from them. Its supervisor has ended,
-    /// so the kernel is killing its processes already; doing it again is for any that the supervisor had not
-    /// yet tied to itself.
+    /// Removes a host's cgroups, and waits until their last process has exited. The supervisor has exited, so the
+    /// kernel is already killing the processes; the kill here is for those that were not yet tied to the supervisor.
     pub(crate) fn remove_host(&self, id: &str) -> Result<()> {
-        // Linux 5.14; there may be no such host.
+        // Needs Linux 5.14; the host may not exist.
         drop(fs::write(self.host(id).join("cgroup.kill"), "1"));
         remove_empty(&self.host(id))?;
         self.host_memory(id).map_or(Ok(()), |group| remove_empty(&group))
     }
 
-    /// Removes the cloud's cgroups, all hosts' being gone; another ctl's new host keeps what it needs.
+    /// Removes the cloud's cgroups after those of all hosts. Cgroups in use by a new host of another ctl are kept.
     pub(crate) fn remove_cloud(&self) -> Result<()> {
         remove_empty(&self.unified)?;
         self.memory.as_ref().map_or(Ok(()), |group| remove_empty(group))
@@ -154,7 +154,7 @@ fn open_door(path: &Path) -> Result<File> {
     File::options().write(true).open(path).doing(|| format!("cannot open {}", path.display()))
 }
 
-/// No swap either: else the limit only moves the pages elsewhere.
+/// Forbids swap too; otherwise the limit would only move pages to swap.
 fn limit_unified(group: &Path, memory: Option<u64>) -> Result<()> {
     let Some(bytes) = memory else { return Ok(()) };
     write(&group.join("memory.max"), &bytes.to_string())?;
@@ -162,7 +162,7 @@ fn limit_unified(group: &Path, memory: Option<u64>) -> Result<()> {
     if swap.exists() { write(&swap, "0") } else { Ok(()) }
 }
 
-/// memsw counts memory and swap together and must never be below the memory limit, so it is set second.
+/// memsw counts memory and swap together and must not be below the memory limit, so it is set second.
 fn limit_v1(group: &Path, memory: Option<u64>) -> Result<()> {
     let Some(bytes) = memory else { return Ok(()) };
     write(&group.join("memory.limit_in_bytes"), &bytes.to_string())?;

@@ -1,5 +1,4 @@
-//! Trees of control groups, of cgroup2 and of version 1 alike: where the kernel shows them, and how groups in them are made
-//! and removed.
+//! Control group trees of cgroup2 and version 1: finding where they are mounted, and creating and removing groups.
 
 use std::{
     fs, io,
@@ -15,10 +14,10 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// How long the kernel may take to empty a cgroup whose processes were killed.
+/// Timeout for a cgroup to become empty after its processes were killed.
 const EMPTYING: Duration = Duration::from_secs(2);
 
-/// Where the kernel shows its cgroup trees.
+/// Mount points of the cgroup trees.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Trees {
     pub(super) unified: Option<PathBuf>,
@@ -43,7 +42,7 @@ pub(super) fn parse_mountinfo(text: &str) -> Trees {
     trees
 }
 
-/// The highest cgroup above `own` (itself included) that this user may divide.
+/// The highest cgroup at or above `own` in which this user may create groups.
 pub(super) fn delegated(tree: &Path, own: &Path) -> Result<PathBuf> {
     own.ancestors()
         .take_while(|group| group.starts_with(tree))
@@ -51,7 +50,7 @@ pub(super) fn delegated(tree: &Path, own: &Path) -> Result<PathBuf> {
         .last()
         .map(Path::to_path_buf)
         .ok_or_else(|| {
-            Error::invalid(format!("this user may not divide its cgroup {}", own.display()))
+            Error::invalid(format!("this user may not create cgroups in {}", own.display()))
                 .hint("systemd-run --user --scope -p Delegate=yes ctl ...")
                 .hint("or run ctl as root")
         })
@@ -62,7 +61,7 @@ pub(super) fn create(group: &Path) -> Result<()> {
         let failed = Error::invalid(format!("cannot create the cgroup {}: {error}", group.display()));
         match error.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                failed.hint("in a container the cgroup tree must be writable")
+                failed.hint("in a container, the cgroup tree must be writable")
             }
             _ => failed,
         }
@@ -73,7 +72,7 @@ pub(super) fn write(path: &Path, value: &str) -> Result<()> {
     fs::write(path, value).doing(|| format!("cannot write {value} to {}", path.display()))
 }
 
-/// Removes a tree of cgroups, waiting for the kernel to empty them. A missing one is fine.
+/// Removes a tree of cgroups, and waits for the kernel to empty them. No-op if it is missing.
 pub(super) fn remove_empty(group: &Path) -> Result<()> {
     let deadline = Instant::now() + EMPTYING;
     loop {

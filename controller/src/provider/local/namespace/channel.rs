@@ -1,4 +1,4 @@
-//! How the processes of one launch talk: JSON lines over a Unix socket, and open files beside them.
+//! Communication between the processes of a launch: JSON lines over a Unix socket, and open files.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Channel(UnixStream);
 
-/// What travels: a value, or why there is none.
+/// A message: a value, or the sender's error.
 #[derive(Serialize, Deserialize)]
 enum Message<T> {
     Value(T),
@@ -32,24 +32,24 @@ enum Message<T> {
 }
 
 impl Channel {
-    /// Two connected ends.
+    /// Creates two connected ends.
     pub(super) fn pair() -> Result<(Self, Self)> {
         let (one, other) = UnixStream::pair().doing(|| "cannot create a socket pair")?;
         Ok((Self(one), Self(other)))
     }
 
-    /// The end that this process was started with, as its standard input.
+    /// The end that this process inherited as its standard input.
     pub(crate) fn inherited() -> Result<Self> {
         let end = io::stdin().as_fd().try_clone_to_owned().doing(|| "cannot use standard input")?;
         Ok(Self(end.into()))
     }
 
-    /// Says `value`.
+    /// Sends a value.
     pub(crate) fn send<T: Serialize>(&self, value: T) -> Result<()> {
         self.write(&Message::Value(value))
     }
 
-    /// Says that it cannot go on.
+    /// Sends an error in place of the next value.
     pub(crate) fn send_error(&self, error: Error) -> Result<()> {
         self.write(&Message::<()>::Failed(error.into()))
     }
@@ -62,21 +62,20 @@ impl Channel {
 
     /// Waits for a value.
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> Result<T> {
-        self.next()?.ok_or_else(|| Error::unreachable("the other process ended without a word"))
+        self.next()?.ok_or_else(|| Error::unreachable("the other process exited without an answer"))
     }
 
-    /// Waits until the other process has become another program, or says why it could not.
+    /// Waits until the other process has executed another program; returns its error if that failed.
     pub(crate) fn replaced(&self) -> Result<()> {
         self.next::<()>().map(drop)
     }
 
-    /// The next value, or `None` at the end. Reads not one byte more: what follows may be raw data or an open
-    /// file.
+    /// The next value, or `None` at the end. Reads byte by byte, because raw data or an open file may follow.
     fn next<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let mut line = Vec::new();
         let mut byte = [0];
         loop {
-            if (&self.0).read(&mut byte).doing(|| "cannot hear the other process")? == 0 {
+            if (&self.0).read(&mut byte).doing(|| "cannot read from the other process")? == 0 {
                 return Ok(None);
             }
             if byte == *b"\n" {
@@ -90,7 +89,7 @@ impl Channel {
         }
     }
 
-    /// Hands over open files, with a one-byte message to carry them (see unix(7), `SCM_RIGHTS`).
+    /// Sends open files, attached to a one-byte message (see unix(7), `SCM_RIGHTS`).
     pub(crate) fn send_files(&self, files: &[BorrowedFd<'_>]) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -122,7 +121,7 @@ impl Channel {
         self.0
     }
 
-    /// The same end once more.
+    /// Duplicates this end.
     pub(crate) fn try_clone(&self) -> Result<Self> {
         Ok(Self(self.0.try_clone().doing(|| "cannot duplicate a socket")?))
     }

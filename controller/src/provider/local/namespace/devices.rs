@@ -1,7 +1,7 @@
-//! A host's /dev: six nodes, its own pseudo-terminals, and the first of these as the console.
+//! A host's /dev: six device nodes, its own pseudo-terminals, and the first of these as the console.
 //!
-//! A user namespace cannot make device nodes (mknod(2)), so root makes them before one is entered, in a file
-//! system that is mounted nowhere until the host's init puts it into place: see fsmount(2), move_mount(2).
+//! Device nodes cannot be created in a user namespace (mknod(2)), so root creates them before entering one, in a
+//! detached file system that the host's init mounts later: see fsmount(2), move_mount(2).
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -38,12 +38,12 @@ use crate::{error::Result, provider::local::failure::Doing};
 const NODES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Device nodes for one host, or nothing when nobody here may make any.
+/// Device nodes for one host; `None` if this user may not create any.
 #[derive(Debug)]
 pub(crate) struct Nodes(Option<OwnedFd>);
 
 impl Nodes {
-    /// Makes them, owned by root inside, if root asks; call it outside of any user namespace of ours.
+    /// Creates the nodes, owned by root inside, if this is root. Call this outside of our user namespaces.
     pub(crate) fn make(map: &IdMap) -> Result<Self> {
         match map {
             IdMap::Fixed => make(map).doing(|| "cannot make device nodes for the host").map(Some).map(Self),
@@ -51,13 +51,13 @@ impl Nodes {
         }
     }
 
-    /// Hands them to the process that will mount them.
+    /// Sends the nodes to the process that will mount them.
     pub(crate) fn send(self, channel: &Channel) -> Result<()> {
         let files: Vec<_> = self.0.iter().map(AsFd::as_fd).collect();
         channel.send_files(&files)
     }
 
-    /// What [`Nodes::send`] sent.
+    /// Receives the nodes from [`Nodes::send`].
     pub(crate) fn receive(channel: &Channel) -> Result<Self> {
         Ok(Self(channel.receive_files()?.into_iter().next()))
     }
@@ -77,7 +77,7 @@ fn make(map: &IdMap) -> std::io::Result<OwnedFd> {
     let mode = Mode::from_bits_truncate(0o666);
     for (name, major, minor) in NODES {
         mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor))?;
-        // What the umask took.
+        // Restores the bits that the umask removed.
         fchmodat(&dev, name, mode, FchmodatFlags::FollowSymlink)?;
         fchownat(&dev, name, Some(uid), Some(gid), AtFlags::empty())?;
     }
@@ -116,21 +116,21 @@ pub(crate) fn lay_out(root: &Path, nodes: Nodes) -> Result<(OwnedFd, OwnedFd)> {
     open_console(&dev)
 }
 
-/// An ordinary user's way: nobody may make nodes for them, so the machine's own are shown, read-only. Their
-/// owner has no id inside, so that nobody there could change them even through a mount that is not.
+/// For ordinary users, who may not create nodes: bind mounts the machine's own nodes, read-only. Their owner has no id
+/// inside, so they could not be changed there even through a writable mount.
 fn bind_nodes(dev: &Path) -> Result<()> {
     mount_new("tmpfs", dev, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some("mode=755,size=64m"))?;
     for (name, ..) in NODES {
         let (node, target) = (Path::new("/dev").join(name), dev.join(name));
-        let what = || format!("cannot give the host {}", node.display());
+        let what = || format!("cannot show {} to the host", node.display());
         File::create(&target).doing(what)?;
         bind_read_only(&node, &target, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC).doing(what)?;
     }
     Ok(())
 }
 
-/// A terminal of the host's own devpts, bound to /dev/console. Neither end becomes anybody's controlling
-/// terminal, so that a hang-up inside concerns nobody outside.
+/// A terminal of the host's own devpts, bound to /dev/console. Neither end becomes a controlling terminal, so a hang-up
+/// inside has no effect outside.
 fn open_console(dev: &Path) -> Result<(OwnedFd, OwnedFd)> {
     let what = || "cannot make the host's console";
     let open = |path: &Path| {
@@ -138,7 +138,7 @@ fn open_console(dev: &Path) -> Result<(OwnedFd, OwnedFd)> {
     };
     let master = open(&dev.join("pts/ptmx"))?;
     unlockpt(&master).doing(what)?;
-    // The first terminal of a new instance.
+    // The first terminal of a new devpts instance is 0.
     let slave_path = dev.join("pts/0");
     let slave = open(&slave_path)?;
     let console = dev.join("console");

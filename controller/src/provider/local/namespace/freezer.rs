@@ -1,4 +1,4 @@
-//! The switch of a cgroup that stops all processes in it; kernel documentation, admin-guide/cgroup-v2.rst, "cgroup.freeze".
+//! Freezes all processes of a cgroup; kernel documentation, admin-guide/cgroup-v2.rst, "cgroup.freeze".
 
 use std::{
     fs::File,
@@ -14,24 +14,24 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// How long the kernel may take to freeze a host: until its last process has left the system call it is in.
+/// Timeout for freezing a host: each process must first leave its current system call.
 const FREEZING: Duration = Duration::from_secs(5);
 
-/// The switch, held open, because who may write to it is decided when it is opened.
+/// The switch `cgroup.freeze`, kept open because write permission is checked when it is opened.
 pub(crate) struct Freezer {
     switch: File,
     events: File,
 }
 
 impl Freezer {
-    /// That of the cgroup at `group`.
+    /// Opens the switch of the cgroup at `group`.
     pub(crate) fn open(group: &Path) -> Result<Self> {
         let what = || format!("cannot open the freezer of {}", group.display());
         let switch = File::options().write(true).open(group.join("cgroup.freeze")).doing(what)?;
         Ok(Self { switch, events: File::open(group.join("cgroup.events")).doing(what)? })
     }
 
-    /// Stops all processes; they go on when what is returned is dropped.
+    /// Freezes all processes until the result is dropped.
     pub(crate) fn freeze(self) -> Result<Frozen> {
         let what = || "cannot freeze the host";
         let frozen = Frozen(self.switch);
@@ -40,7 +40,7 @@ impl Freezer {
         while !is_frozen(&self.events).doing(what)? {
             if Instant::now() > deadline {
                 return Err(Error::unreachable(what())
-                    .hint("one of its processes waits for a device; stop the host and try again"));
+                    .hint("a process of the host is waiting for a device; stop the host and try again"));
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -54,12 +54,12 @@ fn is_frozen(events: &File) -> io::Result<bool> {
     Ok(buffer[..count].split(|byte| *byte == b'\n').any(|line| line == b"frozen 1"))
 }
 
-/// A frozen cgroup.
+/// A frozen cgroup; dropping this thaws it.
 pub(crate) struct Frozen(File);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // It was open for writing, and has been written to: this cannot be refused.
+        // Cannot be refused: the file is open for writing, and the first write succeeded.
         drop(self.0.write_all_at(b"0", 0));
     }
 }

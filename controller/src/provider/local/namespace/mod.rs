@@ -1,5 +1,5 @@
-//! Processes in namespaces of their own: how they talk, which ids and control groups they have, and what is mounted and
-//! laid out for them. Nothing here knows what a host is.
+//! Processes in their own namespaces: their communication, ids, control groups, mounts and devices. Nothing here knows
+//! about hosts.
 
 pub(super) mod cgroup;
 mod cgroup_tree;

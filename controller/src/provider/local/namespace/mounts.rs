@@ -1,5 +1,5 @@
-//! What is mounted in a mount namespace of our own: a root file system of layers, what the kernel shows of itself, and
-//! what of that nobody inside may change.
+//! Mounts in our own mount namespaces: a root file system of layers, the kernel's file systems, and read-only mounts
+//! over the parts of these that processes inside must not change.
 
 use std::{
     fs::DirBuilder,
@@ -19,14 +19,14 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// Keeps what is mounted from now on from everybody else.
+/// Makes later mounts invisible outside this mount namespace.
 pub(crate) fn private_mounts() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .doing(|| "cannot keep mounts private")
 }
 
-/// Mounts `layers` with a writable layer on top. All paths are relative to the working directory, which may
-/// be somewhere that root inside could not walk to.
+/// Mounts `layers` with a writable layer on top. All paths are relative to the working directory, because root inside
+/// may not be able to traverse the path to it.
 pub(crate) fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<()> {
     let lower: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
     let options = format!(
@@ -47,11 +47,11 @@ fn overlay_refused(errno: Errno, upper: &Path) -> Error {
     let state = std::env::current_dir().unwrap_or_default();
     match statfs(upper).map(|found| found.filesystem_type()).ok().and_then(unfit) {
         Some(kind) => Error::invalid(format!(
-            "the state directory {} is on {kind}, which cannot carry the hosts' disks ({errno})",
+            "the state directory {} is on {kind}, which overlayfs cannot use for disks ({errno})",
             state.display()
         ))
-        .hint("name a directory on ext4, xfs or btrfs: `state = \"…\"` in [local] of magpie.toml")
-        .hint("in a container: a volume, not the container's own file system"),
+        .hint("use a directory on ext4, xfs or btrfs: `state = \"…\"` in [local] of magpie.toml")
+        .hint("in a container, use a volume, not the container's own file system"),
         None => error.hint("overlayfs in a user namespace needs Linux 5.11 or newer"),
     }
 }
@@ -64,7 +64,7 @@ fn unfit(kind: FsType) -> Option<&'static str> {
         .find_map(|(known, name)| (known == kind).then_some(name))
 }
 
-/// What no mount inside may bring in.
+/// Flags of all mounts inside: no setuid programs, no device nodes.
 pub(super) fn flags() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV
 }
@@ -74,26 +74,24 @@ pub(super) fn mount_new(kind: &str, target: &Path, flags: MsFlags, options: Opti
         .doing(|| format!("cannot mount {kind} at {}", target.display()))
 }
 
-/// /proc, /sys, /run and /tmp.
+/// Mounts /proc, /sys, /run and /tmp.
 pub(crate) fn mount_kernel(root: &Path) -> Result<()> {
     let still = flags() | MsFlags::MS_NOEXEC;
-    let masked = |error: Error| {
-        error
-            .hint("inside a container, /proc and /sys must be whole, with nothing mounted over parts of them")
-    };
+    let masked =
+        |error: Error| error.hint("in a container, nothing may be mounted over parts of /proc and /sys");
     mount_new("proc", &root.join("proc"), still, None).map_err(masked)?;
     mount_new("sysfs", &root.join("sys"), still | MsFlags::MS_RDONLY, None).map_err(masked)?;
     mount_new("tmpfs", &root.join("run"), flags(), Some("mode=755"))?;
     mount_new("tmpfs", &root.join("tmp"), flags(), Some("mode=1777"))
 }
 
-/// The host's own part of the cgroup2 tree, and no more: the cgroup namespace sees to that.
+/// Mounts the host's own part of the cgroup2 tree; the cgroup namespace hides the rest.
 pub(crate) fn mount_cgroups(root: &Path) -> Result<()> {
     mount_new("cgroup2", &root.join("sys/fs/cgroup"), flags() | MsFlags::MS_NOEXEC, None)
 }
 
-/// The host's own part of the memory controller's tree, to read: its recorder finds its kills and what it uses there. Not
-/// below /sys/fs/cgroup, where a directory would be a control group of the host.
+/// Mounts the host's own part of the v1 memory controller's tree, read-only, where the recorder reads out-of-memory
+/// kills and memory use. Not below /sys/fs/cgroup, where a directory would be a control group of the host.
 pub(crate) fn mount_memory_counters(root: &Path) -> Result<()> {
     let target = root.join("run/host/cgroup/memory");
     DirBuilder::new()
@@ -104,7 +102,7 @@ pub(crate) fn mount_memory_counters(root: &Path) -> Result<()> {
     mount_new("cgroup", &target, flags() | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY, Some("memory"))
 }
 
-/// Processes inside may read the whole machine's settings but change only those of their own network.
+/// Makes the machine's settings in /proc read-only inside, except those of the host's own network.
 pub(crate) fn restrict_proc(root: &Path) -> Result<()> {
     let proc = root.join("proc");
     let what = || "cannot protect /proc";
@@ -120,14 +118,14 @@ pub(crate) fn restrict_proc(root: &Path) -> Result<()> {
     mount(None::<&str>, &net, None::<&str>, writable, None::<&str>).doing(what)
 }
 
-/// A bind mount takes its flags from a second, re-mounting call only (mount(2)).
+/// The flags of a bind mount can only be set by a second mount call, with `MS_REMOUNT` (mount(2)).
 pub(super) fn bind_read_only(source: &Path, target: &Path, more: MsFlags) -> nix::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | more;
     mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
 }
 
-/// Makes `root` the root and lets go of the old one; see pivot_root(2), "pivot_root(".", ".")".
+/// Makes `root` the root and unmounts the old one; see pivot_root(2), "pivot_root(".", ".")".
 pub(crate) fn enter(root: &Path) -> Result<()> {
     let what = || "cannot enter the host's root file system";
     chdir(root).and_then(|()| pivot_root(".", ".")).doing(what)?;

@@ -1,4 +1,4 @@
-//! One program of an image, run in throw-away namespaces: what it writes is gone with them.
+//! Runs a program of an image in throw-away namespaces; files that it writes are lost.
 
 use std::{
     fs::{self},
@@ -36,8 +36,8 @@ struct Run {
     argv: Vec<String>,
 }
 
-/// Runs a program of an image with `tree` read-only at /mnt, no network, and nothing else of the machine.
-/// What it writes elsewhere is gone afterwards.
+/// Runs a program of an image with `tree` read-only at /mnt, without network or access to the rest of the machine.
+/// Files that it writes are lost.
 pub(crate) fn run_in(
     state: &StateDir,
     ctl: &Path,
@@ -51,7 +51,7 @@ pub(crate) fn run_in(
     let mode = fs::metadata(&tree).doing(|| format!("cannot inspect {}", tree.display()))?.mode();
     if *map == IdMap::Fixed && mode & 0o005 != 0o005 {
         return Err(Error::invalid(format!("{} has mode {:o}", tree.display(), mode & 0o7777))
-            .hint("the image's root is another user here: chmod 755 the directory"));
+            .hint("root in the image is another user on this machine: chmod 755 the directory"));
     }
     let mut start = Start::new(ctl, Step::Run, "program");
     (start.stdout, start.log) = (Stdio::piped(), Stdio::piped());
@@ -68,11 +68,11 @@ pub(crate) fn run_in(
     Ok(Output { status: ExitStatus::from_raw(status), ..output })
 }
 
-/// The other side: makes the namespaces, and waits for the program.
+/// The step itself: creates the namespaces, and waits for the program.
 pub(crate) fn run(channel: &Channel) -> Result<()> {
     let request: Run = channel.receive()?;
     let map = IdMap::of_this_user()?;
-    // Root on the machine can walk to the tree where root inside cannot; for a user it is the reverse.
+    // Root can reach the tree only outside the user namespace; an ordinary user can mount only inside.
     if map == IdMap::Fixed {
         show_tree(&request.tree)?;
     }
@@ -136,7 +136,7 @@ pub(crate) fn run_inside(channel: &Channel) -> Result<()> {
     mounts::enter(&root)?;
     chdir("/mnt").doing(|| "cannot enter /mnt")?;
     let (program, arguments) =
-        request.argv.split_first().ok_or_else(|| Error::invalid("no program was named"))?;
+        request.argv.split_first().ok_or_else(|| Error::invalid("no program to run"))?;
     let cause = Command::new(program)
         .args(arguments)
         .env_clear()

@@ -1,5 +1,5 @@
-//! A step is what a process of its own does in namespaces, `ctl __local <step>`; here is which steps there are, and how one
-//! is started. What each does is elsewhere: those who start a step need not know it.
+//! A step is a separate process for work in namespaces, `ctl __local <step>`. This module lists the steps and starts
+//! them; their code is elsewhere (see `reexec`).
 
 use std::{
     ffi::OsStr,
@@ -15,18 +15,18 @@ use crate::{error::Result, provider::local::failure::Doing};
 /// The hidden first argument.
 pub(crate) const MARK: &str = "__local";
 
-/// The running program by its open file: root inside need not be able to walk to it, and it may have been
-/// replaced meanwhile.
+/// The running program by its open file: root inside may not be able to traverse its path, and the file at that path
+/// may have been replaced.
 pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// What such a process does.
+/// The task of such a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     /// Holds a cloud's namespaces.
     Hold,
-    /// Is a host's life, over all its boots.
+    /// Runs a host over all its boots.
     Supervise,
-    /// Boots a host once and stays with it.
+    /// Boots a host once and keeps its console.
     Keep,
     /// Becomes a host's init.
     Init,
@@ -40,7 +40,7 @@ pub(crate) enum Step {
     Copy,
     /// Runs a program of an image.
     Run,
-    /// The second half of that, alone in its process namespace.
+    /// Second half of `Run`, in its own process namespace.
     RunInside,
 }
 
@@ -68,29 +68,29 @@ impl Step {
     }
 }
 
-/// How to start a step: its open files are at most its channel, `stdout` and `log`.
+/// How to start a step. Its only open files are its channel, `stdout` and `log`.
 pub(crate) struct Start<'a> {
     pub(crate) ctl: &'a Path,
     pub(crate) step: Step,
-    /// Shown by ps(1), no more.
+    /// Only shown by ps(1).
     pub(crate) label: &'a str,
     pub(crate) stdout: Stdio,
     pub(crate) log: Stdio,
 }
 
 impl<'a> Start<'a> {
-    /// A step that writes nowhere.
+    /// A step without output.
     pub(crate) fn new(ctl: &'a Path, step: Step, label: &'a str) -> Self {
         Self { ctl, step, label, stdout: Stdio::null(), log: Stdio::null() }
     }
 
-    /// Where its standard error goes.
+    /// Sends standard error to `log`.
     pub(crate) fn log(mut self, log: File) -> Self {
         self.log = log.into();
         self
     }
 
-    /// Starts it in `directory`; its end of the channel is its standard input.
+    /// Starts the step in `directory`, with its end of the channel as standard input.
     pub(crate) fn spawn(self, directory: &Path) -> Result<(Channel, Child)> {
         let (ours, theirs) = Channel::pair()?;
         let child = Command::new(self.ctl)

@@ -1,4 +1,4 @@
-//! External programs: a missing one is named together with the package that has it.
+//! External programs; the error for a missing program names its package.
 
 use std::{
     io::{self, Write},
@@ -10,7 +10,7 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// A program and the Debian package that has it.
+/// A program and its Debian package.
 #[derive(Clone, Copy)]
 pub(crate) struct Tool {
     name: &'static str,
@@ -27,10 +27,10 @@ pub(crate) const KILL: Tool = Tool { name: "kill", package: "procps" };
 pub(super) const NEWUIDMAP: Tool = Tool { name: "newuidmap", package: "uidmap" };
 pub(super) const NEWGIDMAP: Tool = Tool { name: "newgidmap", package: "uidmap" };
 
-/// For a user without any; what Debian's login(1) sets.
+/// PATH if the user has none, as set by Debian's login(1).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Adds to each `bin` directory the `sbin` beside it: ordinary users' PATH lacks these, and `nft` is in one.
+/// Adds the matching `sbin` after each `bin` directory: ordinary users' PATH lacks these, but `nft` is in one.
 fn with_sbin(path: &str) -> String {
     let directories: Vec<String> = path
         .split(':')
@@ -44,7 +44,7 @@ fn with_sbin(path: &str) -> String {
 }
 
 impl Tool {
-    /// A command that speaks English and finds what only administrators usually find.
+    /// A command with English output, and with the `sbin` directories in its PATH.
     pub(crate) fn command(self) -> Command {
         let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
         let mut command = Command::new(self.name);
@@ -52,7 +52,7 @@ impl Tool {
         command
     }
 
-    /// Why it could not be started.
+    /// The error if the program cannot be started.
     pub(crate) fn not_started(self, error: &io::Error) -> Error {
         let Self { name, package } = self;
         match error.kind() {
@@ -62,7 +62,7 @@ impl Tool {
         }
     }
 
-    /// Runs it with `arguments` and `input`; an exit code other than 0 is an error with what it said.
+    /// Runs the program with `arguments` and `input`. A non-zero exit code is an error with its standard error.
     pub(crate) fn run(self, arguments: &[&str], input: &str) -> Result<()> {
         let name = self.name;
         let mut child = self
@@ -73,13 +73,13 @@ impl Tool {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| self.not_started(&error))?;
-        // A tool that ends early closes its input; its exit code says more than the broken pipe.
+        // A tool that exits early closes its input; its exit code says more than the broken pipe.
         drop(child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes())));
         let output = child.wait_with_output().doing(|| format!("cannot wait for {name}"))?;
         self.check(&output)
     }
 
-    /// An exit code other than 0 as an error.
+    /// Turns a non-zero exit code into an error.
     pub(crate) fn check(self, output: &Output) -> Result<()> {
         if output.status.success() {
             return Ok(());

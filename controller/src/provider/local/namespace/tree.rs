@@ -1,4 +1,5 @@
-//! Trees whose files are owned by ids inside: unpacked and removed by a process in a throw-away user namespace.
+//! Directory trees whose files are owned by ids inside. A process in a throw-away user namespace unpacks and removes
+//! them.
 
 use std::{
     fs::{self, DirBuilder},
@@ -20,9 +21,9 @@ use super::{
 };
 use crate::{error::Result, provider::local::failure::Doing};
 
-/// Creates `directory` and unpacks the tar stream that `write` produces into it, with its numeric owners.
+/// Creates `directory` and unpacks the tar stream from `write` into it, with its numeric owners.
 ///
-/// `write` gets one end of a socket, as a file to give to a child process or to write to.
+/// `write` gets one end of a socket, to write to or to pass to a child process.
 pub(crate) fn unpack_into(
     ctl: &Path,
     map: &IdMap,
@@ -48,7 +49,7 @@ pub(crate) fn unpack_into(
     done
 }
 
-/// The other side. Device nodes cannot be made in a user namespace, and /dev is laid out at boot.
+/// The step itself. Skips /dev: device nodes cannot be created in a user namespace, and /dev is set up at boot.
 pub(crate) fn unpack(channel: &Channel) -> Result<()> {
     userns::enter_new(channel)?;
     let output = TAR
@@ -63,7 +64,7 @@ pub(crate) fn unpack(channel: &Channel) -> Result<()> {
     channel.send(())
 }
 
-/// Removes a tree of the state directory, whoever owns what is in it. A missing one is fine.
+/// Removes a tree in the state directory, whoever owns its files. No-op if it is missing.
 pub(crate) fn remove_tree(ctl: &Path, map: &IdMap, tree: &Path) -> Result<()> {
     let what = || format!("cannot remove {}", tree.display());
     if !tree.exists() {
@@ -78,7 +79,7 @@ pub(crate) fn remove_tree(ctl: &Path, map: &IdMap, tree: &Path) -> Result<()> {
     done.and_then(|()| fs::remove_dir_all(tree).doing(what))
 }
 
-/// The other side: empties the working directory.
+/// The step itself: empties the working directory.
 pub(crate) fn remove(channel: &Channel) -> Result<()> {
     userns::enter_new(channel)?;
     let what = || "cannot empty a directory";
@@ -93,8 +94,8 @@ pub(crate) fn remove(channel: &Channel) -> Result<()> {
     channel.send(())
 }
 
-/// Lets `make` fill a directory beside `path`, and renames it when it is whole. What an interrupted bake left
-/// there is removed first: the caller holds the lock.
+/// Lets `make` fill a temporary directory beside `path`, and renames it when it is complete. First removes what an
+/// interrupted bake left there. The caller holds the bake lock.
 pub(crate) fn in_place(
     ctl: &Path,
     map: &IdMap,

@@ -1,4 +1,4 @@
-//! The user namespace: which ids on the machine stand for 0–65535 inside, and how to get in.
+//! The user namespace: the ids on the machine that stand for 0–65535 inside, and how to enter it.
 
 use std::{fs, os::fd::AsFd, path::Path, process::Stdio};
 
@@ -18,30 +18,30 @@ use crate::{
     provider::local::failure::Doing,
 };
 
-/// Ids inside: 0–65535, all that a distribution uses.
+/// Number of ids inside: 0–65535, the range that distributions use.
 const COUNT: u32 = 65536;
 
-/// Where root puts id 0: 0x4d410000 ("MA"). Inside 524288–1879048191, which systemd reserves for containers
-/// (systemd.io/UIDS-GIDS), and above 600100000, where useradd(8) stops giving out subordinate ids by default.
-/// Fixed, because it is written into the ownership of every file of an image.
+/// Id on the machine for id 0 inside, if root runs ctl: 0x4d410000 ("MA"). Inside 524288–1879048191, which systemd
+/// reserves for containers (systemd.io/UIDS-GIDS), and above 600100000, where useradd(8) stops giving out subordinate
+/// ids by default. Fixed, because all files of an image are owned by these ids.
 const FIRST: u32 = 0x4d41_0000;
 
-/// How ids inside map to ids on the machine.
+/// Mapping from ids inside to ids on the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IdMap {
-    /// Started by root: one range, written directly.
+    /// For root: one range, written directly.
     Fixed,
-    /// Started by a user: their own id is root inside, the rest are their subordinate ids.
+    /// For an ordinary user: the user's own id is root inside, the rest are the user's subordinate ids.
     Subordinate {
-        /// The user and their first subordinate user id.
+        /// The user's id and first subordinate user id.
         uid: (u32, u32),
-        /// The group and its first subordinate group id.
+        /// The group's id and first subordinate group id.
         gid: (u32, u32),
     },
 }
 
 impl IdMap {
-    /// The map for whoever runs this process.
+    /// The map for the user of this process.
     pub(crate) fn of_this_user() -> Result<Self> {
         if geteuid().is_root() {
             return Ok(Self::Fixed);
@@ -54,7 +54,7 @@ impl IdMap {
         })
     }
 
-    /// Who root inside is on the machine.
+    /// Ids on the machine of root inside.
     pub(crate) fn root(&self) -> (Uid, Gid) {
         match self {
             Self::Fixed => (Uid::from_raw(FIRST), Gid::from_raw(FIRST)),
@@ -62,7 +62,7 @@ impl IdMap {
         }
     }
 
-    /// Gives the map to process `pid`, which has made its namespace and waits.
+    /// Writes the map for process `pid`, which has created its namespace and waits.
     fn write(&self, pid: u32) -> Result<()> {
         match self {
             Self::Fixed => {
@@ -100,11 +100,11 @@ fn map_with(tool: Tool, pid: u32, (own, first): (u32, u32)) -> Result<()> {
     tool.check(&output)
 }
 
-/// The first of at least 65535 ids that `path` gives to a user; format of subuid(5).
+/// First id of the user's range of at least 65535 ids in `path`, which is in the format of subuid(5).
 fn subordinate(path: &Path, name: &str, uid: u32) -> Result<u32> {
     let text = fs::read_to_string(path).unwrap_or_default();
     parse_subordinate(&text, name, uid).ok_or_else(|| {
-        Error::invalid(format!("{} gives {name} (uid {uid}) no range of 65535 ids or more", path.display()))
+        Error::invalid(format!("{} has no range of 65535 or more ids for {name} (uid {uid})", path.display()))
             .hint(format!("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"))
             .hint("or run ctl as root")
     })
@@ -120,9 +120,9 @@ fn parse_subordinate(text: &str, name: &str, uid: u32) -> Option<u32> {
     })
 }
 
-/// Makes a user namespace and becomes root in it; the process at the other end of `channel` writes the map.
+/// Creates a user namespace and becomes root in it; the process at the other end of `channel` writes the map.
 ///
-/// There must be no exec in between: a process without a mapped id loses its capabilities by it.
+/// There must be no exec in between: it takes the capabilities from a process without a mapped id.
 pub(crate) fn enter_new(channel: &Channel) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER).map_err(refused)?;
     channel.send(())?;
@@ -148,26 +148,26 @@ fn become_root() -> Result<()> {
         .and_then(|()| setresgid(root.1, root.1, root.1))
         .and_then(|()| setresuid(root.0, root.0, root.0))
         .map_err(refused)?;
-    // The change of ids made this process undumpable, and so its own /proc entries somebody else's.
-    prctl::set_dumpable(true).doing(|| "cannot make this process inspectable")
+    // The change of ids made this process undumpable, so it no longer owns its /proc entries.
+    prctl::set_dumpable(true).doing(|| "cannot make this process dumpable")
 }
 
-/// Why there is no user namespace, and what to do about it.
+/// The error for a refused user namespace, with a hint for the cause.
 fn refused(errno: Errno) -> Error {
     let error = Error::invalid(format!("this machine refuses a user namespace: {errno}"));
     let set_to = |name: &str, value: &str| {
         fs::read_to_string(Path::new("/proc/sys").join(name)).is_ok_and(|text| text.trim() == value)
     };
     if set_to("kernel/apparmor_restrict_unprivileged_userns", "1") && !geteuid().is_root() {
-        return error.hint("AppArmor keeps them from ordinary users here: run ctl as root, or set kernel.apparmor_restrict_unprivileged_userns=0");
+        return error.hint("AppArmor allows no user namespaces to ordinary users: run ctl as root, or set kernel.apparmor_restrict_unprivileged_userns=0");
     }
     if set_to("user/max_user_namespaces", "0") {
-        return error.hint("they are switched off: sysctl user.max_user_namespaces=10000");
+        return error.hint("user namespaces are disabled: sysctl user.max_user_namespaces=10000");
     }
     if set_to("kernel/unprivileged_userns_clone", "0") && !geteuid().is_root() {
-        return error.hint("ordinary users may not make them here: run ctl as root");
+        return error.hint("ordinary users may not create user namespaces: run ctl as root");
     }
-    error.hint("inside a container it needs the right to make namespaces and mounts")
+    error.hint("in a container, ctl needs the right to create namespaces and mounts")
 }
 
 #[cfg(test)]

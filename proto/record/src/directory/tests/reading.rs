@@ -1,4 +1,4 @@
-//! Directories made by hand: what is in them is read in order, nothing twice, and every loss is told.
+//! Reads handmade directories: samples come in order, none twice, and every loss is reported.
 
 use std::{fs, path::Path};
 
@@ -22,13 +22,13 @@ fn sample(second: u64) -> Sample {
     }
 }
 
-/// The samples of these seconds as a block; a sample's number is its second.
+/// A block with one sample per second; a sample's number is its second.
 fn block(seconds: std::ops::Range<u64>) -> Vec<u8> {
     let first = seconds.start;
     encode(&seconds.map(sample).collect::<Vec<_>>(), first).unwrap()
 }
 
-/// The same as a write-ahead file with old bytes behind its end.
+/// A write-ahead file with the same samples, and old bytes after its end.
 fn tail_of(seconds: std::ops::Range<u64>) -> Vec<u8> {
     let header = tail::Header { boot_id: BootId::default(), first_sequence: seconds.start };
     let mut bytes = Vec::new();
@@ -102,7 +102,7 @@ fn segments_and_tails_follow_each_other_and_nothing_comes_twice() {
     let disk = Disk::new()
         .segment(100, &[block(100..110), block(110..120)])
         .segment(120, &[block(120..130)])
-        // One that has become a block already, and the newest.
+        // A tail that already became a block, and the newest tail.
         .with("tail.b", &tail_of(120..130))
         .with("tail.a", &tail_of(130..134))
         .with("lock", b"");
@@ -149,7 +149,7 @@ fn a_block_cut_at_the_end_is_no_loss_if_its_samples_are_in_a_tail() {
 }
 
 #[test]
-fn damage_and_missing_samples_are_told_where_they_are() {
+fn damage_and_missing_samples_are_reported_where_they_are() {
     let mut damaged = block(110..120);
     let middle = damaged.len() / 2;
     damaged[middle] ^= 1;
@@ -162,9 +162,15 @@ fn damage_and_missing_samples_are_told_where_they_are() {
     let bytes =
         format!("{length} bytes of 00000000000000000100.blocks cannot be read: checksum does not match");
     assert_eq!(lost, [bytes.as_str(), "10 samples are missing", "10 samples are missing"]);
-    // What was lost before the time that is asked for is of no interest.
+    // Losses before the requested time are not reported.
     let late = Filter { from_ms: 145_000, ..Filter::default() };
     assert_eq!(disk.read(late), (seconds(140..150), vec!["10 samples are missing".to_owned()]));
+}
+
+#[test]
+fn a_single_missing_sample_is_reported_in_the_singular() {
+    let disk = Disk::new().segment(100, &[block(100..110), block(111..120)]);
+    assert_eq!(disk.read(Filter::default()).1, ["1 sample is missing"]);
 }
 
 #[test]
@@ -203,7 +209,7 @@ fn pids_choose_among_tails_too() {
 
 #[test]
 fn a_block_that_overlaps_the_one_before_is_read_from_there() {
-    // As in a copy: a block that was still being filled when it was fetched first.
+    // As in a copy: the block was still being filled when it was first fetched.
     let disk =
         Disk::new().segment(100, &[block(100..105), block(100..112), block(103..110), block(112..113)]);
     assert_eq!(disk.read(Filter::default()), (seconds(100..113), vec![]));
@@ -213,14 +219,14 @@ fn a_block_that_overlaps_the_one_before_is_read_from_there() {
 }
 
 #[test]
-fn a_tail_that_is_cut_or_changed_is_told_by_its_name_and_place() {
+fn damage_of_a_tail_is_reported_with_its_name_and_position() {
     let whole = tail_of(100..110);
     let used = tail::scan(&whole).unwrap().unwrap().good_bytes;
     let disk = Disk::new().with("tail.b", &whole[..used - 1]);
     let (read, lost) = disk.read(Filter::default());
     assert_eq!(read, seconds(100..109));
     let place = tail::scan(&whole[..used - 1]).unwrap().unwrap().good_bytes;
-    assert_eq!(lost, [format!("tail.b cannot be read from its byte {place} on: cut short")]);
+    assert_eq!(lost, [format!("tail.b cannot be read from byte {place} on: cut short")]);
     let (read, lost) = Disk::new().with("tail.a", b"MGPT and what else").read(Filter::default());
     assert_eq!(read, [] as [u64; 0]);
     assert_eq!(lost, ["tail.a, which may hold the newest samples, cannot be read: cut short"]);
@@ -239,7 +245,7 @@ fn damage_that_is_longer_than_what_is_searched_at_once_is_passed_over() {
 }
 
 #[test]
-fn good_blocks_are_found_around_damage_and_each_piece_is_told_once() {
+fn good_blocks_are_found_around_damage_and_each_piece_is_reported_once() {
     let mut damaged = block(110..120);
     let length = damaged.len();
     damaged[HEADER_BYTES + 6] ^= 1;
@@ -254,7 +260,7 @@ fn good_blocks_are_found_around_damage_and_each_piece_is_told_once() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_told_and_the_rest_is_read() {
+fn a_file_that_cannot_be_opened_is_reported_and_the_rest_is_read() {
     let disk = Disk::new().segment(100, &[block(100..110)]).segment(120, &[block(120..130)]);
     fs::create_dir(segment_path(disk.path(), 110)).unwrap();
     let (read, lost) = disk.read(Filter::default());
@@ -292,14 +298,14 @@ fn the_newest_sample_is_not_that_of_a_tail_that_was_left_behind() {
         Disk::new().segment(100, &[block(100..110), block(110..120)]).with("tail.a", &tail_of(100..110));
     assert_eq!(second(&disk), Some(119));
     assert_eq!(second(&disk.with("tail.b", &tail_of(120..125))), Some(124));
-    // Where the newest segment holds nothing, the one before it does.
+    // The newest segment has no samples: the one before it has the newest.
     let disk = Disk::new().segment(100, &[block(100..110)]).segment(110, &[b"nothing".to_vec()]);
     assert_eq!(second(&disk), Some(109));
     assert_eq!(second(&Disk::new()), None);
 }
 
 #[test]
-fn a_follower_that_was_too_slow_is_told_what_is_gone_and_nothing_from_before() {
+fn a_slow_follower_gets_the_losses_since_its_last_sample_only() {
     let mut damaged = block(100..110);
     damaged[200] ^= 1;
     let disk = Disk::new()
