@@ -5,7 +5,7 @@ export CARGO_TERM_COLOR ?= never
 target = $(or $(CARGO_TARGET_DIR),target)
 
 # Clippy is the compiler of the tests' build: a separate lint pass would compile all dependencies twice.
-linted = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ CARGO='$(CARGO)'
+linted = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
 
 .PHONY: demo test check build release package gen bench fuzz soak deny prerequisites prerequisites-test prerequisites-package prerequisites-bench
 
@@ -15,7 +15,7 @@ demo:
 
 # All checks and tests, from a clean clone.
 test: prerequisites-test check
-	$(linted) sh tests/run.sh
+	$(linted) $(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 
 check: prerequisites-test
 	$(CARGO) fmt --all --check

@@ -153,7 +153,7 @@ fn a_machine_is_adopted_used_without_ssh_and_left_as_it_was() {
     assert!(tries > 3, "{tries}");
     lab.ssh("! test -e /var/lib/magpie/enrol.json && ! ls -d /var/lib/magpie/adopt.* 2>/dev/null");
     let refused = ours.exits(2, &lab.adopting("machine")).stderr;
-    assert!(refused.contains("is quick-1 already"), "{refused}");
+    assert!(refused.contains("is already the host quick-1"), "{refused}");
 
     // From now on, ssh is not needed.
     ours.ok(&["run", "quick-1", "--", "systemctl", "stop", "ssh.service", "ssh.socket"]);
