@@ -72,7 +72,7 @@ pub fn login() -> String {
 /// # Errors
 /// The system's random number generator failed.
 pub fn new_tid() -> Result<String> {
-    Ok(hex::encode(&random::<16>()?))
+    Ok(hex::encode(random::<16>()?))
 }
 
 impl Fleet {
@@ -81,7 +81,7 @@ impl Fleet {
     /// # Errors
     /// The directory is in use, or cannot be written.
     pub fn create(dir: &Path, name: &str, now: SystemTime) -> Result<Self> {
-        let about = About { id: hex::encode(&random::<8>()?), name: name.to_owned() };
+        let about = About { id: hex::encode(random::<8>()?), name: name.to_owned() };
         let draft = files::Draft::beside(dir)?;
         for (role, title) in [("host-ca", "hosts"), ("user-ca", "users")] {
             let (key, certificate) = issue::ca(&format!("Magpie fleet {}: CA of {title}", about.id), now)?;
