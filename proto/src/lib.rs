@@ -11,6 +11,7 @@
 pub mod bundle;
 pub mod glance;
 pub mod identity;
+mod lower_hex;
 pub mod run;
 
 /// Messages and services of `magpie.v1`, generated. Regenerate with `make gen`.

@@ -16,10 +16,8 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use super::{
-    Role, User, names,
-    secret::{decode_hex, encode_hex},
-};
+use super::{Role, User, names};
+use crate::lower_hex;
 
 /// Maximum validity of a certificate that a host accepts for this role, whatever the CA allowed: 30 days for readers,
 /// so that monitoring does not need a new certificate every week, and 7 days for others.
@@ -61,7 +59,7 @@ impl KeyDigest {
 
 impl fmt::Display for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", Self::PREFIX, encode_hex(&self.0))
+        write!(f, "{}{}", Self::PREFIX, lower_hex::encode(&self.0))
     }
 }
 
@@ -77,7 +75,7 @@ impl FromStr for KeyDigest {
     fn from_str(text: &str) -> Result<Self, CertificateError> {
         let mut digest = Self([0; 32]);
         let hex = text.strip_prefix(Self::PREFIX).ok_or(CertificateError::Malformed)?;
-        if decode_hex(hex, &mut digest.0) { Ok(digest) } else { Err(CertificateError::Malformed) }
+        if lower_hex::decode(hex, &mut digest.0) { Ok(digest) } else { Err(CertificateError::Malformed) }
     }
 }
 

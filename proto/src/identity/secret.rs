@@ -11,6 +11,7 @@ use aws_lc_rs::{
 use zeroize::{Zeroize, Zeroizing};
 
 use super::names;
+use crate::lower_hex;
 
 /// A key or token of 256 bits.
 #[derive(Clone)]
@@ -33,12 +34,12 @@ impl Secret {
     /// Parses 64 lower-case hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut secret = Self([0; Self::LEN]);
-        decode_hex(text, &mut secret.0).then_some(secret)
+        lower_hex::decode(text, &mut secret.0).then_some(secret)
     }
 
     /// 64 lower-case hex digits, which are secret as well.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(encode_hex(&self.0))
+        Zeroizing::new(lower_hex::encode(&self.0))
     }
 
     /// The secret bytes.
@@ -83,31 +84,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
-}
-
-/// Lower-case hex digits.
-pub(super) fn encode_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-/// Fills `bytes` from exactly as many pairs of lower-case hex digits; `false` if `text` is malformed.
-pub(super) fn decode_hex(text: &str, bytes: &mut [u8]) -> bool {
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != bytes.len() || !rest.is_empty() {
-        return false;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        let (Some(high), Some(low)) = (nibble(*high), nibble(*low)) else { return false };
-        *byte = high << 4 | low;
-    }
-    true
 }
 
 #[cfg(test)]
