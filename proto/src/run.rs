@@ -1,6 +1,6 @@
-//! What both sides know of a run's state.
+//! What both sides know of a run: its state, and what was requested.
 
-use crate::pb::RunState;
+use crate::pb::{Apply, Run, RunState, start_request::What};
 
 /// Whether a run has ended. A state that this build does not know is not taken for an end.
 pub fn is_over(state: RunState) -> bool {
@@ -19,5 +19,18 @@ pub fn state_name(state: RunState) -> &'static str {
         RunState::Failed => "failed",
         RunState::Cancelled => "cancelled",
         RunState::Interrupted => "interrupted",
+    }
+}
+
+/// What the run was started for; `None` if the message lacks it.
+pub fn what(run: &Run) -> Option<&What> {
+    run.request.as_ref()?.what.as_ref()
+}
+
+/// The apply that the run was started for; `None` if it is a command.
+pub fn apply(run: &Run) -> Option<&Apply> {
+    match what(run)? {
+        What::Apply(apply) => Some(apply),
+        What::Command(_) => None,
     }
 }

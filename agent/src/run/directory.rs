@@ -183,7 +183,7 @@ impl RunDirectory {
         }
     }
 
-    /// Opens the command's standard input, if there is any, and removes the file name, so that nobody else can read it.
+    /// Opens the command's standard input, if there is any, and removes the file name, so that no other process can read it.
     ///
     /// # Errors
     /// If the disk fails.

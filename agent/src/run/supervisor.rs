@@ -160,7 +160,7 @@ impl<'a> Supervisor<'a> {
 
     fn carry_out(&mut self, run: &pb::Run) -> Result<Outcome, Error> {
         self.state(pb::RunState::Preparing)?;
-        match run.request.as_ref().and_then(|request| request.what.as_ref()) {
+        match proto::run::what(run) {
             Some(pb::start_request::What::Apply(apply)) => {
                 if self.take_apply_lock(&run.run_id)? {
                     self.apply(apply)

@@ -6,9 +6,14 @@ use std::{
     pin::Pin,
 };
 
-use proto::glance;
-use proto::pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server};
-use record::Contents;
+use proto::{
+    glance,
+    pb::{self, FollowRequest, InfoReply, InfoRequest, ReadRequest, history_server},
+};
+use record::{
+    Contents,
+    directory::{self, Blocks as StoredBlocks, Filter, Follower, Policy, Reader, StoredBlock},
+};
 use tokio::sync::{
     mpsc::{Sender, channel},
     watch,
@@ -18,7 +23,6 @@ use tonic::{Request, Response, Status};
 
 use super::{changes::Changes, disk::Disk};
 use crate::paths::Paths;
-use record::directory::{self, Blocks as StoredBlocks, Filter, Follower, Policy, Reader, StoredBlock};
 
 /// Number of blocks that wait for a slow caller: the next block is read while one is sent.
 const BACKLOG: usize = 1;

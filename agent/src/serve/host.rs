@@ -14,10 +14,10 @@ use nix::{
 use proto::{
     identity::User,
     pb::{
-        Apply, Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, RenewReply,
-        RenewRequest, Run, RunState, StatusReply, StatusRequest, host_server::Host, start_request::What,
+        Claim, ClaimRequest, ExtendRequest, LastApply, ReleaseReply, ReleaseRequest, RenewReply,
+        RenewRequest, Run, RunState, StatusReply, StatusRequest, host_server::Host,
     },
-    run::{is_over, state_name},
+    run::{apply, is_over, state_name},
 };
 use tonic::{Request, Response, Status};
 
@@ -177,15 +177,8 @@ fn not_renewed(error: EnrolError) -> Status {
     }
 }
 
-fn apply(run: &Run) -> Option<&Apply> {
-    match run.request.as_ref()?.what.as_ref()? {
-        What::Apply(apply) => Some(apply),
-        What::Command(_) => None,
-    }
-}
-
 fn last_apply(run: &Run) -> LastApply {
-    // A run that nobody finished was cut off with its supervisor.
+    // Without an end state, the supervisor was killed before the run had ended.
     let state = if is_over(run.state()) { run.state() } else { RunState::Interrupted };
     LastApply {
         run_id: run.run_id.clone(),

@@ -8,7 +8,7 @@ use proto::{
     MAX_STDIN_BYTES,
     identity::{Role, User},
     pb::{self, RunState, runs_server::Runs, start_request::What},
-    run::is_over,
+    run::{apply, is_over},
 };
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -372,7 +372,7 @@ fn is_word(text: &str) -> bool {
 }
 
 fn is_apply(run: &pb::Run) -> bool {
-    matches!(run.request.as_ref().and_then(|request| request.what.as_ref()), Some(What::Apply(_)))
+    apply(run).is_some()
 }
 
 fn may_see(user: &User, run: &pb::Run) -> bool {

@@ -93,10 +93,7 @@ pub(crate) fn left(summary: &pb::Summary) -> Option<String> {
 }
 
 fn result(ending: &Ending, summary: &pb::Summary) -> String {
-    let is_command = matches!(
-        ending.run.request.as_ref().and_then(|request| request.what.as_ref()),
-        Some(pb::start_request::What::Command(_))
-    );
+    let is_command = matches!(proto::run::what(&ending.run), Some(pb::start_request::What::Command(_)));
     if is_command {
         return format!("exit code {}", summary.exit_code);
     }

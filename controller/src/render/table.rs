@@ -1,7 +1,10 @@
 //! Tables of host status and of runs.
 
 use jiff::{Timestamp, tz::TimeZone};
-use proto::pb;
+use proto::{
+    pb,
+    run::{self, apply},
+};
 use serde_json::json;
 
 use super::{
@@ -97,13 +100,6 @@ pub(crate) fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone)
     print(output, head, rows.collect())
 }
 
-fn apply(run: &pb::Run) -> Option<&pb::Apply> {
-    match run.request.as_ref()?.what.as_ref()? {
-        pb::start_request::What::Apply(apply) => Some(apply),
-        pb::start_request::What::Command(_) => None,
-    }
-}
-
 /// The first 12 digits of a digest.
 pub(super) fn short(digest: &str) -> String {
     digest.get(..12).unwrap_or(digest).to_owned()
@@ -115,7 +111,7 @@ pub(super) fn or_dash(cell: String) -> String {
 
 fn what(run: &pb::Run) -> String {
     use pb::start_request::What;
-    match run.request.as_ref().and_then(|request| request.what.as_ref()) {
+    match run::what(run) {
         Some(What::Apply(apply)) => {
             format!("{} as {}", if apply.noop { "plan" } else { "apply" }, apply.role)
         }

@@ -1,6 +1,9 @@
 //! The result of runs on all hosts: the recap, and the one error that decides the exit code.
 
-use proto::pb::{self, RunState, start_request::What};
+use proto::{
+    pb::{self, RunState},
+    run::apply,
+};
 
 use crate::{
     error::{Error, Kind, Result},
@@ -13,34 +16,36 @@ use crate::{
     },
 };
 
+/// States of runs that ended before their work was done.
+const UNFINISHED: [RunState; 2] = [RunState::Cancelled, RunState::Interrupted];
+
+/// Names of the hosts whose runs ended in one of these states.
+fn hosts_in<'e>(endings: &'e [Ending], states: &[RunState]) -> Vec<&'e str> {
+    let is_one = |ending: &&Ending| states.contains(&ending.run.state());
+    endings.iter().filter(is_one).map(|ending| ending.host.as_str()).collect()
+}
+
 /// Prints the recap of applies, and combines the failures into the one error that decides the exit code.
 pub(crate) fn applied(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
     let mut stories = live.finish();
-    let (mut endings, mut failures) = (Vec::new(), Vec::new());
-    for (host, result) in results {
-        match result {
-            Ok(ending) => {
-                let story = stories.remove(&host.name).unwrap_or_default();
-                endings.push(Ending { story, ..ending });
-            }
-            Err(error) => failures.push((host, error)),
-        }
-    }
+    let (endings, failures) = fanout::split(results);
+    let told = |(host, ending): (String, Ending)| Ending {
+        story: stories.remove(&host).unwrap_or_default(),
+        ..ending
+    };
+    let endings: Vec<Ending> = endings.into_iter().map(told).collect();
     recap::recap(output, &endings)?;
     fanout::sum(failures)?;
-    let of = |states: &[RunState]| -> Vec<&str> {
-        endings.iter().filter(|e| states.contains(&e.run.state())).map(|e| e.host.as_str()).collect()
-    };
-    let failed = of(&[RunState::Failed]);
+    let failed = hosts_in(&endings, &[RunState::Failed]);
     if !failed.is_empty() {
         let error = Error::new(Kind::RunFailed, format!("the run failed on {}", failed.join(", ")));
-        let again = endings.iter().find_map(|ending| apply_of(&ending.run)).map(|apply| {
+        let again = endings.iter().find_map(|ending| apply(&ending.run)).map(|apply| {
             let noop = if apply.noop { " --noop" } else { "" };
             format!("fix the cause, then run `ctl apply {}{noop}` again", failed.join(" "))
         });
         return Err(again.into_iter().fold(error, Error::hint));
     }
-    let ended = of(&[RunState::Cancelled, RunState::Interrupted]);
+    let ended = hosts_in(&endings, &UNFINISHED);
     if !ended.is_empty() {
         return Err(Error::new(Kind::Interrupted, format!("the run did not finish on {}", ended.join(", "))));
     }
@@ -62,7 +67,7 @@ fn untagged(endings: &[Ending]) -> Result<()> {
             .as_ref()
             .is_some_and(|summary| summary.total > 0 && summary.untagged == summary.total)
     };
-    let tags = endings.first().and_then(|ending| apply_of(&ending.run)).map(|apply| apply.tags.join(" or "));
+    let tags = endings.first().and_then(|ending| apply(&ending.run)).map(|apply| apply.tags.join(" or "));
     let Some(tags) = tags.filter(|_| endings.iter().all(lacks)) else { return Ok(()) };
     let hosts: Vec<&str> = endings.iter().map(|ending| ending.host.as_str()).collect();
     Err(Error::invalid(format!(
@@ -72,16 +77,9 @@ fn untagged(endings: &[Ending]) -> Result<()> {
     .hint("a resource is tagged with its type, its title, and each class and module that contains it"))
 }
 
-fn apply_of(run: &pb::Run) -> Option<&pb::Apply> {
-    match run.request.as_ref().and_then(|request| request.what.as_ref()) {
-        Some(What::Apply(apply)) => Some(apply),
-        _ => None,
-    }
-}
-
 /// A real apply may contain resources marked `noop` in the code; only `--noop` runs count pending changes.
 fn is_noop(run: &pb::Run) -> bool {
-    apply_of(run).is_some_and(|apply| apply.noop)
+    apply(run).is_some_and(|apply| apply.noop)
 }
 
 fn pending(ending: &Ending) -> u32 {
@@ -91,23 +89,14 @@ fn pending(ending: &Ending) -> u32 {
 /// Reports on stderr how commands ended, and combines the results into one exit code.
 pub(crate) fn commands(output: &Output, live: &Live, results: Vec<(Host, Result<Ending>)>) -> Result<()> {
     live.finish();
-    let (mut endings, mut failures) = (Vec::new(), Vec::new());
-    for (host, result) in results {
-        match result {
-            Ok(ending) => endings.push(ending),
-            Err(error) => failures.push((host, error)),
-        }
-    }
+    let (endings, failures) = fanout::split(results);
+    let endings: Vec<Ending> = endings.into_iter().map(|(_, ending)| ending).collect();
     match endings.as_slice() {
         [only] if failures.is_empty() && !output.is_json() => remark(output, only),
         _ => recap::recap(&output.aside(), &endings)?,
     }
     fanout::sum(failures)?;
-    let not_ended: Vec<&str> = endings
-        .iter()
-        .filter(|ending| matches!(ending.run.state(), RunState::Cancelled | RunState::Interrupted))
-        .map(|ending| ending.host.as_str())
-        .collect();
+    let not_ended = hosts_in(&endings, &UNFINISHED);
     if !not_ended.is_empty() {
         let what = format!("the command did not finish on {}", not_ended.join(", "));
         return Err(Error::new(Kind::Interrupted, what));

@@ -14,12 +14,9 @@ use crate::{error::Result, fanout, provider::Host, render::Output};
 
 /// Reports what was done on each host, and combines the failures into one error.
 pub(super) fn said(results: Vec<(Host, Result<&'static str>)>, output: &Output) -> Result<()> {
-    let mut failures = Vec::new();
-    for (host, result) in results {
-        match result {
-            Ok(done) => output.note(&format!("{} {done}", host.name)),
-            Err(error) => failures.push((host, error)),
-        }
+    let (all_done, failures) = fanout::split(results);
+    for (host, done) in all_done {
+        output.note(&format!("{host} {done}"));
     }
     fanout::sum(failures)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::pb::start_request::What;
+use proto::{pb::start_request::What, run::what};
 
 use crate::{
     client,
@@ -30,8 +30,7 @@ pub(in crate::commands) async fn attach(
     started.add(run_id);
     let work = follow::to_the_end(&context, &host, channel, run_id, &live);
     let run = started::or_detach(work, &live, &started).await??;
-    let is_command =
-        matches!(run.request.as_ref().and_then(|request| request.what.as_ref()), Some(What::Command(_)));
+    let is_command = matches!(what(&run), Some(What::Command(_)));
     let ending = Ending { host: host.name.clone(), run, push: None, story: Default::default() };
     let results = vec![(host, Ok(ending))];
     if is_command {

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use proto::{
     pb::{Run, start_request::What},
-    run::{is_over, state_name},
+    run::{is_over, state_name, what},
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub(crate) struct KnownRun {
 
 impl From<&Run> for KnownRun {
     fn from(run: &Run) -> Self {
-        let what = match run.request.as_ref().and_then(|request| request.what.as_ref()) {
+        let what = match what(run) {
             Some(What::Apply(apply)) if apply.noop => "plan",
             Some(What::Apply(_)) => "apply",
             Some(What::Command(_)) => "command",
