@@ -90,7 +90,7 @@ async fn dial(local: &Local, state: &Path, address: &str, port: u16) -> Result<V
     let up = async {
         copy(&mut input, &mut to).await?;
         to.shutdown().await?;
-        // The end of the input does not mean that nobody reads the output.
+        // The end of the input does not mean that the output is no longer read.
         pending::<io::Result<()>>().await
     };
     tokio::select! {

@@ -100,7 +100,7 @@ async fn a_host_that_is_not_enrolled_says_so() {
 #[tokio::test]
 async fn something_else_on_the_port_is_no_agent() {
     let lab = Lab::new();
-    // Room for a ClientHello with a post-quantum key share, which nobody reads.
+    // Room for a ClientHello with a post-quantum key share, which the host never reads.
     let (ours, mut theirs) = tokio::io::duplex(16 << 10);
     tokio::io::AsyncWriteExt::write_all(&mut theirs, b"SSH-2.0-OpenSSH_9.2\r\n").await.expect("written");
     let error = client::connect(ours, &lab.fleet, HOST).await.expect_err("refused");

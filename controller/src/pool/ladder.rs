@@ -160,23 +160,13 @@ pub(crate) mod tests {
     /// A free running host of role db.
     pub(crate) fn idle(name: &str) -> Host {
         Host {
-            provider: Kind::Local,
-            id: format!("l-{name}"),
-            name: name.into(),
-            fleet: "f".into(),
-            role: "db".into(),
             tid: format!("tid-{name}"),
-            state: HostState::Running,
             address: "10.0.0.2".into(),
             image: ImageId("i".into()),
-            memory: None,
-            class: "local".into(),
-            spot: false,
-            region: String::new(),
             launched_at: NOW - 600,
             fingerprint: [("image".to_owned(), "i".to_owned())].into(),
-            clone_of: None,
             usage: Usage { standing: Standing::Idle, ..Usage::default() },
+            ..Host::example(Kind::Local, &format!("l-{name}"), name)
         }
     }
 

@@ -211,6 +211,32 @@ impl Host {
     }
 }
 
+#[cfg(test)]
+impl Host {
+    /// A running host of the role `db`, for tests to vary.
+    pub(crate) fn example(provider: Kind, id: &str, name: &str) -> Self {
+        Self {
+            provider,
+            id: id.into(),
+            name: name.into(),
+            fleet: "f".into(),
+            role: "db".into(),
+            tid: id.into(),
+            state: HostState::Running,
+            address: String::new(),
+            image: ImageId::default(),
+            memory: None,
+            class: "local".into(),
+            spot: false,
+            region: String::new(),
+            launched_at: 0,
+            fingerprint: Fingerprint::default(),
+            clone_of: None,
+            usage: Usage::default(),
+        }
+    }
+}
+
 /// Contents of an image.
 #[derive(Clone, Debug)]
 pub struct ImageSpec {

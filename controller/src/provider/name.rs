@@ -34,28 +34,10 @@ pub(crate) fn make_unique(hosts: &mut [Host]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Fingerprint, HostState, ImageId, Kind, Usage};
+    use crate::provider::Kind;
 
     fn host(name: &str, id: &str, launched_at: i64) -> Host {
-        Host {
-            provider: Kind::Local,
-            id: id.into(),
-            name: name.into(),
-            fleet: "f".into(),
-            role: "db".into(),
-            tid: id.into(),
-            state: HostState::Running,
-            address: String::new(),
-            image: ImageId::default(),
-            memory: None,
-            class: "local".into(),
-            spot: false,
-            region: String::new(),
-            launched_at,
-            fingerprint: Fingerprint::default(),
-            clone_of: None,
-            usage: Usage::default(),
-        }
+        Host { launched_at, ..Host::example(Kind::Local, id, name) }
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn measure(host: &Host) -> String {
 mod tests {
     use super::*;
     use crate::{
-        provider::{Fingerprint, ImageId, Usage},
+        provider::{ImageId, Usage},
         render::Format,
         render::tests::pages,
     };
@@ -133,23 +133,14 @@ mod tests {
     fn host(name: &str, state: HostState, enrolled: bool) -> Host {
         let standing = if enrolled { Standing::Used } else { Standing::Launched };
         Host {
-            provider: Kind::Local,
-            id: format!("h-{name}"),
-            name: name.into(),
-            fleet: "f".into(),
-            role: "db".into(),
             tid: "t".into(),
             state,
             address: "10.0.0.2".into(),
             image: ImageId("0123456789abcdef".into()),
             memory: Some(512 << 20),
-            class: "local".into(),
-            spot: false,
-            region: String::new(),
             launched_at: 1_799_992_500,
-            fingerprint: Fingerprint::default(),
-            clone_of: None,
             usage: Usage { standing, ..Usage::default() },
+            ..Host::example(Kind::Local, &format!("h-{name}"), name)
         }
     }
 

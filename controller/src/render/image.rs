@@ -1,7 +1,5 @@
 //! Images: baked, listed and unused ones.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -11,11 +9,9 @@ use super::{
 };
 use crate::{
     error::Result,
-    provider::{Image, ImageId, Kind},
+    pool::images::Uses,
+    provider::{Image, ImageId},
 };
-
-/// Number of hosts that use each image.
-pub(crate) type Uses = HashMap<(Kind, ImageId), usize>;
 
 /// Prints the image that was found or baked.
 ///
@@ -61,7 +57,7 @@ pub(crate) fn superfluous(output: &Output, image: &Image) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{render::Format, render::tests::pages};
+    use crate::{provider::Kind, render::Format, render::tests::pages};
 
     #[test]
     fn images_line_up() {

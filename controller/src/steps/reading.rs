@@ -115,7 +115,7 @@ pub(crate) async fn lead(
         return Ok(());
     }
     let until_ms = header.earliest_wall_ms.saturating_sub(1);
-    let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
+    let filter = Filter::between(until_ms.saturating_sub(LEAD_MS), until_ms);
     each_sample(source, &filter, columns, |sample| {
         if sample.boot_id == header.boot_id
             && (nearest_ns..header.first_boottime_ns).contains(&sample.boottime_ns)
@@ -134,7 +134,7 @@ pub(crate) async fn trail(
     mut take: impl FnMut(&Sample),
 ) -> Result<()> {
     let until_ms = last.wall_ms.saturating_add(span_ms);
-    let filter = Filter { from_ms: last.wall_ms, until_ms, ..Filter::default() };
+    let filter = Filter::between(last.wall_ms, until_ms);
     each_sample(source, &filter, Columns::ALL, |sample| {
         if sample.boot_id == last.boot_id && sample.boottime_ns > last.boottime_ns {
             take(sample);
@@ -224,7 +224,7 @@ pub(crate) async fn nothing_found(
 
 /// The last sample up to `until_ms` (wall time), without its processes.
 async fn last_before(source: &Source, until_ms: i64) -> Result<Option<Sample>> {
-    let filter = Filter { from_ms: until_ms.saturating_sub(LEAD_MS), until_ms, ..Filter::default() };
+    let filter = Filter::between(until_ms.saturating_sub(LEAD_MS), until_ms);
     let mut last = None;
     each_sample(source, &filter, Columns::NONE, |sample| {
         if sample.wall_ms <= until_ms {

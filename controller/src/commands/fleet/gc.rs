@@ -76,7 +76,7 @@ async fn act(context: &Context, step: &Step, all: bool) -> Result<()> {
     }
 }
 
-/// Checks with the host itself, if it answers, that nobody has claimed it and no run is active.
+/// Checks with the host itself, if it answers, that it is not claimed and no run is active.
 async fn unused(context: &Context, host: &Host) -> Result<()> {
     let Word::Said(channel, claim) = consent::word_of(context, host).await? else { return Ok(()) };
     let left = |why| Err(Error::new(Kind::Busy, format!("{} was skipped: {why}", host.name)));

@@ -42,7 +42,7 @@ pub(in crate::commands) async fn release(
 }
 
 /// Releases a host if its claim is still the claim in the tags; with `force`, whatever its claim is. The tags mark the
-/// host free last, so that nobody claims a host that is about to be stopped. A stopped host keeps its old claim until
+/// host free last, so that no controller claims a host that is about to be stopped. A stopped host keeps its old claim until
 /// the next claim replaces it.
 pub(in crate::commands) async fn give_back(
     context: &Context,

@@ -104,12 +104,8 @@ async fn blocks(source: &Source, args: &Args, span: Span, columns: Columns) -> R
     let blocks = if args.follow {
         source.follow(from_ms).await?
     } else {
-        let filter = Filter {
-            from_ms,
-            until_ms: span.latest_ms(),
-            pids: args.pid.iter().copied().collect(),
-            ..Filter::default()
-        };
+        let filter =
+            Filter { pids: args.pid.iter().copied().collect(), ..Filter::between(from_ms, span.latest_ms()) };
         source.read(&filter).await?
     };
     // For `--user`, the users of exited processes are looked up among all processes.

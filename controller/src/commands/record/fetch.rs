@@ -19,7 +19,7 @@ pub(in crate::commands) async fn fetch(cli: &Cli, args: &Args, output: &Output) 
     };
     let span = reading::span(&args.window, "start", &source).await?;
     let mut copy = Copy::new(&args.to, name)?;
-    let filter = Filter { from_ms: span.earliest_ms(0), until_ms: span.latest_ms(), ..Filter::default() };
+    let filter = Filter::between(span.earliest_ms(0), span.latest_ms());
     let mut blocks = source.read(&filter).await?;
     while let Some(block) = blocks.next().await? {
         block.lost.iter().for_each(|sentence| output.note(sentence));

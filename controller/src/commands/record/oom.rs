@@ -21,10 +21,8 @@ pub(in crate::commands) async fn oom(cli: &Cli, args: &Args, output: &Output) ->
     let span = reading::span(&args.window, "start", &source).await?;
     let zone = TimeZone::system();
     let filter = Filter {
-        from_ms: span.earliest_ms(0),
-        until_ms: span.latest_ms(),
         contents: Contents::KERNEL.with(Contents::OOM_KILLS),
-        ..Filter::default()
+        ..Filter::between(span.earliest_ms(0), span.latest_ms())
     };
     let mut kills = Kills::new(Query { from: span.from, until: span.until, ..Query::default() });
     let mut blocks = source.read(&filter).await?.opened_ahead(Detail::of(Columns::ALL));

@@ -191,7 +191,7 @@ async fn read(source: &Source, request: Request) -> Result<Answer> {
         Purpose::NextMark(_) | Purpose::PreviousMark(_) => Columns::NONE,
         _ => Columns::ALL,
     };
-    let filter = Filter { from_ms, until_ms, contents: request.contents(), ..Filter::default() };
+    let filter = Filter { contents: request.contents(), ..Filter::between(from_ms, until_ms) };
     let (mut search, mut more) = (Search::new(request), true);
     let mut blocks = source.read(&filter).await?;
     while let Some(block) = blocks.next().await?.filter(|_| more) {

@@ -151,28 +151,10 @@ fn other_name(host: &Host, all: &[Host], first: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Fingerprint, HostState, ImageId, Kind, Usage};
+    use crate::provider::Kind;
 
     fn host(id: &str, name: &str, launched_at: i64) -> Host {
-        Host {
-            provider: Kind::Ec2,
-            id: id.into(),
-            name: name.into(),
-            fleet: "f".into(),
-            role: "db".into(),
-            tid: id.into(),
-            state: HostState::Running,
-            address: String::new(),
-            image: ImageId::default(),
-            memory: None,
-            class: "t3.small".into(),
-            spot: false,
-            region: "eu-central-1".into(),
-            launched_at,
-            fingerprint: Fingerprint::default(),
-            clone_of: None,
-            usage: Usage::default(),
-        }
+        Host { launched_at, ..Host::example(Kind::Ec2, id, name) }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Summarizes a record in a directory from its block headers and its newest sample, in the same message as a host's answer.
 
-use proto::glance;
-use proto::pb::{self, InfoReply};
+use proto::{
+    glance,
+    pb::{self, InfoReply},
+};
 use record::{
     Header,
     directory::{Reader, newest, total_bytes},

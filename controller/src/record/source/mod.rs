@@ -127,7 +127,7 @@ impl Source {
                 stream: client::history::follow(channel.clone(), name, from_ms).await?,
                 name: name.clone(),
             }),
-            Self::Directory(_) => self.read(&Filter { from_ms, ..Filter::default() }).await,
+            Self::Directory(_) => self.read(&Filter::between(from_ms, i64::MAX)).await,
         }
     }
 }

@@ -196,8 +196,7 @@ fn read_numbers<const N: usize>(numbers: [&mut u64; N], cursor: &mut Cursor) -> 
     if usize::from(mask) >= 1 << N {
         return Err(UNFIT);
     }
-    for (index, number) in numbers.into_iter().enumerate().filter(|(index, _)| mask & (1 << index) != 0) {
-        let _ = index;
+    for (_, number) in numbers.into_iter().enumerate().filter(|(index, _)| mask & (1 << index) != 0) {
         *number = cursor.delta(*number)?;
     }
     Ok(())
