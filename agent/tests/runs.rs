@@ -342,12 +342,20 @@ async fn output_beyond_the_limit_fails_the_command_however_it_ended() {
     host.client.start(request("r-1", "head -c 5000 /dev/zero; sleep 0.1; echo more")).await.unwrap();
     let events = host.events("r-1", 0).await;
     assert_eq!(states(&events).last(), Some(&RunState::Failed));
-    let (summary, dropped) = (summary(&events), 5_005 - output(&events, 1).len());
-    assert_eq!((summary.exit_code, summary.dropped_bytes), (0, dropped as u64));
-    let failure = format!("the output was cut at its limit of 1000 bytes: {dropped} bytes were dropped");
-    assert_eq!(summary.failure, failure);
+    let summary = summary(&events);
+    assert_eq!((output(&events, 1).len(), summary.exit_code, summary.dropped_bytes), (1_000, 0, 4_005));
+    assert_eq!(summary.failure, "the output was cut at its limit of 1000 B: 3.9 KiB were dropped");
     host.client.start(request("r-2", "echo short; exit 3")).await.unwrap();
     assert_eq!(self::summary(&host.events("r-2", 0).await).failure, "/bin/sh exited with 3");
+    let both = "head -c 600 /dev/zero; head -c 600 /dev/zero >&2; exit 3";
+    host.client.start(request("r-3", both)).await.unwrap();
+    let events = host.events("r-3", 0).await;
+    let (kept, summary) = (output(&events, 1).len() + output(&events, 2).len(), self::summary(&events));
+    assert_eq!((kept, summary.dropped_bytes), (1_000, 200), "both streams share the limit");
+    let failure = "/bin/sh exited with 3; the output was cut at its limit of 1000 B: 200 B were dropped";
+    assert_eq!(summary.failure, failure);
+    host.client.start(request("r-4", "head -c 1000 /dev/zero")).await.unwrap();
+    assert_eq!(states(&host.events("r-4", 0).await).last(), Some(&RunState::Succeeded));
 }
 
 /// Without any inotify instance, which is limited for each user (here: for each user namespace).
@@ -480,6 +488,37 @@ async fn a_refused_second_apply_learns_who_is_applying() {
     assert_eq!((busy.run_id.as_str(), busy.user.as_str(), busy.started_unix_ms), ("r-1", "bob", 77));
     host.command("r-3", "true").await.unwrap();
     assert_eq!(summary(&host.events("r-3", 0).await).exit_code, 0);
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_plan_is_not_the_last_apply_but_no_apply_starts_during_one() {
+    let mut host = Host::new().await;
+    let (service, bundle) = (service(&host.paths), host.bundle());
+    let apply = |noop| {
+        let (bundle, environment) = (bundle.clone(), "production".to_owned());
+        start_request::What::Apply(pb::Apply { bundle, environment, noop, ..pb::Apply::default() })
+    };
+    let end = |directory: &RunDirectory, state: RunState, finished_unix_ms: i64| {
+        let mut run = directory.intent().unwrap().run.unwrap();
+        run.set_state(state);
+        run.finished_unix_ms = finished_unix_ms;
+        directory.write_result(&run).unwrap();
+    };
+    let last_apply = || {
+        let user = User { name: "carol".into(), role: Role::Reader };
+        service.overview(&user).unwrap().last_apply.map(|run| run.run_id)
+    };
+    end(&host.queued("r-1", 1, apply(true)), RunState::Succeeded, 10);
+    assert_eq!(last_apply(), None);
+    end(&host.queued("r-2", 2, apply(false)), RunState::Failed, 20);
+    end(&host.queued("r-3", 3, apply(true)), RunState::Succeeded, 30);
+    assert_eq!(last_apply().as_deref(), Some("r-2"));
+    let plan = host.queued("r-4", 4, apply(true));
+    let held = plan.hold().unwrap();
+    let refused = host.start("r-5", apply(false)).await.unwrap_err();
+    let busy = pb::Busy::decode(refused.details()).unwrap();
+    assert_eq!((refused.code(), busy.run_id.as_str()), (Code::FailedPrecondition, "r-4"));
     drop(held);
 }
 

@@ -14,7 +14,7 @@ pub use self::{
     run::{Run, hint},
 };
 use crate::{
-    config::{Kind, parse_duration, parse_size},
+    config::{Kind, parse_duration, parse_memory},
     context::Asked,
     pool::ladder::Reuse,
     render::Format,
@@ -96,7 +96,7 @@ pub enum Command {
     /// Run a command on hosts
     Run(Run),
     /// List recent runs on hosts
-    Runs(Targets),
+    Runs(Runs),
     /// Follow a run from its beginning
     Attach(Attach),
     /// Cancel a run and kill everything it started
@@ -188,11 +188,11 @@ pub struct Provision {
     /// Role of the hosts, from magpie.toml
     #[arg(long)]
     pub role: String,
-    /// How many hosts
+    /// How many hosts, besides those in use
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub count: u16,
-    /// Memory limit, such as 613M or 2G [default: the role's]
-    #[arg(long, value_parser = parse_size)]
+    /// Memory limit, such as 613M or 2G; at least 32M [default: the role's]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub memory: Option<u64>,
     /// Which free hosts may be reused
     #[arg(long, value_enum, default_value_t)]
@@ -323,6 +323,17 @@ pub struct Targets {
     /// All running hosts of a role
     #[arg(long, conflicts_with = "hosts")]
     pub role: Option<String>,
+}
+
+/// `ctl runs`
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// Which hosts
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Show at most this many runs of each host, the newest; a host keeps about 50
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub limit: u32,
 }
 
 /// Hosts by name or role; all only with `--all`. For commands that change hosts.

@@ -68,6 +68,18 @@ impl Context {
     /// # Errors
     /// A named host is stopped or unknown, or there is no running host.
     pub(crate) async fn running(&self, names: &[String], role: Option<&str>) -> Result<Vec<Host>> {
+        self.running_and_stopped(names, role).await.map(|(running, _)| running)
+    }
+
+    /// The hosts of [`Context::running`], and the stopped hosts that were not named, but would be included if they ran.
+    ///
+    /// # Errors
+    /// As [`Context::running`].
+    pub(crate) async fn running_and_stopped(
+        &self,
+        names: &[String],
+        role: Option<&str>,
+    ) -> Result<(Vec<Host>, Vec<Host>)> {
         // Report a bad certificate once, not for each host.
         self.fleet.current_user(SystemTime::now())?;
         let all = self.hosts().await?;
@@ -76,26 +88,32 @@ impl Context {
             if let Some(host) = hosts.iter().find(|host| host.state == HostState::Stopped) {
                 return Err(stopped(host));
             }
-            return Ok(hosts);
+            return Ok((hosts, Vec::new()));
         }
         if let Some(role) = role {
             self.config.role(role)?;
         }
-        let chosen: Vec<Host> = all
-            .into_iter()
-            // Image builders have no role and no agent to connect to.
-            .filter(|host| {
-                host.state == HostState::Running
-                    && role.map_or(!host.role.is_empty(), |role| host.role == role)
-            })
-            .collect();
-        if chosen.is_empty() {
-            let of_role = role.map(|role| format!(" of role {role}")).unwrap_or_default();
-            return Err(Error::new(Kind::Unreachable, format!("no running host{of_role}"))
-                .hint(format!("`ctl provision --role {}` launches one", role.unwrap_or("ROLE"))));
-        }
-        Ok(chosen)
+        by_state(all, role)
     }
+}
+
+/// Running and stopped hosts, of a role or of all.
+fn by_state(all: Vec<Host>, role: Option<&str>) -> Result<(Vec<Host>, Vec<Host>)> {
+    // Image builders have no role and no agent to connect to.
+    let is_meant = |host: &Host| role.map_or(!host.role.is_empty(), |role| host.role == role);
+    let (running, others): (Vec<_>, Vec<_>) =
+        all.into_iter().filter(is_meant).partition(|host| host.state == HostState::Running);
+    let stopped: Vec<_> = others.into_iter().filter(|host| host.state == HostState::Stopped).collect();
+    if !running.is_empty() {
+        return Ok((running, stopped));
+    }
+    let of_role = role.map(|role| format!(" of role {role}")).unwrap_or_default();
+    let names: Vec<_> = stopped.iter().map(|host| host.name.as_str()).collect();
+    Err(Error::new(Kind::Unreachable, format!("no running host{of_role}")).hint(match names.as_slice() {
+        [] => format!("`ctl provision --role {}` launches one", role.unwrap_or("ROLE")),
+        [name] => format!("`ctl start {name}` boots the stopped one"),
+        names => format!("`ctl start {}` boots the stopped ones", names.join(" ")),
+    }))
 }
 
 /// The hosts with these names or ids, each once.
@@ -131,4 +149,44 @@ fn find<'a>(all: &'a [Host], name: &str) -> Result<&'a Host> {
 fn stopped(host: &Host) -> Error {
     Error::unreachable(format!("{} is stopped", host.name))
         .hint(format!("`ctl start {}` boots it", host.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, state: HostState) -> Host {
+        Host { state, ..Host::example(ProviderKind::Local, &format!("l-{name}"), name) }
+    }
+
+    fn names(hosts: &[Host]) -> Vec<&str> {
+        hosts.iter().map(|host| host.name.as_str()).collect()
+    }
+
+    #[test]
+    fn stopped_hosts_are_told_from_running_ones() {
+        let builder = Host { role: String::new(), ..host("builder", HostState::Running) };
+        let web = Host { role: "web".into(), ..host("web-1", HostState::Stopped) };
+        let down = host("db-2", HostState::Stopped);
+        let all = vec![host("db-1", HostState::Running), down.clone(), builder, web.clone()];
+        let (running, stopped) = by_state(all.clone(), None).expect("one runs");
+        assert_eq!((names(&running), names(&stopped)), (vec!["db-1"], vec!["db-2", "web-1"]));
+        let (running, stopped) = by_state(all, Some("db")).expect("one runs");
+        assert_eq!((names(&running), names(&stopped)), (vec!["db-1"], vec!["db-2"]));
+
+        let refused = |all, role| {
+            let error = by_state(all, role).expect_err("none runs");
+            assert_eq!(error.kind(), Kind::Unreachable);
+            format!("{error}; {}", error.hints().join("; "))
+        };
+        assert_eq!(refused(Vec::new(), None), "no running host; `ctl provision --role ROLE` launches one");
+        assert_eq!(
+            refused(vec![down.clone(), web.clone()], None),
+            "no running host; `ctl start db-2 web-1` boots the stopped ones"
+        );
+        assert_eq!(
+            refused(vec![down, web], Some("web")),
+            "no running host of role web; `ctl start web-1` boots the stopped one"
+        );
+    }
 }

@@ -3,7 +3,8 @@
 //! - [`pb`]: messages and services (generated from `magpie/v1/*.proto`, committed, checked by a test),
 //! - [`bundle`]: bundles of Puppet code,
 //! - [`identity`]: roles, certificates, enrolment,
-//! - [`run`]: names of run states, and which of them are ends,
+//! - [`run`]: names of run states, which of them are ends, and what a run was started for,
+//! - [`units`]: sizes and counts as text,
 //! - [`glance`]: messages about a whole record; the record itself is the crate `record`.
 //!
 //! No runtime, no command line and no cloud in this crate: both sides are free to choose theirs.
@@ -13,6 +14,7 @@ pub mod glance;
 pub mod identity;
 mod lower_hex;
 pub mod run;
+pub mod units;
 
 /// Messages and services of `magpie.v1`, generated. Regenerate with `make gen`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::too_many_lines)]

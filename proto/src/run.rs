@@ -34,3 +34,31 @@ pub fn apply(run: &Run) -> Option<&Apply> {
         What::Command(_) => None,
     }
 }
+
+/// Whether the run is a plan: an apply under `--noop`, which shows what would change.
+pub fn is_plan(run: &Run) -> bool {
+    apply(run).is_some_and(|apply| apply.noop)
+}
+
+/// Whether the run was started to change the host with Puppet code: an apply, but not a plan.
+pub fn is_change(run: &Run) -> bool {
+    apply(run).is_some_and(|apply| !apply.noop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::{Command, StartRequest};
+
+    #[test]
+    fn neither_a_plan_nor_a_command_is_a_change() {
+        let run = |what| Run {
+            request: Some(StartRequest { what: Some(what), ..StartRequest::default() }),
+            ..Run::default()
+        };
+        let apply = |noop| run(What::Apply(Apply { noop, ..Apply::default() }));
+        let kinds = [apply(false), apply(true), run(What::Command(Command::default())), Run::default()];
+        assert_eq!(kinds.each_ref().map(is_change), [true, false, false, false]);
+        assert_eq!(kinds.each_ref().map(is_plan), [false, true, false, false]);
+    }
+}

@@ -71,6 +71,10 @@ fn before_anything_is_launched() {
     let fleet = Fleet::new(&repository("tests/fixtures/control"), &["quick"]);
     says(&fleet.exits(2, &["provision", "--role", "quikc"]), &["quikc", "known roles: quick"]);
     says(&fleet.exits(2, &["provision", "--role", "quick", "--rev", "no-such-rev"]), &["no-such-rev"]);
+    says(
+        &fleet.exits(2, &["provision", "--role", "quick", "--memory", "5"]),
+        &["5 B is too little", "a host needs 32 MiB to boot", "5G?"],
+    );
     says(&fleet.exits(2, &["apply", "quick-7"]), &["no host \"quick-7\""]);
     let unnamed = fleet.exits(2, &["apply"]);
     says(
@@ -165,6 +169,10 @@ fn what_is_taken_or_gone_is_named() {
     // A stopped host is reported as stopped. Without its image it cannot start.
     fleet.ok(&["stop", "quick-1"]);
     says(&fleet.exits(3, &["status", "quick-1"]), &["quick-1 is stopped", "hint: `ctl start quick-1`"]);
+    says(
+        &fleet.exits(3, &["status"]),
+        &["no running host", "hint: `ctl start quick-1` boots the stopped one"],
+    );
     let images = fleet.cloud().join("images");
     fs::remove_file(&images).expect("the link to the shared images is removed");
     fs::create_dir(&images).expect("made");

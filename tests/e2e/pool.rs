@@ -40,7 +40,7 @@ fn a_released_host_is_the_next_one() {
 
     let other = fleet.exits(0, &["provision", "--role", "quick", "--memory", "512M", "--dry-run"]);
     assert!(
-        other.stderr.contains("quick-1 is not reused: memory is 1073741824, wanted 536870912"),
+        other.stderr.contains("quick-1 is not reused: memory is 1.0 GiB, wanted 512 MiB"),
         "{}",
         other.stderr
     );

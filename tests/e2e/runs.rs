@@ -74,19 +74,21 @@ fn a_killed_agent_loses_nothing_of_a_run() {
 }
 
 #[test]
-fn control_c_detaches_and_attach_shows_all_of_it() {
+fn control_c_and_sigterm_detach_and_attach_shows_all_of_it() {
     let fleet = fleet();
     fleet.ok(&["provision", "--role", "slow"]);
-    let mut command = fleet.spawn(&["run", "slow-1", "--", "sh", "-c", "echo one; sleep 2; echo two"]);
-    let id = run_id(&wait_for(&mut command, "run slow-1-"));
-    kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("sent");
-    let outcome = Outcome::from(command.wait_with_output().expect("ends"));
-    assert_eq!(outcome.code, 5, "{outcome:?}");
-    assert!(outcome.stderr.contains(&format!("ctl attach {id}")), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains(&format!("detached: run {id} continues")), "{}", outcome.stderr);
-    assert!(!outcome.stderr.contains("error"), "{}", outcome.stderr);
-    let replay = fleet.ok(&["attach", &id]);
-    assert!(replay.contains("one") && replay.contains("two"), "{replay}");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut command = fleet.spawn(&["run", "slow-1", "--", "sh", "-c", "echo one; sleep 2; echo two"]);
+        let id = run_id(&wait_for(&mut command, "run slow-1-"));
+        kill(Pid::from_raw(command.id() as i32), signal).expect("sent");
+        let outcome = Outcome::from(command.wait_with_output().expect("ends"));
+        assert_eq!(outcome.code, 5, "{outcome:?}");
+        assert!(outcome.stderr.contains(&format!("ctl attach {id}")), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(&format!("detached: run {id} continues")), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("error"), "{}", outcome.stderr);
+        let replay = fleet.ok(&["attach", &id]);
+        assert!(replay.contains("one") && replay.contains("two"), "{replay}");
+    }
 }
 
 #[test]
@@ -139,7 +141,9 @@ fn input_and_output(fleet: &Fleet) {
     assert!(cat.wait_with_output().expect("ends").stdout == bytes);
     let cut =
         fleet.exits(1, &["run", "--max-output", "1M", "quick-1", "--", "head", "-c", "3M", "/dev/zero"]);
-    assert!(cut.stderr.contains("quick-1: the output was cut at its limit of 1 MiB"), "{}", cut.stderr);
+    let failure = "quick-1: the output was cut at its limit of 1.0 MiB: 2.0 MiB were dropped";
+    assert!(cut.stderr.contains(failure), "{}", cut.stderr);
+    assert_eq!(cut.stdout.len(), 1 << 20);
     let raw = parse_lines(&fleet.ok(&["--output", "json", "run", "quick-1", "--", "printf", r"\377"]));
     let data = raw.iter().find(|line| line.get("output").is_some()).expect("an output event");
     assert_eq!((&data["output"]["encoding"], &data["output"]["data"]), (&"base64".into(), &"/w==".into()));
@@ -218,6 +222,10 @@ fn an_apply_says_what_it_changes_and_refuses_typos_before_it_begins() {
     let plain = fleet.exits(10, &["apply", "quick-1", "--noop", "--no-diff"]);
     assert!(plain.stdout.contains("pending File[/etc/magpie-test]"), "{plain:?}");
     assert!(!plain.stdout.contains("-old"), "{plain:?}");
+    let runs = fleet.ok(&["runs", "quick-1"]);
+    assert_eq!(runs.matches("plan as quick: 1 would change").count(), 2, "{runs}");
+    // The provision, not a plan.
+    assert_eq!(fleet.json(&["status", "quick-1"])[0]["last_apply"]["state"], "changed");
 
     let tagged = fleet.exits(2, &["apply", "quick-1", "--tags", "nosuchtag"]);
     assert!(tagged.stderr.contains("no resource on quick-1 has the tag nosuchtag"), "{tagged:?}");

@@ -235,8 +235,9 @@ async fn withstands(waves: usize, rounds: usize) {
     drop(open);
 
     let before = agent.memory();
-    let (mut longest, mut most) = (Duration::ZERO, before);
+    let (mut longest, mut most, mut between) = (Duration::ZERO, before, Vec::new());
     for wave in 0..waves {
+        between.push(agent.memory());
         let (_reads, reads) = ask(&lab, &agent, ("eve", 17), (READ, &ReadRequest::default()), 0).await;
         let admitted = reads.begun.load(Ordering::Relaxed);
         assert_eq!(admitted, 32, "of 544 calls of one reader");
@@ -261,7 +262,8 @@ async fn withstands(waves: usize, rounds: usize) {
     let back = timeout(Duration::from_secs(15), back).await;
     let after = agent.memory();
     println!(
-        "answered within {longest:?} (idle {idle:?}); MiB: {before} before, {most} at most, {after} after"
+        "answered within {longest:?} (idle {idle:?}); MiB: {before} before, {most} at most, {after} after; \
+         between the waves {between:?}"
     );
     assert!(longest < SOON, "an operator waited {longest:?}");
     assert!(most < MOST_MIB, "{most} MiB");

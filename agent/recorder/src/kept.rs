@@ -41,6 +41,10 @@ pub(crate) struct Watch {
     pub(crate) status_at: Option<(u64, u64)>,
     /// CPU time at the last reading of `io` and `schedstat`.
     pub(crate) traffic_at: Option<u64>,
+    /// Page faults and CPU time of exited children at the last reading of `io`.
+    pub(crate) children_at: u64,
+    /// Whether the process waited for a child between the last two readings of `io`: the kernel has added the child's.
+    pub(crate) reaped: bool,
     /// A living thread that represents the process, if its first thread has exited.
     pub(crate) living: Option<u32>,
 }

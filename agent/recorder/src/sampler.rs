@@ -134,6 +134,9 @@ impl Sampler {
         let patience = if effort == Effort::Full { PATIENCE } else { Duration::ZERO };
         self.details.exchange(&mut self.table, patience);
         self.table.inherit_cgroups();
+        if self.exits.is_none() {
+            self.table.leave_out_inherited_io();
+        }
         self.table.exchange(&mut self.sample.processes);
         let swept = swept?;
         self.sample.collector = self.collector.kind();

@@ -251,6 +251,17 @@ impl Table {
         }
     }
 
+    /// Leaves out the I/O of processes that have just waited for a child. The kernel has added the child's; without a
+    /// record of the exit, nobody can tell how much that was. The collector reads the I/O again.
+    pub(super) fn leave_out_inherited_io(&mut self) {
+        for (process, mark) in self.processes.iter_mut().zip(&mut self.marks) {
+            if mem::take(&mut mark.watch.reaped) {
+                (process.read_bytes, process.written_bytes) = (None, None);
+                mark.watch.traffic_at = None;
+            }
+        }
+    }
+
     /// Start time of the process with this pid that disappeared in the last walk, if any.
     pub(super) fn gone_with(&self, pid: u32) -> Option<u64> {
         let place = self.gone.binary_search_by_key(&pid, |identity| identity.pid).ok()?;
@@ -431,6 +442,24 @@ mod tests {
         let groups: Vec<_> = table.processes().iter().map(|process| process.cgroup.as_deref()).collect();
         let (a, b) = (Some("/a"), Some("/b"));
         assert_eq!(groups, [a, b, b, b, None, None], "a parent is not younger, and may be gone");
+    }
+
+    #[test]
+    fn io_that_may_be_a_childs_is_left_out_and_read_again() {
+        let mut table = table();
+        walk(&mut table, &[(1, 1), (2, 1)]);
+        for (process, mark) in table.processes.iter_mut().zip(&mut table.marks) {
+            (process.read_bytes, process.written_bytes) = (Some(5), Some(7));
+            mark.watch.traffic_at = Some(9);
+        }
+        table.marks[1].watch.reaped = true;
+        table.leave_out_inherited_io();
+        let io: Vec<_> =
+            table.processes().iter().map(|process| (process.read_bytes, process.written_bytes)).collect();
+        assert_eq!(io, [(Some(5), Some(7)), (None, None)]);
+        let watches: Vec<_> =
+            table.marks.iter().map(|mark| (mark.watch.traffic_at, mark.watch.reaped)).collect();
+        assert_eq!(watches, [(Some(9), false), (None, false)]);
     }
 
     #[test]

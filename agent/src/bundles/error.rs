@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::bundle::{Digest, ManifestError, UnpackError};
+use proto::{
+    bundle::{Digest, ManifestError, UnpackError},
+    units::counted,
+};
 
 /// Why an operation on the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +57,9 @@ pub enum Error {
     Upload(UnpackError),
     /// There is not enough space; detected before the first write.
     #[error(
-        "the disk is full: {} has {} MiB and {free_inodes} inodes free, and the bundle needs {} MiB and {needed_inodes} inodes plus a reserve of {} MiB",
-        path.display(), free_bytes >> 20, needed_bytes.div_ceil(1 << 20), reserve_bytes >> 20
+        "the disk is full: {} has {} MiB and {} free, and the bundle needs {} MiB and {} plus a reserve of {} MiB",
+        path.display(), free_bytes >> 20, counted(*free_inodes, "inode"),
+        needed_bytes.div_ceil(1 << 20), counted(*needed_inodes, "inode"), reserve_bytes >> 20
     )]
     NoSpace {
         /// A directory on the file system.

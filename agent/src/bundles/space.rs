@@ -79,7 +79,7 @@ mod tests {
         assert!(error.is_full());
         assert_eq!(
             error.to_string(),
-            "the disk is full: /bundles has 257 MiB and 100 inodes free, and the bundle needs 2 MiB and 1 inodes plus a reserve of 256 MiB"
+            "the disk is full: /bundles has 257 MiB and 100 inodes free, and the bundle needs 2 MiB and 1 inode plus a reserve of 256 MiB"
         );
     }
 

@@ -1,7 +1,8 @@
 //! Interprets Puppet's log while Puppet writes it: one JSON object a line (`--logdest FILE.jsonl`), with `--evaltrace`.
 //!
 //! Evaltrace lines become progress. Messages between the start and the end of a resource show whether it changed or
-//! failed. That is a quick first answer; the report is authoritative (see [`super::report`]).
+//! failed. That is a quick first answer; the report is authoritative (see [`super::report`]), except for refreshes that
+//! Puppet skips under noop: only the log has those.
 
 use std::{
     collections::HashMap,
@@ -14,6 +15,13 @@ use proto::pb::{self, ResourceStatus, event::What};
 use serde::Deserialize;
 
 use super::origin::Origin;
+
+/// How the message about a refresh begins that Puppet skips: the resource is under noop, or all resources that notified
+/// it are (Puppet::Transaction::EventManager#process_noop_events).
+const SKIPPED_REFRESH: &str = "Would have triggered '";
+/// How the message about a change ends that Puppet skips: the resource is under noop
+/// (Puppet::Transaction::ResourceHarness#noop).
+const SKIPPED_CHANGE: &str = " (noop)";
 
 /// One line, as Puppet writes it; unknown keys are ignored.
 #[derive(Debug, Deserialize)]
@@ -33,6 +41,8 @@ struct Line {
 struct Current {
     path: String,
     resource: pb::Resource,
+    /// Whether the resource has its status from a skipped refresh.
+    only_refresh: bool,
 }
 
 /// Interprets the lines of Puppet's log.
@@ -42,13 +52,14 @@ pub struct Interpreter {
     noop: bool,
     current: Option<Current>,
     told: HashMap<String, ResourceStatus>,
+    refreshes: Vec<pb::Resource>,
     last_error: Option<pb::Log>,
 }
 
 impl Interpreter {
     /// An interpreter for one run; with `noop`, changes count as pending.
     pub fn new(origin: Origin, noop: bool) -> Self {
-        Self { origin, noop, current: None, told: HashMap::new(), last_error: None }
+        Self { origin, noop, current: None, told: HashMap::new(), refreshes: Vec::new(), last_error: None }
     }
 
     /// The event for one line. A line that is not JSON becomes a log event.
@@ -86,6 +97,12 @@ impl Interpreter {
         self.told.get(&resource.resource) == Some(&resource.status())
     }
 
+    /// The resources with a skipped refresh and without any other change or failure. Puppet's report has no event for
+    /// them.
+    pub fn refreshes(&self) -> &[pb::Resource] {
+        &self.refreshes
+    }
+
     /// The last error in the log: the reason if a catalog did not compile.
     pub fn last_error(&self) -> Option<&pb::Log> {
         self.last_error.as_ref()
@@ -111,37 +128,47 @@ impl Interpreter {
             line: line.line.unwrap_or_default(),
             ..pb::Resource::default()
         };
-        self.current = Some(Current { path, resource });
+        self.current = Some(Current { path, resource, only_refresh: false });
         Some(What::Progress(pb::Progress { index, total, resource: name }))
     }
 
     fn evaluated(&mut self, path: &str) -> Option<What> {
-        let resource = self.current.take_if(|current| current.path == path)?.resource;
+        let Current { resource, only_refresh, .. } = self.current.take_if(|current| current.path == path)?;
         if resource.status() == ResourceStatus::Unspecified {
             return None;
+        }
+        if only_refresh {
+            self.refreshes.push(resource.clone());
         }
         self.told.insert(resource.resource.clone(), resource.status());
         Some(What::Resource(resource))
     }
 
     /// A notice below the resource's path is a changed property (or the output of a command), an error at or below
-    /// the path is a failure. Later messages do not undo a failure.
+    /// the path is a failure. Later messages do not undo a failure. A notice at the path itself may be a skipped refresh;
+    /// it counts only if the resource has no status yet.
     fn attribute(&mut self, line: &Line, source: &str) {
         let Some(current) = &mut self.current else { return };
         let Some(below) = source.strip_prefix(current.path.as_str()) else { return };
-        let failed = current.resource.status() == ResourceStatus::Failed;
-        if failed || !(below.is_empty() || below.starts_with('/')) {
+        let before = current.resource.status();
+        if before == ResourceStatus::Failed || !(below.is_empty() || below.starts_with('/')) {
             return;
         }
-        if is_error(&line.level) {
-            current.resource.set_status(ResourceStatus::Failed);
-        } else if line.level == "notice" && !below.is_empty() {
-            let status = if self.noop { ResourceStatus::Pending } else { ResourceStatus::Changed };
-            current.resource.set_status(status);
+        let is_notice = line.level == "notice";
+        let is_refresh = is_notice && below.is_empty() && line.message.starts_with(SKIPPED_REFRESH);
+        let status = if is_error(&line.level) {
+            ResourceStatus::Failed
+        } else if is_refresh && before == ResourceStatus::Unspecified {
+            ResourceStatus::Pending
+        } else if is_notice && !below.is_empty() {
+            let is_skipped = self.noop || line.message.ends_with(SKIPPED_CHANGE);
+            if is_skipped { ResourceStatus::Pending } else { ResourceStatus::Changed }
         } else {
             return;
-        }
+        };
+        current.resource.set_status(status);
         current.resource.message = self.origin.shorten(&line.message);
+        current.only_refresh = is_refresh;
     }
 }
 
@@ -306,8 +333,59 @@ mod tests {
     fn under_noop_changes_are_pending() {
         let (_, whats) = interpret("noop", true);
         let resources = resources(&whats);
-        assert_eq!(resources.len(), 3);
+        assert_eq!(resources.len(), 4);
         assert!(resources.iter().all(|r| r.1 == ResourceStatus::Pending), "{resources:?}");
+    }
+
+    #[test]
+    fn a_refresh_that_noop_skips_is_pending_but_not_one_of_a_class_or_a_defined_type() {
+        let (interpreter, whats) = interpret("noop", true);
+        let [reload] = interpreter.refreshes() else { panic!("{:?}", interpreter.refreshes()) };
+        let wanted = pb::Resource {
+            resource: "Exec[reload]".into(),
+            status: ResourceStatus::Pending.into(),
+            file: "modules/profile/manifests/base.pp".into(),
+            line: 13,
+            message: "Would have triggered 'refresh' from 1 event".into(),
+        };
+        assert_eq!(*reload, wanted);
+        assert!(interpreter.has_told(reload) && whats.contains(&What::Resource(wanted)));
+    }
+
+    /// Resources of a real apply that the code itself sets to noop, and those that they notify.
+    #[test]
+    fn a_refresh_counts_only_where_nothing_else_happened() {
+        let mut interpreter = Interpreter::new(Origin::new([]), false);
+        let told = |(name, messages): (&str, &[(&str, &str)])| {
+            let line = |level: &str, below: &str, message: &str| {
+                let source = format!("/Stage[main]/Main/{name}{below}");
+                serde_json::json!({ "level": level, "message": message, "source": source }).to_string()
+            };
+            let begin = line("info", "", "Starting to evaluate the resource (1 of 3)");
+            let messages = messages.iter().map(|(below, message)| line("notice", below, message));
+            let lines =
+                [begin].into_iter().chain(messages).chain([line("info", "", "Evaluated in 0.00 seconds")]);
+            lines.filter_map(|line| interpreter.line(line.as_bytes())).collect::<Vec<_>>()
+        };
+        let refresh = ("", "Would have triggered 'refresh' from 1 event");
+        let skipped = ("/ensure", "current_value 'absent', should be 'file' (noop)");
+        let run = ("/returns", "executed successfully");
+        let cases: [(&str, &[(&str, &str)]); 4] = [
+            ("File[/marked]", &[skipped]),
+            ("Exec[notified]", &[refresh]),
+            ("Exec[ran]", &[run, refresh]),
+            ("Exec[both]", &[skipped, refresh]),
+        ];
+        let whats: Vec<What> = cases.into_iter().flat_map(told).collect();
+        let wanted = [
+            ("File[/marked]".to_owned(), ResourceStatus::Pending, 0),
+            ("Exec[notified]".to_owned(), ResourceStatus::Pending, 0),
+            ("Exec[ran]".to_owned(), ResourceStatus::Changed, 0),
+            ("Exec[both]".to_owned(), ResourceStatus::Pending, 0),
+        ];
+        assert_eq!(resources(&whats), wanted);
+        let refreshed: Vec<&str> = interpreter.refreshes().iter().map(|r| r.resource.as_str()).collect();
+        assert_eq!(refreshed, ["Exec[notified]"]);
     }
 
     #[test]

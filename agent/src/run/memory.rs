@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use proto::units::size;
 
 /// Memory data of a run that did not end well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,13 +56,9 @@ impl Evidence {
     }
 
     fn size(&self, program: &str) -> String {
-        let of = self.limit_bytes.map(|limit| format!(" of this host's {}", mebibytes(limit)));
-        format!("{program} held up to {}{}", mebibytes(self.peak_bytes), of.unwrap_or_default())
+        let of = self.limit_bytes.map(|limit| format!(" of this host's {}", size(limit)));
+        format!("{program} held up to {}{}", size(self.peak_bytes), of.unwrap_or_default())
     }
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
 }
 
 /// Number of out-of-memory kills in this run's unit: `memory.events` of version 2 (the kernel's cgroup-v2.rst),
@@ -120,7 +117,7 @@ mod tests {
             "probably an out-of-memory kill: Puppet held up to 580 MiB of this host's 613 MiB, and this host does not \
              count such kills for a single run"
         );
-        let small = Evidence { peak_bytes: 12 * MIB, ..evidence(None) };
+        let small = Evidence { peak_bytes: 12 * MIB - 1, ..evidence(None) };
         assert!(say(small, true).starts_with("cause unknown: Puppet held up to 12 MiB"));
         assert!(say(evidence(Some(0)), true).starts_with("not an out-of-memory kill"));
         assert_eq!(say(evidence(None), false) + &say(evidence(Some(0)), false), "");

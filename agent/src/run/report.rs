@@ -1,6 +1,7 @@
-//! Puppet's report, format 12 as JSON: the authoritative result of a run that applied its catalog.
+//! Puppet's report, format 12 as JSON: the authoritative result of a run that applied its catalog. It lacks one thing:
+//! refreshes that Puppet skips under noop, which only the log has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::pb::{self, ResourceStatus};
 use serde::Deserialize;
@@ -51,10 +52,24 @@ struct Event {
 /// A report in Magpie's terms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Resources that are not unchanged, in the order in which Puppet evaluated them.
+    /// Resources that are not unchanged, in the order in which Puppet evaluated them; refreshes from the log come last.
     pub resources: Vec<pb::Resource>,
     /// Counts, version, compile time, and the first failure; a report has no exit code and no duration.
     pub summary: pb::Summary,
+}
+
+impl Report {
+    /// Adds resources whose refresh Puppet skipped ([`super::log::Interpreter::refreshes`]), as pending: a refresh that
+    /// Puppet makes is a change in the report. Resources that are listed already do not count again.
+    pub fn with_refreshes(mut self, refreshes: &[pb::Resource]) -> Self {
+        let listed: BTreeSet<&str> =
+            self.resources.iter().map(|resource| resource.resource.as_str()).collect();
+        let is_new = |resource: &&pb::Resource| !listed.contains(resource.resource.as_str());
+        let new: Vec<_> = refreshes.iter().filter(is_new).cloned().collect();
+        self.summary.pending += new.len() as u32;
+        self.resources.extend(new);
+        self
+    }
 }
 
 /// Parses the report of a run. If `tags` is not empty, the run was limited to resources with one of these tags.
@@ -133,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::run::log::{Interpreter, Tail};
 
     fn report(case: &str) -> Report {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/puppet-7.23");
@@ -170,9 +186,30 @@ mod tests {
         assert_eq!(of(ResourceStatus::Failed), ["Exec[migrate]", "Exec[restart]", "File[/proc/nope/x]"]);
     }
 
+    /// The refreshes of a fixture's log.
+    fn refreshes(case: &str) -> Vec<pb::Resource> {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/puppet-7.23");
+        let mut interpreter = Interpreter::new(Origin::new([]), case == "noop");
+        for line in Tail::default().lines(&fixtures.join(case).join("log.jsonl")).unwrap() {
+            interpreter.line(&line);
+        }
+        interpreter.refreshes().to_vec()
+    }
+
     #[test]
-    fn noop_finds_what_is_pending_and_changes_nothing() {
-        assert_eq!(counts(&report("noop").summary), [5, 0, 0, 0, 3]);
+    fn noop_finds_what_the_apply_changes_and_changes_nothing() {
+        let (alone, refreshes) = (report("noop"), refreshes("noop"));
+        assert_eq!(counts(&alone.summary), [5, 0, 0, 0, 3]);
+        let plan = alone.with_refreshes(&refreshes);
+        assert_eq!(counts(&plan.summary), [5, 0, 0, 0, 4]);
+        assert_eq!(plan.summary.pending, report("changed").summary.changed);
+        assert_eq!(plan.resources.last().map(|last| last.resource.as_str()), Some("Exec[reload]"));
+        assert_eq!(plan.clone().with_refreshes(&refreshes), plan, "counted twice");
+    }
+
+    #[test]
+    fn a_refresh_that_puppet_made_is_a_change_of_the_report_alone() {
+        assert!(refreshes("changed").is_empty() && refreshes("failed").is_empty());
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Plans which finished runs to remove, and removes them.
 
+use proto::run::is_change;
+
 use super::{Error, RunDirectory, standing::Standing};
 use crate::paths::Paths;
 
-/// How many finished runs a host keeps.
+/// How many finished runs a host keeps. It always keeps the newest run and the last apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Maximum number of runs.
     pub runs: usize,
-    /// Maximum disk space of all runs, in bytes; the newest run is always kept.
+    /// Maximum disk space of all runs, in bytes.
     pub bytes: u64,
 }
 
@@ -27,6 +29,8 @@ pub struct Finished {
     pub started_unix_ms: i64,
     /// Disk space of the run, in bytes.
     pub bytes: u64,
+    /// Whether the run is an apply; a plan (`--noop`) is not.
+    pub is_apply: bool,
 }
 
 /// The finished runs to remove, oldest last, so that the rest fits the policy.
@@ -39,7 +43,10 @@ pub fn plan(mut finished: Vec<Finished>, policy: Policy) -> Vec<RunDirectory> {
         Some(*total)
     });
     let kept = within.take(policy.runs).take_while(|&total| total <= policy.bytes).count().max(1);
-    finished.into_iter().skip(kept).map(|run| run.directory).collect()
+    // The host's status shows it, however many plans and commands have come after it.
+    let last_apply = finished.iter().position(|run| run.is_apply);
+    let surplus = finished.into_iter().enumerate().skip(kept);
+    surplus.filter(|(at, _)| Some(*at) != last_apply).map(|(_, run)| run.directory).collect()
 }
 
 /// All runs that have ended.
@@ -55,8 +62,9 @@ pub fn finished(paths: &Paths, boot_id: &str, now_unix_ms: i64) -> Result<Vec<Fi
         over && !matches!(directory.supervisor(), Ok(super::standing::Supervisor::Alive))
     };
     let finished = RunDirectory::all(paths)?.into_iter().filter(ended).filter_map(|directory| {
-        let started_unix_ms = directory.intent().ok()?.run?.started_unix_ms;
-        Some(Finished { started_unix_ms, bytes: directory.size(), directory })
+        let run = directory.intent().ok()?.run?;
+        let (started_unix_ms, is_apply) = (run.started_unix_ms, is_change(&run));
+        Some(Finished { started_unix_ms, bytes: directory.size(), is_apply, directory })
     });
     Ok(finished.collect())
 }
@@ -102,6 +110,16 @@ mod tests {
         let at_most = |runs| plan(all.clone(), Policy { runs, ..Policy::default() });
         assert!(at_most(4).is_empty());
         assert_eq!(names(&at_most(2)), ["r-1", "r-0"]);
+    }
+
+    #[test]
+    fn the_last_apply_stays_however_many_runs_came_after_it() {
+        let root = tempfile::tempdir().unwrap();
+        let mut all = runs(&Paths::new(root.path()), &[(0, 0), (1, 0), (2, 0), (3, 0)]);
+        for run in &mut all {
+            run.is_apply = run.started_unix_ms < 2;
+        }
+        assert_eq!(names(&plan(all, Policy { runs: 1, ..Policy::default() })), ["r-2", "r-0"]);
     }
 
     #[test]

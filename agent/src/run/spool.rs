@@ -20,7 +20,10 @@ use std::{
 };
 
 use prost::Message;
-use proto::pb::{self, event::What};
+use proto::{
+    pb::{self, event::What},
+    units::size,
+};
 
 const MAGIC: &[u8; 8] = b"MAGPEV1\n";
 const HEADER: usize = 8;
@@ -29,37 +32,53 @@ const MAX_FRAME: usize = 4 << 20;
 
 /// How much a run may write before its output and log are cut off, in bytes.
 pub const DEFAULT_LIMIT: u64 = 64 << 20;
+/// Output and log are cut off below their limit if the file is longer than this multiple of the limit plus
+/// [`DEFAULT_LIMIT`]: when a program writes byte by byte, the frames are much larger than its output.
+const FRAMED: u64 = 4;
 
 /// The writer; a run has only one.
 #[derive(Debug)]
 pub struct Writer {
     file: File,
+    /// Length of the file.
     written: u64,
+    /// Bytes of output and log that were kept.
+    kept: u64,
     limit: u64,
     dropped: u64,
     lost: u64,
 }
 
 impl Writer {
-    /// Creates the spool of a new run. `limit` applies to output and log; states, resources and the summary always fit.
+    /// Creates the spool of a new run. `limit` is the number of bytes of output and log to keep, stdout, stderr and log
+    /// together; states, resources and the summary always fit.
     ///
     /// # Errors
     /// If the file exists already or cannot be written.
     pub fn create(path: &Path, limit: u64) -> io::Result<Self> {
         let file = File::create_new(path)?;
         file.write_all_at(MAGIC, 0)?;
-        Ok(Self { file, written: MAGIC.len() as u64, limit, dropped: 0, lost: 0 })
+        Ok(Self { file, written: MAGIC.len() as u64, kept: 0, limit, dropped: 0, lost: 0 })
     }
 
-    /// Appends one event and makes it visible to readers, or drops it if there is no space.
+    /// Appends one event and makes it visible to readers, or drops it if there is no space. Output and log are cut
+    /// exactly at the limit.
     ///
     /// # Errors
     /// If the write fails for another reason than missing space.
     pub fn append(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
-        if self.written > self.limit && matches!(what, What::Output(_) | What::Log(_)) {
-            return self.drop_event(time_unix_ms, &what);
+        match what {
+            What::Output(_) | What::Log(_) => self.write_cut(time_unix_ms, what),
+            _ => self.write(time_unix_ms, what),
         }
-        self.write(time_unix_ms, what)
+    }
+
+    /// Appends a warning from Magpie itself, which always fits.
+    ///
+    /// # Errors
+    /// If the write fails for another reason than missing space.
+    pub fn warn(&mut self, time_unix_ms: i64, message: String) -> io::Result<()> {
+        self.write(time_unix_ms, warning(message))
     }
 
     /// Number of bytes of output and log that were dropped because of the limit.
@@ -69,7 +88,7 @@ impl Writer {
 
     /// The limit, as text.
     pub fn limit(&self) -> String {
-        in_words(self.limit)
+        size(self.limit)
     }
 
     /// Makes all appended events durable.
@@ -80,20 +99,33 @@ impl Writer {
         self.file.sync_data()
     }
 
-    fn drop_event(&mut self, time_unix_ms: i64, what: &What) -> io::Result<()> {
-        let size = match what {
-            What::Output(output) => output.data.len(),
-            What::Log(log) => log.message.len(),
-            _ => 0,
-        };
-        let first = self.dropped == 0;
-        self.dropped += size as u64;
-        if first {
+    /// Writes as much of output or log as the limit allows. Nothing is kept after the first loss: what is kept is the
+    /// beginning, without holes.
+    fn write_cut(&mut self, time_unix_ms: i64, mut what: What) -> io::Result<()> {
+        let is_whole = self.dropped == 0;
+        let (kept, dropped) = cut(&mut what, self.room());
+        self.kept += kept;
+        self.dropped += dropped;
+        if is_whole && (kept > 0 || dropped == 0) {
+            self.write(time_unix_ms, what)?;
+        }
+        if is_whole && dropped > 0 {
             let sentence =
                 format!("the run wrote more than {}; dropping the rest of its output", self.limit());
-            self.write(time_unix_ms, warning(sentence))?;
+            self.warn(time_unix_ms, sentence)?;
         }
         Ok(())
+    }
+
+    /// How many more bytes of output and log to keep. Lowers the limit to what was kept if the file is too long.
+    fn room(&mut self) -> u64 {
+        if self.dropped > 0 {
+            return 0;
+        }
+        if self.written > self.limit.saturating_mul(FRAMED).saturating_add(DEFAULT_LIMIT) {
+            self.limit = self.kept;
+        }
+        self.limit - self.kept
     }
 
     fn write(&mut self, time_unix_ms: i64, what: What) -> io::Result<()> {
@@ -134,13 +166,28 @@ impl Writer {
     }
 }
 
-/// A size as text: `64 MiB`, or `1000 bytes` below 1 MiB.
-pub(super) fn in_words(bytes: u64) -> String {
-    if bytes >> 20 > 0 { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
+/// Cuts output or a log message, this one between two characters, to `room` bytes; returns how many bytes are kept and
+/// dropped.
+fn cut(what: &mut What, room: u64) -> (u64, u64) {
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    let (before, after) = match what {
+        What::Output(pb::Output { data, .. }) => {
+            let before = data.len();
+            data.truncate(room);
+            (before, data.len())
+        }
+        What::Log(pb::Log { message, .. }) => {
+            let before = message.len();
+            message.truncate(message.floor_char_boundary(room));
+            (before, message.len())
+        }
+        _ => (0, 0),
+    };
+    (after as u64, (before - after) as u64)
 }
 
 /// A warning from Magpie itself, as an event.
-pub(super) fn warning(message: String) -> What {
+fn warning(message: String) -> What {
     What::Log(pb::Log { level: "warning".into(), message, source: "magpie".into(), ..pb::Log::default() })
 }
 
@@ -310,12 +357,49 @@ mod tests {
             writer.append(0, output(&[7; 600])).unwrap();
         }
         writer.append(0, What::Summary(pb::Summary::default())).unwrap();
-        assert_eq!(writer.dropped(), 8 * 600);
+        assert_eq!(writer.dropped(), 5_000);
         let events = all(&path, 0);
-        let outputs = events.iter().filter(|event| matches!(event.what, Some(What::Output(_)))).count();
+        let sizes = events.iter().filter_map(|event| match &event.what {
+            Some(What::Output(output)) => Some(output.data.len()),
+            _ => None,
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [600, 400]);
         let warnings = events.iter().filter(|event| matches!(event.what, Some(What::Log(_)))).count();
-        assert_eq!((outputs, warnings), (2, 1));
+        assert_eq!(warnings, 1);
         assert!(matches!(events.last().unwrap().what, Some(What::Summary(_))));
+    }
+
+    #[test]
+    fn output_and_log_share_one_limit_and_warnings_of_our_own_always_fit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let mut writer = Writer::create(&path, 10).unwrap();
+        let log = |message: &str| What::Log(pb::Log { message: message.to_owned(), ..pb::Log::default() });
+        writer.append(0, output(b"1234567")).unwrap();
+        writer.warn(0, "before".to_owned()).unwrap();
+        // The third byte that fits is the first half of a character.
+        writer.append(0, log("abäcd")).unwrap();
+        writer.append(0, output(b"8")).unwrap();
+        writer.append(0, log("")).unwrap();
+        writer.warn(0, "after".to_owned()).unwrap();
+        assert_eq!(writer.dropped(), 5);
+        let texts = all(&path, 0).into_iter().filter_map(|event| match event.what? {
+            What::Output(output) => String::from_utf8(output.data).ok(),
+            What::Log(log) => Some(log.message),
+            _ => None,
+        });
+        let cut = "the run wrote more than 10 B; dropping the rest of its output";
+        assert_eq!(texts.collect::<Vec<_>>(), ["1234567", "before", "ab", cut, "after"]);
+    }
+
+    #[test]
+    fn frames_do_not_fill_the_disk_where_the_output_comes_byte_by_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(&directory.path().join("events"), 1_000).unwrap();
+        writer.append(0, output(b"one")).unwrap();
+        writer.written = FRAMED * 1_000 + DEFAULT_LIMIT + 1;
+        writer.append(0, output(b"four")).unwrap();
+        assert_eq!((writer.limit(), writer.dropped()), ("3 B".to_owned(), 4));
     }
 
     proptest! {

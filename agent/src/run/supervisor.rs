@@ -24,7 +24,10 @@ use nix::{
     },
     unistd::Pid,
 };
-use proto::pb::{self, event::What};
+use proto::{
+    pb::{self, event::What},
+    units::size,
+};
 
 use super::{
     Error, RunDirectory, boot_id, install, left,
@@ -32,7 +35,7 @@ use super::{
     memory::{self, Evidence},
     process::{End, Nursery, Signal, signal_descendants},
     puppet::{self, Layout, OwnAgent},
-    report,
+    report::{self, Report},
     spool::{self, Writer},
     standing::Standing,
     unix_ms,
@@ -297,8 +300,7 @@ impl<'a> Supervisor<'a> {
         };
         let killed = end == End::Killed(UnixSignal::SIGKILL);
         let evidence = self.evidence();
-        let report = fs::read(layout.report()).ok();
-        let report = report.and_then(|bytes| report::parse(&bytes, &layout.origin(apply), &apply.tags).ok());
+        let report = read_report(layout, apply, interpreter.as_ref());
         let mut summary = report.as_ref().map_or_else(pb::Summary::default, |report| report.summary.clone());
         for resource in report.into_iter().flat_map(|report| report.resources) {
             if !interpreter.as_ref().is_some_and(|interpreter| interpreter.has_told(&resource)) {
@@ -344,20 +346,26 @@ impl<'a> Supervisor<'a> {
             Ending::Unstartable(why) => return Ok(failed(127, why)),
             Ending::Ended(end) => end,
         };
-        let cut = (self.spool.dropped() > 0).then(|| self.cut());
         if end == End::Exited(0) {
-            // Partial output must not be mistaken for the complete output.
-            return Ok(
-                cut.map_or_else(|| (pb::RunState::Succeeded, pb::Summary::default()), |cut| failed(0, cut))
-            );
+            return Ok((pb::RunState::Succeeded, pb::Summary::default()));
         }
         let lack = self.evidence().sentence(&argv[0], end == End::Killed(UnixSignal::SIGKILL));
-        Ok(failed(end.code(), with(with(format!("{} {end}", argv[0]), lack), cut)))
+        Ok(failed(end.code(), with(format!("{} {end}", argv[0]), lack)))
     }
 
-    fn cut(&self) -> String {
-        let (limit, dropped) = (self.spool.limit(), spool::in_words(self.spool.dropped()));
-        format!("the output was cut at its limit of {limit}: {dropped} were dropped")
+    /// Fails a command whose output was cut: partial output must not be mistaken for the complete output. Must come
+    /// after the last output.
+    fn cut(&self, run: &pb::Run, (mut state, mut summary): Outcome) -> Outcome {
+        if self.spool.dropped() == 0 || proto::run::apply(run).is_some() {
+            return (state, summary);
+        }
+        let (limit, dropped) = (self.spool.limit(), size(self.spool.dropped()));
+        let cut = format!("the output was cut at its limit of {limit}: {dropped} were dropped");
+        if state == pb::RunState::Succeeded {
+            state = pb::RunState::Failed;
+        }
+        summary.failure = if summary.failure.is_empty() { cut } else { with(summary.failure, Some(cut)) };
+        (state, summary)
     }
 
     /// Runs one child to its end and reports its output.
@@ -472,10 +480,11 @@ impl<'a> Supervisor<'a> {
         Ok((state, summary))
     }
 
-    fn finish(mut self, run: pb::Run, (state, mut summary): Outcome) -> Result<(), Error> {
+    fn finish(mut self, run: pb::Run, outcome: Outcome) -> Result<(), Error> {
+        let (state, mut summary) = self.cut(&run, outcome);
         summary.duration_ms = self.began.elapsed().as_millis() as u64;
         summary.dropped_bytes = self.spool.dropped();
-        let told = self.tell_end(state);
+        let told = self.tell_end(&run, state);
         let run = ended(run, (state, summary));
         self.directory.write_result(&run)?;
         self.apply_lock = None;
@@ -483,9 +492,10 @@ impl<'a> Supervisor<'a> {
         self.tell(What::Summary(run.summary.unwrap_or_default()))
     }
 
-    fn tell_end(&mut self, state: pb::RunState) -> Result<(), Error> {
-        if self.spool.dropped() > 0 {
-            self.warn(format!("{} of output and log were dropped", spool::in_words(self.spool.dropped())))?;
+    fn tell_end(&mut self, run: &pb::Run, state: pb::RunState) -> Result<(), Error> {
+        // A command has failed because of it, and its failure says so.
+        if self.spool.dropped() > 0 && proto::run::apply(run).is_some() {
+            self.warn(format!("{} of output and log were dropped", size(self.spool.dropped())))?;
         }
         self.state(state)?;
         self.spool.sync().map_err(Error::file("cannot sync", &self.directory.events()))
@@ -512,7 +522,8 @@ impl<'a> Supervisor<'a> {
     }
 
     fn warn(&mut self, message: String) -> Result<(), Error> {
-        self.tell(spool::warning(message))
+        let told = self.spool.warn(unix_ms(SystemTime::now()), message);
+        told.map_err(Error::file("cannot write", &self.directory.events()))
     }
 
     /// A full disk does not stop Puppet halfway: events without space are lost, and the result has reserved space.
@@ -520,6 +531,13 @@ impl<'a> Supervisor<'a> {
         let told = self.spool.append(unix_ms(SystemTime::now()), what);
         told.map_err(Error::file("cannot write", &self.directory.events()))
     }
+}
+
+/// Puppet's report, with the refreshes that only its log has; `None` if there is no report.
+fn read_report(layout: &Layout, apply: &pb::Apply, interpreter: Option<&Interpreter>) -> Option<Report> {
+    let bytes = fs::read(layout.report()).ok()?;
+    let report = report::parse(&bytes, &layout.origin(apply), &apply.tags).ok()?;
+    Some(report.with_refreshes(interpreter.map(Interpreter::refreshes).unwrap_or_default()))
 }
 
 fn program(argv: &[String]) -> Command {

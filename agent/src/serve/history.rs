@@ -287,9 +287,10 @@ mod tests {
         append(&mut writer, 50..51);
         let info = info(&paths.history()).unwrap();
         assert_eq!((info.oldest_unix_ms, info.newest_unix_ms), (1_000, 50_000));
-        assert_eq!((info.samples, info.blocks, info.restarts), (12, 3, 0));
+        assert_eq!((info.samples, info.block_samples, info.blocks, info.restarts), (12, 8, 2, 0));
         let gaps: Vec<_> = info.gaps.iter().map(|gap| gap.length_ms).collect();
         assert_eq!(gaps, [35_000], "of each block the longest");
+        assert!(info.block_bytes > 0 && info.block_bytes < info.bytes, "the tails have their full length");
         assert_eq!(info.lost, Vec::<String>::new());
     }
 

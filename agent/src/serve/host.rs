@@ -18,6 +18,7 @@ use proto::{
         RenewRequest, Run, RunState, StatusReply, StatusRequest, host_server::Host,
     },
     run::{apply, is_over, state_name},
+    units::counted,
 };
 use tonic::{Request, Response, Status};
 
@@ -162,8 +163,8 @@ fn certificate_short(until: SystemTime, now: SystemTime) -> Option<String> {
     let left = until.duration_since(now).unwrap_or_default();
     (left < CERTIFICATE_SHORT).then(|| {
         format!(
-            "this host's certificate expires in {} days: `ctl` renews it when an operator who has host-ca.key connects",
-            left.as_secs() / (24 * 60 * 60)
+            "this host's certificate expires in {}: `ctl` renews it when an operator who has host-ca.key connects",
+            counted(left.as_secs() / (24 * 60 * 60), "day")
         )
     })
 }
@@ -215,6 +216,7 @@ mod tests {
         assert_eq!(certificate_short(now + 30 * day, now), None);
         let warning = certificate_short(now + 12 * day + day / 2, now).expect("a warning");
         assert!(warning.starts_with("this host's certificate expires in 12 days: "), "{warning}");
+        assert!(certificate_short(now + day, now).is_some_and(|warning| warning.contains("in 1 day:")));
         assert!(certificate_short(now, now + day).is_some_and(|warning| warning.contains("in 0 days")));
     }
 }

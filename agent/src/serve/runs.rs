@@ -8,7 +8,7 @@ use proto::{
     MAX_STDIN_BYTES,
     identity::{Role, User},
     pb::{self, RunState, runs_server::Runs, start_request::What},
-    run::{apply, is_over},
+    run::{apply, is_change, is_over},
 };
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -54,7 +54,7 @@ struct Inner {
 pub struct Overview {
     /// The newest run of any kind that is queued or running.
     pub active: Option<pb::Run>,
-    /// The apply that ended last, whatever its outcome.
+    /// The apply that ended last, whatever its outcome. A plan (`--noop`) does not count: it leaves the host as it was.
     pub last_apply: Option<pb::Run>,
 }
 
@@ -105,7 +105,7 @@ impl Service {
     pub fn overview(&self, user: &User) -> Result<Overview, run::Error> {
         let runs = self.inner.outlines()?.into_iter().map(|(_, run)| run).filter(|run| may_see(user, run));
         let (over, active): (Vec<_>, Vec<_>) = runs.partition(|run| is_over(run.state()));
-        let applies = over.into_iter().filter(is_apply);
+        let applies = over.into_iter().filter(is_change);
         Ok(Overview {
             active: active.into_iter().next(),
             last_apply: applies.max_by_key(|run| run.finished_unix_ms),
@@ -371,6 +371,7 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
+/// Whether Puppet runs, also for a plan: one at a time.
 fn is_apply(run: &pb::Run) -> bool {
     apply(run).is_some()
 }

@@ -12,6 +12,7 @@ use std::{
 use proto::{
     bundle::{Blob, CHUNK_BYTES, Digest, MAX_MANIFEST_BYTES, PackError, pack},
     pb::{self, bundles_client::BundlesClient, upload_request::Part},
+    units::size,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,28 +48,11 @@ pub struct Pushed {
 
 impl fmt::Display for Pushed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sent {} of {}", Bytes(self.content_bytes), Bytes(self.total_bytes))?;
+        write!(f, "sent {} of {}", size(self.content_bytes), size(self.total_bytes))?;
         match self.sent_bytes {
             0 => Ok(()),
-            bytes => write!(f, " ({} on the wire)", Bytes(bytes)),
+            bytes => write!(f, " ({} on the wire)", size(bytes)),
         }
-    }
-}
-
-/// A human-readable size: at least two digits, powers of 1000.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut value = self.0 as f64;
-        let mut units = ["B", "kB", "MB", "GB"].into_iter();
-        let mut unit = units.next().unwrap_or_default();
-        while value >= 999.5 {
-            let Some(next) = units.next() else { break };
-            (value, unit) = (value / 1000.0, next);
-        }
-        let decimals = usize::from(value < 9.95 && unit != "B");
-        write!(f, "{value:.decimals$} {unit}")
     }
 }
 
@@ -238,21 +222,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_short() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (7, "7 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (9_949, "9.9 kB"),
-            (9_950, "10 kB"),
-            (14_321, "14 kB"),
-            (999_499, "999 kB"),
-            (999_500, "1.0 MB"),
-            (3_100_000, "3.1 MB"),
-            (5_000_000_000_000, "5000 GB"),
-        ] {
-            assert_eq!(Bytes(bytes).to_string(), text);
-        }
+    fn sizes_are_those_of_the_bundle() {
+        let pushed =
+            Pushed { sent_bytes: 9_913, content_bytes: 17_203, total_bytes: 38 << 20, ..Pushed::default() };
+        assert_eq!(pushed.to_string(), "sent 17 KiB of 38 MiB (9.7 KiB on the wire)");
+        assert_eq!(Pushed { sent_bytes: 0, ..pushed }.to_string(), "sent 17 KiB of 38 MiB");
     }
 }

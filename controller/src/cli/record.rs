@@ -26,7 +26,7 @@ pub struct Window {
     /// --from-dir, "ago" counts back from the newest sample
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// End this long ago or at this time [default: now]
+    /// End this long ago or at this time [default: now]. A time of day that is still to come today also means now
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
 }
@@ -71,7 +71,8 @@ pub struct CpuLog {
     /// Only processes in this systemd unit, such as nginx or session-3.scope
     #[arg(long, value_name = "UNIT")]
     pub unit: Option<String>,
-    /// Print one line per process for the whole window, instead of one per sample
+    /// Print one line per process for the whole window, instead of one per sample. ≥ marks a lower bound: the
+    /// process's exit is not recorded, or its I/O is known only in a part of the window
     #[arg(long, conflicts_with = "columns")]
     pub summary: bool,
 }
@@ -116,7 +117,7 @@ pub struct Top {
     /// Whose record
     #[command(flatten)]
     pub place: Place,
-    /// Start this long ago or at this time, instead of now
+    /// Start this long ago or at this time, instead of now. It must be in the record
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
 }

@@ -10,7 +10,7 @@ before the command starts. It does not read from a terminal.
 
 Exit codes: ctl run exits like ssh, with the command's own exit code (128 + signal if the command was killed, 127 if it could not be \
 started); with several hosts, with the highest. ctl's own errors use 2 to 5, as in `ctl --help`; only then does stderr have a line that \
-begins with `error:` (or `detached:` after Ctrl-C), and --output json an object of type `error` (or `detached`). In JSON, the command's \
+begins with `error:` (or `detached:` after Ctrl-C or SIGTERM), and --output json an object of type `error` (or `detached`). In JSON, the command's \
 exit code is `summary.exit_code` in each host's `recap`. If output was cut at --max-output, an exit code of 0 becomes 1.
 
 Secrets: every user on the host can see the command's arguments in `ps` while it runs; the flight record and `ctl runs` keep them, \

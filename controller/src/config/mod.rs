@@ -21,7 +21,7 @@ pub use self::ec2::{
 };
 pub use self::kind::Kind;
 pub use self::role::{Lease, RoleConfig, parse_duration};
-pub use self::size::parse_size;
+pub use self::size::{parse_memory, parse_size};
 use crate::{
     bundle::BundleConfig,
     error::{Error, Result},
@@ -258,6 +258,9 @@ mod tests {
         let error =
             parse("[fleet]\nname = \"a\"\n[roles.db]\nmemory = \"lots\"\n").expect_err("size").to_string();
         assert!(error.contains("line 4") && error.contains("613M"), "{error}");
+        let error =
+            parse("[fleet]\nname = \"a\"\n[roles.db]\nmemory = \"5\"\n").expect_err("too little").to_string();
+        assert!(error.contains("line 4") && error.contains("a host needs 32 MiB to boot"), "{error}");
     }
 
     #[test]

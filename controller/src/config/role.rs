@@ -19,7 +19,7 @@ pub struct RoleConfig {
     /// Provider of the hosts; default: `[fleet] provider`.
     pub provider: Option<Kind>,
     /// Memory limit of local hosts in bytes.
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, deserialize_with = "memory")]
     pub memory: Option<u64>,
     /// How long a host is kept after its last use.
     pub lease: Option<Lease>,
@@ -56,9 +56,9 @@ impl<'de> Deserialize<'de> for Lease {
     }
 }
 
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| crate::config::parse_size(&text).map_err(de::Error::custom)).transpose()
+    text.map(|text| crate::config::parse_memory(&text).map_err(de::Error::custom)).transpose()
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Duration>, D::Error> {

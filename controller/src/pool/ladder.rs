@@ -4,7 +4,7 @@
 //! reported.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use proto::identity::document;
+use proto::{identity::document, units::size};
 
 use super::lease;
 use crate::{
@@ -142,12 +142,29 @@ pub(crate) fn differences(found: &Fingerprint, wanted: &Fingerprint) -> Vec<Stri
     keys.into_iter()
         .filter_map(|key| match (found.get(key), wanted.get(key)) {
             (found, wanted) if found == wanted => None,
-            (Some(found), Some(wanted)) => Some(format!("{key} is {found}, wanted {wanted}")),
-            (Some(found), None) => Some(format!("{key} is {found}, wanted none")),
-            (None, Some(wanted)) => Some(format!("{key} is not set, wanted {wanted}")),
+            (Some(found), Some(wanted)) => {
+                let (found, wanted) = told_apart(key, found, wanted);
+                Some(format!("{key} is {found}, wanted {wanted}"))
+            }
+            (Some(found), None) => Some(format!("{key} is {}, wanted none", in_words(key, found))),
+            (None, Some(wanted)) => Some(format!("{key} is not set, wanted {}", in_words(key, wanted))),
             (None, None) => None,
         })
         .collect()
+}
+
+/// Two values of a setting in words, or as they are if the words are the same.
+fn told_apart(key: &str, found: &str, wanted: &str) -> (String, String) {
+    let words = (in_words(key, found), in_words(key, wanted));
+    if words.0 == words.1 { (found.to_owned(), wanted.to_owned()) } else { words }
+}
+
+/// A value of a setting: memory limits are stored in bytes.
+fn in_words(key: &str, value: &str) -> String {
+    match value.parse::<u64>() {
+        Ok(bytes) if key == "memory" => size(bytes),
+        _ => value.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -239,9 +256,20 @@ pub(crate) mod tests {
             ladder.passed_over.iter().map(|over| format!("{}: {}", over.host, over.why)).collect();
         assert_eq!(
             told,
-            ["db-1: image is old, wanted i, memory is 1, wanted none", "db-2: is a clone of db-9"]
+            ["db-1: image is old, wanted i, memory is 1 B, wanted none", "db-2: is a clone of db-9"]
         );
         assert!(ladder.candidates.is_empty());
+    }
+
+    #[test]
+    fn memory_limits_are_told_apart_as_sizes() {
+        let told = |found: &str, wanted: &str| {
+            let of = |value: &str| Fingerprint::from([("memory".to_owned(), value.to_owned())]);
+            differences(&of(found), &of(wanted)).join(", ")
+        };
+        assert_eq!(told("642777088", "1073741824"), "memory is 613 MiB, wanted 1.0 GiB");
+        assert_eq!(told("1073741824", "unlimited"), "memory is 1.0 GiB, wanted unlimited");
+        assert_eq!(told("1073741824", "1073741825"), "memory is 1073741824, wanted 1073741825");
     }
 
     #[test]

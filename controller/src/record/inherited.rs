@@ -1,14 +1,19 @@
 //! I/O that a process did itself. When a process waits for an exited child, the kernel adds the I/O of that child and
 //! its descendants to the parent's counters (wait_task_zombie in kernel/exit.c). It is subtracted here; otherwise init
-//! would appear to do the I/O of all other processes.
+//! would appear to do the I/O of all other processes. Where exits are not recorded, nobody knows how much to subtract:
+//! the I/O of processes with children is unknown ([`Parents`]).
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use record::{Exit, Identity, Sample};
+use record::{BootId, Exit, Identity, Sample, Sources};
 
 /// How many samples the parent's counters may take to show a child's I/O: from /proc they are read in turn, and the
 /// parent may not have waited for the child yet.
 const PATIENCE: u32 = 100;
+
+/// For how many samples after its last child a process's counters may still grow by a child's I/O: the child may have
+/// been read after its parent, and under memory pressure only every fourth sample reads I/O from /proc.
+pub(super) const LATE: u32 = 10;
 
 /// Bytes read from and written to storage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +23,11 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
+    /// Counters, of which unknown ones count as 0.
+    pub(super) fn counted(read: Option<u64>, written: Option<u64>) -> Self {
+        Self { read: read.unwrap_or(0), written: written.unwrap_or(0) }
+    }
+
     /// The I/O of an exited process.
     pub(super) fn of(exit: &Exit) -> Self {
         Self { read: exit.read_bytes, written: exit.written_bytes }
@@ -128,9 +138,69 @@ impl Inherited {
     }
 }
 
+/// Processes whose own I/O is unknown, because exits are not recorded and they have children, or had some recently.
+/// That they all live proves nothing: others may have come and gone between two samples.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parents {
+    boot_id: BootId,
+    /// By pid, for how many more samples.
+    left: BTreeMap<u32, u32>,
+}
+
+impl Parents {
+    /// The state after one more sample, which must have the parents of all its processes.
+    pub(super) fn after(&self, sample: &Sample) -> Self {
+        let known = self.left.iter().filter(|_| self.boot_id == sample.boot_id);
+        let mut left: BTreeMap<_, _> =
+            known.filter_map(|(pid, left)| Some((*pid, left.checked_sub(1)?))).collect();
+        if !sample.sources.has(Sources::EXITS) {
+            left.extend(sample.processes.iter().map(|process| (process.parent, LATE)));
+        }
+        Self { boot_id: sample.boot_id, left }
+    }
+
+    /// Whether the process with this pid may show I/O of its children.
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.left.contains_key(&pid)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use record::Process;
+
     use super::*;
+
+    /// A sample with one child for each of these parents.
+    fn sample(sources: Sources, parents: &[u32]) -> Sample {
+        let child = |(parent, pid): (&u32, u32)| Process {
+            parent: *parent,
+            ..Process::bare(Identity { pid, started_ns: 0 })
+        };
+        Sample { sources, processes: parents.iter().zip(100..).map(child).collect(), ..Sample::default() }
+    }
+
+    #[test]
+    fn without_recorded_exits_a_process_is_a_parent_until_its_last_childs_io_has_arrived() {
+        let unrecorded = Sources::default();
+        let mut parents = Parents::default().after(&sample(unrecorded, &[1, 7]));
+        for _ in 0..LATE {
+            parents = parents.after(&sample(unrecorded, &[1]));
+            assert!(parents.has(1) && parents.has(7) && !parents.has(100));
+        }
+        parents = parents.after(&sample(unrecorded, &[1]));
+        assert!(parents.has(1) && !parents.has(7));
+        let rebooted = Sample { boot_id: BootId([1; 16]), ..sample(unrecorded, &[]) };
+        assert!(!parents.after(&rebooted).has(1));
+    }
+
+    #[test]
+    fn recorded_exits_tell_whose_io_it_was() {
+        assert!(!Parents::default().after(&sample(Sources::EXITS, &[1])).has(1));
+        // Exits are recorded from the second sample on: what happened before it is unknown.
+        let parents = Parents::default().after(&sample(Sources::default(), &[1]));
+        assert!(parents.after(&sample(Sources::EXITS, &[1])).has(1));
+    }
 
     fn ended(pid: u32, parent: u32, read: u64) -> Ended {
         Ended {

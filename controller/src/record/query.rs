@@ -31,6 +31,11 @@ impl Query {
         order.with(busy).with(Columns::UID)
     }
 
+    /// Whether something that happened after one time and no later than another may have happened in the window.
+    pub(crate) fn meets(&self, after: Timestamp, at: Timestamp) -> bool {
+        self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| after < until || at <= until)
+    }
+
     /// Whether a time is inside the window.
     pub(crate) fn spans(&self, at: Timestamp) -> bool {
         self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at <= until)
@@ -38,9 +43,5 @@ impl Query {
 }
 
 /// The columns that show whether a process was busy.
-const BUSY_COLUMNS: Columns = Columns::CPU
-    .with(Columns::STATE)
-    .with(Columns::WAIT)
-    .with(Columns::MAJOR_FAULTS)
-    .with(Columns::READ)
-    .with(Columns::WRITTEN);
+const BUSY_COLUMNS: Columns =
+    Columns::CPU.with(Columns::STATE).with(Columns::WAIT).with(Columns::MAJOR_FAULTS).with(Columns::IO);

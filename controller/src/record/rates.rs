@@ -1,14 +1,18 @@
 //! Rates between two samples. Only the counters needed for rates are kept from the previous sample.
 
-use record::{BootId, Identity, Process, Sample};
+use record::{BootId, Identity, Process, Sample, Sources};
 
-use super::inherited::{Bytes, Ended, Inherited};
+use super::inherited::{self, Bytes, Ended, Inherited, Parents};
 
 /// Maximum error of CPU time in /proc, µs: user and system time are in whole ticks (proc_pid_stat(5)).
 const TICKS_US: u64 = 20_000;
 
+/// Number of previous samples to keep so that it is known whose I/O a counter shows.
+pub(crate) const PAST: usize = inherited::LATE as usize;
+
 /// A process's activity per second of the interval. Values are absent if an older process was not in the previous
-/// sample, or if the host does not provide them.
+/// sample, or if the host does not provide them. I/O is also absent if it may be that of children whose exits are not
+/// recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     /// CPU share, 100 for one CPU.
@@ -24,9 +28,14 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Bytes per second read and written; unknown values count as 0.
-    pub fn io_bytes(&self) -> f64 {
-        self.read_bytes.unwrap_or(0.0) + self.written_bytes.unwrap_or(0.0)
+    /// Bytes per second read and written; absent if both are unknown.
+    pub fn io_bytes(&self) -> Option<f64> {
+        let known = self.read_bytes.or(self.written_bytes);
+        known.map(|_| self.read_bytes.unwrap_or(0.0) + self.written_bytes.unwrap_or(0.0))
+    }
+
+    fn without_io(self) -> Self {
+        Self { read_bytes: None, written_bytes: None, ..self }
     }
 }
 
@@ -50,6 +59,7 @@ pub(crate) struct Before {
     /// Duration of the sweep, ns.
     sweep_ns: u64,
     inherited: Inherited,
+    parents: Parents,
     counters: Vec<Counters>,
 }
 
@@ -76,6 +86,7 @@ impl Before {
     /// As [`Before::keep`], but only for the processes at these indices.
     pub(crate) fn keep_of(&mut self, sample: &Sample, places: impl IntoIterator<Item = usize>) {
         self.inherited = self.settled(sample);
+        self.parents = self.parents.after(sample);
         self.sweep_ns = sample.sweep_ns;
         self.boot_id = sample.boot_id;
         self.wall_ms = sample.wall_ms;
@@ -113,7 +124,8 @@ impl Before {
         places: impl IntoIterator<Item = usize>,
     ) -> impl Iterator<Item = Rates> {
         let mut rest = self.counters.as_slice();
-        let inherited = self.inherited.after(self.gone(sample), sample);
+        let inherited = self.inherited_by(sample);
+        let parents = self.parents.after(sample);
         let bounds = CpuBounds::of(sample, self.sweep_ns);
         places.into_iter().map(move |place| {
             let process = &sample.processes[place];
@@ -126,11 +138,21 @@ impl Before {
                 (process.identity.started_ns >= self.boottime_ns)
                     .then_some(Counters::none(process.identity, self.boottime_ns))
             };
-            before
+            let rates = before
                 .or_else(born)
                 .map(|before| between(&before, process, read_at(sample, place), bounds, &inherited))
-                .unwrap_or_default()
+                .unwrap_or_default();
+            if parents.has(process.identity.pid) { rates.without_io() } else { rates }
         })
+    }
+
+    /// What exited processes have left to their parents up to this sample, as far as exits are recorded.
+    fn inherited_by(&self, sample: &Sample) -> Inherited {
+        if sample.sources.has(Sources::EXITS) {
+            self.inherited.after(self.gone(sample), sample)
+        } else {
+            Inherited::default()
+        }
     }
 
     /// Kept processes that are missing from this sample.
@@ -154,7 +176,7 @@ impl Before {
         if self.boot_id != sample.boot_id || self.counters.is_empty() {
             return Inherited::default();
         }
-        let mut inherited = self.inherited.after(self.gone(sample), sample);
+        let mut inherited = self.inherited_by(sample);
         inherited.settle(|pid| {
             // Several kept processes may have had this pid: the last one started last.
             let behind = self.counters.partition_point(|counters| counters.identity.pid <= pid);
@@ -273,7 +295,13 @@ mod tests {
 
     fn sample(at_ms: u64, processes: Vec<Process>) -> Sample {
         let host = HostCounters { cpus: Some(2), ..HostCounters::default() };
-        Sample { boottime_ns: 100 * SECOND + at_ms * 1_000_000, host, processes, ..Sample::default() }
+        let boottime_ns = 100 * SECOND + at_ms * 1_000_000;
+        Sample { boottime_ns, sources: Sources::EXITS, host, processes, ..Sample::default() }
+    }
+
+    /// The same on a host that cannot record exits.
+    fn unrecorded(at_ms: u64, processes: Vec<Process>) -> Sample {
+        Sample { sources: Sources::default(), ..sample(at_ms, processes) }
     }
 
     fn exit(pid: u32, parent: u32, read_bytes: u64) -> Exit {
@@ -335,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn without_exits_the_last_counters_of_missing_processes_count() {
+    fn of_a_process_whose_exit_was_lost_the_last_counters_count() {
         let before = sample(0, vec![process(1, 0, 0, 100), process(7, 1, 0, 500)]);
         // The parent's counter is read too early, then late.
         let early = sample(1_000, vec![process(1, 0, 0, 100)]);
@@ -343,6 +371,46 @@ mod tests {
         let after = sample(3_000, vec![process(1, 0, 0, 100 + 500 + 30 + 40)]);
         let expected = [[Some(0.0)], [Some(30.0)], [Some(40.0)]];
         assert_eq!(read_rates(&[before, early, late, after]), expected);
+    }
+
+    #[test]
+    fn without_recorded_exits_a_parents_io_is_unknown_until_its_childs_has_arrived() {
+        let alone = |second: u64| unrecorded(second * 1_000, vec![process(1, 0, 0, 100 + 700 + 40 * second)]);
+        let with_child = unrecorded(0, vec![process(1, 0, 0, 100), process(7, 1, 0, 500)]);
+        let late = u64::from(inherited::LATE);
+        let samples: Vec<_> = [with_child].into_iter().chain((1..=late + 2).map(alone)).collect();
+        let rates = read_rates(&samples).concat();
+        let (unknown, known) = rates.split_at(PAST);
+        assert!(unknown.iter().all(Option::is_none), "{unknown:?}");
+        assert_eq!(known, [Some(40.0); 2]);
+    }
+
+    #[test]
+    fn a_parents_io_is_unknown_too_if_no_other_process_is_selected() {
+        let before = unrecorded(0, vec![process(1, 0, 0, 100), process(7, 1, 0, 500)]);
+        let after = unrecorded(1_000, vec![process(1, 0, 0, 100 + 700)]);
+        let mut kept = Before::default();
+        kept.keep_of(&before, [0]);
+        let rates: Vec<_> = kept.rates_of(&after, [0]).map(|rates| rates.read_bytes).collect();
+        assert_eq!(rates, [None]);
+    }
+
+    #[test]
+    fn without_recorded_exits_the_io_of_a_process_without_children_is_known() {
+        let at = |second: u64| {
+            unrecorded(second * 1_000, vec![process(1, 0, 0, 9 * second), process(7, 1, 0, 70 * second)])
+        };
+        assert_eq!(read_rates(&[at(0), at(1)]), [[None, Some(70.0)]]);
+    }
+
+    #[test]
+    fn counters_that_the_recorder_left_out_are_unknown_until_there_are_two_again() {
+        // A child that no sample shows: the recorder saw that its parent had waited for it.
+        let at = |second: u64, read_bytes| {
+            unrecorded(second * 1_000, vec![Process { read_bytes, ..process(5, 0, 0, 0) }])
+        };
+        let samples = [at(0, Some(100)), at(1, None), at(2, Some(900)), at(3, Some(910))];
+        assert_eq!(read_rates(&samples), [[None], [None], [Some(10.0)]]);
     }
 
     #[test]

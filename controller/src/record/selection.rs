@@ -29,14 +29,14 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// Sort keys, to be ordered largest first: this key, then CPU share, then footprint.
+    /// Sort keys, to be ordered largest first: this key, then CPU share, then footprint. Unknown values sort last.
     pub fn key(self, process: &Process, rates: &Rates) -> [f64; 3] {
         let by = |key: Self| match key {
             Self::Cpu => cpu(rates),
             Self::Rss => process.resident_kib as f64,
             Self::Swap => process.swap_kib.map_or(-1.0, |kib| kib as f64),
             Self::Footprint => process.footprint_kib() as f64,
-            Self::Io => rates.io_bytes(),
+            Self::Io => rates.io_bytes().unwrap_or(-1.0),
         };
         [by(self), by(Self::Cpu), by(Self::Footprint)]
     }

@@ -31,7 +31,7 @@ impl Edge {
 /// Parses `5m`, `3m ago`, `1h30m`, `now`, `00:12`, `2011-07-13`, `2011-07-13 00:12[:22]` or RFC 3339.
 ///
 /// Spans count back from `now`. A time without a zone is in the zone of `now`. A time of day is the latest such time
-/// that is not in the future.
+/// that is not in the future; at the end of a window it is today's, even if that is still to come.
 pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
     let text = text.trim();
     let zone = now.time_zone();
@@ -39,11 +39,14 @@ pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
         Some(now.timestamp())
     } else if let Ok(timestamp) = text.parse::<Timestamp>() {
         Some(timestamp)
-    } else if let Ok(time) = text.parse::<Time>() {
-        latest(time, now, edge)
     } else if let Ok(local) = text.parse::<DateTime>() {
         // A date alone means midnight.
         local_time(local, zone, edge.choice())
+    } else if let Some(time) = time_of_day(text) {
+        match edge {
+            Edge::Begin => latest(time, now, edge),
+            Edge::End => today(time, now),
+        }
     } else if text.starts_with('+') {
         // A plus sign usually means the future.
         None
@@ -54,6 +57,29 @@ pub fn parse_time(text: &str, now: &Zoned, edge: Edge) -> Result<Timestamp> {
         Error::invalid(format!("'{text}' is not a valid time"))
             .hint("write 5m (five minutes ago), 00:12, '2011-07-13 00:12' or 2011-07-13T00:12:22Z")
     })
+}
+
+/// Parses the end of a window that begins at `from`, typed as `since`. If both are times of day, the end is the first
+/// such time after the beginning: after midnight, `22:00` and `23:00` are both yesterday's.
+pub(crate) fn parse_end(text: &str, since: &str, from: Option<Timestamp>, now: &Zoned) -> Result<Timestamp> {
+    let time = time_of_day(since.trim()).and_then(|_| time_of_day(text.trim()));
+    let past = time.and_then(|time| latest(time, now, Edge::End));
+    match past.filter(|past| from.is_some_and(|from| *past > from)) {
+        Some(past) => Ok(past),
+        None => parse_time(text, now, Edge::End),
+    }
+}
+
+/// Parses a time of day without a date: the parser accepts one, and ignores it.
+fn time_of_day(text: &str) -> Option<Time> {
+    text.parse::<DateTime>().is_err().then(|| text.parse().ok()).flatten()
+}
+
+/// The end of a window at this time of day: today's, even if nothing is recorded of it yet.
+fn today(time: Time, now: &Zoned) -> Option<Timestamp> {
+    let is_today = |past: &Timestamp| past.to_zoned(now.time_zone().clone()).date() == now.date();
+    let to_come = || local_time(now.date().to_datetime(time), now.time_zone(), Edge::End.choice());
+    latest(time, now, Edge::End).filter(is_today).or_else(to_come)
 }
 
 fn latest(time: Time, now: &Zoned, edge: Edge) -> Option<Timestamp> {
@@ -116,6 +142,8 @@ mod tests {
             ("2011-07-13", "2011-07-12T22:00:00Z"),
             ("2011-07-13 00:12", "2011-07-12T22:12:00Z"),
             ("2011-07-13 00:12:22", "2011-07-12T22:12:22Z"),
+            ("2011-07-10 00:12", "2011-07-09T22:12:00Z"),
+            ("2011-07-10T23:12:22", "2011-07-10T21:12:22Z"),
             ("2011-07-13T00:12:22+00:00", "2011-07-13T00:12:22Z"),
             ("2011-07-13T00:12:22Z", "2011-07-13T00:12:22Z"),
         ] {
@@ -141,6 +169,41 @@ mod tests {
             let read = |edge| parse_time(text, &now, edge).unwrap().to_string();
             assert_eq!((read(Edge::Begin), read(Edge::End)), (begin.to_owned(), end.to_owned()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_of_day_that_ends_a_window_is_todays_even_if_it_is_still_to_come() {
+        // It is 00:20.
+        for (text, begin, end) in [
+            ("00:12", "2011-07-12T22:12:00Z", "2011-07-12T22:12:00Z"),
+            ("00:20", "2011-07-12T22:20:00Z", "2011-07-12T22:20:00Z"),
+            ("00:21", "2011-07-11T22:21:00Z", "2011-07-12T22:21:00Z"),
+            ("17:59", "2011-07-12T15:59:00Z", "2011-07-13T15:59:00Z"),
+        ] {
+            let read = |edge| parse_time(text, &now(), edge).unwrap().to_string();
+            assert_eq!((read(Edge::Begin), read(Edge::End)), (begin.to_owned(), end.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_times_of_day_are_a_window_of_less_than_a_day() {
+        // It is 00:20.
+        for (since, until, end) in [
+            ("22:00", "23:00", "2011-07-12T21:00:00Z"),
+            ("22:00", "00:10", "2011-07-12T22:10:00Z"),
+            ("22:00", "06:00", "2011-07-13T04:00:00Z"),
+            ("00:10", "17:59", "2011-07-13T15:59:00Z"),
+            ("2011-07-10 22:00", "23:00", "2011-07-13T21:00:00Z"),
+            ("24h", "23:00", "2011-07-13T21:00:00Z"),
+            ("22:00", "2011-07-13 00:15", "2011-07-12T22:15:00Z"),
+            ("22:00", "5m", "2011-07-12T22:15:00Z"),
+        ] {
+            let from = parse_time(since, &now(), Edge::Begin).unwrap();
+            let until = parse_end(until, since, Some(from), &now()).unwrap();
+            assert_eq!(until.to_string(), end, "since {since}");
+        }
+        let until = parse_end("23:00", "start", None, &now()).unwrap();
+        assert_eq!(until.to_string(), "2011-07-13T21:00:00Z");
     }
 
     #[test]

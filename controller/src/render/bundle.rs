@@ -1,10 +1,13 @@
 //! Contents and origin of a bundle.
 
 use jiff::Timestamp;
-use proto::bundle::{Entry, Kind};
+use proto::bundle::{Entry, Kind, Provenance};
 use serde_json::json;
 
-use super::{Output, text::size};
+use super::{
+    Output,
+    text::{counted, size},
+};
 use crate::{bundle::Bundle, error::Result};
 
 /// Prints digest and provenance.
@@ -22,17 +25,22 @@ pub(crate) fn bundle(output: &Output, bundle: &Bundle) -> Result<()> {
     }
     output.line(bundle.digest())?;
     let when = Timestamp::from_millisecond(provenance.when_unix_ms).unwrap_or_default();
-    let commit = if provenance.commit.is_empty() { "no commit" } else { provenance.commit.as_str() };
-    let changed = match provenance.dirty.len() {
-        0 => String::new(),
-        count => format!(", {count} paths changed since"),
-    };
-    output.note(&format!(
-        "{files} files, {}; {commit}{changed}; {} at {when:.0}",
-        size(bundle.total_bytes()),
-        provenance.who
-    ));
+    let (files, size) = (counted(files as u64, "file"), size(bundle.total_bytes()));
+    // The commit has an author and a date of its own; these are those of the bundle.
+    let built = format!("bundle built by {} at {when:.0}", provenance.who);
+    output.note(&format!("{files}, {size}; {}; {built}", commit(provenance)));
     Ok(())
+}
+
+fn commit(provenance: &Provenance) -> String {
+    let Provenance { commit, dirty, .. } = provenance;
+    match (commit.as_str(), dirty.len()) {
+        ("", _) => "no commit".to_owned(),
+        (commit, 0) => format!("commit {commit}"),
+        (commit, changed) => {
+            format!("commit {commit}, {} changed since", counted(changed as u64, "path"))
+        }
+    }
 }
 
 /// Prints every path, like `ls -l`.
@@ -59,5 +67,22 @@ fn json_entry(entry: &Entry) -> serde_json::Value {
             "sha256": blob.digest.to_string(),
         }),
         Kind::Link { target } => json!({ "path": entry.path, "kind": "link", "target": target }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_named_with_what_changed_since() {
+        let said = |of: &str, dirty: &[&str]| {
+            let dirty = dirty.iter().map(|&path| path.to_owned()).collect();
+            commit(&Provenance { commit: of.into(), dirty, ..Provenance::default() })
+        };
+        assert_eq!(said("", &[]), "no commit");
+        assert_eq!(said("0123abcd", &[]), "commit 0123abcd");
+        assert_eq!(said("0123abcd", &["a"]), "commit 0123abcd, 1 path changed since");
+        assert_eq!(said("0123abcd", &["a", "b"]), "commit 0123abcd, 2 paths changed since");
     }
 }

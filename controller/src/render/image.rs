@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     Output,
-    table::{print, since},
+    table::{or_dash, print, since},
 };
 use crate::{
     error::Result,
@@ -37,7 +37,9 @@ pub(crate) fn list(output: &Output, images: &[Image], uses: &Uses, now: Timestam
     let rows = images.iter().map(|image| {
         let age = since(image.baked_at.saturating_mul(1_000), now);
         let hosts = if image.finished { hosts(image).to_string() } else { "unfinished".into() };
-        [image.id.0.clone(), image.provider.to_string(), image.agent.clone(), age, hosts, image.name.clone()]
+        // The provider `local` knows no version of the agent, and gives no names.
+        let [agent, name] = [&image.agent, &image.name].map(|cell| or_dash(cell.clone()));
+        [image.id.0.clone(), image.provider.to_string(), agent, age, hosts, name]
     });
     print(output, ["ID", "PROVIDER", "AGENT", "AGE", "HOSTS", "NAME"], rows.collect())
 }
@@ -51,7 +53,8 @@ pub(crate) fn superfluous(output: &Output, image: &Image) -> Result<()> {
         return output.record("superfluous_image", json!(image));
     }
     let why = if image.finished { "no host uses it" } else { "it was never finished" };
-    output.line(format!("{} {}: {why}", image.id.0, image.name))
+    let name = if image.name.is_empty() { String::new() } else { format!(" {}", image.name) };
+    output.line(format!("{}{name}: {why}", image.id.0))
 }
 
 #[cfg(test)]
@@ -70,14 +73,26 @@ mod tests {
             region: "eu-central-1".into(),
             finished,
         };
+        let local = Image {
+            provider: Kind::Local,
+            name: String::new(),
+            agent: String::new(),
+            region: String::new(),
+            ..image("6e1491bd32a9abd0-b6b4e21b406f6276", true)
+        };
         let uses = Uses::from([((Kind::Ec2, ImageId("ami-1".into())), 2)]);
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let (output, data, _) = pages(Format::Text);
-        list(&output, &[image("ami-1", true), image("ami-2", false)], &uses, now).unwrap();
+        list(&output, &[image("ami-1", true), image("ami-2", false), local.clone()], &uses, now).unwrap();
+        superfluous(&output, &image("ami-2", false)).unwrap();
+        superfluous(&output, &local).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        ID     PROVIDER  AGENT  AGE  HOSTS       NAME
-        ami-1  ec2       0.1.0  2 h  2           magpie-f-1
-        ami-2  ec2       0.1.0  2 h  unfinished  magpie-f-1
+        ID                                 PROVIDER  AGENT  AGE  HOSTS       NAME
+        ami-1                              ec2       0.1.0  2 h  2           magpie-f-1
+        ami-2                              ec2       0.1.0  2 h  unfinished  magpie-f-1
+        6e1491bd32a9abd0-b6b4e21b406f6276  local     -      2 h  0           -
+        ami-2 magpie-f-1: it was never finished
+        6e1491bd32a9abd0-b6b4e21b406f6276: no host uses it
         ");
         let (output, data, _) = pages(Format::Json);
         list(&output, &[image("ami-1", true)], &uses, now).unwrap();

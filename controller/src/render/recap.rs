@@ -187,7 +187,7 @@ mod tests {
         let (output, data, _) = pages(Format::Text);
         recap(&output, &endings()).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        db-1    changed     4 changed, 0 failed, 0 skipped of 12 · 2.1 s (compiled in 137 ms) · sent 14 KiB of 38 MiB
+        db-1    changed     4 changed, 0 failed, 0 skipped of 12 · 2.2 s (compiled in 137 ms) · sent 14 KiB of 38 MiB
         db-2    failed      1 changed, 1 failed, 2 skipped of 12 · 3.0 s (compiled in 137 ms)
                 Exec[migrate] (modules/db.pp:6): returned 3
                 | applying 3 migrations

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 use proto::{
     pb,
-    run::{self, apply},
+    run::{self, apply, is_plan},
 };
 use serde_json::json;
 
@@ -62,6 +62,15 @@ pub(crate) fn status(output: &Output, replies: &[(String, pb::StatusReply)], now
     Ok(())
 }
 
+/// Says how many hosts are not in a table of running hosts because they are stopped.
+pub(crate) fn left_out(output: &Output, stopped: usize) {
+    match stopped {
+        0 => {}
+        1 => output.note("1 stopped host is left out; `ctl hosts` shows it"),
+        count => output.note(&format!("{count} stopped hosts are left out; `ctl hosts` shows them")),
+    }
+}
+
 fn recorder_notes(output: &Output, host: &str, recorder: &pb::Recorder) {
     if !recorder.missing.is_empty() {
         output.note(&format!("{host}: recorder {}", info::collector(recorder)));
@@ -93,7 +102,7 @@ pub(crate) fn runs(output: &Output, runs: &[(String, pb::Run)], zone: &TimeZone)
             took,
             or_dash(apply(run).map(|apply| apply.commit.clone()).unwrap_or_default()),
             or_dash(apply(run).map(|apply| short(&apply.bundle)).unwrap_or_default()),
-            what(run),
+            format!("{}{}", what(run), would_change(run)),
         ]
     });
     let head = ["RUN", "STATE", "USER", "STARTED", "TOOK", "COMMIT", "BUNDLE", "WHAT"];
@@ -117,6 +126,14 @@ fn what(run: &pb::Run) -> String {
         }
         Some(What::Command(command)) => command.argv.join(" ").replace(['\n', '\t'], " "),
         None => String::new(),
+    }
+}
+
+/// What a plan found, as its state does not say: a plan that ran is `succeeded` however much would change.
+fn would_change(run: &pb::Run) -> String {
+    match &run.summary {
+        Some(summary) if is_plan(run) && summary.pending > 0 => format!(": {} would change", summary.pending),
+        _ => String::new(),
     }
 }
 
@@ -224,6 +241,16 @@ mod tests {
     }
 
     #[test]
+    fn stopped_hosts_are_counted() {
+        let (output, _, talk) = pages(Format::Text);
+        (0..3).for_each(|stopped| left_out(&output, stopped));
+        insta::assert_snapshot!(talk.text(), @r"
+        1 stopped host is left out; `ctl hosts` shows it
+        2 stopped hosts are left out; `ctl hosts` shows them
+        ");
+    }
+
+    #[test]
     fn runs_show_user_time_and_command() {
         use pb::start_request::What;
         let run = |id: &str, what, finished_unix_ms| pb::Run {
@@ -241,18 +268,26 @@ mod tests {
             role: "db".into(),
             ..pb::Apply::default()
         };
+        let plan = pb::Apply { noop: true, ..apply.clone() };
+        let plan = pb::Run {
+            state: pb::RunState::Succeeded.into(),
+            summary: Some(pb::Summary { pending: 3, ..pb::Summary::default() }),
+            ..run("db-1-npqrst", What::Apply(plan), 1_800_000_004_000)
+        };
         let argv = vec!["echo".into(), "a\nb".into()];
         let command = pb::Command { argv, ..pb::Command::default() };
         let all = [
             ("db-1".to_owned(), run("db-1-abcdef", What::Apply(apply), 0)),
             ("db-1".to_owned(), run("db-1-ghjkmn", What::Command(command), 1_800_000_002_100)),
+            ("db-1".to_owned(), plan),
         ];
         let (output, data, _) = pages(Format::Text);
         runs(&output, &all, &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"
-        RUN          STATE    USER   STARTED              TOOK   COMMIT        BUNDLE        WHAT
-        db-1-abcdef  running  alice  2027-01-15 08:00:00         fedcba987654  0123456789ab  apply as db
-        db-1-ghjkmn  running  alice  2027-01-15 08:00:00  2.1 s  -             -             echo a b
+        RUN          STATE      USER   STARTED              TOOK   COMMIT        BUNDLE        WHAT
+        db-1-abcdef  running    alice  2027-01-15 08:00:00         fedcba987654  0123456789ab  apply as db
+        db-1-ghjkmn  running    alice  2027-01-15 08:00:00  2.1 s  -             -             echo a b
+        db-1-npqrst  succeeded  alice  2027-01-15 08:00:00  4.0 s  fedcba987654  0123456789ab  plan as db: 3 would change
         ");
     }
 }

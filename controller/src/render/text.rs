@@ -8,17 +8,24 @@ use proto::{
 
 use super::Colour;
 pub(crate) use super::printable::{printable, push_printable};
+pub(super) use proto::units::{counted, size};
 
-/// A duration in ms: `850 ms`, `2.1 s`, `3 min 10 s`, `2 h 5 min`.
+/// A duration in ms, rounded to what is shown: `850 ms`, `2.1 s`, `3 min 10 s`, `2 h 5 min`.
 pub(super) fn duration(ms: u64) -> String {
-    let seconds = ms / 1_000;
-    match seconds {
-        0 => format!("{ms} ms"),
-        1..60 => format!("{}.{} s", seconds, ms % 1_000 / 100),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    let nearest = |unit_ms: u64| ms.saturating_add(unit_ms / 2) / unit_ms;
+    // What rounds up to the next unit is shown in it: 59.96 s is `1 min 0 s`.
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..59_950 => format!("{}.{} s", nearest(100) / 10, nearest(100) % 10),
+        59_950..3_599_500 => format!("{} min {} s", nearest(1_000) / 60, nearest(1_000) % 60),
+        3_599_500..86_370_000 => format!("{} h {} min", nearest(60_000) / 60, nearest(60_000) % 60),
+        _ => format!("{} d {} h", nearest(3_600_000) / 24, nearest(3_600_000) % 24),
     }
+}
+
+/// The time between two moments, as a [`duration`].
+pub(super) fn passed(from: Timestamp, until: Timestamp) -> String {
+    duration(u64::try_from(until.as_millisecond() - from.as_millisecond()).unwrap_or(0))
 }
 
 /// An age in ms, in one unit: `47 s`, `3 min`, `2 h`, `5 d`.
@@ -91,15 +98,6 @@ pub(super) fn short_digests(message: &str) -> String {
     short
 }
 
-/// `512 B`, `38 MiB`, `1.5 GiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (0..UNITS.len()).rev().find(|&unit| bytes >= 1 << (10 * unit)).unwrap_or_default();
-    let value = bytes as f64 / (1_u64 << (10 * unit)) as f64;
-    let digits = usize::from(unit > 0 && value < 10.0);
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
 /// Appends formatted text without allocating a new string.
 pub(super) fn push(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to memory cannot fail.
@@ -143,20 +141,41 @@ mod tests {
 
     #[test]
     fn values_are_short_and_keep_their_meaning() {
-        let durations = [0, 999, 1_000, 2_190, 59_999, 60_000, 190_000, 7_500_000, 90_000_000].map(duration);
-        assert_eq!(
-            durations,
-            ["0 ms", "999 ms", "1.0 s", "2.1 s", "59.9 s", "1 min 0 s", "3 min 10 s", "2 h 5 min", "1 d 1 h"]
-        );
+        let durations = [0, 999, 1_000, 2_190, 60_000, 190_000, 7_500_000, 90_000_000].map(duration);
+        let expected =
+            ["0 ms", "999 ms", "1.0 s", "2.2 s", "1 min 0 s", "3 min 10 s", "2 h 5 min", "1 d 1 h"];
+        assert_eq!(durations, expected);
         let ages = [0, 47_900, 60_000, 7_200_000, 100_000_000, 200_000_000].map(age);
         assert_eq!(ages, ["0 s", "47 s", "1 min", "2 h", "27 h", "2 d"]);
         let lefts = [59, 60, 3_569, 3_599, 7_169, 86_399, 86_400, 601_200, 604_740, 604_800].map(left);
         let expected =
             ["59 s", "1 min", "59 min", "1 h", "1 h 59 min", "1 d", "1 d", "6 d 23 h", "7 d", "7 d"];
         assert_eq!(lefts, expected);
-        let sizes = [0, 1_023, 1_024, 38 << 20, 3 << 29].map(size);
-        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "38 MiB", "1.5 GiB"]);
         assert_eq!([place("", 3), place("a.pp", 0), place("a.pp", 3)], ["", "a.pp", "a.pp:3"]);
+    }
+
+    #[test]
+    fn durations_are_rounded_and_carried_into_the_next_unit() {
+        for (ms, expected) in [
+            (1_049, "1.0 s"),
+            (1_050, "1.1 s"),
+            (3_887, "3.9 s"),
+            (59_949, "59.9 s"),
+            (59_950, "1 min 0 s"),
+            (66_995, "1 min 7 s"),
+            (119_499, "1 min 59 s"),
+            (119_500, "2 min 0 s"),
+            (3_599_499, "59 min 59 s"),
+            (3_599_500, "1 h 0 min"),
+            (5_399_999, "1 h 30 min"),
+            (86_369_999, "23 h 59 min"),
+            (86_370_000, "1 d 0 h"),
+            (170_999_999, "1 d 23 h"),
+            (171_000_000, "2 d 0 h"),
+        ] {
+            assert_eq!(duration(ms), expected, "{ms} ms");
+        }
+        assert_eq!(duration(u64::MAX), "213503982334 d 14 h");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use proto::units::counted;
 use tokio::time::timeout;
 
 use crate::{
@@ -63,8 +64,8 @@ fn short(name: &str, until_unix_ms: i64, now: Timestamp) -> Option<String> {
     let left = (until_unix_ms / 1000).saturating_sub(now.as_second());
     (until_unix_ms > 0 && left < SHORT_S).then(|| {
         format!(
-            "the certificate of {name} expires in {} days: `ctl status {name}` renews it, as an operator with host-ca.key",
-            left.max(0) / DAY_S
+            "the certificate of {name} expires in {}: `ctl status {name}` renews it, as an operator with host-ca.key",
+            counted(left.max(0).unsigned_abs() / DAY_S.unsigned_abs(), "day")
         )
     })
 }
@@ -84,6 +85,7 @@ mod tests {
                 "the certificate of db-1 expires in 29 days: `ctl status db-1` renews it, as an operator with host-ca.key"
             )
         );
+        assert!(short("db-1", until(1), now).is_some_and(|warning| warning.contains("in 1 day:")));
         assert!(short("db-1", until(-1), now).is_some_and(|warning| warning.contains("in 0 days")));
         assert_eq!(short("db-1", 0, now), None, "an older agent does not report it");
     }

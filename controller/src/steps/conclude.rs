@@ -2,7 +2,7 @@
 
 use proto::{
     pb::{self, RunState},
-    run::apply,
+    run::{apply, is_plan},
 };
 
 use crate::{
@@ -50,7 +50,8 @@ pub(crate) fn applied(output: &Output, live: &Live, results: Vec<(Host, Result<E
         return Err(Error::new(Kind::Interrupted, format!("the run did not finish on {}", ended.join(", "))));
     }
     untagged(&endings)?;
-    let pending: u32 = endings.iter().filter(|ending| is_noop(&ending.run)).map(pending).sum();
+    // A real apply may contain resources marked `noop` in the code; only plans count pending changes.
+    let pending: u32 = endings.iter().filter(|ending| is_plan(&ending.run)).map(pending).sum();
     if pending > 0 {
         let resources = if pending == 1 { "1 resource".to_owned() } else { format!("{pending} resources") };
         return Err(Error::new(Kind::Pending, format!("{resources} would change")));
@@ -75,11 +76,6 @@ fn untagged(endings: &[Ending]) -> Result<()> {
         hosts.join(", ")
     ))
     .hint("a resource is tagged with its type, its title, and each class and module that contains it"))
-}
-
-/// A real apply may contain resources marked `noop` in the code; only `--noop` runs count pending changes.
-fn is_noop(run: &pb::Run) -> bool {
-    apply(run).is_some_and(|apply| apply.noop)
 }
 
 fn pending(ending: &Ending) -> u32 {

@@ -15,7 +15,7 @@ use crate::{
         log::Entry,
         selection::Selection,
         source::{Detail, Filter, Piece, Source},
-        time::{Edge, parse_time, timestamp},
+        time::{Edge, parse_end, parse_time, timestamp},
     },
     render::{
         self, Format, Output,
@@ -47,16 +47,7 @@ pub(crate) struct Span {
 
 /// Parses the window; relative times count by the clock of the host.
 pub(crate) async fn span(window: &Window, otherwise: &str, source: &Source) -> Result<Span> {
-    let now = now(source).await?;
-    let from = match window.since.as_deref().unwrap_or(otherwise) {
-        "start" => None,
-        text => Some(parse_time(text, &now, Edge::Begin)?),
-    };
-    let until = window.until.as_deref().map(|text| parse_time(text, &now, Edge::End)).transpose()?;
-    if until.zip(from).is_some_and(|(until, from)| until <= from) {
-        return Err(Error::invalid("the time window is empty: --until must be after --since"));
-    }
-    Ok(Span { from, until })
+    Span::parse(window, otherwise, &now(source).await?)
 }
 
 /// The current time of the record's host; for a directory, the time of the newest sample.
@@ -80,7 +71,24 @@ pub(crate) fn host_time(info: &InfoReply, ours: Timestamp) -> Timestamp {
     })
 }
 
+/// How long after a window to go on reading, in ms: what happened in it is recorded by the next sample, which is late
+/// in an outage.
+pub(crate) const LATE_MS: i64 = 60_000;
+
 impl Span {
+    fn parse(window: &Window, otherwise: &str, now: &Zoned) -> Result<Self> {
+        let since = window.since.as_deref().unwrap_or(otherwise);
+        let from = match since {
+            "start" => None,
+            text => Some(parse_time(text, now, Edge::Begin)?),
+        };
+        let until = window.until.as_deref().map(|text| parse_end(text, since, from, now)).transpose()?;
+        if until.zip(from).is_some_and(|(until, from)| until <= from) {
+            return Err(Error::invalid("the time window is empty: --until must be after --since"));
+        }
+        Ok(Self { from, until })
+    }
+
     /// Start of the window minus `lead_ms`, in ms since the Unix epoch.
     pub(crate) fn earliest_ms(&self, lead_ms: i64) -> i64 {
         self.from.map_or(i64::MIN, |from| from.as_millisecond().saturating_sub(lead_ms))
@@ -162,7 +170,7 @@ async fn each_sample(
 }
 
 /// The time range of a record as a sentence; `None` if the record is empty.
-fn range_sentence(range: Option<(i64, i64)>, zone: &TimeZone) -> Option<String> {
+pub(crate) fn range_sentence(range: Option<(i64, i64)>, zone: &TimeZone) -> Option<String> {
     let local = |unix_ms| timestamp(unix_ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
     range.map(|(oldest, newest)| format!("the record covers {} to {}", local(oldest), local(newest)))
 }
@@ -171,9 +179,10 @@ fn range_sentence(range: Option<(i64, i64)>, zone: &TimeZone) -> Option<String> 
 pub(crate) async fn nothing_there(source: &Source, zone: &TimeZone) -> Error {
     match source.range().await.map(|range| range_sentence(range, zone)) {
         Ok(Some(range)) => Error::invalid("there are no samples in that time").hint(range),
-        Ok(None) => {
-            Error::invalid("the record is empty").hint("`ctl status` shows whether the recorder is running")
-        }
+        Ok(None) => Error::invalid("the record is empty").hint(match source {
+            Source::Host { .. } => "`ctl status` shows whether the recorder is running",
+            Source::Directory(_) => "no file in the directory holds a complete sample",
+        }),
         Err(error) => error,
     }
 }
@@ -214,7 +223,9 @@ pub(crate) async fn nothing_found(
     let newest_ms = range.map_or(i64::MAX, |(_, newest)| newest.min(span.latest_ms()));
     let last = last_before(source, newest_ms).await?;
     match last.as_ref().and_then(cannot) {
-        Some(unrecorded) => render::record::info::unrecorded(output, &source.name(), &unrecorded),
+        Some(unrecorded) => {
+            render::record::info::unrecorded(output, &source.name(), &source.host_in_words(), &unrecorded)
+        }
         None => {
             output.note(&format!("no {what} in that time"));
             Ok(())
@@ -258,6 +269,24 @@ mod tests {
     use proto::pb::Recorder;
 
     use super::*;
+
+    #[test]
+    fn a_window_may_end_at_a_time_of_day_that_is_still_to_come() {
+        let now = "2026-07-13T17:21:00Z".parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC);
+        let span = |since: Option<&str>, until: &str| {
+            let (since, until) = (since.map(Into::into), Some(until.to_owned()));
+            Span::parse(&Window { since, until }, "1h", &now)
+        };
+        let parsed = |since, until| {
+            let span = span(since, until).unwrap();
+            [span.from, span.until].map(|time| time.unwrap().to_string())
+        };
+        assert_eq!(parsed(Some("17:00"), "17:59"), ["2026-07-13T17:00:00Z", "2026-07-13T17:59:00Z"]);
+        assert_eq!(parsed(None, "17:59"), ["2026-07-13T16:21:00Z", "2026-07-13T17:59:00Z"]);
+        assert_eq!(parsed(Some("18:00"), "19:00"), ["2026-07-12T18:00:00Z", "2026-07-12T19:00:00Z"]);
+        let error = span(Some("17:10"), "17:00").unwrap_err();
+        assert_eq!(error.to_string(), "the time window is empty: --until must be after --since");
+    }
 
     #[test]
     fn spans_count_back_from_the_time_of_the_host() {

@@ -1,9 +1,12 @@
-//! Tracks the runs that a command has started, so that Ctrl-C can detach and print how to follow them.
+//! Tracks the runs that a command has started, so that Ctrl-C and SIGTERM can detach and print how to follow them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proto::pb;
-use tokio::signal;
+use tokio::signal::{
+    ctrl_c,
+    unix::{SignalKind, signal},
+};
 use tonic::transport::Channel;
 
 use crate::{
@@ -17,15 +20,18 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Started(Arc<Mutex<Vec<String>>>);
 
-/// Waits for the work or for Ctrl-C. On Ctrl-C, detaches: the runs continue, and the error says how to follow them.
+/// Waits for the work, or for Ctrl-C or SIGTERM. On these, detaches: the runs continue, and the error says how to follow
+/// them.
 pub(crate) async fn or_detach<T>(work: impl Future<Output = T>, live: &Live, started: &Started) -> Result<T> {
+    let mut terminated = signal(SignalKind::terminate())
+        .map_err(|error| Error::invalid(format!("cannot handle signals: {error}")))?;
     tokio::select! {
-        done = work => Ok(done),
-        _ = signal::ctrl_c() => {
-            live.finish();
-            Err(started.detached())
-        }
+        done = work => return Ok(done),
+        _ = ctrl_c() => {}
+        _ = terminated.recv() => {}
     }
+    live.finish();
+    Err(started.detached())
 }
 
 impl Started {
@@ -63,5 +69,29 @@ impl Started {
             error = error.hint(format!("`ctl attach {run}` follows it, `ctl cancel {run}` cancels it"));
         }
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+    use crate::render::{Format, tests::pages};
+
+    #[tokio::test]
+    async fn sigterm_detaches_and_names_the_run() {
+        let (output, _, _) = pages(Format::Text);
+        let (live, started) = (Live::new(&output, &["db-1".to_owned()]), Started::default());
+        started.add("db-1-x7k2m9");
+        let endless = async {
+            raise(Signal::SIGTERM).expect("sent");
+            std::future::pending::<()>().await;
+        };
+        let error = or_detach(endless, &live, &started).await.expect_err("detached");
+        assert_eq!(error.kind(), Kind::Detached);
+        assert_eq!(error.to_string(), "detached: run db-1-x7k2m9 continues");
+        let hint = "`ctl attach db-1-x7k2m9` follows it, `ctl cancel db-1-x7k2m9` cancels it";
+        assert_eq!(error.hints(), [hint]);
     }
 }

@@ -492,7 +492,7 @@ pub struct StatusReply {
     /// Seconds since the host booted.
     #[prost(uint64, tag = "6")]
     pub uptime_s: u64,
-    /// Digest of the bundle of the newest finished apply; empty before the first.
+    /// Digest of the bundle of the newest finished apply, plans (--noop) left out; empty before the first.
     #[prost(string, tag = "7")]
     pub bundle: ::prost::alloc::string::String,
     /// Present while a run is under way.
@@ -1228,9 +1228,10 @@ pub struct InfoReply {
     /// Samples that can be read.
     #[prost(uint64, tag = "3")]
     pub samples: u64,
+    /// The newest samples are in no block yet.
     #[prost(uint64, tag = "4")]
     pub blocks: u64,
-    /// On disk, all files together.
+    /// Disk space of all files together, as the file system allocated it.
     #[prost(uint64, tag = "5")]
     pub bytes: u64,
     /// Bounds of the record.
@@ -1238,10 +1239,11 @@ pub struct InfoReply {
     pub max_bytes: u64,
     #[prost(uint64, tag = "7")]
     pub max_age_s: u64,
-    /// Times without samples while the host was up, oldest first, at most 100 of them: the longest.
+    /// Times without samples within one boot of the kernel: those between blocks, where the recorder may have restarted, and
+    /// in each block the longest. Oldest first, at most 100 of them: the longest.
     #[prost(message, repeated, tag = "8")]
     pub gaps: ::prost::alloc::vec::Vec<Gap>,
-    /// Restarts of the host within the record.
+    /// Restarts of the kernel within the record. A container restarts without one.
     #[prost(uint64, tag = "9")]
     pub restarts: u64,
     /// Sentences about what cannot be read.
@@ -1249,6 +1251,11 @@ pub struct InfoReply {
     pub lost: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "11")]
     pub recorder: ::core::option::Option<Recorder>,
+    /// What all blocks hold, and their length, in bytes.
+    #[prost(uint64, tag = "12")]
+    pub block_samples: u64,
+    #[prost(uint64, tag = "13")]
+    pub block_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gap {
@@ -1804,7 +1811,7 @@ pub struct Summary {
     pub failed: u32,
     #[prost(uint32, tag = "5")]
     pub skipped: u32,
-    /// Out of sync under --noop.
+    /// Would change under --noop: out of sync, or to be refreshed.
     #[prost(uint32, tag = "6")]
     pub pending: u32,
     #[prost(uint64, tag = "7")]

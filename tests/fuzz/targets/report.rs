@@ -7,7 +7,7 @@ use prost::Message;
 use proto::pb::ResourceStatus;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(report) = parse(data, &Origin::new(["/x".to_owned()])) else { return };
+    let Ok(report) = parse(data, &Origin::new(["/x".to_owned()]), &[]) else { return };
     let (resources, summary) = (&report.resources, &report.summary);
     let count = |status| resources.iter().filter(|resource| resource.status() == status).count();
     assert_eq!(summary.changed as usize, count(ResourceStatus::Changed));

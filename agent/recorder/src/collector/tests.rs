@@ -195,6 +195,46 @@ fn cpu_time_grows_with_work_and_is_that_of_the_whole_process() {
     });
 }
 
+/// Whether the process has waited for a child since `io` was last read, and whether its I/O is known.
+fn traffic_of(table: &mut Table, pid: u32) -> (bool, bool) {
+    table.begin();
+    let reaped = table.peek(pid).unwrap().watch.reaped;
+    let process = table.processes().iter().find(|process| process.identity.pid == pid).unwrap();
+    (reaped, process.read_bytes.is_some())
+}
+
+#[test]
+fn io_is_read_in_the_first_sweep_after_a_wait_for_a_child() {
+    for budget in [1000, 0] {
+        let script = "while read line; do sleep 0; echo done; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = command.spawn().unwrap();
+        let pid = shell.id();
+        let (mut collector, mut table) = (proc(budget), table());
+        // A new process is read completely, so the second sweep is the first ordinary one.
+        for _ in 0..2 {
+            collector.sweep(&mut table, Effort::Full).unwrap();
+        }
+        shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        shell.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+        collector.sweep(&mut table, Effort::Full).unwrap();
+        let permitted = std::fs::read(format!("/proc/{pid}/io")).is_ok();
+        assert_eq!(traffic_of(&mut table, pid), (true, permitted), "budget {budget}");
+
+        table.leave_out_inherited_io();
+        assert_eq!(traffic_of(&mut table, pid), (false, false));
+        // At the latest in its turn, if others have run more.
+        let known = (0..20).any(|_| {
+            collector.sweep(&mut table, Effort::Full).unwrap();
+            traffic_of(&mut table, pid) == (false, true)
+        });
+        assert_eq!(known, permitted);
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_sweep_of_the_same_processes_allocates_nothing() {
     let counted = allocation_counter::measure(|| drop(std::hint::black_box(vec![0u8; 100])));

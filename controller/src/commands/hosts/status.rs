@@ -19,7 +19,7 @@ pub(in crate::commands) async fn status(
     args: &Targets,
     output: &Output,
 ) -> Result<()> {
-    let hosts = context.running(&args.hosts, args.role.as_deref()).await?;
+    let (hosts, stopped) = context.running_and_stopped(&args.hosts, args.role.as_deref()).await?;
     let results = fanout::each(hosts, |host| {
         let context = Arc::clone(&context);
         async move {
@@ -34,5 +34,6 @@ pub(in crate::commands) async fn status(
     });
     let (replies, failures) = split(results.await);
     table::status(output, &replies, Timestamp::now())?;
+    table::left_out(output, stopped.len());
     fanout::sum(failures)
 }

@@ -1,5 +1,7 @@
 //! `ctl cpu-log`: CPU and memory use by process, sample by sample.
 
+use std::{mem, slice};
+
 use ::record::Columns;
 use jiff::tz::TimeZone;
 
@@ -120,9 +122,9 @@ async fn show(
     form: &Form,
     output: &Output,
 ) -> Result<()> {
-    let mut page = Vec::new();
+    let mut lines = Lines::default();
     if matches!(form, Form::Csv(_)) || args.header || output.is_terminal() {
-        log::write_header(form, &mut page).map_err(reading::unwritable)?;
+        log::write_header(form, &mut lines.page).map_err(reading::unwritable)?;
     }
     let mut next_sequence = 0;
     while let Some(block) = blocks.next().await? {
@@ -133,28 +135,61 @@ async fn show(
             }
             next_sequence = header.last_sequence() + 1;
         }
-        block.each(|piece| {
-            let entries = match piece {
-                Piece::Sample(sample) => log.push(sample),
-                Piece::Lost(sentence) => vec![Entry::Break(Break::Lost(sentence.to_owned()))],
-            };
-            write(&entries, form, output, &mut page)
+        block.each(|piece| match piece {
+            Piece::Sample(sample) => lines.write(&log.push(sample), form),
+            Piece::Lost(sentence) => lines.lose(sentence, form),
         })?;
-        output.page(&page)?;
-        page.clear();
-    }
-    write(&log.finish(), form, output, &mut page)?;
-    output.page(&page)
-}
-
-fn write(entries: &[Entry], form: &Form, output: &Output, page: &mut Vec<u8>) -> Result<()> {
-    for entry in entries {
-        log::write(entry, form, page).map_err(reading::unwritable)?;
-        if let Some(sentence) = log::aside(entry, form) {
-            output.note(&sentence);
+        if args.follow || log.has_matched() {
+            lines.print(output)?;
         }
     }
-    Ok(())
+    lines.write(&log.finish(), form)?;
+    if !args.follow && !log.has_matched() {
+        lines.keep_losses(form)?;
+    }
+    lines.print(output)
+}
+
+/// Lines that wait to be printed. If no process matches, which is an error, only losses are printed before it: they may
+/// be the reason.
+#[derive(Debug, Default)]
+struct Lines {
+    page: Vec<u8>,
+    /// For stderr.
+    notes: Vec<String>,
+    losses: Vec<Entry<'static>>,
+}
+
+impl Lines {
+    fn write(&mut self, entries: &[Entry], form: &Form) -> Result<()> {
+        for entry in entries {
+            log::write(entry, form, &mut self.page).map_err(reading::unwritable)?;
+            self.notes.extend(log::aside(entry, form));
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, sentence: &str, form: &Form) -> Result<()> {
+        let loss = Entry::Break(Break::Lost(sentence.to_owned()));
+        self.write(slice::from_ref(&loss), form)?;
+        self.losses.push(loss);
+        Ok(())
+    }
+
+    fn keep_losses(&mut self, form: &Form) -> Result<()> {
+        self.page.clear();
+        self.notes.clear();
+        let losses = mem::take(&mut self.losses);
+        self.write(&losses, form)
+    }
+
+    fn print(&mut self, output: &Output) -> Result<()> {
+        self.notes.drain(..).for_each(|note| output.note(&note));
+        output.page(&self.page)?;
+        self.page.clear();
+        self.losses.clear();
+        Ok(())
+    }
 }
 
 /// `--summary`: one line per process.
@@ -177,12 +212,15 @@ async fn summarize(source: &Source, args: &Args, span: Span, query: Query, outpu
     if !summary.has_seen() {
         return Err(reading::nobody_there(source, span, &selection, &zone).await);
     }
-    let unseen = summary.unseen_exits();
+    let (unseen, left_out) = (summary.unseen_exits(), summary.left_out());
     let tracks = summary.finish();
     if tracks.is_empty() {
         return Err(reading::nobody_there(source, span, &selection, &zone).await);
     }
     render::record::summary::summary(output, &tracks, &zone)?;
+    if left_out > 0 {
+        output.note(&format!("further processes not listed: {left_out}; --top 0 lists all"));
+    }
     if unseen > 0 && args.pid.is_empty() {
         output.note(&format!(
             "not listed: {unseen} that started and exited between two samples; `ctl exits` shows them"

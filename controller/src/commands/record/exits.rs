@@ -25,8 +25,8 @@ pub(in crate::commands) async fn exits(cli: &Cli, args: &Args, output: &Output) 
     let query = Query { from: span.from, until: span.until, selection, ..Query::default() };
     let zone = TimeZone::system();
 
-    let filter =
-        Filter { contents: Contents::EXITS, ..Filter::between(span.earliest_ms(0), span.latest_ms()) };
+    let until_ms = span.latest_ms().saturating_add(reading::LATE_MS);
+    let filter = Filter { contents: Contents::EXITS, ..Filter::between(span.earliest_ms(0), until_ms) };
     let mut ends = Exits::new(query, args.failed);
     let mut blocks = source.read(&filter).await?.opened_ahead(Detail::of(COLUMNS));
     let mut page = Vec::new();

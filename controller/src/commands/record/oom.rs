@@ -22,7 +22,7 @@ pub(in crate::commands) async fn oom(cli: &Cli, args: &Args, output: &Output) ->
     let zone = TimeZone::system();
     let filter = Filter {
         contents: Contents::KERNEL.with(Contents::OOM_KILLS),
-        ..Filter::between(span.earliest_ms(0), span.latest_ms())
+        ..Filter::between(span.earliest_ms(0), span.latest_ms().saturating_add(reading::LATE_MS))
     };
     let mut kills = Kills::new(Query { from: span.from, until: span.until, ..Query::default() });
     let mut blocks = source.read(&filter).await?.opened_ahead(Detail::of(Columns::ALL));

@@ -188,6 +188,70 @@ async fn a_summary_an_exit_and_a_kill() {
 }
 
 #[tokio::test]
+async fn a_summary_says_how_many_processes_it_leaves_out() {
+    let samples = samples(all_sources());
+    let disk = disk(&[&samples]);
+    let one_more = "further processes not listed: 1; --top 0 lists all\n";
+    for (top, lines, expected) in [("--top 1", 1, one_more), ("--top 2", 2, ""), ("", 2, "")] {
+        let line = format!("cpu-log --since start --summary --output json {top}");
+        let (result, data, talk) = typed(disk.path(), &line).await;
+        result.unwrap();
+        assert_eq!((data.lines().count(), talk.as_str()), (lines, expected), "{top}");
+    }
+}
+
+#[tokio::test]
+async fn only_losses_precede_the_error_that_no_process_matches() {
+    let mut late = samples(all_sources());
+    late[..5].iter_mut().for_each(|sample| sample.processes.retain(|process| process.identity.pid == 7));
+    let late = disk(&[&late[..5], &late[5..]]);
+    let samples = samples(all_sources());
+    let disk = disk(&[&samples[..5], &samples[5..]]);
+    for selection in ["--user nobodyx", "--unit nosuch", "--command nosuch", "--pid 999"] {
+        for form in ["text --header", "json", "csv"] {
+            let line = format!("cpu-log --since start {selection} --output {form}");
+            let (result, data, talk) = typed(disk.path(), &line).await;
+            let error = result.unwrap_err().to_string();
+            assert!(error.starts_with("no process in that time matches --"), "{line}: {error}");
+            assert_eq!((data.as_str(), talk.as_str()), ("", ""), "{line}");
+        }
+    }
+    // The first process that matches is in the second block.
+    let shown = timeless(late.path(), "cpu-log --since start --columns pid --command mysqld").await;
+    assert!(shown.starts_with("# run db-1-x7k2m9 apply by ada started\n"), "{shown}");
+    let file = disk.path().join(format!("{:020}.blocks", 1));
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.truncate(bytes.len() - 10);
+    fs::write(&file, bytes).unwrap();
+    let (result, data, _) = typed(disk.path(), "cpu-log --since start --user nobodyx").await;
+    assert!(result.is_err() && data.lines().count() == 1 && data.contains("cut short"), "{data}");
+}
+
+#[tokio::test]
+async fn a_kill_is_found_although_the_sample_that_shows_it_is_in_a_block_after_the_window() {
+    for sources in [Sources::default(), all_sources()] {
+        let mut samples = samples(sources);
+        for event in &mut samples[5].events {
+            event.at_ns -= 650_000_000;
+        }
+        for exit in &mut samples[5].exits {
+            exit.at_ns -= 650_000_000;
+        }
+        let disk = disk(&[&samples[..5], &samples[5..]]);
+        let window = "--since 2011-07-13T00:12:04Z --until 2011-07-13T00:12:04.900Z";
+        let kill = shown(disk.path(), &format!("oom --output json {window}")).await;
+        let kill: serde_json::Value = serde_json::from_str(&kill).unwrap();
+        let (at, earliest) = match sources.has(Sources::KERNEL_LOG) {
+            true => ("2011-07-13T00:12:04.35Z", serde_json::Value::Null),
+            false => ("2011-07-13T00:12:05Z", "2011-07-13T00:12:04Z".into()),
+        };
+        assert_eq!((&kill["at"], &kill["earliest_at"]), (&at.into(), &earliest), "{kill}");
+        let exits = shown(disk.path(), &format!("exits {window}")).await;
+        assert_eq!(exits.lines().count(), usize::from(sources.has(Sources::EXITS)), "{exits}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_kernel_log_a_kill_at_the_start_of_a_block_is_inferred() {
     let samples = samples(Sources::default());
     for blocks in [&[&samples[..5], &samples[5..]][..], &[&samples[..]]] {
@@ -210,6 +274,29 @@ async fn a_block_without_the_process_is_not_a_gap_in_the_record() {
     let shown = shown(disk.path(), "cpu-log --since start --pid 7 --output json").await;
     assert!(!shown.contains("gap"), "{shown}");
     assert_eq!(shown.matches("\"pid\":7,").count(), 2 + 3);
+}
+
+#[tokio::test]
+async fn without_recorded_exits_a_parents_io_is_unknown_whatever_is_selected() {
+    let mut samples = samples(Sources::default());
+    for (second, sample) in (0..).zip(&mut samples) {
+        for process in &mut sample.processes {
+            process.parent = if process.identity.pid == 7 { 9 } else { 1 };
+            process.read_bytes = Some(0);
+            // What 7 wrote until it was killed.
+            process.written_bytes = Some(if second < 6 { 0 } else { 200 << 20 });
+        }
+    }
+    let disk = disk(&[&samples]);
+    for selection in ["--all", "--pid 9", "--pid 7,9 --sort io"] {
+        let line = format!("cpu-log --since start --output csv --columns pid,write {selection}");
+        let rows = shown(disk.path(), &line).await;
+        let of_parent: Vec<_> = rows.lines().filter_map(|row| row.split_once(",9,")).collect();
+        assert_eq!(of_parent.len(), 9, "{rows}");
+        assert!(of_parent.iter().all(|(_, written)| written.is_empty()), "{rows}");
+    }
+    let child = shown(disk.path(), "cpu-log --since start --output csv --columns pid,write --pid 7").await;
+    assert_eq!(child.lines().filter(|row| row.ends_with(",7,0")).count(), 4, "{child}");
 }
 
 #[tokio::test]
@@ -241,7 +328,8 @@ async fn every_error_has_a_hint() {
     // Samples without process exits are not an error.
     let (result, data, talk) = typed(full.path(), "exits --since start").await;
     assert!(result.is_ok());
-    let cannot = format!("{} cannot record process exits: ", full.path().display());
+    let cannot =
+        format!("the host whose record is in {} cannot record process exits: ", full.path().display());
     assert_eq!((data.as_str(), talk.starts_with(&cannot)), ("", true), "{talk}");
     assert!(
         talk.ends_with("\nhint: `ctl cpu-log --summary --all` shows when each process was last seen\n"),

@@ -5,7 +5,7 @@ mod watch;
 use std::{thread, time::Duration};
 
 use ::record::Columns;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use ratatui::crossterm::event::{self, Event};
 use tokio::{
     select,
@@ -38,12 +38,9 @@ pub(in crate::commands) async fn top(cli: &Cli, args: &Args) -> Result<()> {
     Screen::check()?;
     let source = reading::source(cli, &args.place).await?;
     let zone = TimeZone::system();
-    let (mut state, newest) = begin(args, &source).await?;
+    let (mut state, newest, range) = begin(args, &source).await?;
     let action = match &args.at {
-        Some(text) => {
-            let at = parse_time(text, &newest.to_zoned(zone.clone()), Edge::Begin)?;
-            state.around(at.as_millisecond())
-        }
+        Some(text) => state.around(moment(text, &newest.to_zoned(zone.clone()), range)?.as_millisecond()),
         None => state.newest(),
     };
     let (news, coming) = mpsc::channel(QUEUE);
@@ -56,11 +53,29 @@ pub(in crate::commands) async fn top(cli: &Cli, args: &Args) -> Result<()> {
     }
 }
 
-/// The initial state, and the time that `--at` counts back from: the host's clock, or the newest sample on the disk of
-/// a dead host.
-async fn begin(args: &Args, source: &Source) -> Result<(State, Timestamp)> {
+/// The time that `--at` names. It must be in the record: the nearest sample to another time would pass for that time's.
+fn moment(text: &str, now: &Zoned, range: Option<(i64, i64)>) -> Result<Timestamp> {
+    let at = parse_time(text, now, Edge::Begin)?;
+    let now_ms = now.timestamp().as_millisecond();
+    let (oldest_ms, newest_ms) = range.unwrap_or((i64::MIN, now_ms));
+    // In whole seconds, as people type them.
+    let second = |ms: i64| ms.div_euclid(1_000);
+    if (second(oldest_ms)..=second(newest_ms.max(now_ms))).contains(&second(at.as_millisecond())) {
+        return Ok(at);
+    }
+    let zone = now.time_zone();
+    let asked = at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+    let hint = reading::range_sentence(range, zone);
+    Err(Error::invalid(format!("there are no samples at {asked}"))
+        .hint(hint.unwrap_or_else(|| "the record is empty".to_owned())))
+}
+
+/// The initial state, the time that `--at` counts back from (the host's clock, or the newest sample on the disk of a dead
+/// host), and the time range of the record.
+async fn begin(args: &Args, source: &Source) -> Result<(State, Timestamp, Option<(i64, i64)>)> {
     let (info, now) = (source.info().await?, Timestamp::now());
-    let recorded = (info.samples > 0).then(|| timestamp(info.newest_unix_ms));
+    let range = (info.samples > 0).then_some((info.oldest_unix_ms, info.newest_unix_ms));
+    let recorded = range.map(|(_, newest)| timestamp(newest));
     let (link, newest) = match source {
         Source::Host { .. } => (Link::Connecting, reading::host_time(&info, now)),
         Source::Directory(_) => (Link::Disk, recorded.unwrap_or(now)),
@@ -68,7 +83,7 @@ async fn begin(args: &Args, source: &Source) -> Result<(State, Timestamp)> {
     let mut state = State::new(&title(args), link, recorded.unwrap_or(now).as_millisecond());
     state.runs = runs(source).await;
     state.gaps = info.gaps.iter().map(|gap| gap.until_unix_ms).collect();
-    Ok((state, newest))
+    Ok((state, newest, range))
 }
 
 fn title(args: &Args) -> String {
@@ -207,4 +222,37 @@ async fn read(source: &Source, request: Request) -> Result<Answer> {
         tokio::task::yield_now().await;
     }
     Ok(search.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_outside_the_record_is_refused() {
+        let ms = |text: &str| text.parse::<Timestamp>().unwrap().as_millisecond();
+        let now = timestamp(ms("2026-07-13T17:21:00.5Z")).to_zoned(TimeZone::UTC);
+        let range = Some((ms("2026-07-13T16:00:00.3Z"), ms("2026-07-13T17:20:59.5Z")));
+        let at = |text, range| moment(text, &now, range).map(|at| at.to_string());
+        for (text, expected) in [
+            ("17:00", "2026-07-13T17:00:00Z"),
+            ("16:00:00", "2026-07-13T16:00:00Z"),
+            ("now", "2026-07-13T17:21:00.5Z"),
+        ] {
+            assert_eq!(at(text, range).unwrap(), expected);
+        }
+        for (text, expected) in [
+            ("17:59", "there are no samples at 2026-07-12 17:59:00"),
+            ("2026-07-13 17:59", "there are no samples at 2026-07-13 17:59:00"),
+            ("15:59:59", "there are no samples at 2026-07-13 15:59:59"),
+        ] {
+            let error = at(text, range).unwrap_err();
+            let hint = "the record covers 2026-07-13 16:00:00 to 2026-07-13 17:20:59";
+            assert_eq!((error.to_string().as_str(), error.hints()), (expected, &[hint.to_owned()][..]));
+        }
+        // The record may reach back to yesterday, or be empty.
+        let longer = Some((ms("2026-07-12T06:00:00Z"), ms("2026-07-13T17:20:59.5Z")));
+        assert_eq!(at("17:59", longer).unwrap(), "2026-07-12T17:59:00Z");
+        assert_eq!(at("17:59", None).unwrap(), "2026-07-12T17:59:00Z");
+    }
 }

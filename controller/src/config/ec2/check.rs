@@ -38,7 +38,7 @@ pub(in crate::config) fn fleet(settings: &Ec2Config) -> Checked {
         holds(package.contains("://"), &["bake", "package"], || {
             format!(
                 "{package:?} is not a URL; the builder downloads the package, because user-data is limited to \
-                 16 kB: upload the package where instances can read it, such as S3 with a presigned URL"
+                 16 KiB: upload the package where instances can read it, such as S3 with a presigned URL"
             )
         })?;
         holds(bake.sha256.is_some(), &["bake", "package"], || {

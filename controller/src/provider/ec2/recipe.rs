@@ -40,7 +40,7 @@ impl Recipe {
             package: settings.package.clone().ok_or_else(|| {
                 missing("package").hint(
                     "set it to the URL of magpie-agent's .deb or .rpm, where instances can fetch it: user-data \
-                     is limited to 16 kB, so ctl cannot send the package",
+                     is limited to 16 KiB, so ctl cannot send the package",
                 )
             })?,
             sha256: settings.sha256.clone().ok_or_else(|| missing("sha256"))?,
@@ -178,6 +178,6 @@ mod tests {
     fn what_is_missing_is_named() {
         let error = Recipe::new(&BakeConfig::default(), ImageId::default()).expect_err("no package");
         assert_eq!(error.to_string(), "[ec2.bake] has no package");
-        assert!(error.hints()[0].contains("16 kB"));
+        assert!(error.hints()[0].contains("16 KiB"));
     }
 }

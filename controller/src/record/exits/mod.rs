@@ -83,7 +83,7 @@ impl Exits {
         }
     }
 
-    /// Whether any sample was inside the window.
+    /// Whether any sample covers a part of the window.
     pub(crate) fn has_seen(&self) -> bool {
         self.seen
     }
@@ -116,27 +116,35 @@ impl Exits {
 
     /// The exits of the next sample, oldest first.
     pub(crate) fn push(&mut self, sample: &Sample) -> Vec<Ended> {
-        let mut ended = Vec::new();
         let at = timestamp(sample.wall_ms);
         if sample.boot_id != self.boot_id {
             self.known.clear();
             self.lost = None;
+            self.last_ns = None;
         }
-        if self.query.spans(at) {
+        let mut ended = self.singles(sample);
+        // The time of anything else is known only to within the interval.
+        let after = self.last_ns.map_or(at, |last_ns| timestamp_at(sample, last_ns));
+        if self.query.meets(after, at) {
             self.seen = true;
             self.gaps |= !sample.sources.has(Sources::EXITS);
             self.describe(sample, at, &mut ended);
-            self.shown += ended.len() as u64;
         }
+        self.shown += ended.len() as u64;
         self.lead(sample);
         ended
     }
 
-    fn describe(&self, sample: &Sample, at: Timestamp, ended: &mut Vec<Ended>) {
+    /// The exits with a time of their own, which a sample after the window may bring.
+    fn singles(&self, sample: &Sample) -> Vec<Ended> {
         let mut exits: Vec<_> = sample.exits.iter().map(|exit| self.one(exit, sample)).collect();
-        exits.retain(|ended| self.admits(ended));
+        exits.retain(|ended| self.query.spans(ended.at) && self.admits(ended));
         exits.sort_by_key(|ended| ended.exit.at_ns);
-        ended.extend(exits.into_iter().map(Box::new).map(Ended::One));
+        exits.into_iter().map(Box::new).map(Ended::One).collect()
+    }
+
+    /// Groups of exits and losses.
+    fn describe(&self, sample: &Sample, at: Timestamp, ended: &mut Vec<Ended>) {
         let groups = sample.exit_groups.iter().filter(|group| {
             self.query.selection.admits_group(group) && (!self.only_failed || group.failed > 0)
         });

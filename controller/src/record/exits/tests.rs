@@ -107,3 +107,22 @@ fn samples_without_recorded_exits_are_noticed() {
     exits.push(&sample(101, vec![], vec![]));
     assert!(exits.has_gaps());
 }
+
+#[test]
+fn an_exit_is_in_the_window_in_which_it_happened() {
+    // At 100.5 s; the sample of 101 s brings it.
+    let within = |from_ms, until_ms| {
+        let [from, until] = [from_ms, until_ms].map(|ms| Some(timestamp(ms)));
+        let mut exits = Exits::new(Query { from, until, ..Query::default() }, false);
+        exits.push(&sample(100, vec![worker(7)], vec![]));
+        let group = ExitGroup { parent: 1, comm: "sh".into(), count: 9, failed: 0, cpu_us: 5, peak_kib: 900 };
+        let last = Sample { exit_groups: vec![group], ..sample(101, vec![], vec![exit(7, "apache2", 9)]) };
+        let ended = exits.push(&last);
+        (pids(&ended), ended.len() - pids(&ended).len(), exits.has_seen())
+    };
+    assert_eq!(within(100_400, 101_000), (vec![7], 1, true));
+    assert_eq!(within(100_400, 100_600), (vec![7], 1, true), "no sample is in the window");
+    assert_eq!(within(100_600, 101_000), (vec![], 1, true), "a group may have ended then");
+    assert_eq!(within(101_001, 102_000), (vec![], 0, false));
+    assert_eq!(within(99_000, 99_999), (vec![], 0, false));
+}

@@ -15,14 +15,14 @@ use crate::record::{
 /// Smaller shares are shown as 0.0 %.
 const NO_PERCENT: f64 = 0.05;
 
-/// Whether a process was idle in the interval: no CPU time, no wait for a CPU or disk, no I/O, and not new. A process
-/// with an unknown CPU share is not idle.
+/// Whether a process was idle in the interval: no CPU time, no wait for a CPU or disk, no known I/O, and not new. A
+/// process with an unknown CPU share is not idle.
 fn is_idle(process: &Process, rates: &Rates, since_ns: u64) -> bool {
     let none = |rate: Option<f64>, least: f64| rate.is_none_or(|rate| rate < least);
     rates.cpu_percent.is_some_and(|percent| percent < NO_PERCENT)
         && none(rates.wait_percent, NO_PERCENT)
         && none(rates.major_faults, f64::MIN_POSITIVE)
-        && rates.io_bytes() <= 0.0
+        && none(rates.io_bytes(), f64::MIN_POSITIVE)
         && process.state != b'D'
         && process.identity.started_ns < since_ns
 }
@@ -42,8 +42,15 @@ pub(crate) enum Entry<'a> {
     MoreExits(Timestamp, u64),
     /// A kernel message.
     Kernel(Timestamp, &'a str),
-    /// Number of out-of-memory kills, on a host without a kernel log.
-    Kills(Timestamp, u64),
+    /// Out-of-memory kills on a host without a kernel log, which only a counter shows.
+    Kills {
+        /// The sample that shows them.
+        at: Timestamp,
+        /// The sample before: the earliest possible time.
+        earliest: Timestamp,
+        /// Number of kills.
+        count: u64,
+    },
     /// A note from the recorder.
     Note(Timestamp, &'a str),
     /// A run started or ended.
@@ -157,7 +164,9 @@ impl Log {
         }
         if !self.matched {
             let mut processes = self.places.iter().map(|place| &sample.processes[*place]);
-            self.matched = processes.any(|process| selection.admits(process)) || exits().next().is_some();
+            self.matched = processes.any(|process| selection.admits(process))
+                || exits().next().is_some()
+                || sample.exit_groups.iter().any(|group| selection.admits_group(group));
         }
     }
 
@@ -200,10 +209,11 @@ impl Log {
         let before = self.before.as_ref().filter(|before| before.boot_id == sample.boot_id);
         if let Some(before) = before
             && !sample.sources.has(Sources::KERNEL_LOG)
-            && let (Some(before), Some(now)) = (before.own_kills, sample.own_kills())
-            && now > before
+            && let (Some(kills_before), Some(kills)) = (before.own_kills, sample.own_kills())
+            && kills > kills_before
         {
-            entries.push(Entry::Kills(at, now - before));
+            let earliest = timestamp_at(sample, before.boottime_ns);
+            entries.push(Entry::Kills { at, earliest, count: kills - kills_before });
         }
     }
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use record::{BootId, Columns, Exit, Process, Sample};
+use record::{BootId, Columns, Exit, Process, Sample, Sources};
 
 use crate::record::{
-    inherited::{self, Bytes, Ended},
+    inherited::{self, Bytes, Ended, Parents},
     query::Query,
     rates::CpuBounds,
     selection::Sort,
@@ -22,7 +22,7 @@ pub(crate) const SUMMARY_COLUMNS: Columns =
 pub(crate) struct Track {
     /// The boot that the pid belongs to.
     pub boot_id: BootId,
-    /// The process as last seen.
+    /// The process as last seen; its I/O as last known.
     pub process: Process,
     /// Wall time of the first sample with it, ms since the Unix epoch.
     pub first_ms: i64,
@@ -42,9 +42,18 @@ pub(crate) struct Track {
     pub status: Option<u32>,
     /// Plausible bounds of CPU time.
     bounds: CpuBounds,
-    /// I/O inherited from exited children.
+    /// I/O inherited from exited children, and all I/O of intervals in which it may have been.
     inherited: Bytes,
+    /// Whether the process's own I/O in some interval is unknown.
+    has_unknown_io: bool,
+    /// Whether the last sample did not have the I/O.
+    io_is_absent: bool,
+    /// Whether the process ended without a record of its exit.
+    is_cut: bool,
+    /// Maximum number of threads.
     threads: u32,
+    /// Number of threads in the last sample.
+    last_threads: u32,
     at_ns: u64,
     cpu_us: u64,
     base: Base,
@@ -70,23 +79,43 @@ impl Track {
         self.bounds.percent(self.cpu_us(), self.at_ns.saturating_sub(self.base.at_ns), self.threads)
     }
 
-    /// Bytes read in the window, without those of exited children.
-    pub(crate) fn read_bytes(&self) -> Option<u64> {
-        let base = self.base.read_bytes.saturating_add(self.inherited.read);
-        self.process.read_bytes.map(|bytes| bytes.saturating_sub(base))
+    /// Whether the process may have used more CPU time: after its last sample, because its exit is not recorded.
+    pub(crate) fn cpu_is_lower_bound(&self) -> bool {
+        self.is_cut
     }
 
-    /// Bytes written in the window, without those of exited children.
+    /// Bytes read in the window, without those of exited children; absent if unknown.
+    pub(crate) fn read_bytes(&self) -> Option<u64> {
+        let base = self.base.read_bytes.saturating_add(self.inherited.read);
+        self.known(self.process.read_bytes?.saturating_sub(base))
+    }
+
+    /// Bytes written in the window, without those of exited children; absent if unknown.
     pub(crate) fn written_bytes(&self) -> Option<u64> {
         let base = self.base.written_bytes.saturating_add(self.inherited.written);
-        self.process.written_bytes.map(|bytes| bytes.saturating_sub(base))
+        self.known(self.process.written_bytes?.saturating_sub(base))
+    }
+
+    /// Whether the process may have read and written more: in some interval, or after its last sample.
+    pub(crate) fn io_is_lower_bound(&self) -> bool {
+        self.has_unknown_io || self.is_cut
+    }
+
+    /// Bytes read and written; absent if both are unknown.
+    fn io_bytes(&self) -> Option<u64> {
+        let (read, written) = (self.read_bytes(), self.written_bytes());
+        read.or(written).map(|_| read.unwrap_or(0).saturating_add(written.unwrap_or(0)))
+    }
+
+    /// A lower bound of 0 says nothing.
+    fn known(&self, bytes: u64) -> Option<u64> {
+        (bytes > 0 || !self.io_is_lower_bound()).then_some(bytes)
     }
 
     /// The last counters, including inherited I/O.
     fn ended(&self) -> Ended {
         let Process { identity, parent, read_bytes, written_bytes, .. } = self.process;
-        let bytes = Bytes { read: read_bytes.unwrap_or(0), written: written_bytes.unwrap_or(0) };
-        Ended { identity, parent, bytes }
+        Ended { identity, parent, bytes: Bytes::counted(read_bytes, written_bytes) }
     }
 
     fn new(
@@ -108,9 +137,17 @@ impl Track {
                 written_bytes: process.written_bytes.unwrap_or(0),
             }
         };
+        let mut process = process.clone();
+        if born {
+            // What it has done so far is growth: `count_io` adds it.
+            process.read_bytes = process.read_bytes.map(|_| 0);
+            process.written_bytes = process.written_bytes.map(|_| 0);
+        }
         Self {
             boot_id: sample.boot_id,
-            process: process.clone(),
+            threads: process.threads,
+            last_threads: process.threads,
+            process,
             first_ms: sample.wall_ms,
             last_ms: sample.wall_ms,
             peak_footprint_kib: 0,
@@ -121,8 +158,11 @@ impl Track {
             status: None,
             bounds,
             inherited: Bytes::default(),
-            threads: process.threads,
-            at_ns: base.at_ns,
+            has_unknown_io: false,
+            io_is_absent: false,
+            is_cut: false,
+            // As in the log, the first interval begins with the last sample, not with the start of the process.
+            at_ns: born_after_ns.filter(|_| born).unwrap_or(at_ns),
             cpu_us: base.cpu_us,
             base,
         }
@@ -135,12 +175,13 @@ impl Track {
         if cpu_us != self.cpu_us || self.peak_cpu_percent.is_none() {
             let (grown_us, elapsed_ns) =
                 (cpu_us.saturating_sub(self.cpu_us), at_ns.saturating_sub(self.at_ns));
-            let share = bounds.percent(grown_us, elapsed_ns, self.threads);
+            let share = bounds.percent(grown_us, elapsed_ns, process.threads.max(self.last_threads));
             self.peak_cpu_percent = match (self.peak_cpu_percent, share) {
                 (Some(peak), Some(share)) => Some(peak.max(share)),
                 (peak, share) => peak.or(share),
             };
         }
+        self.last_threads = process.threads;
         self.cpu_us = cpu_us;
         self.at_ns = at_ns;
         self.last_ms = wall_ms;
@@ -151,13 +192,26 @@ impl Track {
         }
         self.peak_resident_kib = self.peak_resident_kib.max(process.resident_kib);
         self.peak_swap_kib = self.peak_swap_kib.max(process.swap_kib.unwrap_or(0));
-        self.process.read_bytes = process.read_bytes;
-        self.process.written_bytes = process.written_bytes;
         if !is_same(self.process.command.as_ref(), process.command.as_ref())
             || !is_same(self.process.cgroup.as_ref(), process.cgroup.as_ref())
         {
             self.rename(process);
         }
+    }
+
+    /// Takes the next counters. Nothing counts as the process's own in an interval in which it may have inherited I/O,
+    /// or that begins or ends without counters.
+    #[inline]
+    fn count_io(&mut self, read: Option<u64>, written: Option<u64>, may_inherit: bool) {
+        let is_absent = read.is_none() && written.is_none();
+        if may_inherit || is_absent || self.io_is_absent {
+            let before = Bytes::counted(self.process.read_bytes, self.process.written_bytes);
+            self.inherited = self.inherited.plus(Bytes::counted(read, written).without(before));
+            self.has_unknown_io = true;
+        }
+        self.io_is_absent = is_absent;
+        self.process.read_bytes = read.or(self.process.read_bytes);
+        self.process.written_bytes = written.or(self.process.written_bytes);
     }
 
     #[cold]
@@ -178,8 +232,9 @@ impl Track {
         self.at_ns = self.at_ns.max(exit.at_ns);
         self.cpu_us = self.cpu_us.max(exit.user_us.saturating_add(exit.system_us));
         self.peak_resident_kib = self.peak_resident_kib.max(exit.peak_kib);
-        self.process.read_bytes = self.process.read_bytes.max(Some(exit.read_bytes));
-        self.process.written_bytes = self.process.written_bytes.max(Some(exit.written_bytes));
+        let read = self.process.read_bytes.max(Some(exit.read_bytes));
+        let written = self.process.written_bytes.max(Some(exit.written_bytes));
+        self.count_io(read, written, false);
     }
 }
 
@@ -202,6 +257,7 @@ pub(crate) struct Summary {
     /// Processes of the last sample, in its order.
     live: Vec<Box<Track>>,
     ended: Vec<Box<Track>>,
+    parents: Parents,
     /// Indices of the selected processes; a buffer that is reused.
     places: Vec<usize>,
     /// Time since boot of the last sample of this boot, ns.
@@ -222,6 +278,7 @@ impl Summary {
             boot_id: BootId::default(),
             live: Vec::new(),
             ended: Vec::new(),
+            parents: Parents::default(),
             places: Vec::new(),
             last_ns: None,
             sweep_ns: 0,
@@ -243,6 +300,8 @@ impl Summary {
 
     /// Adds the next sample.
     pub(crate) fn push(&mut self, sample: &Sample) {
+        // Before the window too: a child's I/O may arrive after the child's last sample.
+        self.parents = self.parents.after(sample);
         if !self.query.spans(timestamp(sample.wall_ms)) {
             return;
         }
@@ -260,7 +319,10 @@ impl Summary {
             self.see(sample);
         }
         self.exits(sample);
-        self.pass_on(sample);
+        // Otherwise nobody knows what children left: no I/O of their parents counts.
+        if sample.sources.has(Sources::EXITS) {
+            self.pass_on(sample);
+        }
         self.sweep_ns = sample.sweep_ns;
         self.last_ns = Some(sample.boottime_ns);
     }
@@ -276,6 +338,8 @@ impl Summary {
             }
             let at_ns = sample.boottime_ns.saturating_add((step_ns * *place as f64) as u64);
             track.see(process, sample.wall_ms, at_ns, bounds);
+            let may_inherit = self.parents.has(process.identity.pid);
+            track.count_io(process.read_bytes, process.written_bytes, may_inherit);
         }
         self.places.len() == self.live.len()
     }
@@ -339,18 +403,29 @@ impl Summary {
         }
     }
 
-    /// The selected tracks, largest first.
+    /// Number of selected processes that [`Summary::finish`] leaves out, because they are not among the largest.
+    pub(crate) fn left_out(&self) -> usize {
+        let selection = &self.query.selection;
+        let selected = self.ended.iter().chain(&self.live).filter(|track| selection.admits(&track.process));
+        selected.count().saturating_sub(self.query.top.unwrap_or(usize::MAX))
+    }
+
+    /// The selected tracks, largest first, unknown ones last.
     pub(crate) fn finish(mut self) -> Vec<Track> {
+        for track in &mut self.ended {
+            track.is_cut = track.status.is_none();
+        }
         self.ended.append(&mut self.live);
         let selection = &self.query.selection;
         self.ended.retain(|track| selection.admits(&track.process));
         let key = |track: &Track| match self.query.sort {
-            Sort::Cpu => track.cpu_us(),
-            Sort::Rss => track.peak_resident_kib,
-            Sort::Swap => track.peak_swap_kib,
-            Sort::Footprint => track.peak_footprint_kib,
-            Sort::Io => track.read_bytes().unwrap_or(0).saturating_add(track.written_bytes().unwrap_or(0)),
+            Sort::Cpu => Some(track.cpu_us()),
+            Sort::Rss => Some(track.peak_resident_kib),
+            Sort::Swap => Some(track.peak_swap_kib),
+            Sort::Footprint => Some(track.peak_footprint_kib),
+            Sort::Io => track.io_bytes(),
         };
+        // `None` is less than any value.
         self.ended.sort_by_key(|track| std::cmp::Reverse((key(track), track.peak_footprint_kib)));
         self.ended.truncate(self.query.top.unwrap_or(usize::MAX));
         self.ended.into_iter().map(|track| *track).collect()

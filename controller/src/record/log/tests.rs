@@ -3,7 +3,7 @@
 use record::{BootId, Exit, HostCounters};
 
 use jiff::Timestamp;
-use record::{Identity, Process, Sample};
+use record::{Identity, Process, Sample, Sources};
 
 use super::*;
 use crate::record::source::KnownRun;
@@ -360,6 +360,62 @@ fn a_summary_has_peaks_means_and_exits() {
 }
 
 #[test]
+fn the_peak_of_a_summary_is_the_largest_share_of_the_log() {
+    let young = |cpu_ms| {
+        let identity = Identity { pid: 7, started_ns: 100 * SECOND + 850_000_000 };
+        Process { identity, threads: 1, ..process(7, 0, cpu_ms) }
+    };
+    let old = |threads, cpu_ms| Process { threads, ..process(1, 50, cpu_ms) };
+    let samples = [
+        sample(100, vec![old(4, 0)]),
+        sample(101, vec![old(4, 500), young(80)]),
+        sample(102, vec![old(1, 600), young(90)]),
+        // A little more than a second of one thread is a measuring error.
+        sample(103, vec![old(1, 1_615), young(100)]),
+    ];
+    for (count, peaks) in [(2, [50.0, 8.0]), (3, [50.0, 8.0]), (4, [100.0, 8.0])] {
+        let mut log = Log::new(Query::default(), Marks::default());
+        let mut summary = Summary::new(Query::default());
+        let mut largest = [0.0_f64; 2];
+        for sample in &samples[..count] {
+            summary.push(sample);
+            for entry in log.push(sample) {
+                let Entry::Process(entry) = entry else { continue };
+                let place = usize::from(entry.process.identity.pid == 7);
+                largest[place] = largest[place].max(entry.rates.cpu_percent.unwrap_or(0.0));
+            }
+        }
+        let tracks = summary.finish();
+        let found = [1, 7].map(|pid| track(&tracks, pid).peak_cpu_percent.unwrap());
+        assert_eq!((found, largest), (peaks, peaks), "{count} samples");
+    }
+}
+
+#[test]
+fn a_peak_is_of_one_interval_and_a_mean_of_a_life() {
+    let mut summary = Summary::new(Query::default());
+    let identity = Identity { pid: 7, started_ns: 100 * SECOND + 850_000_000 };
+    let young = Process { identity, threads: 1, ..process(7, 0, 80) };
+    summary.push(&sample(100, vec![]));
+    summary.push(&sample(101, vec![young]));
+    let tracks = summary.finish();
+    let [track] = tracks.as_slice() else { panic!("{tracks:?}") };
+    assert_eq!(track.peak_cpu_percent.map(f64::round), Some(8.0), "80 ms of the second between two samples");
+    assert_eq!(track.mean_cpu_percent().map(f64::round), Some(53.0), "80 ms of 150 ms");
+}
+
+#[test]
+fn a_summary_counts_what_it_leaves_out() {
+    for (top, expected) in [(None, (3, 0)), (Some(5), (3, 0)), (Some(2), (2, 1)), (Some(1), (1, 2))] {
+        let mut summary = Summary::new(Query { top, ..Query::default() });
+        summary.push(&sample(100, vec![process(1, 50, 0), process(2, 50, 0), process(3, 50, 0)]));
+        summary.push(&sample(101, vec![process(1, 50, 10), process(2, 50, 20)]));
+        let left_out = summary.left_out();
+        assert_eq!((summary.finish().len(), left_out), expected, "{top:?}");
+    }
+}
+
+#[test]
 fn a_summary_keeps_processes_with_one_pid_apart() {
     let mut summary = Summary::new(Query::default());
     summary.push(&sample(100, vec![process(7, 50, 60_000)]));
@@ -368,4 +424,106 @@ fn a_summary_keeps_processes_with_one_pid_apart() {
     let tracks = summary.finish();
     assert_eq!(tracks.len(), 3);
     assert_eq!(tracks[0].cpu_us(), 250_000);
+}
+
+/// Process 7, a child of 5, writes 200 MiB and ends. Its parent waits for it a sample later. 9 has no children.
+fn inheritance(sources: Sources) -> Vec<Sample> {
+    let writes = |pid, parent, started_s, written: u64| Process {
+        parent,
+        read_bytes: Some(0),
+        written_bytes: Some(written),
+        ..process(pid, started_s, 0)
+    };
+    let at = |second: u64, waited: u64, written: u64| {
+        let others = [writes(5, 1, 50, waited), writes(9, 1, 50, written)];
+        Sample { sources, ..sample(second, others.to_vec()) }
+    };
+    let mut samples = vec![at(99, 0, 0), at(100, 0, 0), at(101, 0, 0), at(102, 200 << 20, 4_096)];
+    samples[1].processes.insert(1, writes(7, 5, 99, 100 << 20));
+    if sources.has(Sources::EXITS) {
+        let identity = Identity { pid: 7, started_ns: 99 * SECOND };
+        samples[2].exits = vec![Exit { identity, parent: 5, written_bytes: 200 << 20, ..exit(7, "dd", 0) }];
+    }
+    samples
+}
+
+/// What processes wrote per second.
+fn written(entries: &[Entry]) -> Vec<(u32, Option<f64>)> {
+    let rate = |entry: &Entry| match entry {
+        Entry::Process(entry) => Some((entry.process.identity.pid, entry.rates.written_bytes)),
+        _ => None,
+    };
+    entries.iter().filter_map(rate).collect()
+}
+
+/// Queries that must not differ in what they say about processes 5 and 9.
+fn queries() -> Vec<Query> {
+    let from = |second: u64| Some(timestamp(sample(second, vec![]).wall_ms));
+    let query = |pids: &[u32], from| Query {
+        from,
+        selection: Selection { pids: pids.to_vec(), ..Selection::default() },
+        ..Query::default()
+    };
+    vec![query(&[], None), query(&[5, 9], None), query(&[], from(101)), query(&[5, 9], from(101))]
+}
+
+#[test]
+fn a_childs_io_is_never_its_parents_whatever_is_selected_and_whenever_the_window_begins() {
+    for (sources, expected) in [(Sources::default(), None), (Sources::EXITS, Some(0.0))] {
+        let samples = inheritance(sources);
+        for query in queries() {
+            let mut log = Log::new(query.clone(), Marks::default());
+            let mut newest = Vec::new();
+            for sample in &samples {
+                newest = written(&log.push(sample));
+            }
+            assert_eq!(newest, [(5, expected), (9, Some(4_096.0))], "{query:?}");
+        }
+    }
+}
+
+#[test]
+fn a_summary_does_not_charge_a_parent_for_its_children_either() {
+    for (sources, expected) in [(Sources::default(), (None, true)), (Sources::EXITS, (Some(0), false))] {
+        for query in queries() {
+            let mut summary = Summary::new(Query { sort: Sort::Io, ..query });
+            inheritance(sources).iter().for_each(|sample| summary.push(sample));
+            let tracks = summary.finish();
+            let io = |pid| {
+                let track = track(&tracks, pid);
+                (track.written_bytes(), track.io_is_lower_bound())
+            };
+            assert_eq!((io(5), io(9)), (expected, (Some(4_096), false)));
+            assert_eq!(tracks.last().map(|track| track.process.identity.pid), Some(5), "unknown is last");
+        }
+    }
+}
+
+#[test]
+fn without_its_exit_a_process_has_done_at_least_what_its_last_sample_shows() {
+    let unrecorded = Sources::default();
+    for (sources, bytes, is_more) in [(unrecorded, 100 << 20, true), (Sources::EXITS, 200 << 20, false)] {
+        let mut summary = Summary::new(Query::default());
+        inheritance(sources).iter().for_each(|sample| summary.push(sample));
+        let tracks = summary.finish();
+        let ended = track(&tracks, 7);
+        assert_eq!((ended.written_bytes(), ended.io_is_lower_bound()), (Some(bytes), is_more));
+        assert_eq!(ended.cpu_is_lower_bound(), is_more);
+    }
+}
+
+#[test]
+fn io_that_the_recorder_left_out_makes_a_summary_a_lower_bound() {
+    let read = |second, read_bytes| sample(second, vec![Process { read_bytes, ..process(5, 50, 0) }]);
+    let samples = [Some(1_000), Some(1_003), None, Some(9_000), Some(9_020)];
+    let summarize = |samples: &[Option<u64>]| {
+        let mut summary = Summary::new(Query::default());
+        samples.iter().zip(100..).for_each(|(bytes, second)| summary.push(&read(second, *bytes)));
+        let track = summary.finish().remove(0);
+        (track.read_bytes(), track.io_is_lower_bound())
+    };
+    assert_eq!(summarize(&samples), (Some(23), true));
+    assert_eq!(summarize(&samples[1..4]), (None, true), "at least 0 says nothing");
+    assert_eq!(summarize(&samples[2..]), (Some(20), true), "the window begins with the unknown value");
+    assert_eq!(summarize(&samples[3..]), (Some(20), false));
 }

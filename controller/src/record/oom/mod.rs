@@ -29,7 +29,7 @@ const KEPT: usize = 4;
 /// One out-of-memory event: one kill or several.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Report {
-    /// Time of the kill; for an inferred kill, the latest possible time.
+    /// Time of the kill; for an inferred kill, that of the sample that shows it.
     pub at: Timestamp,
     /// How the kill is known.
     pub kind: Kind,
@@ -57,8 +57,12 @@ pub(crate) enum Kind {
     Inferred {
         /// Number of killed processes.
         kills: u64,
+        /// The earliest possible time: that of the sample before.
+        earliest: Timestamp,
         /// Possible victims, most likely first.
         candidates: Vec<Named>,
+        /// Number of victims that were probably in no sample.
+        unseen: u64,
     },
 }
 
@@ -70,7 +74,6 @@ pub(crate) struct Kills {
     recent: VecDeque<Arc<Sample>>,
     /// Counted kills whose victims may not have exited yet.
     unsettled: Vec<Counted>,
-    seen: bool,
 }
 
 /// The samples around a kill that only a counter shows.
@@ -84,7 +87,7 @@ struct Counted {
 impl Kills {
     /// Uses only the window of the query.
     pub(crate) fn new(query: Query) -> Self {
-        Self { query, recent: VecDeque::new(), unsettled: Vec::new(), seen: false }
+        Self { query, recent: VecDeque::new(), unsettled: Vec::new() }
     }
 
     /// Time since boot of the newest sample seen, ns.
@@ -110,22 +113,27 @@ impl Kills {
         let sample = Arc::new(sample.clone());
         let mut reports = self.follow_with(&sample);
         self.keep(Arc::clone(&sample));
-        if !self.query.spans(timestamp(sample.wall_ms)) {
-            return reports;
-        }
-        self.seen = true;
         let told = sample.events.iter().filter(|event| event.kind == EventKind::Kernel);
+        // The kernel's line may have arrived in a sample after the window.
+        let told = told.filter(|event| self.query.spans(timestamp_at(&sample, event.at_ns)));
         reports.extend(told.filter_map(|event| {
             let kill = OomKill::parse(&event.text)?;
             Some(self.told(event, kill, &sample))
         }));
-        let silent = !sample.sources.has(Sources::KERNEL_LOG);
-        let previous = self.recent.get(1).filter(|_| silent);
-        if previous.is_some_and(|previous| oom::counted(previous, &sample).is_some()) {
-            let before = self.recent.iter().skip(1).cloned().collect();
-            self.unsettled.push(Counted { before, after: vec![sample] });
+        if let Some(counted) = self.counted(sample) {
+            self.unsettled.push(counted);
         }
         reports
+    }
+
+    /// The kills that only the counter of the newest sample shows, if they may have happened in the window.
+    fn counted(&self, sample: Arc<Sample>) -> Option<Counted> {
+        let previous = self.recent.get(1).filter(|_| !sample.sources.has(Sources::KERNEL_LOG))?;
+        oom::counted(previous, &sample)?;
+        // The counter is read after the processes.
+        let read_at = timestamp_at(&sample, sample.boottime_ns.saturating_add(sample.sweep_ns));
+        let counted = Counted { before: self.recent.iter().skip(1).cloned().collect(), after: vec![sample] };
+        self.query.meets(counted.earliest()?, read_at).then_some(counted)
     }
 
     /// The newest sample, if exits after it are still needed to find victims.
@@ -184,9 +192,14 @@ impl Counted {
         soon
     }
 
+    /// The earliest possible time, by the clock of the sample that shows the kill: the clock may have been set.
+    fn earliest(&self) -> Option<Timestamp> {
+        Some(timestamp_at(&self.after[0], self.before.first()?.boottime_ns))
+    }
+
     fn report(&self) -> Option<Report> {
         let (first, previous) = (&self.after[0], self.before.first()?);
-        let InferredKill { kills, candidates, .. } =
+        let InferredKill { kills, candidates, unseen, .. } =
             oom::inferred(previous, self.after.iter().map(|sample| &**sample))?;
         let past = Past::before(first.boottime_ns, self.before.iter().map(|sample| &**sample))?;
         let exits = || self.after.iter().flat_map(|sample| &sample.exits);
@@ -200,7 +213,12 @@ impl Counted {
             by_name: past.by_name(),
             memory_kib: past.limit_kib(),
             memory: Some(past.memory()),
-            kind: Kind::Inferred { kills, candidates: candidates.collect() },
+            kind: Kind::Inferred {
+                kills,
+                earliest: self.earliest()?,
+                candidates: candidates.collect(),
+                unseen,
+            },
         })
     }
 }

@@ -54,13 +54,27 @@ impl<'a> Past<'a> {
     pub(super) fn held(&self, process: &Process) -> Held {
         let kib = process.footprint_kib();
         let earlier = self.earlier.and_then(|earlier| {
-            let found =
-                earlier.processes.binary_search_by_key(&process.identity, |process| process.identity).ok()?;
-            Some((earlier.boottime_ns, earlier.processes[found].footprint_kib()))
+            Some((earlier.boottime_ns, found(&earlier.processes, process.identity)?.footprint_kib()))
         });
         let growth_kib =
             earlier.or_else(|| self.birth(process.identity)).and_then(|then| self.growth(kib, then));
         Held { kib, origin: Origin::Sample { age_ms: self.age_ms, growth_kib } }
+    }
+
+    /// The time from which all processes with one name grew, and their footprint then: of a group of which no process
+    /// existed in the earlier sample, the start of the first.
+    fn grew_from(&self, comm: &str, group: &[&Process]) -> Option<(u64, u64)> {
+        let is_old = |earlier: &&Sample| {
+            group.iter().any(|process| found(&earlier.processes, process.identity).is_some())
+        };
+        let Some(earlier) = self.earlier.filter(is_old) else {
+            return self.birth(group.iter().map(|process| process.identity).min_by_key(|it| it.started_ns)?);
+        };
+        // A process may have had another name.
+        let is_now = |identity| group.binary_search_by_key(&identity, |process| process.identity).is_ok();
+        let belongs = |process: &&Process| *process.comm == *comm || is_now(process.identity);
+        let then = earlier.processes.iter().filter(belongs).map(Process::footprint_kib);
+        Some((earlier.boottime_ns, then.fold(0, u64::saturating_add)))
     }
 
     /// Start time of a young process, with a footprint of 0.
@@ -89,18 +103,15 @@ impl<'a> Past<'a> {
             *kib = kib.saturating_add(process.footprint_kib());
         }
         let (comm, kib) = holders.into_iter().max_by_key(|(_, kib)| *kib)?;
-        let all = || self.sample.processes.iter().filter(|process| process.comm == *comm);
-        let earlier = self.earlier.map(|earlier| {
-            let all = earlier.processes.iter().filter(|process| process.comm == *comm);
-            (earlier.boottime_ns, all.map(Process::footprint_kib).fold(0, u64::saturating_add))
-        });
-        let growth_kib = earlier.and_then(|then| self.growth(kib, then));
+        let group = self.sample.processes.iter().filter(|process| process.comm == *comm);
+        let group: Vec<&Process> = group.collect();
+        let growth_kib = self.grew_from(comm, &group).and_then(|then| self.growth(kib, then));
         Some(Holder {
             comm: Arc::clone(comm),
-            processes: all().count() as u64,
+            processes: group.len() as u64,
             held: Held { kib, origin: Origin::Sample { age_ms: self.age_ms, growth_kib } },
-            swap_kib: all().filter_map(|process| process.swap_kib).fold(0, u64::saturating_add),
-            counts_shared: all().any(|process| process.anon_kib.is_none()),
+            swap_kib: group.iter().filter_map(|process| process.swap_kib).fold(0, u64::saturating_add),
+            counts_shared: group.iter().any(|process| process.anon_kib.is_none()),
         })
     }
 
@@ -113,6 +124,12 @@ impl<'a> Past<'a> {
     pub(super) fn memory(&self) -> Memory {
         Memory { parts: parts(self.sample), origin: Origin::Sample { age_ms: self.age_ms, growth_kib: None } }
     }
+}
+
+/// The process with this identity; the processes must be in order.
+fn found(processes: &[Process], identity: Identity) -> Option<&Process> {
+    let index = processes.binary_search_by_key(&identity, |process| process.identity).ok()?;
+    Some(&processes[index])
 }
 
 /// The host's memory use by kind, from the host's own counters. A host in a container never uses the machine's counters;

@@ -109,6 +109,41 @@ fn a_size_from_before_the_kill_has_age_and_growth() {
 }
 
 #[test]
+fn a_process_and_its_name_grow_alike() {
+    let by_name = |earlier: Vec<Process>, now: Vec<Process>| {
+        let mut kills = Kills::new(Query::default());
+        kills.push(&sample(100, 0, earlier));
+        kills.push(&sample(101, 0, now));
+        let told = Sample { events: vec![told_at(101_800_000_000)], ..sample(102, 1, Vec::new()) };
+        let reports = kills.push(&told);
+        let [Report { biggest: Some(biggest), by_name: Some(by_name), .. }] = reports.as_slice() else {
+            panic!("{reports:?}");
+        };
+        let growth = |held: Option<Held>| match held {
+            Some(Held { origin: Origin::Sample { growth_kib, .. }, .. }) => growth_kib,
+            other => panic!("{other:?}"),
+        };
+        (growth(biggest.held), growth(Some(by_name.held)))
+    };
+    let started = |pid, ms: u64, kib| Process {
+        identity: Identity { pid, started_ns: ms * 1_000_000 },
+        ..process(pid, "tail", kib)
+    };
+    let young = || started(7, 100_500, 50_000);
+    let per_second = Some(100_000.0);
+    assert_eq!(by_name(vec![], vec![young()]), (per_second, per_second), "since it started");
+    let before = started(6, 99_000, 70_000);
+    assert_eq!(by_name(vec![before], vec![young()]), (per_second, per_second), "another one has ended");
+    let second = started(8, 100_750, 25_000);
+    let both = by_name(vec![], vec![young(), second]);
+    assert_eq!(both, (per_second, Some(150_000.0)), "two, since the first one started");
+    let [old, now] = [10_000, 50_000].map(|kib| started(7, 50_000, kib));
+    assert_eq!(by_name(vec![old.clone()], vec![now.clone()]), (Some(40_000.0), Some(40_000.0)));
+    let renamed = Process { comm: "sh".into(), ..old };
+    assert_eq!(by_name(vec![renamed], vec![now]), (Some(40_000.0), Some(40_000.0)));
+}
+
+#[test]
 fn a_sample_from_after_the_kill_gives_no_sizes() {
     let mut kills = Kills::new(Query::default());
     let told = Sample { events: vec![told_at(99_000_000_000)], ..sample(100, 1, vec![process(1, "sh", 5)]) };
@@ -192,12 +227,57 @@ fn without_a_log_a_kill_is_inferred_from_missing_processes() {
     assert_eq!(kills.push(&sample(101, 5, left.clone())), [], "other processes may still exit");
     assert_eq!(kills.push(&sample(104, 5, left.clone())), []);
     let reports = kills.push(&sample(105, 5, Vec::new()));
-    let [Report { kind: Kind::Inferred { kills: 1, candidates }, biggest, by_name, .. }] = reports.as_slice()
-    else {
-        panic!("{reports:?}");
-    };
+    let [Report { at, kind, biggest, by_name, .. }] = reports.as_slice() else { panic!("{reports:?}") };
+    let Kind::Inferred { kills: 1, earliest, candidates, unseen: 0 } = kind else { panic!("{kind:?}") };
+    assert_eq!((earliest.as_second(), at.as_second()), (100, 101), "between two samples");
     assert_eq!(candidates.iter().map(|named| named.pid).collect::<Vec<_>>(), [gone.identity.pid]);
     assert_eq!(biggest.as_ref().map(|biggest| biggest.pid), Some(7));
     assert_eq!(by_name.as_ref().map(|holder| holder.processes), Some(2));
     assert_eq!(kills.finish(), [], "reported once");
+}
+
+/// The times of the kills in a window, in ms: one at 101.35 s, which the sample of 102 s shows.
+fn within(from_ms: i64, until_ms: i64, source: Sources) -> Vec<i64> {
+    let query =
+        Query { from: Some(timestamp(from_ms)), until: Some(timestamp(until_ms)), ..Query::default() };
+    let mut kills = Kills::new(query);
+    let events = if source == Sources::KERNEL_LOG { vec![told_at(101_350_000_000)] } else { Vec::new() };
+    let mut reports = Vec::new();
+    for second in 100..104 {
+        let events = if second == 102 { events.clone() } else { Vec::new() };
+        let counted = sample(second, u64::from(second >= 102), vec![process(1, "mysqld", 90_000)]);
+        reports.extend(kills.push(&Sample { events, sources: source, ..counted }));
+    }
+    reports.extend(kills.finish());
+    reports.iter().map(|report| report.at.as_millisecond()).collect()
+}
+
+#[test]
+fn a_kill_is_in_a_window_in_which_it_may_have_happened() {
+    for (from_ms, until_ms, inferred, told) in [
+        (101_000, 102_000, &[102_000][..], &[101_350][..]),
+        // The sample that shows the kill was taken after the window.
+        (101_000, 101_900, &[102_000], &[101_350]),
+        (101_300, 101_400, &[102_000], &[101_350]),
+        (101_400, 103_000, &[102_000], &[]),
+        (102_001, 103_000, &[], &[]),
+        (100_000, 101_000, &[], &[]),
+    ] {
+        let window = format!("{from_ms} to {until_ms}");
+        assert_eq!(within(from_ms, until_ms, Sources::default()), inferred, "{window}, counted");
+        assert_eq!(within(from_ms, until_ms, Sources::KERNEL_LOG), told, "{window}, told");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_hides_no_kill() {
+    let query = Query { from: Some(timestamp(90_000)), until: Some(timestamp(91_500)), ..Query::default() };
+    let mut kills = Kills::new(query);
+    kills.push(&sample(100, 0, vec![process(1, "sh", 5)]));
+    kills.push(&Sample { wall_ms: 91_000, ..sample(101, 1, Vec::new()) });
+    let reports = kills.finish();
+    let [Report { at, kind: Kind::Inferred { earliest, .. }, .. }] = reports.as_slice() else {
+        panic!("{reports:?}");
+    };
+    assert_eq!((earliest.as_second(), at.as_second()), (90, 91));
 }

@@ -64,6 +64,14 @@ impl Source {
         }
     }
 
+    /// The host in a sentence: its name, or where its record is.
+    pub(crate) fn host_in_words(&self) -> String {
+        match self {
+            Self::Host { name, .. } => name.clone(),
+            Self::Directory(_) => format!("the host whose record is in {}", self.name()),
+        }
+    }
+
     /// Starts reading.
     ///
     /// # Errors

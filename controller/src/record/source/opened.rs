@@ -1,6 +1,6 @@
 //! Checks and decompresses blocks ahead of their reader.
 
-use record::{Block, Columns, Damage, Header, Samples, directory::StoredBlock};
+use record::{Block, Columns, Damage, Header, Samples, Sources, directory::StoredBlock};
 use tokio::sync::mpsc;
 
 use super::{Blocks, Piece};
@@ -14,7 +14,8 @@ const AHEAD: usize = 2;
 pub(crate) struct Detail {
     /// Numeric columns to decode; the others are not updated.
     pub columns: Columns,
-    /// Processes with other pids have only an identity; empty: all processes are decoded.
+    /// Processes with other pids have only an identity, unless all are needed for the I/O of these. Empty: all
+    /// processes are decoded.
     pub pids: Vec<u32>,
 }
 
@@ -22,6 +23,19 @@ impl Detail {
     /// These columns of all processes.
     pub(crate) fn of(columns: Columns) -> Self {
         Self { columns, pids: Vec::new() }
+    }
+
+    /// Whether all processes must be decoded: the kernel adds the I/O of exited children to that of their parents, and
+    /// where exits are not recorded, only the parents of all processes show which counters that may concern.
+    fn needs_all(&self, block: &Block<'_>) -> std::result::Result<bool, Damage> {
+        let wants = |column| self.columns.with(column) == self.columns;
+        if !wants(Columns::READ) && !wants(Columns::WRITTEN) {
+            return Ok(false);
+        }
+        // A block is of one recorder, which had the same sources all the time.
+        let mut samples = block.samples_of(Columns::NONE)?;
+        let first = samples.advance().transpose()?;
+        Ok(first.is_some_and(|sample| !sample.sources.has(Sources::EXITS)))
     }
 }
 
@@ -39,7 +53,7 @@ impl Opened {
     pub(crate) fn new(stored: StoredBlock, detail: &Detail) -> Self {
         let samples = (!stored.data.is_empty()).then(|| {
             let block = Block::parse(&stored.data)?;
-            if detail.pids.is_empty() {
+            if detail.pids.is_empty() || detail.needs_all(&block)? {
                 block.samples_of(detail.columns)
             } else {
                 block.samples_of_processes(detail.columns, &detail.pids)

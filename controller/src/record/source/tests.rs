@@ -3,7 +3,7 @@
 use std::fs;
 
 use proptest::prelude::*;
-use record::{Columns, Identity, Process, encode};
+use record::{Columns, Identity, Process, Sources, encode};
 
 use super::*;
 
@@ -66,6 +66,29 @@ fn seconds(range: std::ops::Range<u64>) -> Vec<u64> {
 }
 
 #[test]
+fn without_recorded_exits_io_takes_the_parents_of_all_processes() {
+    let parents = |sources: Sources, columns: Columns| {
+        let other = Process { parent: 7, ..Process::bare(Identity { pid: 9, started_ns: 0 }) };
+        let processes = sample(0).processes.into_iter().chain([other]).collect();
+        let sample = Sample { sources, processes, ..sample(0) };
+        let block = StoredBlock { data: encode(&[sample], 1).unwrap(), lost: Vec::new() };
+        let mut parents: Vec<u32> = Vec::new();
+        let take = |piece: Piece<'_>| {
+            if let Piece::Sample(sample) = piece {
+                parents.extend(sample.processes.iter().map(|process| process.parent));
+            }
+            Ok(())
+        };
+        Opened::new(block, &Detail { columns, pids: vec![7] }).each(take).unwrap();
+        parents
+    };
+    let unrecorded = Sources::default();
+    assert_eq!(parents(unrecorded, Columns::IO), [0, 7]);
+    assert_eq!(parents(Sources::EXITS, Columns::IO), [0, 0]);
+    assert_eq!(parents(unrecorded, Columns::CPU.with(Columns::PARENT)), [0, 0], "no I/O is wanted");
+}
+
+#[test]
 fn the_root_of_a_disk_will_do_and_anything_else_is_refused_with_a_hint() {
     let root = tempfile::tempdir().unwrap();
     let error = Directory::open(root.path()).unwrap_err();
@@ -88,7 +111,7 @@ fn a_summary_of_a_directory() {
     let last = encode(&[later(300)], 130).unwrap();
     let disk = Disk::new().segment(100, &[block(100..130), last]);
     let info = disk.open().info().unwrap();
-    assert_eq!((info.samples, info.blocks, info.restarts), (31, 2, 0));
+    assert_eq!((info.samples, info.block_samples, info.blocks, info.restarts), (31, 31, 2, 0));
     assert_eq!((info.oldest_unix_ms, info.newest_unix_ms), (100_000, 300_000));
     assert_eq!(info.gaps.iter().map(|gap| gap.length_ms).collect::<Vec<_>>(), [171_000]);
     let recorder = info.recorder.unwrap();
@@ -127,6 +150,7 @@ fn a_copy_goes_on_where_it_ended_and_reads_like_the_original() {
     let fetched = fetch(&[100..110, 110..120, 120..130, 130..140, 140..145, 145..150], Vec::new());
     assert_eq!((fetched.samples, fetched.present), (25, 25));
     assert_eq!(disk.read(Filter::default()), (seconds(100..150), vec![]));
+    assert_eq!(disk.open().info().unwrap().samples, 50);
     let runs: Vec<_> = disk.open().runs().unwrap().into_iter().map(|run| run.run_id).collect();
     assert_eq!(runs, ["a", "b"]);
 }

@@ -2,6 +2,7 @@
 
 use std::iter;
 
+use proto::units::size;
 use record::{
     BootId, Event, EventKind, GAP_INTERVALS, Sample,
     oom::{self, InferredKill, OomKill},
@@ -174,7 +175,7 @@ fn told(kill: &OomKill) -> String {
     let victims: Vec<_> = kill.victims.iter().map(|victim| named(&victim.comm, victim.pid)).collect();
     let mut text = format!("OOM killed {}", if victims.is_empty() { "?".into() } else { victims.join(", ") });
     if let Some(row) = kill.biggest() {
-        text += &format!("; biggest: {} {}", named(&row.comm, row.pid), mib(row.footprint_kib()));
+        text += &format!("; biggest: {} {}", named(&row.comm, row.pid), kib_size(row.footprint_kib()));
     }
     if let Some(trigger) = &kill.trigger {
         text += &format!("; triggered by {}", trigger.comm);
@@ -184,11 +185,15 @@ fn told(kill: &OomKill) -> String {
 
 /// Describes an inferred kill, on a host without a kernel log.
 fn guessed(kill: &InferredKill) -> String {
-    let mut text = "OOM killed a process".to_owned();
-    for (what, process) in [("probably", kill.candidates.first().copied()), ("biggest:", kill.biggest)] {
+    let mut text = match kill.kills {
+        1 => "OOM killed a process".to_owned(),
+        kills => format!("OOM killed {kills} processes"),
+    };
+    let likely = kill.candidates.first().copied().filter(|_| kill.unseen < kill.kills);
+    for (what, process) in [("probably", likely), ("biggest:", kill.biggest)] {
         if let Some(process) = process {
             let name = named(&process.comm, process.identity.pid);
-            text += &format!("; {what} {name} {}", mib(process.footprint_kib()));
+            text += &format!("; {what} {name} {}", kib_size(process.footprint_kib()));
         }
     }
     text
@@ -198,6 +203,48 @@ fn named(comm: &str, pid: u32) -> String {
     format!("{comm} ({pid})")
 }
 
-fn mib(kib: u64) -> String {
-    format!("{} MiB", kib / 1_024)
+fn kib_size(kib: u64) -> String {
+    size(kib.saturating_mul(1_024))
+}
+
+#[cfg(test)]
+mod tests {
+    use record::{HostCounters, Identity, Process, oom::Row};
+
+    use super::*;
+
+    fn sample(kills: u64, processes: &[Process]) -> Sample {
+        let host = HostCounters { cgroup_oom_kills: Some(kills), ..HostCounters::default() };
+        Sample { host, processes: processes.to_vec(), ..Sample::default() }
+    }
+
+    #[test]
+    fn without_a_kernel_log_the_victim_is_the_process_that_is_gone() {
+        let process = |pid, comm: &str, mib: u64| Process {
+            comm: comm.into(),
+            anon_kib: Some(mib << 10),
+            ..Process::bare(Identity { pid, started_ns: 0 })
+        };
+        let all = [process(7, "mysqld", 300), process(8, "tail", 90), process(9, "sleep", 1)];
+        let kill = |kills, left: &[Process]| {
+            let (before, now) = (sample(0, &all), sample(kills, left));
+            kills_of(Some(&before), &now, iter::empty())
+        };
+        assert_eq!(
+            kill(1, &all[..1]),
+            ["OOM killed a process; probably tail (8) 90 MiB; biggest: mysqld (7) 300 MiB"]
+        );
+        assert_eq!(
+            kill(2, &all[..2]),
+            ["OOM killed 2 processes; biggest: mysqld (7) 300 MiB"],
+            "the other one is too small"
+        );
+    }
+
+    #[test]
+    fn the_biggest_process_has_the_size_that_ctl_oom_shows() {
+        let row = Row { pid: 7, comm: "mysqld".into(), rss_kib: 50_000, ..Row::default() };
+        let kill = OomKill { table: vec![row], ..OomKill::default() };
+        assert_eq!(told(&kill), "OOM killed ?; biggest: mysqld (7) 49 MiB");
+    }
 }

@@ -20,14 +20,18 @@ pub(crate) struct Row<'a> {
     pub aside: bool,
 }
 
-/// The rows of a sample in display order; without a previous sample there are no rates.
-pub(crate) fn rows<'a>(previous: Option<&Sample>, sample: &'a Sample, view: &View) -> Vec<Row<'a>> {
-    let mut before = Before::default();
-    let rates: Vec<_> = match previous {
-        Some(previous) => {
-            before.keep(previous);
-            before.rates(sample).collect()
-        }
+/// The rows of a sample in display order. `past` is what preceded it, oldest first; without it there are no rates.
+pub(crate) fn rows<'a, 'b>(
+    past: impl IntoIterator<Item = &'b Sample>,
+    sample: &'a Sample,
+    view: &View,
+) -> Vec<Row<'a>> {
+    let mut before: Option<Before> = None;
+    for sample in past {
+        before.get_or_insert_default().keep(sample);
+    }
+    let rates: Vec<_> = match before {
+        Some(before) => before.rates(sample).collect(),
         None => vec![Rates::default(); sample.processes.len()],
     };
     let row = |(process, rates): (&'a Process, Rates)| {

@@ -9,7 +9,7 @@ use super::{
     request::{Answer, Purpose, Request},
     rows::rows,
 };
-use crate::record::marks::RunMark;
+use crate::record::{marks::RunMark, rates::PAST};
 
 /// Intervals to load before a moment: half of one chunk, so that the other half is for the samples after it.
 const BEFORE: i64 = 150;
@@ -114,7 +114,7 @@ impl State {
     /// The processes of the current sample.
     pub(crate) fn rows(&self) -> Vec<Row<'_>> {
         let Some(sample) = self.timeline.current() else { return Vec::new() };
-        rows(self.timeline.previous().map(|previous| &**previous), sample, &self.view)
+        rows(self.timeline.past(PAST).map(|past| &**past), sample, &self.view)
     }
 
     /// Adds a sample that the host has just taken.

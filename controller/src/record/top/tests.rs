@@ -473,6 +473,22 @@ fn processes_are_sorted_filtered_and_put_into_a_tree() {
 }
 
 #[test]
+fn without_recorded_exits_the_io_of_parents_is_unknown_and_sorted_last() {
+    let mut record = record(0..10);
+    for (second, sample) in record.iter_mut().enumerate() {
+        sample.sources = Sources::KERNEL_LOG;
+        sample.processes[1].written_bytes = Some(second as u64 * (200 << 20));
+    }
+    record[8].processes.remove(2);
+    record[9].processes.remove(2);
+    let mut state = live(&record);
+    press(&mut state, &record, KeyCode::Char('i'));
+    let rows = state.rows();
+    let io: Vec<_> = rows.iter().map(|row| (row.process.identity.pid, row.rates.io_bytes())).collect();
+    assert_eq!(io, [(40, Some(0.0)), (20, None), (1, None)]);
+}
+
+#[test]
 fn a_tree_shows_every_process_once_whatever_the_parents_are() {
     let mut record = record(0..2);
     // A younger "parent" reused the pid; two processes that are each other's parent cannot be drawn as a tree.

@@ -64,6 +64,12 @@ impl Timeline {
         self.before(self.cursor)
     }
 
+    /// Up to this many samples before [`Timeline::current`], oldest first; none if the host restarted just before it.
+    pub(super) fn past(&self, count: usize) -> impl Iterator<Item = &Arc<Sample>> {
+        let count = if self.previous().is_some() { count.min(self.cursor) } else { 0 };
+        self.window.iter().skip(self.cursor - count).take(count)
+    }
+
     /// Index of the current sample.
     pub(crate) fn cursor(&self) -> usize {
         self.cursor

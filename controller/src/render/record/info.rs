@@ -11,7 +11,7 @@ use crate::{
     record::{source::Fetched, time::timestamp},
     render::{
         Output,
-        text::{duration, local, printable, size},
+        text::{counted, duration, local, printable, size},
     },
 };
 
@@ -29,13 +29,14 @@ pub(crate) struct Unrecorded {
     pub hint: &'static str,
 }
 
-/// Reports that a host cannot record something: a note on stderr, and an object with `--output json`.
+/// Reports that a host cannot record something: a note on stderr, and an object with `--output json`. `name` is that of the
+/// record, `host` the host in a sentence.
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub(crate) fn unrecorded(output: &Output, name: &str, unrecorded: &Unrecorded) -> Result<()> {
+pub(crate) fn unrecorded(output: &Output, name: &str, host: &str, unrecorded: &Unrecorded) -> Result<()> {
     let Unrecorded { what, why, hint } = *unrecorded;
-    let message = format!("{name} cannot record {what}: {why}");
+    let message = format!("{host} cannot record {what}: {why}");
     output.note(&printable(&message));
     output.note(&format!("hint: {hint}"));
     if output.is_json() {
@@ -53,54 +54,80 @@ pub(crate) fn info(output: &Output, name: &str, info: &InfoReply, zone: &TimeZon
     if output.is_json() {
         return output.record("record", object(name, info));
     }
+    let recorder = info.recorder.as_ref().map(state).unwrap_or_default();
+    let lost = match info.lost.as_slice() {
+        [] => vec![("lost", "nothing".to_owned())],
+        lost => lost.iter().map(|sentence| ("lost", printable(sentence))).collect(),
+    };
+    let rows = [contents(info, zone), recorder, lost].concat();
+    rows.iter().try_for_each(|(name, what)| output.line(format!("{name:<10} {what}")))
+}
+
+/// A line of text output: its name and the rest.
+type Row = (&'static str, String);
+
+fn contents(info: &InfoReply, zone: &TimeZone) -> Vec<Row> {
     let at = |unix_ms| local(timestamp(unix_ms), zone);
     let length = u64::try_from(info.newest_unix_ms.saturating_sub(info.oldest_unix_ms)).unwrap_or(0);
-    let line = |name: &str, what: String| output.line(format!("{name:<10} {what}"));
-    line(
-        "range",
-        format!("{} to {} ({})", at(info.oldest_unix_ms), at(info.newest_unix_ms), duration(length)),
-    )?;
-    line("samples", format!("{} in {} blocks", info.samples, info.blocks))?;
-    line("size", space(info))?;
-    line("gaps", gaps(info, zone))?;
-    line("restarts", info.restarts.to_string())?;
-    if let Some(recorder) = &info.recorder {
-        if !recorder.running {
-            line("recorder", "not running: these are the last samples".to_owned())?;
-        }
-        line("collector", collector(recorder))?;
-        line("overhead", cost(recorder))?;
-        line("dropped", format!("{} samples since recorder start", recorder.dropped))?;
-    }
-    match info.lost.as_slice() {
-        [] => line("lost", "nothing".to_owned()),
-        lost => lost.iter().try_for_each(|sentence| line("lost", printable(sentence))),
+    let range = format!("{} to {} ({})", at(info.oldest_unix_ms), at(info.newest_unix_ms), duration(length));
+    let mut rows = vec![("range", range), ("samples", samples(info)), ("size", space(info))];
+    rows.extend(gaps(info, zone));
+    // In a container all boots have the kernel's boot id.
+    let restarts =
+        format!("{} of the kernel; those of a container or of the recorder are gaps", info.restarts);
+    rows.push(("restarts", restarts));
+    rows
+}
+
+fn state(recorder: &Recorder) -> Vec<Row> {
+    let stopped = "not running: these are the last samples".to_owned();
+    let dropped = format!("{} since recorder start", counted(recorder.dropped, "sample"));
+    let about = [("collector", collector(recorder)), ("overhead", cost(recorder)), ("dropped", dropped)];
+    (!recorder.running).then_some(("recorder", stopped)).into_iter().chain(about).collect()
+}
+
+fn samples(info: &InfoReply) -> String {
+    let (samples, blocks) = (info.samples, counted(info.blocks, "block"));
+    match info.block_samples {
+        0 if info.blocks == 0 => format!("{samples}, none of them in a block yet"),
+        some @ 1.. if some < samples => format!("{samples}, {some} of them in {blocks}"),
+        // All of them; or an older agent, which does not say.
+        _ => format!("{samples} in {blocks}"),
     }
 }
 
 fn space(info: &InfoReply) -> String {
-    let each = info.bytes.checked_div(info.samples).unwrap_or(0);
+    // Only blocks show what a sample takes: space is reserved for those that come.
+    let rounded = info.block_bytes.saturating_add(info.block_samples / 2);
+    let each = match rounded.checked_div(info.block_samples) {
+        None => String::new(),
+        Some(each) => format!(", {each} B per sample in blocks"),
+    };
     let bounds = match (info.max_bytes, info.max_age_s) {
         (0, 0) => String::new(),
         (bytes, age_s) => {
             format!("; kept up to {} or {}", size(bytes), duration(age_s.saturating_mul(1_000)))
         }
     };
-    format!("{} on disk, {each} B per sample{bounds}", size(info.bytes))
+    format!("{} on disk{each}{bounds}", size(info.bytes))
 }
 
-fn gaps(info: &InfoReply, zone: &TimeZone) -> String {
+/// How many gaps there are, and the longest ones.
+fn gaps(info: &InfoReply, zone: &TimeZone) -> Vec<Row> {
+    let at = |unix_ms| local(timestamp(unix_ms), zone);
     let mut longest: Vec<_> = info.gaps.iter().collect();
     longest.sort_by_key(|gap| std::cmp::Reverse(gap.length_ms));
-    let told: Vec<_> = longest
-        .iter()
-        .take(GAPS)
-        .map(|gap| format!("{} at {}", duration(gap.length_ms), local(timestamp(gap.from_unix_ms), zone)))
-        .collect();
-    match told.as_slice() {
-        [] => "none".to_owned(),
-        told => format!("{}, longest: {}", info.gaps.len(), told.join("; ")),
-    }
+    let count = match longest.len() {
+        0 => "none".to_owned(),
+        // Of the gaps in one block only the longest is known.
+        count if count > GAPS => format!("at least {count}; the longest:"),
+        count => format!("at least {count}:"),
+    };
+    let told = longest.iter().take(GAPS).map(|gap| {
+        let (length, from, until) = (duration(gap.length_ms), at(gap.from_unix_ms), at(gap.until_unix_ms));
+        ("", format!("{length} between {from} and {until}"))
+    });
+    [("gaps", count)].into_iter().chain(told).collect()
 }
 
 /// `bpf, without: kernel log, pressure trigger`
@@ -134,7 +161,8 @@ fn object(name: &str, info: &InfoReply) -> Value {
     json!({
         "of": name, "oldest": timestamp(info.oldest_unix_ms), "newest": timestamp(info.newest_unix_ms),
         "samples": info.samples, "blocks": info.blocks, "bytes": info.bytes, "max_bytes": info.max_bytes,
-        "max_age_s": info.max_age_s, "gaps": gaps, "restarts": info.restarts, "lost": info.lost,
+        "max_age_s": info.max_age_s, "block_samples": info.block_samples, "block_bytes": info.block_bytes,
+        "gaps": gaps, "kernel_restarts": info.restarts, "lost": info.lost,
         "recorder": info.recorder.as_ref().map(recorder_object),
     })
 }
@@ -173,7 +201,8 @@ pub(crate) fn fetched(
         0 => String::new(),
         present => format!("; {present} already present"),
     };
-    output.line(format!("{host}: {samples} samples, {}, and {runs} runs{before}", size(bytes)))?;
+    let (samples, runs) = (counted(samples, "sample"), counted(runs as u64, "run"));
+    output.line(format!("{host}: {samples}, {}, and {runs}{before}", size(bytes)))?;
     output.note(&format!("read it with `ctl cpu-log --from-dir {}`", directory.display()));
     Ok(())
 }
@@ -196,6 +225,9 @@ mod tests {
             newest_unix_ms: 1_310_602_342_000,
             samples: 86_231,
             blocks: 288,
+            block_samples: 86_100,
+            // 521.6 bytes for each.
+            block_bytes: 44_909_760,
             bytes: 43 << 20,
             max_bytes: 1 << 30,
             max_age_s: 604_800,
@@ -218,7 +250,11 @@ mod tests {
     fn a_record_is_summarized() {
         let (output, data, _) = pages(Format::Text);
         info(&output, "db-1", &reply(), &TimeZone::UTC).unwrap();
-        let whole = InfoReply {
+        let young = InfoReply {
+            samples: 52,
+            blocks: 0,
+            block_samples: 0,
+            block_bytes: 0,
             gaps: Vec::new(),
             lost: Vec::new(),
             recorder: None,
@@ -226,27 +262,54 @@ mod tests {
             max_age_s: 0,
             ..reply()
         };
-        info(&output, "db-1", &whole, &TimeZone::UTC).unwrap();
+        info(&output, "db-1", &young, &TimeZone::UTC).unwrap();
         insta::assert_snapshot!(data.text(), @r"
         range      2011-07-13 00:12:22 to 2011-07-14 00:12:22 (1 d 0 h)
-        samples    86231 in 288 blocks
-        size       43 MiB on disk, 522 B per sample; kept up to 1.0 GiB or 7 d 0 h
-        gaps       2, longest: 43.0 s at 2011-07-13 04:06:40; 4.2 s at 2011-07-13 01:20:00
-        restarts   1
+        samples    86231, 86100 of them in 288 blocks
+        size       43 MiB on disk, 522 B per sample in blocks; kept up to 1.0 GiB or 7 d 0 h
+        gaps       at least 2:
+                   43.0 s between 2011-07-13 04:06:40 and 2011-07-13 04:07:23
+                   4.2 s between 2011-07-13 01:20:00 and 2011-07-13 01:20:04
+        restarts   1 of the kernel; those of a container or of the recorder are gaps
         collector  bpf, without: kernel log, pressure trigger
         overhead   0.21 % of one CPU, 1.1 ms per sample
         dropped    3 samples since recorder start
         lost       50 bytes of history cannot be read: cut short
         range      2011-07-13 00:12:22 to 2011-07-14 00:12:22 (1 d 0 h)
-        samples    86231 in 288 blocks
-        size       43 MiB on disk, 522 B per sample
+        samples    52, none of them in a block yet
+        size       43 MiB on disk
         gaps       none
-        restarts   1
+        restarts   1 of the kernel; those of a container or of the recorder are gaps
         lost       nothing
         ");
         let (output, data, _) = pages(Format::Json);
         info(&output, "db-1", &reply(), &TimeZone::UTC).unwrap();
-        insta::assert_snapshot!(data.text(), @r#"{"blocks":288,"bytes":45088768,"gaps":[{"from":"2011-07-13T01:20:00Z","length_ms":4200,"until":"2011-07-13T01:20:04.2Z"},{"from":"2011-07-13T04:06:40Z","length_ms":43000,"until":"2011-07-13T04:07:23Z"}],"lost":["50 bytes of history cannot be read: cut short"],"max_age_s":604800,"max_bytes":1073741824,"newest":"2011-07-14T00:12:22Z","of":"db-1","oldest":"2011-07-13T00:12:22Z","recorder":{"bytes":0,"collector":"bpf","cpu_ppm":2130,"dropped":3,"last_sample_unix_ms":0,"missing":["kernel log","pressure trigger"],"running":true,"sweep_us":1140},"restarts":1,"samples":86231,"type":"record","v":1}"#);
+        insta::assert_snapshot!(data.text(), @r#"{"block_bytes":44909760,"block_samples":86100,"blocks":288,"bytes":45088768,"gaps":[{"from":"2011-07-13T01:20:00Z","length_ms":4200,"until":"2011-07-13T01:20:04.2Z"},{"from":"2011-07-13T04:06:40Z","length_ms":43000,"until":"2011-07-13T04:07:23Z"}],"kernel_restarts":1,"lost":["50 bytes of history cannot be read: cut short"],"max_age_s":604800,"max_bytes":1073741824,"newest":"2011-07-14T00:12:22Z","of":"db-1","oldest":"2011-07-13T00:12:22Z","recorder":{"bytes":0,"collector":"bpf","cpu_ppm":2130,"dropped":3,"last_sample_unix_ms":0,"missing":["kernel log","pressure trigger"],"running":true,"sweep_us":1140},"samples":86231,"type":"record","v":1}"#);
+    }
+
+    #[test]
+    fn samples_are_counted_in_and_out_of_blocks() {
+        let counted = |blocks, block_samples| {
+            samples(&InfoReply { samples: 60, blocks, block_samples, ..InfoReply::default() })
+        };
+        assert_eq!(counted(1, 60), "60 in 1 block");
+        assert_eq!(counted(2, 40), "60, 40 of them in 2 blocks");
+        assert_eq!(counted(0, 0), "60, none of them in a block yet");
+        assert_eq!(counted(2, 0), "60 in 2 blocks", "an older agent");
+    }
+
+    #[test]
+    fn only_the_longest_gaps_are_listed() {
+        let gaps: Vec<_> = (1..=7)
+            .map(|second| Gap {
+                from_unix_ms: 0,
+                until_unix_ms: second * 1_000,
+                length_ms: second as u64 * 1_000,
+            })
+            .collect();
+        let rows = super::gaps(&InfoReply { gaps, ..InfoReply::default() }, &TimeZone::UTC);
+        assert_eq!((rows.len(), rows[0].1.as_str()), (1 + GAPS, "at least 7; the longest:"));
+        assert_eq!(rows[5].1, "3.0 s between 1970-01-01 00:00:00 and 1970-01-01 00:00:03");
     }
 
     #[test]
@@ -257,7 +320,7 @@ mod tests {
         let reply = InfoReply { lost: vec![evil()], recorder: Some(recorder), ..reply() };
         info(&output, "db-1", &reply, &TimeZone::UTC).unwrap();
         let exits = Unrecorded { what: "process exits", why: "it is in a container", hint: "look elsewhere" };
-        unrecorded(&output, &evil(), &exits).unwrap();
+        unrecorded(&output, "db-1", &evil(), &exits).unwrap();
         let said = data.text() + &talk.text();
         assert!(!said.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{said:?}");
     }
@@ -274,7 +337,7 @@ mod tests {
             ),
         ] {
             let (output, data, talk) = pages(format);
-            unrecorded(&output, "db-1", &exits).unwrap();
+            unrecorded(&output, "db-1", "db-1", &exits).unwrap();
             assert_eq!(data.text(), expected);
             assert_eq!(
                 talk.text(),

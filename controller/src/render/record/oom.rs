@@ -9,7 +9,7 @@ use crate::{
     record::oom::{Held, Holder, Kind, Memory, Named, Origin, Report},
     render::{
         Output, table,
-        text::{duration, local, printable, size},
+        text::{duration, local, passed, printable, size},
     },
 };
 
@@ -55,21 +55,28 @@ fn headline(report: &Report, words: Words, zone: &TimeZone) -> String {
             let victims: Vec<_> = victims.iter().map(|victim| words.who(victim)).collect();
             format!("{at} out-of-memory kill: {}", victims.join("; "))
         }
-        Kind::Inferred { kills, .. } => {
+        Kind::Inferred { kills, earliest, .. } => {
             let processes = if *kills == 1 { "process" } else { "processes" };
-            format!(
-                "{at} out-of-memory kill: {kills} {processes} killed (inferred: this host has no kernel log)"
-            )
+            let within = passed(*earliest, report.at);
+            let how = "inferred: this host has no kernel log";
+            format!("{at} out-of-memory kill in the {within} before: {kills} {processes} killed ({how})")
         }
     }
 }
 
 fn candidates(report: &Report, words: Words) -> Option<String> {
-    let Kind::Inferred { candidates, .. } = &report.kind else { return None };
-    match candidates.as_slice() {
-        [] => Some("a process that started and was killed between two samples".to_owned()),
-        candidates => Some(candidates.iter().map(|named| words.who(named)).collect::<Vec<_>>().join("; or ")),
-    }
+    let Kind::Inferred { kills, candidates, unseen, .. } = &report.kind else { return None };
+    let mut all: Vec<_> = candidates.iter().map(|named| words.who(named)).collect();
+    let shown = all.len() as u64 + unseen;
+    let missing = match unseen {
+        0 => None,
+        1 => Some("a process that started and was killed between two samples".to_owned()),
+        _ => Some(format!("{unseen} processes that started and were killed between two samples")),
+    };
+    // The most likely comes first: here, that none of the candidates was killed.
+    let place = if unseen == kills { 0 } else { all.len() };
+    all.splice(place..place, missing);
+    Some(all.join(if shown > *kills { "; or " } else { "; and " }))
 }
 
 fn trigger(report: &Report) -> Option<String> {
@@ -209,8 +216,9 @@ fn object(report: &Report, with_table: bool) -> Value {
     });
     let named = |all: &[Named]| all.iter().map(named_object).collect::<Vec<_>>();
     let more = match &report.kind {
-        Kind::Inferred { kills, candidates } => json!({
-            "inferred": true, "kills": kills, "candidates": named(candidates),
+        Kind::Inferred { kills, earliest, candidates, unseen } => json!({
+            "inferred": true, "kills": kills, "earliest_at": earliest, "candidates": named(candidates),
+            "unseen": unseen,
         }),
         Kind::Told { kill, victims } => json!({
             "inferred": false, "kills": victims.len(), "victims": named(victims),
@@ -359,7 +367,12 @@ mod tests {
         let candidates = vec![Named { peak_kib: Some(560 << 10), ..hog.clone() }, shell];
         let inferred = Report {
             at: told.at,
-            kind: Kind::Inferred { kills: 1, candidates },
+            kind: Kind::Inferred {
+                kills: 1,
+                earliest: "2011-07-13T00:12:21.2Z".parse().unwrap(),
+                candidates,
+                unseen: 0,
+            },
             biggest: Some(hog),
             by_name: Some(Holder {
                 processes: 6,
@@ -391,7 +404,7 @@ mod tests {
         PID    UID  VSZ    RSS    SWAP   PGTABLES  ADJ  NAME
         26096  33   70000  35000  29000  -         -    apache2
         300    33   1800   900    29000  -         -    sshd
-        2011-07-13 00:12:22 out-of-memory kill: 1 process killed (inferred: this host has no kernel log)
+        2011-07-13 00:12:22 out-of-memory kill in the 800 ms before: 1 process killed (inferred: this host has no kernel log)
           probably         pid 9037 tail (www-data), 43 MiB up to 800 ms before, growing 500 MiB/s, peak 560 MiB: /usr/sbin/tail \x1b[2J; or pid 8 sh (www-data), 1.0 MiB up to 800 ms before: /usr/sbin/sh \x1b[2J
           memory           shared memory and tmpfs 440 MiB, processes 90 MiB (up to 800 ms before)
           biggest process  pid 9037 tail (www-data), 43 MiB up to 800 ms before, growing 500 MiB/s: /usr/sbin/tail \x1b[2J
@@ -400,12 +413,35 @@ mod tests {
     }
 
     #[test]
+    fn as_many_victims_are_named_as_were_killed() {
+        let who = |kills, count, unseen| {
+            let [_, mut inferred] = reports();
+            inferred.kind = Kind::Inferred {
+                kills,
+                earliest: inferred.at,
+                candidates: (1..).take(count).map(|pid| named(pid, "x", 1)).collect(),
+                unseen,
+            };
+            let told = candidates(&inferred, Words { bound: true }).unwrap();
+            told.replace(" x (www-data), 1.0 MiB: /usr/sbin/x \\x1b[2J", "")
+        };
+        assert_eq!(who(1, 2, 0), "pid 1; or pid 2");
+        assert_eq!(who(2, 2, 0), "pid 1; and pid 2");
+        let unseen = "a process that started and was killed between two samples";
+        assert_eq!(who(1, 0, 1), unseen);
+        assert_eq!(who(1, 1, 1), format!("{unseen}; or pid 1"), "too small to be likely");
+        assert_eq!(who(2, 1, 1), format!("pid 1; and {unseen}"));
+        let unseen = "2 processes that started and were killed between two samples";
+        assert_eq!(who(3, 1, 2), format!("pid 1; and {unseen}"));
+    }
+
+    #[test]
     fn programs_get_objects() {
         let (output, data, _) = pages(Format::Json);
         reports().iter().for_each(|kill| report(&output, kill, true, &TimeZone::UTC).unwrap());
         insta::assert_snapshot!(data.text(), @r#"
         {"at":"2011-07-13T00:12:22Z","biggest":{"command":"/usr/sbin/mysqld \u001b[2J","footprint_bytes":220200960,"name":"mysqld","peak_bytes":null,"pid":1200,"source":"kernel","user":"www-data"},"biggest_name":{"counts_shared":true,"footprint_bytes":4608000000,"name":"apache2","processes":150,"source":"kernel","swap_bytes":4300800000},"cgroup":null,"constraint":"CONSTRAINT_NONE","inferred":false,"kills":1,"memory_bytes":642777088,"memory_use":{"file_bytes":0,"free_bytes":4194304,"kernel_bytes":63963136,"other_bytes":18874368,"process_bytes":94371840,"shared_bytes":461373440,"source":"kernel","total_bytes":642777088},"table":[{"anon_bytes":null,"name":"sshd","oom_score_adj":null,"page_table_bytes":null,"pid":300,"resident_bytes":921600,"swap_bytes":29696000,"uid":33,"virtual_bytes":1843200},{"anon_bytes":null,"name":"apache2","oom_score_adj":null,"page_table_bytes":null,"pid":26096,"resident_bytes":35840000,"swap_bytes":29696000,"uid":33,"virtual_bytes":71680000}],"trigger":{"gfp":"0x140cca","name":"mysqld","order":2,"pid":1200},"type":"oom_kill","v":1,"victim_cgroup":null,"victims":[{"command":"/usr/sbin/apache2 \u001b[2J","footprint_bytes":34603008,"name":"apache2","peak_bytes":null,"pid":26096,"source":"kernel","user":"www-data"}]}
-        {"at":"2011-07-13T00:12:22Z","biggest":{"age_s":0.8,"command":"/usr/sbin/tail \u001b[2J","footprint_bytes":45088768,"growth_bytes_per_s":524288000.0,"name":"tail","peak_bytes":null,"pid":9037,"source":"sample","user":"www-data"},"biggest_name":{"age_s":0.8,"counts_shared":false,"footprint_bytes":31457280,"growth_bytes_per_s":220725248.0,"name":"apache2","processes":6,"source":"sample","swap_bytes":0},"candidates":[{"age_s":0.8,"command":"/usr/sbin/tail \u001b[2J","footprint_bytes":45088768,"growth_bytes_per_s":524288000.0,"name":"tail","peak_bytes":587202560,"pid":9037,"source":"sample","user":"www-data"},{"age_s":0.8,"command":"/usr/sbin/sh \u001b[2J","footprint_bytes":1048576,"growth_bytes_per_s":0.0,"name":"sh","peak_bytes":null,"pid":8,"source":"sample","user":"www-data"}],"inferred":true,"kills":1,"memory_bytes":642777088,"memory_use":{"age_s":0.8,"file_bytes":0,"free_bytes":null,"growth_bytes_per_s":null,"kernel_bytes":null,"other_bytes":null,"process_bytes":94371840,"shared_bytes":461373440,"source":"sample","total_bytes":null},"type":"oom_kill","v":1}
+        {"at":"2011-07-13T00:12:22Z","biggest":{"age_s":0.8,"command":"/usr/sbin/tail \u001b[2J","footprint_bytes":45088768,"growth_bytes_per_s":524288000.0,"name":"tail","peak_bytes":null,"pid":9037,"source":"sample","user":"www-data"},"biggest_name":{"age_s":0.8,"counts_shared":false,"footprint_bytes":31457280,"growth_bytes_per_s":220725248.0,"name":"apache2","processes":6,"source":"sample","swap_bytes":0},"candidates":[{"age_s":0.8,"command":"/usr/sbin/tail \u001b[2J","footprint_bytes":45088768,"growth_bytes_per_s":524288000.0,"name":"tail","peak_bytes":587202560,"pid":9037,"source":"sample","user":"www-data"},{"age_s":0.8,"command":"/usr/sbin/sh \u001b[2J","footprint_bytes":1048576,"growth_bytes_per_s":0.0,"name":"sh","peak_bytes":null,"pid":8,"source":"sample","user":"www-data"}],"earliest_at":"2011-07-13T00:12:21.2Z","inferred":true,"kills":1,"memory_bytes":642777088,"memory_use":{"age_s":0.8,"file_bytes":0,"free_bytes":null,"growth_bytes_per_s":null,"kernel_bytes":null,"other_bytes":null,"process_bytes":94371840,"shared_bytes":461373440,"source":"sample","total_bytes":null},"type":"oom_kill","unseen":0,"v":1}
         "#);
     }
 }

@@ -7,7 +7,7 @@ use crate::Limits;
 /// Limits of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Maximum size on disk of all files together, in bytes.
+    /// Maximum disk space of all files together, in bytes.
     pub max_bytes: u64,
     /// Older history is deleted.
     pub max_age: Duration,
@@ -38,7 +38,7 @@ impl Policy {
 /// The data of a segment that retention needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Size on disk, in bytes.
+    /// Length of the file, or the disk space that it takes, in bytes.
     pub bytes: u64,
     /// Wall time of its newest sample, ms since the Unix epoch.
     pub last_wall_ms: i64,

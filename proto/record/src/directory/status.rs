@@ -1,6 +1,6 @@
 //! State of the record: whether a recorder is running, the newest sample, and the size.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use crate::{Block, Decoder, Header, Sample, tail};
 
@@ -20,7 +20,7 @@ pub struct Status {
     pub running: bool,
     /// The newest sample, if there is one.
     pub newest: Option<Sample>,
-    /// Size on disk, in bytes.
+    /// Disk space, in bytes.
     pub bytes: u64,
 }
 
@@ -51,18 +51,21 @@ pub fn newest(directory: &Path) -> Result<Option<Sample>, Error> {
     Ok(newest.map(|(_, sample)| sample))
 }
 
-/// Total size of the files in `directory`, which need not exist, in bytes.
+/// Disk space of the files in `directory`, which need not exist, in bytes: what the file system allocated, which is more
+/// than their length where space is reserved.
 ///
 /// # Errors
 /// If the directory cannot be listed.
 pub fn total_bytes(directory: &Path) -> Result<u64, Error> {
+    /// The unit of `st_blocks` (stat(3type)), whatever the block size of the file system.
+    const UNIT: u64 = 512;
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(while_trying("list", directory)(error)),
     };
     // Retention may delete a file during the count.
-    Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum())
+    Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.blocks() * UNIT).sum())
 }
 
 /// The newest sample in the tails, with its number.
@@ -106,6 +109,29 @@ fn last_block(path: &Path, wanted: &Filter) -> Option<(Header, Option<Vec<u8>>)>
             Look::Block { header, data } => last = Some((header, data)),
             Look::Damaged { .. } => {}
             Look::Unreadable { .. } | Look::End => return last,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use nix::fcntl::{FallocateFlags, fallocate};
+
+    use super::*;
+
+    #[test]
+    fn the_size_is_what_the_file_system_allocated() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(total_bytes(&directory.path().join("missing")).unwrap(), 0);
+        let file = File::create(directory.path().join("file")).unwrap();
+        file.set_len(1 << 20).unwrap();
+        assert_eq!(total_bytes(directory.path()).unwrap(), 0, "a hole takes no space");
+        file.set_len(0).unwrap();
+        match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 1 << 20) {
+            Ok(()) => assert!(total_bytes(directory.path()).unwrap() >= 1 << 20, "reserved space is taken"),
+            Err(error) => eprintln!("skipped: {error}"),
         }
     }
 }

@@ -24,7 +24,7 @@ const BOOT: BootId = BootId([3; 16]);
 /// Small limits, so that tests reach all of them.
 fn policy() -> Policy {
     Policy {
-        max_bytes: 64 << 10,
+        max_bytes: 256 << 10,
         max_age: Duration::from_secs(3_600),
         block: Limits { records: 4, bytes: 8 << 10 },
         segment_bytes: 2 << 10,
@@ -280,7 +280,12 @@ fn after_a_lost_record_only_a_key_is_stored() {
 #[test]
 fn the_size_bound_holds_and_the_newest_samples_stay() {
     let directory = TempDir::new().unwrap();
-    let policy = Policy { block: Limits { records: 4, bytes: 2 << 10 }, ..policy() };
+    let policy = Policy {
+        max_bytes: 64 << 10,
+        block: Limits { records: 4, bytes: 2 << 10 },
+        segment_bytes: 4 << 10,
+        ..policy()
+    };
     let (mut recorder, _) = Recorder::open_with(directory.path(), policy);
     for n in 0..1_000 {
         recorder.append(&sample(n)).unwrap();

@@ -18,6 +18,14 @@ use super::{
     while_trying,
 };
 
+/// The usual unit in which file systems allocate space, in bytes.
+const UNIT: u64 = 4_096;
+
+/// Disk space of a file with this length, in bytes.
+fn allocated(length: u64) -> u64 {
+    length.next_multiple_of(UNIT)
+}
+
 /// The one writer of a record. Dropping it loses nothing: every appended record is on disk.
 #[derive(Debug)]
 pub struct Writer {
@@ -122,14 +130,14 @@ impl Writer {
             return Ok(());
         }
         let bytes = self.block.len() as u64;
-        self.shed_oversized(bytes);
         let room = |segment: &Listed| segment.extent.bytes + bytes <= self.policy.segment_bytes;
         if !self.segments.last().is_some_and(room) {
             self.finish_segment();
             let path = names::segment_path(&self.directory, builder.first_sequence());
             self.segments.push(Listed { path, extent: Extent { bytes: 0, last_wall_ms: now_ms } });
-            self.shed_oldest(retention::aged(&self.extents(), now_ms, &self.policy));
+            self.shed_oldest(retention::aged(&self.on_disk(bytes), now_ms, &self.policy));
         }
+        self.shed_oversized(bytes);
         self.shedding(|writer| writer.append_block(now_ms))
     }
 
@@ -173,14 +181,20 @@ impl Writer {
         }
     }
 
-    /// Deletes the oldest segments until `incoming` more bytes and both tails fit the policy.
+    /// Deletes the oldest segments until both tails and `incoming` more bytes in the newest segment fit the policy.
     fn shed_oversized(&mut self, incoming: u64) {
-        let incoming = incoming + TAILS.len() as u64 * self.policy.tail_bytes();
-        self.shed_oldest(retention::oversized(&self.extents(), incoming, &self.policy));
+        let tails = TAILS.len() as u64 * allocated(self.policy.tail_bytes());
+        self.shed_oldest(retention::oversized(&self.on_disk(incoming), tails, &self.policy));
     }
 
-    fn extents(&self) -> Vec<Extent> {
-        self.segments.iter().map(|segment| segment.extent).collect()
+    /// What each segment takes on the disk, with `incoming` more bytes in the newest one, whose whole size is reserved.
+    fn on_disk(&self, incoming: u64) -> Vec<Extent> {
+        let mut extents: Vec<_> = self.segments.iter().map(|segment| segment.extent).collect();
+        if let Some(newest) = extents.last_mut() {
+            newest.bytes = (newest.bytes + incoming).max(self.policy.segment_bytes);
+        }
+        extents.iter_mut().for_each(|extent| extent.bytes = allocated(extent.bytes));
+        extents
     }
 
     fn shed_oldest(&mut self, count: usize) {

@@ -52,9 +52,10 @@ pub struct Process {
     pub shmem_kib: Option<u64>,
     /// Anonymous memory swapped out.
     pub swap_kib: Option<u64>,
-    /// Bytes that the process caused to be read from storage (proc_pid_io(5)).
+    /// Bytes that the process caused to be read from storage (proc_pid_io(5)). The kernel adds those of each child that
+    /// the process waits for; the recorder leaves out the value after a wait if it cannot record exits.
     pub read_bytes: Option<u64>,
-    /// Bytes that the process caused to be written to storage, counted when a page becomes dirty.
+    /// Bytes that the process caused to be written to storage, counted when a page becomes dirty; children as above.
     pub written_bytes: Option<u64>,
 }
 

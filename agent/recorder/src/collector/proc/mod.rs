@@ -2,7 +2,8 @@
 //!
 //! `stat` is read for each process in every sweep, `statm` if `stat` has changed and otherwise in turn. Other files
 //! must be opened for each reading; they are read if a process is new, has grown, or is among the largest, and
-//! otherwise in turn. A process that cannot be read is skipped and counted; it never fails the sweep.
+//! otherwise in turn. `io` is also read if the process has waited for a child: the kernel has added the child's I/O.
+//! A process that cannot be read is skipped and counted; it never fails the sweep.
 
 mod living;
 mod parse;
@@ -143,7 +144,7 @@ impl Proc {
             None => self.held += Kept::DESCRIPTORS,
         }
         apply(&mut row, &stat);
-        self.look_closer(&mut row, effort, largest_kib);
+        self.look_closer(&mut row, stat.children, effort, largest_kib);
         Some(row.process.threads)
     }
 
@@ -190,8 +191,8 @@ impl Proc {
         u64::from(row.process.identity.pid) + self.turn
     }
 
-    /// Reads the files that must be opened, if the time has come.
-    fn look_closer(&mut self, row: &mut Row<'_>, effort: Effort, largest_kib: u64) {
+    /// Reads the files that must be opened, if the time has come. `children` is that of [`Stat`].
+    fn look_closer(&mut self, row: &mut Row<'_>, children: u64, effort: Effort, largest_kib: u64) {
         let now = (row.process.resident_kib, row.process.user_us + row.process.system_us);
         let turn = self.turn_of(row);
         let watch = &row.mark.watch;
@@ -200,7 +201,9 @@ impl Proc {
             return;
         }
         let ran = watch.traffic_at != Some(now.1);
-        let out_of_turn = ran && (first || self.busy_left > 0);
+        // Waiting for a child may take no tick of CPU time.
+        let reaped = watch.children_at != children;
+        let out_of_turn = reaped || (ran && (first || self.busy_left > 0));
         let in_turn = turn.is_multiple_of(if ran { TURNS } else { IDLE_TURNS });
         if needs_status(watch, now, turn, largest_kib) {
             row.mark.watch.status_at = Some(now);
@@ -212,7 +215,7 @@ impl Proc {
         if out_of_turn || in_turn {
             self.busy_left = self.busy_left.saturating_sub(usize::from(!first && !in_turn));
             row.mark.watch.traffic_at = Some(now.1);
-            self.read_traffic(row);
+            self.read_traffic(row, children);
         }
     }
 
@@ -234,12 +237,16 @@ impl Proc {
         }
     }
 
-    fn read_traffic(&mut self, row: &mut Row<'_>) {
+    fn read_traffic(&mut self, row: &mut Row<'_>, children: u64) {
         let pid = row.process.identity.pid;
         let io = self.directory.read(pid, "io", self.buffer.as_mut_slice()).ok().and_then(parse_io);
         // Not permitted or not compiled in: absent, never an old value.
         row.process.read_bytes = io.map(|(read, _)| read);
         row.process.written_bytes = io.map(|(_, written)| written);
+        // `io` may already include a child that the process waited for after `stat` was read.
+        let children = self.children_of(row).unwrap_or(children);
+        let watch = &mut row.mark.watch;
+        watch.reaped = mem::replace(&mut watch.children_at, children) != children;
         // The file describes only the first thread.
         row.process.wait_us = None;
         if row.process.threads == 1
@@ -248,6 +255,13 @@ impl Proc {
         {
             row.waited(wait_ns);
         }
+    }
+
+    /// [`Stat::children`] at this moment; `None` if `stat` is not kept open.
+    fn children_of(&mut self, row: &Row<'_>) -> Option<u64> {
+        let buffer = self.buffer.as_mut_slice();
+        let length = row.mark.watch.kept.as_ref()?.read_stat(buffer).ok()?;
+        Some(parse_stat(&buffer[..length])?.children)
     }
 }
 

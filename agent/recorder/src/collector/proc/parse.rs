@@ -12,6 +12,8 @@ pub(super) struct Stat<'a> {
     pub(super) state: u8,
     pub(super) parent: u32,
     pub(super) major_faults: u64,
+    /// Page faults and CPU time of exited children, added up: grows when the process waits for one.
+    pub(super) children: u64,
     pub(super) user_us: u64,
     pub(super) system_us: u64,
     pub(super) threads: u32,
@@ -38,14 +40,19 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat<'_>> {
     // The state was field 3; `skip` takes the number of fields between the last and the next one read.
     let mut fields = Fields(rest);
     let mut take = |skip| fields.skip(skip).and_then(Fields::number);
+    let parent = u32::try_from(take(0)?).ok()?;
+    let (minor_of_children, major_faults, major_of_children) = (take(6)?, take(0)?, take(0)?);
+    let (user, system, user_of_children, system_of_children) = (take(0)?, take(0)?, take(0)?, take(0)?);
+    let of_children = [minor_of_children, major_of_children, user_of_children, system_of_children];
     Some(Stat {
         comm,
         state: *state,
-        parent: u32::try_from(take(0)?).ok()?,
-        major_faults: take(7)?,
-        user_us: take(1)?.saturating_mul(TICK_US),
-        system_us: take(0)?.saturating_mul(TICK_US),
-        threads: u32::try_from(take(4)?).ok()?,
+        parent,
+        major_faults,
+        children: of_children.into_iter().fold(0, u64::wrapping_add),
+        user_us: user.saturating_mul(TICK_US),
+        system_us: system.saturating_mul(TICK_US),
+        threads: u32::try_from(take(2)?).ok()?,
         started_ns: take(1)?.saturating_mul(TICK_NS),
         virtual_kib: take(0)? / 1024,
         stack_start: take(4)?,
@@ -155,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    const STAT: &[u8] = b"26096 (apache2 (x) ) D 1200 26096 1200 0 -1 4194624 5000 0 77 0 31000 2000 3 4 20 -5 9 0 \
+    const STAT: &[u8] = b"26096 (apache2 (x) ) D 1200 26096 1200 0 -1 4194624 5000 600 77 50 31000 2000 3 4 20 -5 9 0 \
         1234567 164589568 1493 18446744073709551615 94000000000000 94000000100000 140722222222222 0 0 0 0 4096 0 0 \
         0 0 17 1 0 0 0 0 0 94000000200000 94000000300000 94000000400000 140722222222300 140722222222333 \
         140722222222333 140722222222400 0\n";
@@ -167,6 +174,7 @@ mod tests {
             state: b'D',
             parent: 1200,
             major_faults: 77,
+            children: 600 + 50 + 3 + 4,
             user_us: 310_000_000,
             system_us: 20_000_000,
             threads: 9,

@@ -66,9 +66,9 @@ pub enum Column {
     Swap,
     /// Anonymous memory, resident or swapped out, KiB: the kernel cannot drop it
     Footprint,
-    /// KiB read from storage per second
+    /// KiB read from storage per second; unknown for a process with children where exits are not recorded
     Read,
-    /// KiB written to storage per second
+    /// KiB written to storage per second; unknown for a process with children where exits are not recorded
     Write,
     /// Path of the control group
     Cgroup,
@@ -113,8 +113,8 @@ impl Column {
             Self::Shmem => Columns::SHMEM,
             Self::Swap => Columns::SWAP,
             Self::Footprint => Columns::FOOTPRINT,
-            Self::Read => Columns::READ,
-            Self::Write => Columns::WRITTEN,
+            // What exited children have left to a process is told by both columns and all parents.
+            Self::Read | Self::Write => Columns::IO,
             // Identities and texts are always present.
             Self::Pid | Self::Tty | Self::Start | Self::Cgroup | Self::Unit | Self::Comm | Self::Command => {
                 Columns::NONE

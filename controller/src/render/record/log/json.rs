@@ -68,6 +68,7 @@ enum Kind<'a> {
     },
     OomKills {
         at: Timestamp,
+        earliest_at: Timestamp,
         count: u64,
     },
     Note {
@@ -171,7 +172,9 @@ impl<'a> Line<'a> {
             },
             Entry::MoreExits(at, count) => Kind::MoreExits { at: *at, count: *count },
             Entry::Kernel(at, text) => Kind::Kernel { at: *at, text },
-            Entry::Kills(at, count) => Kind::OomKills { at: *at, count: *count },
+            Entry::Kills { at, earliest, count } => {
+                Kind::OomKills { at: *at, earliest_at: *earliest, count: *count }
+            }
             Entry::Note(at, text) => Kind::Note { at: *at, text },
             Entry::Run(mark) => of_run(mark),
         };

@@ -12,7 +12,7 @@ use crate::{
         log::Entry,
         marks::RunMark,
     },
-    render::text::{duration, local, printable, size},
+    render::text::{duration, local, passed, printable, size},
 };
 
 /// The sentence for any entry other than a process.
@@ -23,9 +23,12 @@ pub(super) fn sentence(entry: &Entry, zone: &TimeZone) -> String {
         Entry::Break(broken) => break_sentence(broken, zone),
         Entry::Exit(time, exit) => format!("{} {}", at(time), exit_sentence(exit)),
         Entry::ExitGroup(time, group) => format!("{} {}", at(time), group_sentence(group)),
+        Entry::MoreExits(time, 1) => format!("{} 1 more process exited", at(time)),
         Entry::MoreExits(time, count) => format!("{} {count} more processes exited", at(time)),
         Entry::Kernel(time, text) => format!("{} {}", at(time), kernel_sentence(text)),
-        Entry::Kills(time, count) => format!("{} out-of-memory kills: {count}", at(time)),
+        Entry::Kills { at: time, earliest, count } => {
+            format!("{} out-of-memory kills in the {} before: {count}", at(time), passed(*earliest, *time))
+        }
         Entry::Note(time, text) => format!("{} recorder: {}", at(time), printable(text)),
         Entry::Run(mark) => run_sentence(mark, zone),
     }

@@ -110,7 +110,7 @@ fn remarks(exits: &[Exit; 2]) -> Vec<Entry<'_>> {
             "mysqld invoked oom-killer: gfp_mask=0x201da\nCPU: 0\nKilled process 7 (\u{1b}[2Jx) total-vm:1kB",
         ),
         Entry::Kernel(from, "md0: \u{1b}[2J failed\nmd0: stopped"),
-        Entry::Kills(from, 1),
+        Entry::Kills { at: until, earliest: from, count: 1 },
         Entry::Note(from, "the kernel's log was overwritten: lines lost: 12"),
         Entry::Run(run(None)),
         Entry::Run(run(Some("changed".into()))),
@@ -163,7 +163,7 @@ fn everything_but_a_process_is_a_comment() {
     # 2011-07-13 00:12:22 88 more processes exited
     # 2011-07-13 00:12:22 out-of-memory kill: pid 7 \x1b[2Jx, triggered by mysqld
     # 2011-07-13 00:12:22 kernel: md0: \x1b[2J failed (more lines: 1)
-    # 2011-07-13 00:12:22 out-of-memory kills: 1
+    # 2011-07-13 00:13:05 out-of-memory kills in the 43.0 s before: 1
     # 2011-07-13 00:12:22 recorder: the kernel's log was overwritten: lines lost: 12
     # 2011-07-13 00:12:22 run db-1-x7k2m9 apply by ada started
     # 2011-07-13 00:12:22 run db-1-x7k2m9 apply ended: changed
@@ -228,7 +228,7 @@ fn json_is_one_object_per_line() {
     {"v":1,"type":"more_exits","at":"2011-07-13T00:12:22Z","count":88}
     {"v":1,"type":"kernel","at":"2011-07-13T00:12:22Z","text":"mysqld invoked oom-killer: gfp_mask=0x201da\nCPU: 0\nKilled process 7 (\u001b[2Jx) total-vm:1kB"}
     {"v":1,"type":"kernel","at":"2011-07-13T00:12:22Z","text":"md0: \u001b[2J failed\nmd0: stopped"}
-    {"v":1,"type":"oom_kills","at":"2011-07-13T00:12:22Z","count":1}
+    {"v":1,"type":"oom_kills","at":"2011-07-13T00:13:05Z","earliest_at":"2011-07-13T00:12:22Z","count":1}
     {"v":1,"type":"note","at":"2011-07-13T00:12:22Z","text":"the kernel's log was overwritten: lines lost: 12"}
     {"v":1,"type":"run","at":"2011-07-13T00:12:22Z","run_id":"db-1-x7k2m9","what":"apply","user":"ada","state":"began"}
     {"v":1,"type":"run","at":"2011-07-13T00:12:22Z","run_id":"db-1-x7k2m9","what":"apply","user":"ada","state":"changed"}

@@ -75,7 +75,7 @@ fn about<'a>(process: &Process, state: &State, look: &Look) -> Vec<Line<'a>> {
             cells::kib(process.virtual_kib)
         ),
         format!(
-            "read {}  written {}  major faults {}",
+            "read {}  written {} (with exited children)  major faults {}",
             bytes(process.read_bytes),
             bytes(process.written_bytes),
             process.major_faults

@@ -7,7 +7,7 @@ use ratatui::{
     widgets::{Block, Clear, Paragraph},
 };
 
-const KEYS: [(&str, &str); 17] = [
+const KEYS: [(&str, &str); 18] = [
     ("← →", "one sample back or forward"),
     ("Shift ← →, [ ]", "one minute back or forward"),
     ("PgUp PgDn", "ten minutes back or forward"),
@@ -21,6 +21,7 @@ const KEYS: [(&str, &str); 17] = [
     ("q, Ctrl-C", "quit"),
     ("", ""),
     ("CPU% WAIT%", "% of the interval running, waiting; 100 is one CPU"),
+    ("READ/s WRITE/s", "I/O; - if it may be that of exited children"),
     ("FOOT", "footprint: anonymous memory, resident or swapped out"),
     ("PSI", "share of the interval in which some/all tasks stalled"),
     ("CPU bar", "█ user ▓ system ▒ iowait ░ steal"),

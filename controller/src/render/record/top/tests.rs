@@ -171,9 +171,9 @@ fn details_of_a_process() {
     │/usr/sbin/apache2 -k start                                                    │
     │control group /system.slice/apache2.service  unit apache2.service             │
     │user www-data  parent 20  started 2011-07-12 23:43:20  state D  threads 1     │
-    │cpu 2 d 11 h user, 0 ms system, 8 h 36 min waited for a CPU                   │
+    │cpu 2 d 11 h user, 0 ms system, 8 h 37 min waited for a CPU                   │
     │footprint 83M  swap 28M  rss 57M (anon 55M, file 2.0M, shmem 300K)  virtual 0K│
-    │read 3.7 TiB  written 11 GiB  major faults 0                                  │
+    │read 3.7 TiB  written 11 GiB (with exited children)  major faults 0           │
     │                                                                              │
     │CPU, peak 21.4 %                                                              │
     │ ███████████████████████████████████████████████████████████                  │
