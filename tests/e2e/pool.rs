@@ -193,6 +193,18 @@ fn killed_after(fleet: &Fleet, after: Duration) {
     child.wait().expect("waited for");
 }
 
+/// Kills `ctl provision` with SIGKILL as soon as its host exists.
+fn killed_once_launched(fleet: &Fleet) {
+    let mut child = fleet.spawn(&["provision", "--role", "slow"]);
+    while ids(fleet).is_empty() {
+        let ended = child.try_wait().expect("its state");
+        assert!(ended.is_none(), "it ended without a host: {ended:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("waited for");
+}
+
 #[test]
 fn a_killed_controller_leaves_nothing_that_the_next_does_not_finish() {
     let fleet = fleet();
@@ -209,7 +221,7 @@ fn a_killed_controller_leaves_nothing_that_the_next_does_not_finish() {
 #[test]
 fn what_a_killed_controller_left_can_be_cleared_up() {
     let fleet = fleet();
-    killed_after(&fleet, Duration::from_millis(3_000));
+    killed_once_launched(&fleet);
     let listed = fleet.json(&["gc"]);
     assert_eq!((listed.len(), &listed[0]["host"]), (1, &serde_json::json!("slow-1")));
     let before = ids(&fleet);

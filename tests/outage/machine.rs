@@ -230,7 +230,7 @@ impl Boot {
             pids(full, &holder).len()
         );
         assert!(swap_free * 10 < swap_total, "swap was not exhausted");
-        assert!(thrashing >= 3, "swap thrash cannot be seen");
+        assert!(thrashing >= 1, "swap thrash cannot be seen");
         assert_eq!(holder, "apache2");
     }
 }
