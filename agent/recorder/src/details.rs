@@ -1,5 +1,5 @@
-//! Reads details that may block or take long, on a separate thread: command lines, cgroups, user names, and file system
-//! usage.
+//! Reads what may block or take long, on a separate thread: command lines, cgroups, user names, file systems, counters of
+//! control groups, and kernel stacks.
 //!
 //! Reading `/proc/PID/cmdline` touches the other process's memory and can wait for as long as that is locked or swapped
 //! out; statvfs(2) can wait for a broken disk. This may delay details, but never samples. The sampling thread never
@@ -7,7 +7,7 @@
 
 use std::{
     borrow::Cow,
-    io,
+    io, mem,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,11 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use record::{Filesystem, Identity, Process};
+use record::{Filesystem, Group, Identity, Process};
 
 use super::{
-    host::filesystems,
+    clock::Moment,
+    groups::Groups,
+    host::{ControlGroups, filesystems},
+    nanoseconds,
     proc::Directory,
+    stacks,
     table::{Table, Wants},
     users::{PasswordFile, Users},
 };
@@ -34,6 +38,15 @@ const QUEUE: usize = 1024;
 
 /// Interval for reading file systems and users.
 const HOST_EVERY: Duration = Duration::from_secs(10);
+/// Interval for reading file systems while one is nearly full.
+const FULL_EVERY: Duration = Duration::from_secs(1);
+/// A file system is nearly full with less than this share free, in percent.
+const FULL_PERCENT: u64 = 5;
+/// Interval for reading control groups, and the same under memory pressure.
+const GROUPS_EVERY: Duration = Duration::from_secs(5);
+const GROUPS_UNDER_PRESSURE: Duration = Duration::from_secs(1);
+/// Interval for reading kernel stacks.
+const STACKS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Request {
@@ -41,6 +54,10 @@ enum Request {
     Process(Identity, Wants, [Option<Arc<str>>; 2]),
     /// Details that belong to no process.
     Host,
+    /// Counters of control groups, into this list.
+    Groups(Vec<Group>),
+    /// Kernel stacks of these tasks.
+    Stacks(Vec<(u32, Arc<str>)>),
 }
 
 #[derive(Debug)]
@@ -48,6 +65,8 @@ enum Reply {
     Process(Identity, News),
     /// With the users, if they have changed.
     Host(Vec<Filesystem>, Option<Users>),
+    Groups(Vec<Group>),
+    Stacks(String),
 }
 
 /// New details of a process.
@@ -66,14 +85,20 @@ pub(super) struct Details {
     stuck: bool,
     filesystems: Vec<Filesystem>,
     host_asked: Option<Instant>,
+    groups: Vec<Group>,
+    /// The list for the next reading, to reuse its memory; `None` while it is being filled.
+    spare_groups: Option<Vec<Group>>,
+    groups_asked: Option<Instant>,
+    stacks: Option<String>,
+    stacks_asked: Option<Instant>,
 }
 
 impl Details {
     /// Starts the thread.
-    pub(super) fn start(proc: &Path, passwd: &Path) -> io::Result<Self> {
+    pub(super) fn start(proc: &Path, passwd: &Path, groups: &ControlGroups) -> io::Result<Self> {
         let (requests, queue) = sync_channel(QUEUE);
         let (reply, replies) = sync_channel(QUEUE);
-        let mut reader = Reader::open(proc, passwd)?;
+        let mut reader = Reader::open(proc, passwd, groups)?;
         let serve = move || {
             for request in queue {
                 if reply.send(reader.answer(request)).is_err() {
@@ -89,6 +114,11 @@ impl Details {
             stuck: false,
             filesystems: Vec::new(),
             host_asked: None,
+            groups: Vec::new(),
+            spare_groups: Some(Vec::new()),
+            groups_asked: None,
+            stacks: None,
+            stacks_asked: None,
         })
     }
 
@@ -96,10 +126,20 @@ impl Details {
     /// all if the previous wait was in vain.
     pub(super) fn exchange(&mut self, table: &mut Table, patience: Duration) {
         let now = Instant::now();
-        if self.host_asked.is_none_or(|asked| now.duration_since(asked) >= HOST_EVERY)
-            && self.ask(Request::Host)
-        {
+        let host_every = if self.filesystems.iter().any(is_nearly_full) { FULL_EVERY } else { HOST_EVERY };
+        if is_due(self.host_asked, now, host_every) && self.ask(Request::Host) {
             self.host_asked = Some(now);
+        }
+        let groups_every = if patience.is_zero() { GROUPS_UNDER_PRESSURE } else { GROUPS_EVERY };
+        if is_due(self.groups_asked, now, groups_every)
+            && let Some(spare) = self.spare_groups.take()
+        {
+            // If the queue is full, the memory of the list is lost and the next reading allocates a new one.
+            if self.ask(Request::Groups(spare)) {
+                self.groups_asked = Some(now);
+            } else {
+                self.spare_groups = Some(Vec::new());
+            }
         }
         let mut ask = |process: &Process, wants| {
             let known = [&process.command, &process.cgroup].map(Clone::clone);
@@ -116,6 +156,30 @@ impl Details {
     /// The file systems at the last reading; empty before the first.
     pub(super) fn filesystems(&self) -> &[Filesystem] {
         &self.filesystems
+    }
+
+    /// The control groups at the last reading; empty before the first.
+    pub(super) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Requests the kernel stacks of tasks that wait uninterruptibly, at most once a second.
+    pub(super) fn ask_stacks(&mut self, processes: &[Process]) {
+        let now = Instant::now();
+        if !is_due(self.stacks_asked, now, STACKS_EVERY) {
+            return;
+        }
+        let tasks: Vec<_> = stacks::waiting(processes)
+            .map(|process| (process.identity.pid, Arc::clone(&process.comm)))
+            .collect();
+        if !tasks.is_empty() && self.ask(Request::Stacks(tasks)) {
+            self.stacks_asked = Some(now);
+        }
+    }
+
+    /// The stacks that have been read since the last call.
+    pub(super) fn take_stacks(&mut self) -> Option<String> {
+        self.stacks.take()
     }
 
     fn ask(&mut self, request: Request) -> bool {
@@ -143,11 +207,21 @@ impl Details {
                     self.filesystems = filesystems;
                     users.into_iter().for_each(|users| table.rename(users));
                 }
+                Reply::Groups(groups) => self.spare_groups = Some(mem::replace(&mut self.groups, groups)),
+                Reply::Stacks(text) => self.stacks = Some(text).filter(|text| !text.is_empty()),
                 Reply::Process(identity, news) => news.enter(table, identity),
             }
         }
         self.stuck = false;
     }
+}
+
+fn is_due(asked: Option<Instant>, now: Instant, every: Duration) -> bool {
+    asked.is_none_or(|asked| now.duration_since(asked) >= every)
+}
+
+fn is_nearly_full(filesystem: &Filesystem) -> bool {
+    filesystem.free_bytes < filesystem.total_bytes / 100 * FULL_PERCENT
 }
 
 impl News {
@@ -168,22 +242,39 @@ struct Reader {
     proc: PathBuf,
     users: PasswordFile,
     directory: Directory,
+    groups: Groups,
     buffer: Box<[u8; MAX_COMMAND_BYTES]>,
 }
 
 impl Reader {
-    fn open(proc: &Path, passwd: &Path) -> io::Result<Self> {
+    fn open(proc: &Path, passwd: &Path, groups: &ControlGroups) -> io::Result<Self> {
         Ok(Self {
             proc: proc.into(),
             users: PasswordFile::new(passwd),
             directory: Directory::open(proc)?,
+            groups: Groups::open(groups),
             buffer: Box::new([0; MAX_COMMAND_BYTES]),
         })
     }
 
     fn answer(&mut self, request: Request) -> Reply {
         match request {
-            Request::Host => Reply::Host(filesystems::read(&self.proc), self.users.changed()),
+            Request::Host => {
+                self.groups.find();
+                Reply::Host(filesystems::read(&self.proc), self.users.changed())
+            }
+            Request::Groups(mut groups) => {
+                let now_ns = Moment::now().map_or(0, |now| nanoseconds(now.boottime));
+                self.groups.read(now_ns, &mut groups);
+                Reply::Groups(groups)
+            }
+            Request::Stacks(tasks) => {
+                let mut text = String::new();
+                for (pid, comm) in tasks {
+                    stacks::read(&self.directory, pid, &comm, self.buffer.as_mut_slice(), &mut text);
+                }
+                Reply::Stacks(text)
+            }
             Request::Process(identity, wants, [known_command, known_cgroup]) => {
                 // A process without a command line, such as a zombie, keeps the known one.
                 let line = self.read(wants.command, identity.pid, "cmdline").and_then(parse_command);
@@ -268,6 +359,11 @@ mod tests {
         }
     }
 
+    fn start() -> Details {
+        let groups = ControlGroups::below(Path::new("/"));
+        Details::start(Path::new("/proc"), Path::new("/etc/passwd"), &groups).unwrap()
+    }
+
     fn sleeper() -> Child {
         Command::new("sleep").arg("600").spawn().unwrap()
     }
@@ -283,7 +379,7 @@ mod tests {
         let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let mut titled = || output.read_exact(&mut [0; 2]).unwrap();
         titled();
-        let mut details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
+        let mut details = start();
         let (mut table, identity) = (Table::new(), Identity { pid: child.id(), started_ns: 1 });
         let mut look = || {
             table.begin();
@@ -303,7 +399,7 @@ mod tests {
     #[test]
     fn details_arrive_and_requests_for_gone_processes_are_answered() {
         let mut child = sleeper();
-        let mut details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
+        let mut details = start();
         let mut table = Table::new();
         let here = Identity { pid: child.id(), started_ns: 1 };
         let gone = Identity { pid: u32::MAX, started_ns: 2 };

@@ -1,7 +1,7 @@
 //! The flight recorder: a separate process, which nothing in the agent can stop. It uses no network and no tokio.
 //!
 //! At every interval, one thread takes a sample (`sampler`): all processes (`collector`, into `table`), the host's
-//! counters (`host`), process exits ([`exits`]), kernel messages ([`kernel_log`]). It encodes the changes and passes
+//! counters (`host`), control groups (`groups`), process exits ([`exits`]), kernel messages ([`kernel_log`]). It encodes the changes and passes
 //! them (`ring`) to a second thread, which appends them to the record (`storage`, [`record::directory`]): a hanging
 //! disk does not stop sampling. A third thread reads whatever may block (`details`). A kill loses only what was not
 //! yet written. Every sample stores its own delay: on a struggling host, that is a symptom.
@@ -10,16 +10,19 @@ mod clock;
 mod collector;
 mod details;
 pub mod exits;
+mod groups;
 mod harden;
 mod host;
 mod kept;
 pub mod kernel_log;
+mod lines;
 mod number;
 mod pressure;
 mod proc;
 mod ring;
 mod sampler;
 mod scope;
+mod stacks;
 mod storage;
 mod table;
 mod users;

@@ -15,6 +15,7 @@ use super::{
     host::Host,
     kernel_log::{Clocks, KernelLog},
     nanoseconds, page_kib, scope,
+    stacks::Stalls,
     table::Table,
 };
 
@@ -32,6 +33,7 @@ pub(super) struct Sampler {
     exits: Option<Exits>,
     ended: ExitBuffer,
     kernel_log: Option<KernelLog>,
+    stalls: Stalls,
     /// Notes to be stored with the next sample.
     notes: Vec<String>,
 }
@@ -52,11 +54,12 @@ impl Sampler {
             sample: Sample { boot_id, own_start_ns: nanoseconds(now.boottime), ..Sample::default() },
             collector,
             table: Table::new(),
-            details: Details::start(&options.proc, &options.passwd).map_err(Error::Sweep)?,
+            details: Details::start(&options.proc, &options.passwd, &options.groups).map_err(Error::Sweep)?,
             host: Host::open(&options.proc, &options.sys, &options.groups, options.memory_limit, page_kib),
             exits: None,
             ended: ExitBuffer::default(),
             kernel_log: None,
+            stalls: Stalls::default(),
             notes: Vec::new(),
         };
         sampler.note(sentence);
@@ -122,6 +125,10 @@ impl Sampler {
         self.sample.host = self.host.read();
         self.host.disks().clone_into(&mut self.sample.disks);
         self.details.filesystems().clone_into(&mut self.sample.filesystems);
+        self.details.groups().clone_into(&mut self.sample.groups);
+        if self.stalls.note(now_ns, &self.sample.host) {
+            self.details.ask_stacks(&self.sample.processes);
+        }
         self.listen(now_ns)?;
         Ok(&self.sample)
     }
@@ -148,7 +155,7 @@ impl Sampler {
     /// Collects what arrived since the last sample: process exits, kernel messages, notes.
     fn listen(&mut self, now_ns: u64) -> Result<(), Error> {
         let monotonic_ns = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
-        let Self { sample, table, exits, ended, kernel_log, notes, .. } = self;
+        let Self { sample, table, details, exits, ended, kernel_log, notes, .. } = self;
         if let Some(exits) = exits {
             ended.clear();
             let processes = &sample.processes;
@@ -172,8 +179,9 @@ impl Sampler {
         if let Some(kernel_log) = kernel_log {
             kernel_log.drain(Clocks { boottime_ns: now_ns, monotonic_ns }, &mut sample.events);
         }
-        let event = |text: String| Event { at_ns: now_ns, kind: EventKind::Note, text: text.into() };
-        sample.events.extend(notes.drain(..).map(event));
+        let event = |kind, text: String| Event { at_ns: now_ns, kind, text: text.into() };
+        sample.events.extend(notes.drain(..).map(|note| event(EventKind::Note, note)));
+        sample.events.extend(details.take_stacks().map(|text| event(EventKind::Stacks, text)));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The flight record: the content of a sample, and every byte of how samples are stored and sent.
 //!
-//! - [`Sample`], [`Process`], [`HostCounters`], [`Exit`]: raw counters from the kernel; absent is not zero,
+//! - [`Sample`], [`Process`], [`HostCounters`], [`Group`], [`Exit`]: raw counters from the kernel; absent is not zero,
 //! - [`Encoder`], [`Decoder`]: encode a sample as its changes since the previous one,
 //! - [`Block`], [`Builder`]: many records behind one checked [`Header`], in compressed streams; blocks are sent as they
 //!   are stored,
@@ -23,6 +23,6 @@ pub use format::{
     Limits, MAGIC, MAX_BODY_BYTES, Packer, Prefix, Samples, VERSION, encode, gaps, index, tail,
 };
 pub use sample::{
-    Basis, BootId, Collector, Disk, Event, EventKind, Exit, ExitGroup, Filesystem, HostCounters, Identity,
-    NotABootId, OwnMemory, Process, Sample, Sources, places_of,
+    Basis, BootId, Collector, Disk, Event, EventKind, Exit, ExitGroup, Filesystem, Group, GroupCounters,
+    HostCounters, Identity, NotABootId, OwnMemory, Process, Sample, Sources, places_of,
 };

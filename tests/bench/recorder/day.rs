@@ -298,6 +298,7 @@ fn first_sample() -> Sample {
             free_bytes: 120 << 30,
             files: 13_107_200,
             free_files: 12_500_000,
+            in_memory: false,
         }],
         ..Sample::default()
     }

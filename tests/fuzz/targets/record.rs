@@ -21,7 +21,7 @@ fn encode(samples: &[Sample]) -> Vec<u8> {
 }
 
 fn decode(records: &[&[u8]]) -> Vec<Sample> {
-    let mut decoder = Decoder::new(BootId::default());
+    let mut decoder = Decoder::new(BootId::default(), record::VERSION);
     records.iter().map_while(|record| decoder.decode(record).ok().cloned()).collect()
 }
 

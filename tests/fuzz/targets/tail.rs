@@ -32,14 +32,14 @@ static RECORDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 });
 
 static EXAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let header = tail::Header { boot_id: BootId([7; 16]), first_sequence: 41 };
+    let header = tail::Header::new(BootId([7; 16]), 41);
     vec![written(&header, RECORDS.iter().map(Vec::as_slice))]
 });
 
 /// A tail with right checksums: 8 bytes of sequence number, then records.
 fn framed(data: &[u8]) -> Vec<u8> {
     let Some((sequence, records)) = data.split_first_chunk() else { return Vec::new() };
-    let header = tail::Header { boot_id: BootId::default(), first_sequence: u64::from_le_bytes(*sequence) };
+    let header = tail::Header::new(BootId::default(), u64::from_le_bytes(*sequence));
     written(&header, pieces(records))
 }
 
@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(good_bytes <= file.len());
 
     let first_sequence = builder.first_sequence();
-    let header = tail::Header { boot_id: builder.boot_id(), first_sequence };
+    let header = tail::Header::new(builder.boot_id(), first_sequence);
     let mut rest = &file[tail::HEADER_BYTES..];
     let mut records = Vec::new();
     while records.len() < builder.records() as usize {

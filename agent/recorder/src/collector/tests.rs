@@ -11,7 +11,7 @@ use nix::unistd::{SysconfVar, geteuid, sysconf};
 use record::Process;
 
 use super::{bpf::Bpf, proc::Proc, *};
-use crate::details::Details;
+use crate::{details::Details, host::ControlGroups};
 
 pub(super) fn page_kib() -> u64 {
     sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().cast_unsigned() / 1024
@@ -58,7 +58,10 @@ struct Look {
 impl Look {
     fn with_each(test: impl Fn(&mut Self)) {
         for collector in collectors() {
-            let details = Details::start(Path::new("/proc"), Path::new("/etc/passwd")).unwrap();
+            let details = {
+                let groups = ControlGroups::below(Path::new("/"));
+                Details::start(Path::new("/proc"), Path::new("/etc/passwd"), &groups).unwrap()
+            };
             test(&mut Self { collector, table: table(), details });
         }
     }

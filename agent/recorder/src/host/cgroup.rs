@@ -2,10 +2,8 @@
 
 use record::HostCounters;
 
-use super::{
-    Parse,
-    lines::{keyed, pressure, single},
-};
+use super::Parse;
+use crate::lines::{keyed, kib, limit_kib, pressure, single};
 
 /// The files of version 2 (the kernel's cgroup-v2.rst); the root of a whole machine has none of them.
 pub(super) const UNIFIED_FILES: [(&str, Parse); 10] = [
@@ -26,9 +24,7 @@ pub(super) const UNIFIED_FILES: [(&str, Parse); 10] = [
 
 /// The files of version 1.
 pub(super) const FILES: [(&str, Parse); 8] = [
-    ("memory/memory.limit_in_bytes", |bytes, host| {
-        host.cgroup_limit_kib = kib(bytes).filter(|limit| *limit < NO_LIMIT_KIB);
-    }),
+    ("memory/memory.limit_in_bytes", |bytes, host| host.cgroup_limit_kib = limit_kib(bytes)),
     ("memory/memory.usage_in_bytes", |bytes, host| host.cgroup_used_kib = kib(bytes)),
     ("memory/memory.max_usage_in_bytes", |bytes, host| host.cgroup_peak_kib = kib(bytes)),
     ("memory/memory.kmem.usage_in_bytes", |bytes, host| host.cgroup_kernel_kib = kib(bytes)),
@@ -37,14 +33,6 @@ pub(super) const FILES: [(&str, Parse); 8] = [
     ("pids/pids.current", |bytes, host| host.cgroup_tasks = single(bytes)),
     ("pids/pids.max", |bytes, host| host.cgroup_tasks_limit = single(bytes)),
 ];
-
-/// Version 1 expresses "no limit" as a huge number of bytes (PAGE_COUNTER_MAX).
-const NO_LIMIT_KIB: u64 = 1 << 50;
-
-/// Converts bytes to KiB; `None` for `max`.
-fn kib(bytes: &[u8]) -> Option<u64> {
-    single(bytes).map(|bytes| bytes / 1024)
-}
 
 fn parse_kills(bytes: &[u8], host: &mut HostCounters) {
     host.cgroup_oom_kills = keyed(bytes).find(|(key, _)| *key == b"oom_kill").map(|(_, value)| value);

@@ -7,8 +7,10 @@ use std::{
 
 use record::Disk;
 
-use super::lines::{lines, words};
-use crate::number::number;
+use crate::{
+    lines::{lines, words},
+    number::number,
+};
 
 /// Size of a sector in that file, whatever the disk's own sector size.
 const SECTOR_BYTES: u64 = 512;

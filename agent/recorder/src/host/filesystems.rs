@@ -15,23 +15,31 @@ use rustix::fs::statvfs;
 /// Types that are always full.
 const IMAGES: [&str; 3] = ["squashfs", "erofs", "iso9660"];
 
-/// Reads all file systems on local block devices, and the root on any device: a container's is an overlay. Each is
-/// read only once, however often it is mounted. May block: do not call this on the sampling thread.
+/// Types whose content is in memory or swap (tmpfs(5)).
+const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+
+/// Smaller file systems in memory are left out.
+const SMALL_BYTES: u64 = 8 << 20;
+
+/// Reads all file systems on local block devices and in memory, and the root on any device: a container's is an overlay.
+/// Each is read only once, however often it is mounted. May block: do not call this on the sampling thread.
 pub(crate) fn read(proc: &Path) -> Vec<Filesystem> {
     let text = fs::read(proc.join("self/mountinfo")).unwrap_or_default();
-    mounts(&String::from_utf8_lossy(&text)).into_iter().filter_map(|mount| ask(&mount)).collect()
+    let mounts = mounts(&String::from_utf8_lossy(&text)).into_iter();
+    mounts.filter_map(|(mount, in_memory)| ask(&mount, in_memory)).collect()
 }
 
-/// Mount points to read.
-fn mounts(text: &str) -> Vec<PathBuf> {
+/// Mount points to read, and whether the file system is in memory.
+fn mounts(text: &str) -> Vec<(PathBuf, bool)> {
     let mut devices = HashSet::new();
     let mut found = Vec::new();
     for mount in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
         let on_device = mount.mount_source.is_some_and(|source| source.starts_with("/dev/"));
         let is_root = mount.mount_point == Path::new("/");
-        if (on_device || is_root) && !IMAGES.contains(&mount.fs_type.as_str()) && devices.insert(mount.majmin)
-        {
-            found.push(unescape(mount.mount_point));
+        let in_memory = IN_MEMORY.contains(&mount.fs_type.as_str());
+        let is_wanted = on_device || in_memory || is_root;
+        if is_wanted && !IMAGES.contains(&mount.fs_type.as_str()) && devices.insert(mount.majmin) {
+            found.push((unescape(mount.mount_point), in_memory));
         }
     }
     found
@@ -52,14 +60,20 @@ fn unescape(path: PathBuf) -> PathBuf {
     OsString::from_vec(plain).into()
 }
 
-fn ask(mount: &Path) -> Option<Filesystem> {
+fn ask(mount: &Path, in_memory: bool) -> Option<Filesystem> {
     let answer = statvfs(mount).ok()?;
+    let total_bytes = answer.f_blocks.saturating_mul(answer.f_frsize);
+    // Each unit with credentials has a small one.
+    if in_memory && total_bytes < SMALL_BYTES {
+        return None;
+    }
     Some(Filesystem {
         mount: mount.to_string_lossy().into(),
-        total_bytes: answer.f_blocks.saturating_mul(answer.f_frsize),
+        total_bytes,
         free_bytes: answer.f_bavail.saturating_mul(answer.f_frsize),
         files: answer.f_files,
         free_files: answer.f_favail,
+        in_memory,
     })
 }
 
@@ -79,8 +93,9 @@ mod tests {
         broken\n";
 
     #[test]
-    fn each_file_system_on_a_device_is_read_once() {
-        assert_eq!(mounts(MOUNTINFO), [Path::new("/"), Path::new("/srv/a b")]);
+    fn each_file_system_on_a_device_or_in_memory_is_read_once() {
+        let expected = [("/", false), ("/srv/a b", false), ("/tmp", true)];
+        assert_eq!(mounts(MOUNTINFO), expected.map(|(mount, in_memory)| (mount.into(), in_memory)));
     }
 
     #[test]

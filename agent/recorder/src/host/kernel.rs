@@ -2,11 +2,12 @@
 
 use record::HostCounters;
 
-use super::{
-    Parse,
+use super::Parse;
+use crate::{
+    collector::TICK_NS,
     lines::{keyed, lines, pressure, single, words},
+    number::number,
 };
-use crate::{collector::TICK_NS, number::number};
 
 /// The files and their parsers.
 pub(super) const FILES: [(&str, Parse); 7] = [
@@ -64,6 +65,7 @@ fn parse_stat(bytes: &[u8], host: &mut HostCounters) {
 
 /// Parses `meminfo`.
 fn parse_meminfo(bytes: &[u8], host: &mut HostCounters) {
+    let mut other = None;
     for (key, value) in keyed(bytes) {
         let field = match key {
             b"MemTotal" => &mut host.memory_total_kib,
@@ -78,10 +80,15 @@ fn parse_meminfo(bytes: &[u8], host: &mut HostCounters) {
             b"Committed_AS" => &mut host.committed_kib,
             b"SwapTotal" => &mut host.swap_total_kib,
             b"SwapFree" => &mut host.swap_free_kib,
+            b"PageTables" | b"KernelStack" | b"Percpu" => {
+                other = Some(other.unwrap_or(0u64).saturating_add(value));
+                continue;
+            }
             _ => continue,
         };
         *field = Some(value);
     }
+    host.kernel_other_kib = other;
 }
 
 /// Parses `vmstat`: some 200 lines, so other lines are skipped by their first letter. The file counts stalls for each

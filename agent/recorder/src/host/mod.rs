@@ -7,7 +7,6 @@ mod cgroup;
 mod disks;
 pub(super) mod filesystems;
 mod kernel;
-mod lines;
 
 use std::{
     fs::File,

@@ -199,11 +199,13 @@ impl Log {
     }
 
     fn events<'a>(&self, sample: &'a Sample, at: Timestamp, entries: &mut Vec<Entry<'a>>) {
-        entries.extend(sample.events.iter().map(|Event { at_ns, kind, text }| {
+        entries.extend(sample.events.iter().filter_map(|Event { at_ns, kind, text }| {
             let at = timestamp_at(sample, *at_ns);
             match kind {
-                EventKind::Kernel => Entry::Kernel(at, text),
-                EventKind::Note => Entry::Note(at, text),
+                EventKind::Kernel => Some(Entry::Kernel(at, text)),
+                EventKind::Note => Some(Entry::Note(at, text)),
+                // Only a diagnosis reads these: twenty lines a second would hide the processes.
+                EventKind::Stacks => None,
             }
         }));
         let before = self.before.as_ref().filter(|before| before.boot_id == sample.boot_id);

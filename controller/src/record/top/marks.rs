@@ -108,7 +108,7 @@ impl Watch {
     pub(super) fn marks(&mut self, sample: &Sample) -> Vec<(MarkKind, String)> {
         let mut found = Vec::new();
         found.extend(self.previous.and_then(|previous| break_between(&previous, sample)));
-        found.extend(sample.events.iter().map(of_event));
+        found.extend(sample.events.iter().filter_map(of_event));
         let told = found.iter().filter(|(kind, _)| *kind == MarkKind::OomKill).count() as u64;
         let kills = sample.own_kills().unwrap_or(0);
         let previous = self.previous.filter(|previous| previous.boot_id == sample.boot_id);
@@ -125,13 +125,15 @@ impl Watch {
     }
 }
 
-fn of_event(event: &Event) -> (MarkKind, String) {
+fn of_event(event: &Event) -> Option<(MarkKind, String)> {
     let kind = match event.kind {
         EventKind::Kernel if is_oom(&event.text) => MarkKind::OomKill,
         EventKind::Kernel => MarkKind::Kernel,
         EventKind::Note => MarkKind::Note,
+        // Read by a diagnosis only.
+        EventKind::Stacks => return None,
     };
-    (kind, headline(&event.text).to_owned())
+    Some((kind, headline(&event.text).to_owned()))
 }
 
 fn break_between(previous: &Seen, sample: &Sample) -> Option<(MarkKind, String)> {

@@ -112,7 +112,7 @@ impl FollowedTail {
         // An invalid header is still being written: the next poll reads it again.
         let Ok(Some(header)) = tail::Header::parse(&head[..count]) else { return Ok(()) };
         if self.reading.as_ref().is_none_or(|reading| reading.header != header) {
-            let (decoder, sequence) = (Decoder::new(header.boot_id), header.first_sequence);
+            let (decoder, sequence) = (Decoder::new(header.boot_id, header.version), header.first_sequence);
             self.reading = Some(Reading { header, decoder, at: tail::HEADER_BYTES as u64, sequence });
         }
         Ok(())

@@ -78,7 +78,7 @@ fn newest_in_tail(path: &Path) -> Option<(u64, Sample)> {
     let bytes = fs::read(path).ok()?;
     let header = tail::Header::parse(&bytes).ok()??;
     let mut rest = &bytes[tail::HEADER_BYTES..];
-    let mut decoder = Decoder::new(header.boot_id);
+    let mut decoder = Decoder::new(header.boot_id, header.version);
     let mut records = 0;
     while let Ok(Some(record)) = header.read_frame(&mut rest) {
         decoder.decode(record).ok()?;

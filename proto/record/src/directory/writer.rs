@@ -103,7 +103,7 @@ impl Writer {
     /// block takes time.
     fn begin_block(&mut self, record: &[u8], now_ms: i64) -> Result<(), Error> {
         let first_sequence = self.builder.next_sequence();
-        let header = tail::Header { boot_id: self.builder.boot_id(), first_sequence };
+        let header = tail::Header::new(self.builder.boot_id(), first_sequence);
         // Stays true if the key is not stored; `push` clears it.
         self.broken = true;
         let begun = self.shedding(|writer| writer.tails.begin(header, record));

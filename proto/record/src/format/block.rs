@@ -108,7 +108,7 @@ struct Lengths {
 fn read_table<'a>(index: &'a [u8], header: &Header) -> Result<([Lengths; STREAMS], &'a [u8]), Damage> {
     let mut cursor = Cursor(index);
     let mut table = [Lengths::default(); STREAMS];
-    for lengths in &mut table {
+    for lengths in &mut table[..entry::streams_in(header.version)] {
         *lengths = Lengths { raw: cursor.index()?, stored: cursor.index()? };
     }
     let total = table.iter().try_fold(0usize, |sum, lengths| sum.checked_add(lengths.raw));

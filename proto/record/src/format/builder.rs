@@ -8,7 +8,7 @@ use super::{
     damage::Damage,
     encoder::{Encoder, Limits},
     entry::{self, MEMBERS, Prefix, STREAMS},
-    header::{HEADER_BYTES, Header, MAX_BODY_BYTES},
+    header::{HEADER_BYTES, Header, MAX_BODY_BYTES, VERSION},
     varint::{self},
 };
 use crate::sample::{BootId, Sample};
@@ -43,11 +43,16 @@ impl Builder {
 
     /// Adds the output of [`Encoder::encode`]. The first record must be a key, and no other may be one.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Damage> {
+        self.push_from(VERSION, bytes)
+    }
+
+    /// The same for a record in another version of the format; the block is of the current one.
+    pub(super) fn push_from(&mut self, version: u16, bytes: &[u8]) -> Result<(), Damage> {
         let prefix = Prefix::parse(bytes)?;
         if prefix.key != (self.header.records == 0) {
             return Err(Damage::Inconsistent("a block must have exactly one key, at its beginning"));
         }
-        let streams = entry::streams(bytes)?;
+        let streams = entry::streams(bytes, version)?;
         let length = streams.iter().map(|stream| stream.len()).sum::<usize>();
         if self.raw_bytes + length > MAX_BODY_BYTES {
             return Err(Damage::Inconsistent("a block would be too large"));

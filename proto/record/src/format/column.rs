@@ -160,8 +160,11 @@ pub(super) fn bits(mut set: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Columns {
-    /// All columns.
-    pub const ALL: Self = Self((1 << COUNT) - 1);
+    /// Control groups, which are no column of processes.
+    pub const GROUPS: Self = Self(1 << COUNT);
+
+    /// All columns, and [`Columns::GROUPS`].
+    pub const ALL: Self = Self((1 << (COUNT + 1)) - 1);
 
     /// No column of numbers; texts are always read.
     pub const NONE: Self = Self(0);
@@ -185,6 +188,11 @@ impl Columns {
     #[inline]
     pub(super) fn has(self, column: usize) -> bool {
         self.0 & (1 << column) != 0
+    }
+
+    /// Whether this set contains [`Columns::GROUPS`].
+    pub(super) fn has_groups(self) -> bool {
+        self.0 & Self::GROUPS.0 != 0
     }
 
     /// The part of `columns` that must be read: columns of text always are.

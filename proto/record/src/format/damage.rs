@@ -1,6 +1,6 @@
 //! Why stored bytes cannot be read.
 
-use super::VERSION;
+use super::{VERSION, header::OLDEST};
 
 /// Why stored bytes cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum Damage {
     #[error("checksum does not match")]
     Checksum,
     /// Written in another version of the format.
-    #[error("format version {found}, but this program reads version {VERSION}: use the matching version")]
+    #[error("format version {found}, but this program reads {OLDEST} to {VERSION}: use the matching version")]
     Version {
         /// The version in the file.
         found: u16,

@@ -7,8 +7,10 @@ use super::{
     damage::Damage,
     encoder::{TICK_NS, head},
     entry::{
-        self, ACTIVE, CHANGES, COLUMNS, DEVICES, EVENTS, EXITS, HEAD, HOST, MEMBERS, Prefix, STREAMS, TEXTS,
+        self, ACTIVE, CHANGES, COLUMNS, DEVICES, EVENTS, EXITS, GROUPS, HEAD, HOST, MEMBERS, Prefix, STREAMS,
+        TEXTS,
     },
+    groups::read_groups,
     varint::Cursor,
 };
 use crate::sample::{
@@ -16,7 +18,7 @@ use crate::sample::{
     Sample, Sources,
 };
 
-const UNFIT: Damage = Damage::Inconsistent("a value does not fit its field");
+pub(super) const UNFIT: Damage = Damage::Inconsistent("a value does not fit its field");
 
 /// The unread parts of the streams of a record, or of all records of a block.
 pub(super) type Cursors<'a> = [Cursor<'a>; STREAMS];
@@ -25,13 +27,14 @@ pub(super) type Cursors<'a> = [Cursor<'a>; STREAMS];
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
+    version: u16,
     whole: bool,
 }
 
 impl Decoder {
-    /// A decoder for records of one boot, from the first on.
-    pub fn new(boot_id: BootId) -> Self {
-        Self { state: State::new(boot_id), whole: false }
+    /// A decoder for records of one boot, from the first on, in this version of the format.
+    pub fn new(boot_id: BootId, version: u16) -> Self {
+        Self { state: State::new(boot_id), version, whole: false }
     }
 
     /// The latest sample, if the last record was valid.
@@ -49,7 +52,7 @@ impl Decoder {
         }
         // Until the record is decoded completely: damage leaves a half-updated state.
         self.whole = false;
-        let mut cursors = entry::streams(bytes)?.map(Cursor);
+        let mut cursors = entry::streams(bytes, self.version)?.map(Cursor);
         self.state.advance(&mut cursors, Columns::ALL)?;
         finish(&cursors, Columns::ALL)?;
         // The prefix repeats the sample's times for readers that do not decode it: both must agree.
@@ -82,6 +85,10 @@ impl State {
         read_host(&mut sample.host, &mut cursors[HOST])?;
         read_disks(&mut sample.disks, &mut cursors[DEVICES])?;
         read_filesystems(&mut sample.filesystems, &mut cursors[DEVICES])?;
+        // Version 2 of the format has no such stream.
+        if columns.has_groups() && !cursors[GROUPS].0.is_empty() {
+            read_groups(&mut sample.groups, &mut cursors[GROUPS])?;
+        }
         read_exits(sample, &mut cursors[EXITS])?;
         read_events(sample, &mut cursors[EVENTS])?;
         let identity = |process: &Process| process.identity;
@@ -173,14 +180,19 @@ fn read_filesystems(filesystems: &mut Vec<Filesystem>, cursor: &mut Cursor) -> R
         *filesystems = names.into_iter().map(|mount| Filesystem { mount, ..Filesystem::default() }).collect();
     }
     for filesystem in filesystems {
+        let mut in_memory = filesystem.in_memory.into();
         let Filesystem { total_bytes, free_bytes, files, free_files, .. } = filesystem;
-        read_numbers([total_bytes, free_bytes, files, free_files], cursor)?;
+        read_numbers([total_bytes, free_bytes, files, free_files, &mut in_memory], cursor)?;
+        filesystem.in_memory = match in_memory {
+            0 | 1 => in_memory == 1,
+            _ => return Err(UNFIT),
+        };
     }
     Ok(())
 }
 
 /// The new names, if they differ from those of the previous sample.
-fn read_names(cursor: &mut Cursor) -> Result<Option<Vec<Arc<str>>>, Damage> {
+pub(super) fn read_names(cursor: &mut Cursor) -> Result<Option<Vec<Arc<str>>>, Damage> {
     match cursor.array()? {
         [0] => Ok(None),
         [1] => {
@@ -204,7 +216,7 @@ fn read_numbers<const N: usize>(numbers: [&mut u64; N], cursor: &mut Cursor) -> 
 
 /// A count of items that take at least `least` bytes each, so that it cannot request more memory than the input
 /// justifies.
-fn bounded(cursor: &mut Cursor, least: usize) -> Result<usize, Damage> {
+pub(super) fn bounded(cursor: &mut Cursor, least: usize) -> Result<usize, Damage> {
     let count = cursor.index()?;
     if count > cursor.0.len() / least { Err(Damage::Cut) } else { Ok(count) }
 }
@@ -264,6 +276,7 @@ fn read_events(sample: &mut Sample, cursor: &mut Cursor) -> Result<(), Damage> {
         let kind = match cursor.array()? {
             [0] => EventKind::Kernel,
             [1] => EventKind::Note,
+            [2] => EventKind::Stacks,
             _ => return Err(UNFIT),
         };
         sample.events.push(Event { at_ns, kind, text: cursor.text()?.into() });
@@ -402,18 +415,18 @@ pub(super) fn read_text<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, 
 }
 
 /// Indexes in a list, encoded as steps.
-struct Places {
+pub(super) struct Places {
     next: usize,
     length: usize,
 }
 
 impl Places {
-    fn new(length: usize) -> Self {
+    pub(super) fn new(length: usize) -> Self {
         Self { next: 0, length }
     }
 
     #[inline(always)]
-    fn next(&mut self, cursor: &mut Cursor) -> Result<Option<usize>, Damage> {
+    pub(super) fn next(&mut self, cursor: &mut Cursor) -> Result<Option<usize>, Damage> {
         let Some(step) = cursor.index()?.checked_sub(1) else { return Ok(None) };
         let index = self.next.checked_add(step).filter(|index| *index < self.length);
         let index = index.ok_or(Damage::Inconsistent("a value belongs to no process"))?;

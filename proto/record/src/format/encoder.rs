@@ -4,9 +4,10 @@
 use super::{
     column::{self, NUMBERS},
     entry::{
-        self, ACTIVE, CHANGES, COLUMNS, Contents, DEVICES, EVENTS, EXITS, HEAD, HOST, MEMBERS, Prefix,
-        STREAMS, TEXTS,
+        self, ACTIVE, CHANGES, COLUMNS, Contents, DEVICES, EVENTS, EXITS, GROUPS, HEAD, HOST, MEMBERS,
+        Prefix, STREAMS, TEXTS,
     },
+    groups::write_groups,
     varint::{write, write_delta, write_optional, write_text},
 };
 use crate::sample::{
@@ -82,6 +83,7 @@ impl Encoder {
         write_head(&previous, sample, &mut self.streams[HEAD]);
         write_host(&previous.host, &sample.host, &mut self.streams[HOST]);
         write_devices(&previous, sample, &mut self.streams[DEVICES]);
+        write_groups(&previous.groups, &sample.groups, &mut self.streams[GROUPS]);
         write_exits(sample, &mut self.streams[EXITS]);
         write_events(sample, &mut self.streams[EVENTS]);
         self.write_processes(&mut previous.processes, &sample.processes);
@@ -136,19 +138,21 @@ impl Encoder {
 
 /// An empty sample that keeps the memory of its lists.
 fn cleared(sample: Sample) -> Sample {
-    let Sample { mut disks, mut filesystems, mut processes, .. } = sample;
+    let Sample { mut disks, mut filesystems, mut groups, mut processes, .. } = sample;
     disks.clear();
     filesystems.clear();
+    groups.clear();
     processes.clear();
-    Sample { disks, filesystems, processes, ..Sample::default() }
+    Sample { disks, filesystems, groups, processes, ..Sample::default() }
 }
 
 /// Copies what the next sample is encoded against, except the processes.
 fn remember(previous: &mut Sample, sample: &Sample) {
-    let Sample { disks, filesystems, processes, .. } = std::mem::take(previous);
+    let Sample { disks, filesystems, groups, processes, .. } = std::mem::take(previous);
     *previous = Sample {
         disks,
         filesystems,
+        groups,
         processes,
         exits: Vec::new(),
         exit_groups: Vec::new(),
@@ -161,6 +165,9 @@ fn remember(previous: &mut Sample, sample: &Sample) {
     if previous.filesystems != sample.filesystems {
         previous.filesystems.clone_from(&sample.filesystems);
     }
+    if previous.groups != sample.groups {
+        previous.groups.clone_from(&sample.groups);
+    }
 }
 
 fn contents(kills_before: Option<u64>, sample: &Sample) -> Contents {
@@ -168,7 +175,7 @@ fn contents(kills_before: Option<u64>, sample: &Sample) -> Contents {
     for event in &sample.events {
         contents = contents.with(match event.kind {
             EventKind::Kernel => Contents::KERNEL,
-            EventKind::Note => Contents::NOTES,
+            EventKind::Note | EventKind::Stacks => Contents::NOTES,
         });
     }
     if !sample.exits.is_empty() || !sample.exit_groups.is_empty() {
@@ -247,8 +254,8 @@ impl Device for Filesystem {
     }
 
     fn numbers(&self) -> [u64; 6] {
-        let Self { total_bytes, free_bytes, files, free_files, .. } = *self;
-        [total_bytes, free_bytes, files, free_files, 0, 0]
+        let Self { total_bytes, free_bytes, files, free_files, in_memory, .. } = *self;
+        [total_bytes, free_bytes, files, free_files, in_memory.into(), 0]
     }
 }
 

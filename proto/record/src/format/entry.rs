@@ -14,6 +14,7 @@
 //!   events      events
 //!   texts       values of the columns of text
 //!   16 columns  values of one column of numbers each
+//!   groups      control groups; since version 3 of the format
 //! ```
 //!
 //! An inactive process takes no bytes. A `key` record does not depend on earlier ones. In a block, each stream of all
@@ -38,12 +39,23 @@ pub(super) const EVENTS: usize = 7;
 pub(super) const TEXTS: usize = 8;
 /// Position of the first column of numbers.
 pub(super) const COLUMNS: usize = 9;
+/// Position of the control groups.
+pub(super) const GROUPS: usize = COLUMNS + NUMBERS;
 /// Number of streams.
-pub(super) const STREAMS: usize = COLUMNS + NUMBERS;
+pub(super) const STREAMS: usize = GROUPS + 1;
+
+/// Number of streams in a version of the format.
+pub(super) fn streams_in(version: u16) -> usize {
+    if version < 3 { GROUPS } else { STREAMS }
+}
 
 /// Whether a reader of these columns needs a stream.
 pub(super) fn is_wanted(stream: usize, columns: Columns) -> bool {
-    stream.checked_sub(COLUMNS).is_none_or(|column| columns.has(column))
+    match stream {
+        GROUPS => columns.has_groups(),
+        COLUMNS.. => columns.has(stream - COLUMNS),
+        _ => true,
+    }
 }
 
 /// Length of a record's fixed part, in bytes.
@@ -131,12 +143,12 @@ pub(super) fn write(prefix: &Prefix, streams: &[Vec<u8>; STREAMS], out: &mut Vec
     }
 }
 
-/// The streams of one complete record.
-pub(super) fn streams(record: &[u8]) -> Result<[&[u8]; STREAMS], Damage> {
+/// The streams of one complete record in a version of the format; those that it does not have are empty.
+pub(super) fn streams(record: &[u8], version: u16) -> Result<[&[u8]; STREAMS], Damage> {
     let mut cursor = Cursor(record);
     cursor.bytes(PREFIX_BYTES)?;
     let mut lengths = [0; STREAMS];
-    for length in &mut lengths {
+    for length in &mut lengths[..streams_in(version)] {
         *length = cursor.index()?;
     }
     let mut streams = [[].as_slice(); STREAMS];

@@ -7,7 +7,7 @@ use super::{
     column::{Columns, NUMBERS, bits},
     damage::Damage,
     decoder::{Active, Cursors, all_read, read_members, read_text},
-    entry::{self, ACTIVE, CHANGES, COLUMNS, MEMBERS, STREAMS, TEXTS},
+    entry::{self, ACTIVE, CHANGES, COLUMNS, GROUPS, MEMBERS, STREAMS, TEXTS},
     varint::{self, Cursor},
 };
 use crate::sample::{Identity, places_in};
@@ -58,7 +58,7 @@ impl Focused {
 }
 
 fn is_replaced(stream: usize, columns: Columns) -> bool {
-    matches!(stream, ACTIVE | CHANGES | TEXTS | COLUMNS..) && entry::is_wanted(stream, columns)
+    matches!(stream, ACTIVE | CHANGES | TEXTS | COLUMNS..GROUPS) && entry::is_wanted(stream, columns)
 }
 
 /// The columns of numbers in this set.

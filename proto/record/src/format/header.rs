@@ -9,8 +9,16 @@ pub const MAGIC: [u8; 4] = *b"MGPB";
 /// Maximum size of an uncompressed body, in bytes: limits how much a malicious host can make a reader allocate.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// The version of the format that is written and read.
-pub const VERSION: u16 = 2;
+/// The version of the format that is written.
+pub const VERSION: u16 = 3;
+
+/// The oldest version that is read: without the last stream.
+pub(super) const OLDEST: u16 = 2;
+
+/// Checks that this version can be read.
+pub(super) fn check_version(found: u16) -> Result<u16, Damage> {
+    if (OLDEST..=VERSION).contains(&found) { Ok(found) } else { Err(Damage::Version { found }) }
+}
 
 /// Length of a block's header, in bytes.
 pub const HEADER_BYTES: usize = 96;
@@ -23,8 +31,10 @@ pub const HEADER_BYTES: usize = 96;
 /// first boottime_ns u64 · last boottime_ns u64 · boot id [16] · index length u32 · CRC32C of the index u32
 /// CRC32C of the body u32 · CRC32C of the header up to here u32
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The version of the format.
+    pub version: u16,
     /// The kinds of events in the block.
     pub contents: Contents,
     /// Stored size of the body, in bytes, including the index.
@@ -55,12 +65,34 @@ pub struct Header {
     pub body_crc: u32,
 }
 
+impl Default for Header {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            contents: Contents::default(),
+            body_bytes: 0,
+            records: 0,
+            raw_bytes: 0,
+            longest_gap_ms: 0,
+            first_sequence: 0,
+            earliest_wall_ms: 0,
+            latest_wall_ms: 0,
+            first_boottime_ns: 0,
+            last_boottime_ns: 0,
+            boot_id: BootId::default(),
+            index_bytes: 0,
+            index_crc: 0,
+            body_crc: 0,
+        }
+    }
+}
+
 impl Header {
     /// Appends the encoded header.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend(MAGIC);
-        out.extend(VERSION.to_le_bytes());
+        out.extend(self.version.to_le_bytes());
         out.extend([self.contents.0, 0]);
         for number in [self.body_bytes, self.records, self.raw_bytes, self.longest_gap_ms] {
             out.extend(number.to_le_bytes());
@@ -84,12 +116,10 @@ impl Header {
         if magic != MAGIC {
             return Err(Damage::Magic);
         }
-        let found = u16::from_le_bytes(cursor.array()?);
-        if found != VERSION {
-            return Err(Damage::Version { found });
-        }
+        let version = check_version(u16::from_le_bytes(cursor.array()?))?;
         let [contents, reserved] = cursor.array()?;
         let header = Self {
+            version,
             contents: Contents(contents),
             body_bytes: u32::from_le_bytes(cursor.array()?),
             records: u32::from_le_bytes(cursor.array()?),

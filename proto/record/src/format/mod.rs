@@ -9,6 +9,7 @@ mod encoder;
 mod entry;
 mod focus;
 mod gaps;
+mod groups;
 mod header;
 pub mod tail;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{
     builder::Builder,
     damage::Damage,
     entry::Prefix,
-    header::{MAX_BODY_BYTES, VERSION},
+    header::{MAX_BODY_BYTES, VERSION, check_version},
     varint::Cursor,
 };
 use crate::sample::BootId;
@@ -31,6 +31,8 @@ pub const END_BYTES: usize = 4;
 /// The header of a tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The version of the format.
+    pub version: u16,
     /// The boot of all records.
     pub boot_id: BootId,
     /// Sequence number of the first record.
@@ -38,11 +40,16 @@ pub struct Header {
 }
 
 impl Header {
+    /// A tail of the current version whose first record has this sequence number.
+    pub fn new(boot_id: BootId, first_sequence: u64) -> Self {
+        Self { version: VERSION, boot_id, first_sequence }
+    }
+
     /// Appends the encoded header.
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend(MAGIC);
-        out.extend(VERSION.to_le_bytes());
+        out.extend(self.version.to_le_bytes());
         out.extend([0; 2]);
         out.extend(self.boot_id.0);
         out.extend(self.first_sequence.to_le_bytes());
@@ -60,13 +67,10 @@ impl Header {
         if magic != MAGIC {
             return Err(Damage::Magic);
         }
-        let found = u16::from_le_bytes(cursor.array()?);
-        if found != VERSION {
-            return Err(Damage::Version { found });
-        }
+        let version = check_version(u16::from_le_bytes(cursor.array()?))?;
         cursor.bytes(2)?;
-        let header =
-            Self { boot_id: BootId(cursor.array()?), first_sequence: u64::from_le_bytes(cursor.array()?) };
+        let boot_id = BootId(cursor.array()?);
+        let header = Self { version, boot_id, first_sequence: u64::from_le_bytes(cursor.array()?) };
         if u32::from_le_bytes(cursor.array()?) != crc32c::crc32c(&head[..HEADER_BYTES - 4]) {
             return Err(Damage::Checksum);
         }
@@ -139,7 +143,9 @@ pub fn scan(bytes: &[u8]) -> Result<Option<Scan>, Damage> {
     let mut rest = &bytes[HEADER_BYTES..];
     loop {
         let read = header.read_frame(&mut rest).and_then(|record| match record {
-            Some(record) => scan.builder.push(record).and_then(|()| Prefix::parse(record)).map(Some),
+            Some(record) => {
+                scan.builder.push_from(header.version, record).and_then(|()| Prefix::parse(record)).map(Some)
+            }
             None => Ok(None),
         });
         match read {

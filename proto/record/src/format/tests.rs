@@ -74,11 +74,8 @@ fn exit_group() -> impl Strategy<Value = ExitGroup> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    (any::<(u64, bool)>(), text()).prop_map(|((at_ns, kernel), text)| Event {
-        at_ns,
-        kind: if kernel { EventKind::Kernel } else { EventKind::Note },
-        text,
-    })
+    let kind = prop_oneof![Just(EventKind::Kernel), Just(EventKind::Note), Just(EventKind::Stacks)];
+    (any::<u64>(), kind, text()).prop_map(|(at_ns, kind, text)| Event { at_ns, kind, text })
 }
 
 fn disk() -> impl Strategy<Value = Disk> {
@@ -94,12 +91,24 @@ fn disk() -> impl Strategy<Value = Disk> {
 }
 
 fn filesystem() -> impl Strategy<Value = Filesystem> {
-    (text(), any::<[u64; 4]>()).prop_map(|(mount, [total_bytes, free_bytes, files, free_files])| Filesystem {
-        mount,
-        total_bytes,
-        free_bytes,
-        files,
-        free_files,
+    (text(), any::<([u64; 4], bool)>()).prop_map(
+        |(mount, ([total_bytes, free_bytes, files, free_files], in_memory))| Filesystem {
+            mount,
+            total_bytes,
+            free_bytes,
+            files,
+            free_files,
+            in_memory,
+        },
+    )
+}
+
+fn group() -> impl Strategy<Value = Group> {
+    let counters = collection::vec(any::<Option<u64>>(), GroupCounters::COUNT);
+    (text(), counters).prop_map(|(path, values)| {
+        let mut counters = GroupCounters::default();
+        counters.values_mut().into_iter().zip(values).for_each(|(field, value)| *field = value);
+        Group { path, counters }
     })
 }
 
@@ -114,11 +123,13 @@ fn host() -> impl Strategy<Value = HostCounters> {
 /// A sample without processes.
 fn bare_sample() -> impl Strategy<Value = Sample> {
     let numbers = any::<(i64, u32, [u64; 8], bool, u32, bool, Option<u64>)>();
-    let devices = (collection::vec(disk(), 0..3), collection::vec(filesystem(), 0..3));
+    let devices =
+        (collection::vec(disk(), 0..3), collection::vec(filesystem(), 0..3), collection::vec(group(), 0..3));
     let happened =
         (collection::vec(exit(), 0..3), collection::vec(exit_group(), 0..3), collection::vec(event(), 0..3));
     (numbers, host(), devices, happened).prop_map(
-        |(n, host, (disks, filesystems), (exits, exit_groups, events))| Sample {
+        |(n, host, (disks, filesystems, groups), (exits, exit_groups, events))| Sample {
+            groups,
             boot_id: BootId([7; 16]),
             wall_ms: n.0,
             interval_ms: n.1,
@@ -211,7 +222,7 @@ proptest! {
 
     #[test]
     fn records_come_back_one_by_one(samples in collection::vec(sample(), 1..6)) {
-        let mut decoder = Decoder::new(BootId([7; 16]));
+        let mut decoder = Decoder::new(BootId([7; 16]), VERSION);
         for (record, sample) in records(&samples).iter().zip(&samples) {
             prop_assert_eq!(decoder.decode(record), Ok(sample));
         }
@@ -277,7 +288,7 @@ proptest! {
 
     #[test]
     fn a_record_of_any_bytes_never_panics(bytes: Vec<u8>) {
-        let _ = Decoder::new(BootId::default()).decode(&bytes);
+        let _ = Decoder::new(BootId::default(), VERSION).decode(&bytes);
     }
 
     #[test]
@@ -291,7 +302,7 @@ proptest! {
             let index = index.index(records[record].len());
             records[record][index] = byte;
         }
-        let mut decoder = Decoder::new(BootId::default());
+        let mut decoder = Decoder::new(BootId::default(), VERSION);
         for record in &records {
             let _ = decoder.decode(record);
         }
@@ -299,7 +310,7 @@ proptest! {
 
     #[test]
     fn a_tail_of_any_bytes_never_panics(bytes: Vec<u8>) {
-        let header = tail::Header { boot_id: BootId::default(), first_sequence: 0 };
+        let header = tail::Header::new(BootId::default(), 0);
         let mut file = Vec::new();
         header.write(&mut file);
         file.extend(&bytes);
@@ -354,7 +365,7 @@ fn a_newer_version_says_why_it_is_not_readable() {
     let error = Block::parse(&block).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "format version 9, but this program reads version 2: use the matching version"
+        "format version 9, but this program reads 2 to 3: use the matching version"
     );
 }
 
@@ -364,11 +375,11 @@ fn a_record_that_depends_on_a_missing_one_is_refused() {
     let (mut encoder, mut first, mut second) = (encoder(), Vec::new(), Vec::new());
     encoder.encode(&samples[0], &mut first);
     encoder.encode(&samples[1], &mut second);
-    assert!(Decoder::new(BootId::default()).decode(&second).is_err());
+    assert!(Decoder::new(BootId::default(), VERSION).decode(&second).is_err());
     encoder.restart();
     let mut key = Vec::new();
     encoder.encode(&samples[1], &mut key);
-    assert_eq!(Decoder::new(BootId::default()).decode(&key), Ok(&samples[1]));
+    assert_eq!(Decoder::new(BootId::default(), VERSION).decode(&key), Ok(&samples[1]));
 }
 
 #[test]
@@ -421,7 +432,7 @@ fn idle_processes_cost_nothing() {
 #[test]
 fn a_tail_cut_anywhere_keeps_every_whole_record() {
     let (samples, _) = small_block();
-    let header = tail::Header { boot_id: BootId::default(), first_sequence: 41 };
+    let header = tail::Header::new(BootId::default(), 41);
     let mut file = Vec::new();
     header.write(&mut file);
     let mut ends = Vec::new();
@@ -446,7 +457,7 @@ fn a_tail_that_is_written_over_shows_nothing_of_what_was_there() {
     let (samples, _) = small_block();
     let records = records(&samples);
     let mut file = Vec::new();
-    let old = tail::Header { boot_id: BootId::default(), first_sequence: 41 };
+    let old = tail::Header::new(BootId::default(), 41);
     old.write(&mut file);
     for record in &records {
         old.write_frame(record, &mut file);
@@ -470,7 +481,7 @@ fn a_tail_whose_numbers_run_out_is_damaged_and_what_it_holds_becomes_a_block() {
     let (samples, _) = small_block();
     let records = records(&samples);
     for (first_sequence, count) in [(u64::MAX, 0), (u64::MAX - 1, 1)] {
-        let header = tail::Header { boot_id: BootId::default(), first_sequence };
+        let header = tail::Header::new(BootId::default(), first_sequence);
         let mut file = Vec::new();
         header.write(&mut file);
         for record in &records {
@@ -499,4 +510,73 @@ fn a_kill_counted_between_two_blocks_is_in_the_second() {
         [contents(4), contents(5), contents(5)].map(|found| found.intersects(Contents::OOM_KILLS))
             == [false, true, false]
     );
+}
+
+/// Two samples with something of every kind.
+fn version_2() -> Vec<Sample> {
+    let process = |pid, user_us| Process {
+        parent: 1,
+        uid: Some(33),
+        user: Some("www-data".into()),
+        comm: "apache2".into(),
+        command: Some("/usr/sbin/apache2 -k start".into()),
+        cgroup: Some("/system.slice/apache2.service".into()),
+        user_us,
+        anon_kib: Some(35_000),
+        ..Process::bare(Identity { pid, started_ns: 10_000_000 })
+    };
+    let first = Sample {
+        boot_id: BootId([7; 16]),
+        wall_ms: 1_310_515_888_000,
+        boottime_ns: 61_000_000_000,
+        interval_ms: 1_000,
+        exits_lost: Some(3),
+        host: HostCounters {
+            cpus: Some(2),
+            memory_total_kib: Some(628_000),
+            cgroup_peak_kib: Some(9),
+            ..HostCounters::default()
+        },
+        disks: vec![Disk { name: "vda".into(), reads: 4, queued_ms: 5, ..Disk::default() }],
+        filesystems: vec![Filesystem {
+            mount: "/".into(),
+            total_bytes: 8 << 30,
+            free_files: 7,
+            ..Filesystem::default()
+        }],
+        events: vec![Event { at_ns: 60_500_000_000, kind: EventKind::Note, text: "a note".into() }],
+        processes: vec![process(30, 0), process(31, 5)],
+        ..Sample::default()
+    };
+    let mut second = Sample {
+        wall_ms: 1_310_515_889_000,
+        boottime_ns: 62_000_000_000,
+        events: Vec::new(),
+        ..first.clone()
+    };
+    second.processes[1].user_us = 20_000;
+    second.host.oom_kills = Some(1);
+    vec![first, second]
+}
+
+/// `fixtures` were written by the last program with version 2 of the format.
+#[test]
+fn blocks_and_tails_of_version_2_are_still_read() {
+    let samples = version_2();
+    let block = include_bytes!("fixtures/version-2.block");
+    assert_eq!(Block::parse(block).unwrap().header.version, 2);
+    assert_eq!(decode(block), Ok(samples.clone()));
+
+    let file = include_bytes!("fixtures/version-2.tail");
+    let scan = tail::scan(file).unwrap().unwrap();
+    assert_eq!((scan.damage, scan.good_bytes), (None, file.len() - tail::END_BYTES));
+    // A recorder that starts after an update makes a block of the tail, of its own version.
+    assert_eq!(decode(&scan.builder.stored()), Ok(samples.clone()));
+    let header = tail::Header::parse(file).unwrap().unwrap();
+    let mut decoder = Decoder::new(header.boot_id, header.version);
+    let mut rest = &file[tail::HEADER_BYTES..];
+    for sample in &samples {
+        let record = header.read_frame(&mut rest).unwrap().unwrap();
+        assert_eq!(decoder.decode(record), Ok(sample));
+    }
 }

@@ -2,10 +2,13 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+mod counters;
+mod group;
 mod host;
 mod process;
 mod scope;
 
+pub use group::{Group, GroupCounters};
 pub use host::HostCounters;
 pub(crate) use process::places_in;
 pub use process::{Exit, ExitGroup, Identity, Process, places_of};
@@ -149,8 +152,11 @@ pub struct Sample {
     pub host: HostCounters,
     /// Whole disks, in the kernel's order.
     pub disks: Vec<Disk>,
-    /// File systems on local devices. Refreshed in turn.
+    /// File systems on local devices and in memory. Refreshed in turn.
     pub filesystems: Vec<Filesystem>,
+    /// Control groups, in order of their paths. Refreshed in turn, see [`GroupCounters::read_ns`]. Empty in records of the
+    /// format's version 2.
+    pub groups: Vec<Group>,
     /// Process exits lost since the recorder's start; absent if exits are not recorded.
     pub exits_lost: Option<u64>,
     /// Process exits since the previous sample.
@@ -203,6 +209,8 @@ pub struct Filesystem {
     pub files: u64,
     /// Number of files that can still be created.
     pub free_files: u64,
+    /// Its content is in memory or swap (tmpfs). Always false in records of the format's version 2.
+    pub in_memory: bool,
 }
 
 /// Something that happened at one moment.
@@ -224,6 +232,9 @@ pub enum EventKind {
     Kernel,
     /// The recorder: a sentence about itself.
     Note,
+    /// Tasks that wait uninterruptibly, one a line: pid, name and the kernel functions that it waits in, innermost first
+    /// (proc_pid_stack(5)).
+    Stacks,
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ fn block(seconds: std::ops::Range<u64>) -> Vec<u8> {
 
 /// A write-ahead file with the same samples, and old bytes after its end.
 fn tail_of(seconds: std::ops::Range<u64>) -> Vec<u8> {
-    let header = tail::Header { boot_id: BootId::default(), first_sequence: seconds.start };
+    let header = tail::Header::new(BootId::default(), seconds.start);
     let mut bytes = Vec::new();
     header.write(&mut bytes);
     let mut encoder = Encoder::new(Limits { records: u32::MAX, bytes: usize::MAX });
