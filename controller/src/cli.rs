@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     help::command,
-    record::{CpuLog, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window},
+    record::{CpuLog, Diagnose, Exits, Oom, Place, RecordCommand, RecordFetch, Top, Window},
     run::{Run, hint},
 };
 use crate::{
@@ -101,6 +101,8 @@ pub enum Command {
     Attach(Attach),
     /// Cancel a run and kill everything it started
     Cancel(RunId),
+    /// Say what went wrong on a host, who caused it, and what to do
+    Diagnose(Diagnose),
     /// Show CPU and memory use by process from the flight record, in the format of ps
     CpuLog(CpuLog),
     /// Show a host's processes on a live screen, and go back in time with the arrow keys

@@ -14,7 +14,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
         &["provision", "adopt", "clone", "hosts", "status", "start", "stop", "release", "destroy", "gc"],
     ),
     ("Runs", &["apply", "run", "runs", "attach", "cancel"]),
-    ("Flight record", &["cpu-log", "top", "exits", "oom", "record"]),
+    ("Flight record", &["diagnose", "cpu-log", "top", "exits", "oom", "record"]),
     ("Fleet and setup", &["init", "bake", "image", "bundle", "user", "completions", "help"]),
 ];
 
@@ -98,6 +98,7 @@ mod tests {
           cancel       Cancel a run and kill everything it started
 
         Flight record:
+          diagnose     Say what went wrong on a host, who caused it, and what to do
           cpu-log      Show CPU and memory use by process from the flight record, in the format of ps
           top          Show a host's processes on a live screen, and go back in time with the arrow keys
           exits        Show process exits from the flight record

@@ -18,17 +18,41 @@ pub struct Place {
     pub from_dir: Option<PathBuf>,
 }
 
+impl Place {
+    /// As typed: `web-1`, or `--from-dir DIR`.
+    pub fn as_typed(&self) -> String {
+        match (&self.host, &self.from_dir) {
+            (_, Some(directory)) => format!("--from-dir {}", directory.display()),
+            (host, None) => host.clone().unwrap_or_default(),
+        }
+    }
+}
+
 /// The time window to read.
 #[derive(Debug, Args)]
 pub struct Window {
     /// Start this long ago or at this time: 5m, 2h, "2026-07-13 00:12", RFC 3339, or "start" for the whole record
-    /// [default: 1m for cpu-log, 1h for exits, start for oom and fetch]. Times are by the host's clock; with
+    /// [default: 1m for cpu-log, 1h for exits, 1d for diagnose, start for oom and fetch]. Times are by the host's clock; with
     /// --from-dir, "ago" counts back from the newest sample
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// End this long ago or at this time [default: now]. A time of day that is still to come today also means now
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+}
+
+/// `ctl diagnose`
+#[derive(Debug, Args)]
+pub struct Diagnose {
+    /// Hosts by name or id
+    #[arg(value_name = "HOST", required_unless_present = "from_dir", conflicts_with = "from_dir")]
+    pub hosts: Vec<String>,
+    /// Read the disk of a dead host instead: its history directory, or the root of the mounted disk
+    #[arg(long, value_name = "DIR")]
+    pub from_dir: Option<PathBuf>,
+    /// From when until when
+    #[command(flatten)]
+    pub window: Window,
 }
 
 /// `ctl cpu-log`

@@ -49,6 +49,7 @@ pub async fn dispatch(cli: Cli, output: &Output) -> Result<()> {
         }
         Command::Cancel(args) => runs::cancel::cancel(&*fleet()?, &args.run, output).await,
         Command::CpuLog(args) => record::cpu_log::cpu_log(&cli, args, output).await,
+        Command::Diagnose(args) => record::diagnose::diagnose(&cli, args, output).await,
         Command::Top(args) => record::top::top(&cli, args).await,
         Command::Exits(args) => record::exits::exits(&cli, args, output).await,
         Command::Oom(args) => record::oom::oom(&cli, args, output).await,

@@ -3,9 +3,10 @@
 //! - [`source`]: reads blocks from a running host, a dead host's disk, or a copy,
 //! - [`query`], [`selection`], [`time`]: parts of a query,
 //! - [`rates`], [`breaks`], [`marks`], [`names`]: shared by all reports,
-//! - [`log`], [`exits`], [`oom`], [`top`]: the reports, one per verb.
+//! - [`log`], [`exits`], [`oom`], [`top`], [`diagnose`]: the reports, one per verb.
 
 pub(crate) mod breaks;
+pub(crate) mod diagnose;
 pub(crate) mod exits;
 mod inherited;
 pub(crate) mod log;

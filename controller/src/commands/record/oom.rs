@@ -55,7 +55,11 @@ pub(in crate::commands) async fn oom(cli: &Cli, args: &Args, output: &Output) ->
     }
     match found {
         0 => reading::nothing_found(&source, span, "out-of-memory kills are recorded", cannot, output).await,
-        _ => Ok(()),
+        _ if output.is_json() => Ok(()),
+        _ => {
+            output.note(&format!("`ctl diagnose {}` says who caused it", args.place.as_typed()));
+            Ok(())
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Output of flight records: one module for each module of [`crate::record`].
 
+pub(crate) mod diagnose;
 pub(crate) mod exits;
 pub(crate) mod info;
 pub(crate) mod log;
