@@ -43,6 +43,17 @@ fn a_memory_hog_is_on_record_until_the_kernel_kills_it() {
     assert!(most.1 > 400 << 20, "the hog was not seen to grow");
     assert!(after.iter().all(|line| line["name"] != "perl"), "the hog is still there");
     named_by_what_such_a_host_has(&fleet);
+    blamed(&fleet);
+}
+
+/// The verdict is the hog, and says what such a host cannot know.
+fn blamed(fleet: &Fleet) {
+    let verdicts = fleet.json(&["diagnose", "quick-1"]);
+    let first = verdicts.first().expect("a verdict");
+    assert_eq!(first["class"], "memory-growth", "{first}");
+    assert_eq!(first["cause"]["process"]["name"], "perl", "{first}");
+    let unknown = first["unknown"].as_array().expect("a list");
+    assert!(unknown.iter().any(|unknown| unknown == "kernel-log"), "{first}");
 }
 
 /// A local host has no kernel log, so the kill is inferred from the counter of its control group. Victim and biggest

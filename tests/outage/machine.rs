@@ -68,7 +68,7 @@ impl Lab {
             ("/usr/sbin/chrt", find("chrt")),
             ("/usr/sbin/heartbeat", binary("outage-heartbeat")),
         ];
-        let disks = Disks::new(&repository("tests/outage/guest/init"), &programs, swap_bytes);
+        let disks = Disks::new(&repository("tests/outage/guest/init"), &programs, None, swap_bytes);
         Self { disks, chance: Chance::new(), before: Vec::new() }
     }
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const SYSTEM_BYTES: u64 = 512 << 20;
 
 /// Programs of Busybox that `/init` calls.
-const APPLETS: [&str; 7] = ["cat", "mkdir", "mkswap", "mount", "sh", "swapon", "uname"];
+const APPLETS: [&str; 9] = ["cat", "ln", "mkdir", "mkswap", "mount", "sh", "sleep", "swapon", "uname"];
 
 /// A Debian system with systemd.
 #[derive(Debug)]
@@ -38,9 +38,14 @@ pub struct Disks {
 }
 
 impl Disks {
-    /// Makes them: busybox, this script as `/init`, and `programs` (path in the guest, program of this machine) with the
-    /// libraries that they are linked with.
-    pub fn new(init: &Path, programs: &[(&str, PathBuf)], swap_bytes: u64) -> Self {
+    /// Makes them: busybox, this script as `/init`, `programs` (path in the guest, program of this machine) with the libraries
+    /// that they are linked with, and the files of a directory, if there is one, in a directory of the guest.
+    pub fn new(
+        init: &Path,
+        programs: &[(&str, PathBuf)],
+        files: Option<(&str, &Path)>,
+        swap_bytes: u64,
+    ) -> Self {
         let disks = Self { directory: TempDir::with_prefix("magpie-vm-").expect("a temporary directory") };
         let tree = disks.directory.path().join("tree");
         for directory in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "var/lib/magpie"] {
@@ -54,6 +59,9 @@ impl Disks {
         }
         for (path, program) in programs {
             install(program, &tree.join(path.trim_start_matches('/')), &tree);
+        }
+        if let Some((path, directory)) = files {
+            ran(Command::new("cp").arg("-r").arg(directory).arg(tree.join(path.trim_start_matches('/'))));
         }
         disks.fill(&tree, swap_bytes);
         disks
