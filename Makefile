@@ -52,7 +52,7 @@ fuzz: prerequisites
 
 # Tests that are too slow for every change: a controller killed at every step, repeated power cuts and kills.
 soak: prerequisites-test build
-	$(linted) $(CARGO) test --workspace --locked --test ec2 --test identity --test outage -- --ignored --nocapture
+	$(linted) $(CARGO) test --workspace --locked --test ec2 --test identity --test incidents --test outage -- --ignored --nocapture
 
 # Checks licences, sources and bans of all dependencies.
 deny:

@@ -64,7 +64,7 @@ fn slow_device(episode: &Episode, scene: &Scene<'_>, bytes: f64, before: f64) ->
     let disks = end.disks.iter().filter_map(|disk| {
         let now = request_ms(start, end, &disk.name)?;
         let then = request_ms(first, start, &disk.name)?;
-        (now > limit::SLOW_MS && now > limit::SLOWER * then).then(|| (now, then, &disk.name))
+        (now > limit::SLOW_MS && now > limit::SLOWER * then).then_some((now, then, &disk.name))
     });
     let (now, then, name) = disks.max_by(|a, b| a.0.total_cmp(&b.0))?;
     Some(Cause::SlowDevice { disk: Arc::clone(name), request_ms: (then, now) })

@@ -195,11 +195,13 @@ impl Rise<'_> {
     fn fits(&self, pool_kib: u64, each_kib: u64) -> Option<u64> {
         let held: u64 = self.after.values().map(Level::total).sum();
         let host = &self.peak.host;
-        let shared = self.peak.own_memory().and(host.cgroup_shmem_kib.or(host.shmem_kib)).unwrap_or(0);
-        let kernel = host.slab_unreclaimable_kib.unwrap_or(0) + host.kernel_other_kib.unwrap_or(0);
-        let kernel =
-            if self.peak.is_part_of_machine() { host.cgroup_kernel_kib.unwrap_or(0) } else { kernel };
-        let others = held.saturating_sub(pool_kib).saturating_add(shared).saturating_add(kernel);
+        let (shared, kernel) = if self.peak.is_part_of_machine() {
+            (host.cgroup_shmem_kib, host.cgroup_kernel_kib.unwrap_or(0))
+        } else {
+            let kernel = host.slab_unreclaimable_kib.unwrap_or(0) + host.kernel_other_kib.unwrap_or(0);
+            (host.shmem_kib, kernel)
+        };
+        let others = held.saturating_sub(pool_kib).saturating_add(shared.unwrap_or(0)).saturating_add(kernel);
         self.limit_kib.checked_sub(others)?.checked_div(each_kib.max(1))
     }
 

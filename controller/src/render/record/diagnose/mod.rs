@@ -1,5 +1,6 @@
 //! Verdicts: a sentence first, then what it rests on, who is innocent, how sure it is, and what is not known.
 
+mod causes;
 mod json;
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::Subject;
+use super::{Subject, causes::cause};
 use crate::{
     record::{
-        diagnose::verdict::{Actor, Alibi, Cause, Resource, Unknown, Verdict, Who, Why},
+        diagnose::verdict::{Actor, Alibi, Cause, Resource, Unknown, Verdict, Who},
         names::unit,
         time::timestamp,
     },
@@ -46,131 +46,6 @@ fn what_ran_out(verdict: &Verdict) -> String {
 /// A control group's unit, or its path; a file system's mount point stays as it is.
 fn scope(path: &str) -> String {
     printable(unit(path).unwrap_or(path))
-}
-
-fn cause(verdict: &Verdict) -> String {
-    match &verdict.cause {
-        Cause::Pool { who, count, held_kib, each_kib, .. } => {
-            let from = if count.0 < count.1 {
-                format!("{} → {} × ", count.0, count.1)
-            } else {
-                format!("{} × ", count.1)
-            };
-            let (held, each) = (kib(held_kib.1), kib(*each_kib));
-            format!("{from}{} hold {held}{}, usually {each} each", name(who), room(verdict))
-        }
-        Cause::Growth { actor, held_kib, over_s, siblings } => {
-            let siblings =
-                siblings.map(|(count, each)| format!(" ({count} others like it hold {} each)", kib(each)));
-            let over = duration((over_s * 1e3) as u64);
-            let grew = match held_kib.0 {
-                0 => format!("started and grew to {} within {over}", kib(held_kib.1)),
-                before => format!("grew from {} to {} within {over}", kib(before), kib(held_kib.1)),
-            };
-            format!("{} {grew}{}", process(actor), siblings.unwrap_or_default())
-        }
-        Cause::Shared { unit, mount, held_kib } => {
-            let place = mount.as_deref().map(|mount| format!(" in {}", printable(mount))).unwrap_or_default();
-            let writer = match unit.as_deref() {
-                Some(unit) => format!(", written by {}", printable(unit)),
-                None => "; who wrote it is not known".to_owned(),
-            };
-            format!(
-                "shared memory and files in memory{place} grew from {} to {}{writer}",
-                kib(held_kib.0),
-                kib(held_kib.1)
-            )
-        }
-        Cause::Spike { comm, pid, peak_kib } => {
-            format!("{} ({pid}) took {} at most and is gone", printable(comm), kib(*peak_kib))
-        }
-        Cause::Thrash { reader, read_bytes, refaults } => {
-            let reader = reader
-                .as_ref()
-                .map(|reader| format!("; {} reads most, {}/s", process(reader), size(*read_bytes as u64)));
-            format!(
-                "no process grew, but the memory left for files is too small: {refaults:.0} file pages a second are read again{}",
-                reader.unwrap_or_default()
-            )
-        }
-        Cause::Runaway { actor, cpus, siblings } => {
-            let siblings =
-                siblings.map(|(count, each)| format!(" ({count} others like it use {} each)", cpu(each)));
-            format!(
-                "{} uses {}, {} before{}",
-                process(actor),
-                cpu(cpus.1),
-                cpu(cpus.0),
-                siblings.unwrap_or_default()
-            )
-        }
-        Cause::Storm { parent, comm, rate, cpus } => {
-            let parent = parent.as_ref().map_or_else(|| "a process that no sample shows".to_owned(), process);
-            format!("{parent} starts {rate:.0} × {} a second, which use {}", printable(comm), cpu(*cpus))
-        }
-        Cause::Many { who, count, cpus } => {
-            let from = if count.0 < count.1 {
-                format!("{} → {} × ", count.0, count.1)
-            } else {
-                format!("{} × ", count.1)
-            };
-            format!("{from}{} use {}, {} before", name(who), cpu(cpus.1), cpu(cpus.0))
-        }
-        Cause::Throttled { cpus, share, who } => {
-            let limit = cpus.map(|cpus| format!(" of {}", cpu(cpus))).unwrap_or_default();
-            let who = who
-                .as_ref()
-                .map(|who| format!("; {} uses most in it", printable(&who.comm)))
-                .unwrap_or_default();
-            format!(
-                "its limit{limit} is too small for its work: it stood still for {:.0} % of the time{who}",
-                share * 100.0
-            )
-        }
-        Cause::Stolen { share } => {
-            format!("{:.0} % of the CPU time, so the cause is outside of this host", share * 100.0)
-        }
-        Cause::Transfer { actor, bytes, before, share } => {
-            let did = if bytes.0 > bytes.1 { "reads" } else { "writes" };
-            let rate = size((bytes.0 + bytes.1) as u64);
-            format!(
-                "{} {did} {rate}/s, {:.0} % of all ({}/s before)",
-                process(actor),
-                share * 100.0,
-                size(*before as u64)
-            )
-        }
-        Cause::SlowDevice { disk, request_ms } => format!(
-            "no more data than before, but {} takes {:.0} ms for a request ({:.1} ms before)",
-            printable(disk),
-            request_ms.1,
-            request_ms.0
-        ),
-        Cause::Full { free_bytes, writer, .. } => {
-            let from = format!("{} free before, {} now", size(free_bytes.0), size(free_bytes.1));
-            match writer {
-                Some((who, bytes)) => format!("{} wrote {} ({from})", name(who), size(*bytes)),
-                None => format!("who wrote it is not known ({from})"),
-            }
-        }
-        Cause::Limit { used, refused, who } => {
-            let refused = refused.map(|refused| format!(", {refused} attempts failed")).unwrap_or_default();
-            let who = who
-                .as_ref()
-                .map(|(who, count)| format!("; {} has {count} of them", name(who)))
-                .unwrap_or_default();
-            format!("{} of {} in use{refused}{who}", used.0, used.1)
-        }
-        Cause::Unknown(why) => format!("not attributed: {}", reason(*why)),
-    }
-}
-
-fn reason(why: Why) -> &'static str {
-    match why {
-        Why::NoBefore => "it was already so when the record begins",
-        Why::NobodyChanged => "no group of processes changed enough to explain it",
-        Why::NoSamples => "no sample was taken at that time",
-    }
 }
 
 /// What the verdict rests on, in figures.
@@ -368,7 +243,7 @@ pub(super) fn commands(verdict: &Verdict, subject: &Subject, zone: &TimeZone) ->
 }
 
 /// `apache2 in apache2.service`, or only the name if the unit says the same.
-fn name(who: &Who) -> String {
+pub(super) fn name(who: &Who) -> String {
     match who.unit.as_deref() {
         Some(unit) if unit.strip_suffix(".service") != Some(&*who.comm) => {
             format!("{} in {}", printable(&who.comm), printable(unit))
@@ -377,12 +252,12 @@ fn name(who: &Who) -> String {
     }
 }
 
-fn process(actor: &Actor) -> String {
+pub(super) fn process(actor: &Actor) -> String {
     format!("{} ({})", name(&actor.who), actor.pid)
 }
 
 /// The memory that there is, for what holds more than that.
-fn room(verdict: &Verdict) -> String {
+pub(super) fn room(verdict: &Verdict) -> String {
     let Some((_, memory)) = verdict.stall.memory_kib.filter(|_| verdict.scope.is_none()) else {
         return String::new();
     };
@@ -392,11 +267,11 @@ fn room(verdict: &Verdict) -> String {
 }
 
 /// `8 % of a CPU`, `1.4 CPUs`
-fn cpu(cpus: f64) -> String {
+pub(super) fn cpu(cpus: f64) -> String {
     if cpus < 0.995 { format!("{:.0} % of a CPU", cpus * 100.0) } else { format!("{cpus:.1} CPUs") }
 }
 
-fn kib(kib: u64) -> String {
+pub(super) fn kib(kib: u64) -> String {
     size(kib.saturating_mul(1024))
 }
 
