@@ -42,7 +42,7 @@ impl Outcome {
             format!(
                 "{} by {}: {}",
                 text(&verdict["class"]),
-                culprit(verdict).unwrap_or("nobody".into()),
+                culprit(verdict).unwrap_or_else(|| "nobody".to_owned()),
                 text(&verdict["sentence"])
             )
         });

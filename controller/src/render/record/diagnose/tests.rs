@@ -99,11 +99,9 @@ fn the_sentence_comes_first_and_every_fact_has_a_line() {
     ");
 }
 
-#[test]
-fn every_cause_is_a_sentence_and_a_class() {
-    let actor = Actor { pid: 7, who: who("worker"), command: Some("worker --id 7".into()) };
-    let app = Who { comm: "worker".into(), unit: Some("app.service".into()) };
-    let causes = [
+/// Causes of a lack of memory or CPU time.
+fn memory_and_cpu(actor: &Actor, app: &Who) -> Vec<(Resource, Option<&'static str>, Cause)> {
+    vec![
         (
             Resource::Memory,
             None,
@@ -156,6 +154,12 @@ fn every_cause_is_a_sentence_and_a_class() {
             Some("/system.slice/app.service"),
             Cause::Throttled { cpus: Some(0.5), share: 0.62, who: Some(app.clone()) },
         ),
+    ]
+}
+
+/// All others.
+fn the_rest(actor: &Actor, app: &Who) -> Vec<(Resource, Option<&'static str>, Cause)> {
+    vec![
         (Resource::Steal, None, Cause::Stolen { share: 0.97 }),
         (
             Resource::Io,
@@ -175,16 +179,28 @@ fn every_cause_is_a_sentence_and_a_class() {
         (
             Resource::Tasks,
             Some("/system.slice/app.service"),
-            Cause::Limit { used: (64, 64), refused: Some(210), who: Some((app, 64)) },
+            Cause::Limit { used: (64, 64), refused: Some(210), who: Some((app.clone(), 64)) },
         ),
         (Resource::Memory, None, Cause::Unknown(Why::NoBefore)),
         (
             Resource::Nothing,
             None,
-            Cause::Growth { actor, held_kib: (30 << 10, 410 << 10), over_s: 3_600.0, siblings: None },
+            Cause::Growth {
+                actor: actor.clone(),
+                held_kib: (30 << 10, 410 << 10),
+                over_s: 3_600.0,
+                siblings: None,
+            },
         ),
-    ];
-    let lines = causes.into_iter().map(|(resource, scope, cause)| {
+    ]
+}
+
+#[test]
+fn every_cause_is_a_sentence_and_a_class() {
+    let actor = Actor { pid: 7, who: who("worker"), command: Some("worker --id 7".into()) };
+    let app = Who { comm: "worker".into(), unit: Some("app.service".into()) };
+    let causes = memory_and_cpu(&actor, &app).into_iter().chain(the_rest(&actor, &app));
+    let lines = causes.map(|(resource, scope, cause)| {
         let verdict = Verdict { resource, scope: scope.map(Into::into), cause, ..outage() };
         format!("{}: {}", json::class(&verdict), words::headline(&verdict))
     });
