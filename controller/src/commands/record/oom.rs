@@ -57,7 +57,7 @@ pub(in crate::commands) async fn oom(cli: &Cli, args: &Args, output: &Output) ->
         0 => reading::nothing_found(&source, span, "out-of-memory kills are recorded", cannot, output).await,
         _ if output.is_json() => Ok(()),
         _ => {
-            output.note(&format!("`ctl diagnose {}` says who caused it", args.place.as_typed()));
+            output.note(&format!("`ctl diagnose {}` looks for the cause", args.place.as_typed()));
             Ok(())
         }
     }

@@ -44,6 +44,7 @@ pub(super) fn find(beats: &[Beat]) -> Vec<Episode> {
     let mut closed = Vec::new();
     let mut room = Room::default();
     for beat in beats {
+        closed.extend(open.extract_if(.., |(episode, _)| is_over(episode, beat)));
         for above in above(beat, &mut room) {
             let same = open
                 .iter_mut()
@@ -85,7 +86,8 @@ fn is_same_kill(host: &Episode, unit: &Episode) -> bool {
 }
 
 fn begin(above: &Above, beat: &Beat) -> (Episode, bool) {
-    let length_ns = (above.seconds * 1e9) as u64;
+    // A little more, so that the sample at the begin belongs to it.
+    let length_ns = (above.seconds * 1e9) as u64 + 1_000_000;
     let episode = Episode {
         resource: above.resource,
         scope: above.scope.clone(),
@@ -97,6 +99,15 @@ fn begin(above: &Above, beat: &Beat) -> (Episode, bool) {
         kills: above.kills,
     };
     (episode, above.at_once)
+}
+
+/// Whether memory was given back since: what follows is another episode.
+fn is_over(episode: &Episode, beat: &Beat) -> bool {
+    let is_free = beat.memory.is_some_and(|memory| memory.used_kib < memory.limit_kib / 2);
+    episode.resource == Resource::Memory
+        && episode.scope.is_none()
+        && beat.at_ns > episode.until_ns
+        && is_free
 }
 
 fn is_near(episode: &Episode, above: &Above, beat: &Beat) -> bool {

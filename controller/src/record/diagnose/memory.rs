@@ -9,13 +9,18 @@ use super::{
     episodes::Episode,
     scene::Scene,
     thresholds as limit,
+    trends::group_of,
     verdict::{Alibi, Cause, Confidence, Innocent, Who, Why},
 };
 use crate::record::names::unit;
 
 /// How long before the first threshold the rise may have begun, s: tried in turn, because a leak takes hours and a
 /// pool seconds.
-const LOOKS_BACK_S: [u64; 3] = [60, 600, 7_200];
+const LOOKS_BACK_S: [u64; 4] = [AT_LAST_S, 60, 600, 7_200];
+/// Who grew at the very last is meant before who grew in the minute before: a shell may hold much and be calm.
+const AT_LAST_S: u64 = 4;
+/// How long the told rise is at least, s.
+const STORY_S: u64 = 60;
 
 /// The answer: the cause, how sure it is, and who is innocent.
 pub(super) type Answer = (Cause, Confidence, Vec<Innocent>);
@@ -37,16 +42,20 @@ pub(super) fn judge(episode: &Episode, scene: &Scene<'_>) -> Answer {
         return (Cause::Unknown(Why::NoSamples), Confidence::Low, Vec::new());
     };
     let limit_kib = limit_kib(episode, peak, kill.as_ref().map(|(_, kill)| kill));
-    let mut tried = None;
-    for seconds in LOOKS_BACK_S {
-        let Some(base) = base(episode, scene, peak, seconds) else { continue };
-        let admits = |process: &Process| scope.is_none_or(|scope| is_below(process, scope));
+    let admits = |process: &Process| scope.is_none_or(|scope| is_below(process, scope));
+    let rise = |seconds| {
+        let base = base(episode, scene, peak, seconds)?;
         let table = kill.as_ref().and_then(|(_, kill)| in_table(kill, peak, scope));
         let after = table.unwrap_or_else(|| levels(peak, admits));
-        let rise = Rise { base, peak, before: levels(base, admits), after, limit_kib };
-        let answer = rise.answer(episode, scene);
+        Some(Rise { base, peak, before: levels(base, admits), after, limit_kib })
+    };
+    let mut tried = None;
+    for seconds in LOOKS_BACK_S {
+        let Some(answer) = rise(seconds).map(|rise| rise.answer(episode, scene)) else { continue };
         if !matches!(answer.0, Cause::Unknown(_) | Cause::Thrash { .. }) {
-            return answer;
+            let longer = rise(STORY_S).and_then(|rise| rise.retold(&answer.0, episode));
+            let cause = longer.filter(|_| seconds < STORY_S).unwrap_or(answer.0);
+            return (cause, answer.1, answer.2);
         }
         tried = tried.or(Some(answer));
     }
@@ -154,6 +163,14 @@ impl Rise<'_> {
         }
     }
 
+    /// The same cause, with the figures of this rise.
+    fn retold(&self, cause: &Cause, episode: &Episode) -> Option<Cause> {
+        match cause {
+            Cause::Shared { .. } => self.shared(episode).map(|(cause, _)| cause),
+            _ => group_of(cause).filter(|who| self.after.contains_key(who)).map(|who| self.cause(&who)),
+        }
+    }
+
     fn growth(&self, who: &Who, level: &Level) -> i64 {
         let before = self.before.get(who).map_or(0, Level::total);
         i64::try_from(level.total()).unwrap_or(i64::MAX).saturating_sub_unsigned(before)
@@ -173,7 +190,8 @@ impl Rise<'_> {
                 count: (before.count(), after.count()),
                 held_kib,
                 each_kib,
-                fits: self.fits(after.total(), each_kib),
+                // As many as there were did not fit.
+                fits: self.fits(after.total(), each_kib).map(|fits| fits.min(after.count() - 1)),
             };
         }
         let known = |sample: &Sample| {
@@ -187,7 +205,8 @@ impl Rise<'_> {
             command: None,
         });
         let siblings = after.median(Some(largest)).map(|kib| (after.count() - 1, kib));
-        let over_s = self.peak.boottime_ns.saturating_sub(self.base.boottime_ns) as f64 / 1e9;
+        let since_ns = self.base.boottime_ns.max(largest.started_ns);
+        let over_s = self.peak.boottime_ns.saturating_sub(since_ns) as f64 / 1e9;
         Cause::Growth { actor, held_kib: (then, largest_kib), over_s, siblings }
     }
 

@@ -38,8 +38,8 @@ use super::{query::Query, source::KnownRun, time::timestamp};
 const MOST: usize = 8;
 /// A run may have caused what begins within this time after its end, ms.
 const AFTERMATH_MS: i64 = 120_000;
-/// Episodes that end within this time before the newest sample still go on, ns.
-const NOW_NS: u64 = 5_000_000_000;
+/// An episode that the newest sample belongs to still goes on, if it is at least this long, s: a kill is over at once.
+const LASTING_S: f64 = 2.0;
 /// Number of points of a trend in a window.
 const POINTS: u64 = 720;
 /// Minimum distance of two points, ns.
@@ -195,7 +195,9 @@ impl Survey {
             scope: episode.scope.clone(),
             from_ms: episode.from_ms,
             until_ms: episode.until_ms,
-            goes_on: episode.until_ns.saturating_add(NOW_NS) >= last_ns && boot.id == self.last_boot(),
+            goes_on: episode.until_ns >= last_ns
+                && episode.seconds >= LASTING_S
+                && boot.id == self.last_boot(),
             stall: scene.stall(episode),
             victims: victims.collect(),
             innocents,

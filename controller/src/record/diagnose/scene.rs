@@ -99,7 +99,7 @@ impl<'a> Scene<'a> {
 
     fn beats_of(&self, episode: &Episode) -> impl Iterator<Item = &'a Beat> + use<'a> {
         let (from_ns, until_ns) = (episode.from_ns, episode.until_ns);
-        self.beats.iter().filter(move |beat| beat.at_ns > from_ns && beat.at_ns <= until_ns)
+        self.beats.iter().filter(move |beat| beat.at_ns >= from_ns && beat.at_ns <= until_ns)
     }
 
     /// What the episode did to the host.

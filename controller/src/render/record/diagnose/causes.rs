@@ -27,8 +27,7 @@ fn of_memory(verdict: &Verdict) -> Option<String> {
             format!("{from}{} hold {held}{}, usually {each} each", name(who), room(verdict))
         }
         Cause::Growth { actor, held_kib, over_s, siblings } => {
-            let siblings =
-                siblings.map(|(count, each)| format!(" ({count} others like it hold {} each)", kib(each)));
+            let siblings = siblings.map(|(count, each)| others(count, "holds", "hold", &kib(each)));
             let over = duration((over_s * 1e3) as u64);
             let grew = match held_kib.0 {
                 0 => format!("started and grew to {} within {over}", kib(held_kib.1)),
@@ -68,8 +67,7 @@ fn of_memory(verdict: &Verdict) -> Option<String> {
 fn of_cpu(verdict: &Verdict) -> Option<String> {
     Some(match &verdict.cause {
         Cause::Runaway { actor, cpus, siblings } => {
-            let siblings =
-                siblings.map(|(count, each)| format!(" ({count} others like it use {} each)", cpu(each)));
+            let siblings = siblings.map(|(count, each)| others(count, "uses", "use", &cpu(each)));
             format!(
                 "{} uses {}, {} before{}",
                 process(actor),
@@ -152,5 +150,13 @@ fn reason(why: Why) -> &'static str {
         Why::NoBefore => "it was already so when the record begins",
         Why::NobodyChanged => "no group of processes changed enough to explain it",
         Why::NoSamples => "no sample was taken at that time",
+    }
+}
+
+/// ` (3 others like it hold 30 MiB each)`
+fn others(count: u64, one: &str, many: &str, each: &str) -> String {
+    match count {
+        1 => format!(" (1 other like it {one} {each})"),
+        _ => format!(" ({count} others like it {many} {each} each)"),
     }
 }

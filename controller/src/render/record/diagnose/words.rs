@@ -19,7 +19,9 @@ pub(super) fn headline(verdict: &Verdict) -> String {
     let lasted = duration((verdict.until_ms - verdict.from_ms).max(0) as u64);
     match verdict.resource {
         Resource::Nothing => cause,
-        _ if verdict.goes_on => format!("{what}, and still does after {lasted}: {cause}"),
+        _ if verdict.goes_on => {
+            format!("{what}, and still did when the window ended, after {lasted}: {cause}")
+        }
         _ => format!("{what}, for {lasted}: {cause}"),
     }
 }
@@ -165,6 +167,9 @@ pub(super) fn advice(verdict: &Verdict) -> Vec<String> {
         Cause::Pool { who, .. } => {
             format!("limit the number of {} processes, or their size", printable(&who.comm))
         }
+        Cause::Growth { actor, .. } if is_run(actor) => {
+            "give the command a limit of its own (systemd-run -p MemoryMax=), or run it elsewhere".to_owned()
+        }
         Cause::Growth { actor, .. } => format!(
             "restart {}; give it a limit of its own (MemoryMax=), and look for what it keeps",
             actor.who.unit.as_deref().map_or_else(|| printable(&actor.who.comm), printable)
@@ -202,6 +207,11 @@ pub(super) fn advice(verdict: &Verdict) -> Vec<String> {
         Cause::Unknown(_) => return Vec::new(),
     };
     vec![advice]
+}
+
+/// Whether a process belonged to a run of ours, which ends with its command.
+fn is_run(actor: &Actor) -> bool {
+    actor.who.unit.as_deref().is_some_and(|unit| unit.starts_with("magpie-run-"))
 }
 
 /// How sure the verdict is.
