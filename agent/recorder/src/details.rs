@@ -134,7 +134,7 @@ impl Details {
         if is_due(self.groups_asked, now, groups_every)
             && let Some(spare) = self.spare_groups.take()
         {
-            // If the queue is full, the memory of the list is lost and the next reading allocates a new one.
+            // If the queue is full, the list is lost.
             if self.ask(Request::Groups(spare)) {
                 self.groups_asked = Some(now);
             } else {
@@ -259,10 +259,7 @@ impl Reader {
 
     fn answer(&mut self, request: Request) -> Reply {
         match request {
-            Request::Host => {
-                self.groups.find();
-                Reply::Host(filesystems::read(&self.proc), self.users.changed())
-            }
+            Request::Host => Reply::Host(filesystems::read(&self.proc), self.users.changed()),
             Request::Groups(mut groups) => {
                 let now_ns = Moment::now().map_or(0, |now| nanoseconds(now.boottime));
                 self.groups.read(now_ns, &mut groups);

@@ -1,10 +1,10 @@
 //! The flight recorder: a separate process, which nothing in the agent can stop. It uses no network and no tokio.
 //!
 //! At every interval, one thread takes a sample (`sampler`): all processes (`collector`, into `table`), the host's
-//! counters (`host`), control groups (`groups`), process exits ([`exits`]), kernel messages ([`kernel_log`]). It encodes the changes and passes
-//! them (`ring`) to a second thread, which appends them to the record (`storage`, [`record::directory`]): a hanging
-//! disk does not stop sampling. A third thread reads whatever may block (`details`). A kill loses only what was not
-//! yet written. Every sample stores its own delay: on a struggling host, that is a symptom.
+//! counters (`host`), control groups (`groups`), process exits ([`exits`]), kernel messages ([`kernel_log`]). It encodes the
+//! changes and passes them (`ring`) to a second thread, which appends them to the record (`storage`,
+//! [`record::directory`]): a hanging disk does not stop sampling. A third thread reads whatever may block (`details`). A
+//! kill loses only what was not yet written. Every sample stores its own delay: on a struggling host, that is a symptom.
 
 mod clock;
 mod collector;

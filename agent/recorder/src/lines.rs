@@ -21,6 +21,11 @@ pub(crate) fn keyed(bytes: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
     })
 }
 
+/// The number behind a name.
+pub(crate) fn value(bytes: &[u8], name: &[u8]) -> Option<u64> {
+    keyed(bytes).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
 /// The number in a file with a single number.
 pub(crate) fn single(bytes: &[u8]) -> Option<u64> {
     number(bytes.trim_ascii())

@@ -252,7 +252,7 @@ impl Table {
     }
 
     /// Leaves out the I/O of processes that have just waited for a child. The kernel has added the child's; without a
-    /// record of the exit, nobody can tell how much that was. The collector reads the I/O again.
+    /// record of the exit, how much that was is unknown. The collector reads the I/O again.
     pub(super) fn leave_out_inherited_io(&mut self) {
         for (process, mark) in self.processes.iter_mut().zip(&mut self.marks) {
             if mem::take(&mut mark.watch.reaped) {

@@ -1,8 +1,8 @@
 //! Counters of control groups: units, containers, slices. Read every few seconds on the thread for details, because a
 //! reading takes some 0.2 ms for each group.
 
-mod unified;
-mod version1;
+pub(crate) mod unified;
+pub(crate) mod version1;
 
 use std::{
     fs::{self, File},
@@ -19,6 +19,8 @@ use crate::host::ControlGroups;
 const MOST: usize = 256;
 /// Maximum depth of a recorded group: a pod's container is at 5.
 const DEEPEST: usize = 6;
+/// Interval for looking for new groups, ns: the tree is walked.
+const FIND_EVERY_NS: u64 = 10_000_000_000;
 /// Fits `memory.stat`, in bytes.
 const BUFFER_BYTES: usize = 8 << 10;
 
@@ -29,6 +31,8 @@ type Parse = fn(&[u8], &mut GroupCounters);
 pub(crate) struct Groups {
     hierarchy: Hierarchy,
     known: Vec<Files>,
+    /// Time of the last walk, ns since boot.
+    found_ns: u64,
     buffer: Box<[u8; BUFFER_BYTES]>,
 }
 
@@ -77,13 +81,14 @@ impl Groups {
     /// The groups that exist now.
     pub(crate) fn open(groups: &ControlGroups) -> Self {
         let hierarchy = Hierarchy::of(groups);
-        let mut opened = Self { hierarchy, known: Vec::new(), buffer: Box::new([0; BUFFER_BYTES]) };
+        let mut opened =
+            Self { hierarchy, known: Vec::new(), found_ns: 0, buffer: Box::new([0; BUFFER_BYTES]) };
         opened.find();
         opened
     }
 
     /// Looks for new groups and forgets those that are gone.
-    pub(crate) fn find(&mut self) {
+    fn find(&mut self) {
         let mut found = directories(&self.hierarchy.tree, self.hierarchy.has_root);
         found.sort();
         let path_of = |relative: &Path| format!("/{}", relative.to_string_lossy());
@@ -94,8 +99,13 @@ impl Groups {
         }
     }
 
-    /// Replaces `groups` with the present counters of all groups, read at `now_ns` (ns since boot). Reuses its memory.
+    /// Replaces `groups` with the present counters of all groups, read at `now_ns` (ns since boot). Reuses its memory. New
+    /// groups are found, and those that are gone forgotten, every ten seconds.
     pub(crate) fn read(&mut self, now_ns: u64, groups: &mut Vec<Group>) {
+        if now_ns.saturating_sub(self.found_ns) >= FIND_EVERY_NS {
+            self.find();
+            self.found_ns = now_ns;
+        }
         let Self { known, buffer, .. } = self;
         groups.truncate(known.len());
         groups.resize_with(known.len(), Group::default);

@@ -4,7 +4,7 @@ use record::GroupCounters;
 
 use super::Parse;
 use crate::{
-    lines::{keyed, kib, lines, pressure, single, words},
+    lines::{keyed, kib, lines, pressure, single, value, words},
     number::number,
 };
 
@@ -38,13 +38,8 @@ pub(super) const FILES: [(&str, Parse); 17] = [
     ("io.stat", parse_io),
 ];
 
-/// The value behind a name.
-pub(super) fn value(bytes: &[u8], name: &[u8]) -> Option<u64> {
-    keyed(bytes).find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
 /// Parses `memory.stat`. Before Linux 5.18 it has no sum of the kernel's part.
-fn parse_parts(bytes: &[u8], group: &mut GroupCounters) {
+pub(crate) fn parse_parts(bytes: &[u8], group: &mut GroupCounters) {
     let (mut kernel, mut parts) = (None, None);
     for (key, value) in keyed(bytes) {
         let kib = Some(value / 1024);

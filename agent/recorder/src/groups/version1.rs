@@ -3,9 +3,9 @@
 
 use record::GroupCounters;
 
-use super::{Parse, unified::value};
+use super::Parse;
 use crate::{
-    lines::{keyed, kib, limit_kib, lines, single, words},
+    lines::{keyed, kib, limit_kib, lines, single, value, words},
     number::number,
 };
 
@@ -39,7 +39,7 @@ const PIDS: [(&str, Parse); 3] = [
 ];
 
 /// Parses `memory.stat`, where the sums over all groups below have names of their own.
-fn parse_parts(bytes: &[u8], group: &mut GroupCounters) {
+pub(crate) fn parse_parts(bytes: &[u8], group: &mut GroupCounters) {
     for (key, value) in keyed(bytes) {
         let field = match key {
             b"total_rss" => &mut group.anon_kib,

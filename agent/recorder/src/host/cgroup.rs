@@ -1,9 +1,12 @@
 //! Limits of the topmost control group that the recorder sees: a container's own. A whole machine has none.
 
-use record::HostCounters;
+use record::{GroupCounters, HostCounters};
 
 use super::Parse;
-use crate::lines::{keyed, kib, limit_kib, pressure, single};
+use crate::{
+    groups::{unified, version1},
+    lines::{kib, limit_kib, pressure, single, value},
+};
 
 /// The files of version 2 (the kernel's cgroup-v2.rst); the root of a whole machine has none of them.
 pub(super) const UNIFIED_FILES: [(&str, Parse); 10] = [
@@ -35,37 +38,26 @@ pub(super) const FILES: [(&str, Parse); 8] = [
 ];
 
 fn parse_kills(bytes: &[u8], host: &mut HostCounters) {
-    host.cgroup_oom_kills = keyed(bytes).find(|(key, _)| *key == b"oom_kill").map(|(_, value)| value);
+    host.cgroup_oom_kills = value(bytes, b"oom_kill");
 }
 
-/// Parses `memory.stat`: the parts of charged memory. Before Linux 5.18 it has no sum of the kernel's part.
+/// The parts of charged memory, as of any group.
 fn parse_parts(bytes: &[u8], host: &mut HostCounters) {
-    let (mut kernel, mut parts) = (None, None);
-    for (key, bytes) in keyed(bytes) {
-        let kib = bytes / 1024;
-        match key {
-            b"anon" => host.cgroup_anon_kib = Some(kib),
-            b"file" => host.cgroup_file_kib = Some(kib),
-            b"shmem" => host.cgroup_shmem_kib = Some(kib),
-            b"kernel" => kernel = Some(kib),
-            b"kernel_stack" | b"pagetables" | b"percpu" | b"slab" => {
-                parts = Some(parts.unwrap_or(0u64).saturating_add(kib));
-            }
-            _ => {}
-        }
-    }
-    host.cgroup_kernel_kib = kernel.or(parts);
+    let mut group = GroupCounters::default();
+    unified::parse_parts(bytes, &mut group);
+    take_parts(&group, host);
+    host.cgroup_kernel_kib = group.kernel_kib;
 }
 
-/// The same for version 1, where the sums over all groups below have separate names.
+/// The same for version 1, where the kernel's part has a file of its own.
 fn parse_parts_1(bytes: &[u8], host: &mut HostCounters) {
-    for (key, bytes) in keyed(bytes) {
-        let field = match key {
-            b"total_rss" => &mut host.cgroup_anon_kib,
-            b"total_cache" => &mut host.cgroup_file_kib,
-            b"total_shmem" => &mut host.cgroup_shmem_kib,
-            _ => continue,
-        };
-        *field = Some(bytes / 1024);
-    }
+    let mut group = GroupCounters::default();
+    version1::parse_parts(bytes, &mut group);
+    take_parts(&group, host);
+}
+
+fn take_parts(group: &GroupCounters, host: &mut HostCounters) {
+    host.cgroup_anon_kib = group.anon_kib;
+    host.cgroup_file_kib = group.file_kib;
+    host.cgroup_shmem_kib = group.shmem_kib;
 }
