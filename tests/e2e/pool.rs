@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -196,11 +196,8 @@ fn killed_after(fleet: &Fleet, after: Duration) {
 /// Kills `ctl provision` with SIGKILL as soon as its host exists.
 fn killed_once_launched(fleet: &Fleet) {
     let mut child = fleet.spawn(&["provision", "--role", "slow"]);
-    while ids(fleet).is_empty() {
-        let ended = child.try_wait().expect("its state");
-        assert!(ended.is_none(), "it ended without a host: {ended:?}");
-        thread::sleep(Duration::from_millis(50));
-    }
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("booting")), "it ended without a host");
     child.kill().expect("killed");
     child.wait().expect("waited for");
 }
