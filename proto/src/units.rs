@@ -12,6 +12,11 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// The same for an amount in KiB, the kernel's unit.
+pub fn kib_size(kib: u64) -> String {
+    size(kib.saturating_mul(1_024))
+}
+
 /// A number with its noun: `1 block`, `288 blocks`.
 pub fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };

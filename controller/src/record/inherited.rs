@@ -1,6 +1,6 @@
 //! I/O that a process did itself. When a process waits for an exited child, the kernel adds the I/O of that child and
 //! its descendants to the parent's counters (wait_task_zombie in kernel/exit.c). It is subtracted here; otherwise init
-//! would appear to do the I/O of all other processes. Where exits are not recorded, nobody knows how much to subtract:
+//! would appear to do the I/O of all other processes. Where exits are not recorded, how much to subtract is unknown:
 //! the I/O of processes with children is unknown ([`Parents`]).
 
 use std::{cmp::Reverse, collections::BTreeMap};

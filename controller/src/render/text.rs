@@ -8,7 +8,12 @@ use proto::{
 
 use super::Colour;
 pub(crate) use super::printable::{printable, push_printable};
-pub(super) use proto::units::{counted, size};
+pub(super) use proto::units::{counted, kib_size, size};
+
+/// An amount in KiB, the record's unit, in bytes, the unit of JSON.
+pub(super) fn bytes(kib: u64) -> u64 {
+    kib.saturating_mul(1_024)
+}
 
 /// A duration in ms, rounded to what is shown: `850 ms`, `2.1 s`, `3 min 10 s`, `2 h 5 min`.
 pub(super) fn duration(ms: u64) -> String {

@@ -151,18 +151,32 @@ pub(crate) async fn trail(
     .await
 }
 
-async fn each_sample(
+/// Passes the samples that a filter selects to `take`, in order.
+pub(crate) async fn each_sample(
     source: &Source,
     filter: &Filter,
     columns: Columns,
     mut take: impl FnMut(&Sample),
 ) -> Result<()> {
+    each_piece(source, filter, columns, |piece| {
+        if let Piece::Sample(sample) = piece {
+            take(sample);
+        }
+    })
+    .await
+}
+
+/// Passes everything that a filter selects to `take`, in order.
+pub(crate) async fn each_piece(
+    source: &Source,
+    filter: &Filter,
+    columns: Columns,
+    mut take: impl FnMut(Piece<'_>),
+) -> Result<()> {
     let mut blocks = source.read(filter).await?.opened_ahead(Detail::of(columns));
     while let Some(block) = blocks.next().await? {
         block.each(|piece| {
-            if let Piece::Sample(sample) = piece {
-                take(sample);
-            }
+            take(piece);
             Ok(())
         })?;
     }

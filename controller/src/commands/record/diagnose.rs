@@ -10,7 +10,7 @@ use crate::{
     record::{
         diagnose::{Found, Survey},
         query::Query,
-        source::{Detail, Filter, KnownRun, Piece, Source},
+        source::{Filter, KnownRun, Piece, Source},
     },
     render::{self, Output, record::diagnose::Subject},
 };
@@ -40,7 +40,8 @@ async fn one(source: &Source, argument: String, span: Span, output: &Output) -> 
     let query = Query { from: span.from, until: span.until, ..Query::default() };
     let mut survey = Survey::new(query, length_ms);
     let mut lost = Vec::new();
-    each(source, span, COLUMNS, |piece| match piece {
+    let window = Filter::between(span.earliest_ms(0), span.latest_ms());
+    reading::each_piece(source, &window, COLUMNS, |piece| match piece {
         Piece::Sample(sample) => survey.push(sample),
         Piece::Lost(sentence) => lost.push(sentence.to_owned()),
     })
@@ -85,34 +86,11 @@ async fn known_runs(source: &Source, output: &Output) -> Vec<KnownRun> {
 async fn around(source: &Source, found: &Found) -> Result<Vec<Sample>> {
     let (from_ms, until_ms) = found.window_ms();
     let mut samples: Vec<Sample> = Vec::new();
-    read(source, &Filter::between(from_ms, until_ms), Columns::ALL, |piece| {
-        if let Piece::Sample(sample) = piece
-            && (from_ms..=until_ms).contains(&sample.wall_ms)
-            && found.wants(sample, samples.last())
-        {
+    reading::each_sample(source, &Filter::between(from_ms, until_ms), Columns::ALL, |sample| {
+        if (from_ms..=until_ms).contains(&sample.wall_ms) && found.wants(sample, samples.last()) {
             samples.push(sample.clone());
         }
     })
     .await?;
     Ok(samples)
-}
-
-async fn each(source: &Source, span: Span, columns: Columns, take: impl FnMut(Piece<'_>)) -> Result<()> {
-    read(source, &Filter::between(span.earliest_ms(0), span.latest_ms()), columns, take).await
-}
-
-async fn read(
-    source: &Source,
-    filter: &Filter,
-    columns: Columns,
-    mut take: impl FnMut(Piece<'_>),
-) -> Result<()> {
-    let mut blocks = source.read(filter).await?.opened_ahead(Detail::of(columns));
-    while let Some(block) = blocks.next().await? {
-        block.each(|piece| {
-            take(piece);
-            Ok(())
-        })?;
-    }
-    Ok(())
 }

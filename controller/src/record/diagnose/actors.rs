@@ -91,7 +91,7 @@ pub(super) struct Usage {
     pub(super) known: HashMap<Identity, Process>,
 }
 
-/// What somebody used.
+/// Resources that a process or a group used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Used {
     /// CPU time, s.

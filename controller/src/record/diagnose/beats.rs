@@ -180,7 +180,7 @@ impl Beats {
             let unit = UnitBeat {
                 path: Arc::clone(&group.path),
                 seconds: elapsed_ns as f64 / 1e9,
-                // The group counts its processes that were killed for want of memory on the whole host, too.
+                // The group's counter includes kills because the whole host ran out of memory.
                 kills: grown(|group| group.oom_kills).filter(|_| at_limit).unwrap_or(0),
                 memory_full: share(|group| group.pressure_memory_full_us).filter(|_| now.limit_kib.is_some()),
                 limit_events: grown(|group| group.limit_events).unwrap_or(0),

@@ -32,28 +32,21 @@ pub(super) fn judge(episode: &Episode, scene: &Scene<'_>) -> Answer {
     }
     let Some((who, grown)) = change.largest().filter(|(_, grown)| *grown > limit::CPU_CHANGE * cpus.min(2.0))
     else {
-        return (Cause::Unknown(Why::NobodyChanged), Confidence::Low, innocents);
+        return (Cause::Unknown(Why::NothingChanged), Confidence::Low, innocents);
     };
     let all: f64 = change.grown().into_iter().map(|(_, grown)| grown.max(0.0)).sum();
-    let confidence = match grown / all.max(0.001) {
-        share if share > 0.6 => Confidence::High,
-        share if share > 0.35 => Confidence::Medium,
-        _ => Confidence::Low,
-    };
+    let confidence = Confidence::of_share(grown / all.max(0.001));
     let innocents = innocents.into_iter().filter(|innocent| innocent.who != who).collect();
     (change.cause(&who, grown), confidence, innocents)
 }
 
 /// A unit reached its CPU limit: that is its own limit's doing, whoever uses most in it.
 fn throttled(scope: &std::sync::Arc<str>, episode: &Episode, scene: &Scene<'_>, during: &Usage) -> Answer {
-    let group =
-        scene.samples.iter().rev().flat_map(|sample| &sample.groups).find(|group| group.path == *scope);
+    let group = scene.samples.iter().rev().find_map(|sample| sample.group(scope));
     let cpus =
         group.and_then(|group| group.counters.cpu_limit_permille).map(|permille| permille as f64 / 1e3);
     let seconds = episode.until_ns.saturating_sub(episode.from_ns) as f64 / 1e9;
-    let beats =
-        scene.beats.iter().filter(|beat| beat.at_ns > episode.from_ns && beat.at_ns <= episode.until_ns);
-    let units = beats.flat_map(|beat| &beat.units).filter(|unit| unit.path == *scope);
+    let units = scene.beats_of(episode).flat_map(|beat| &beat.units).filter(|unit| unit.path == *scope);
     let stopped: f64 = units.map(|unit| unit.throttled * unit.seconds).sum();
     let inside = during.known.values().filter(|process| is_below(process, scope));
     let most = inside.max_by(|a, b| during.cpus_of(a.identity).total_cmp(&during.cpus_of(b.identity)));

@@ -34,12 +34,12 @@ pub(super) fn judge(episode: &Episode, scene: &Scene<'_>) -> Answer {
         return (cause, Confidence::Medium, innocents);
     }
     let Some(process) = most.and_then(|identity| during.known.get(&identity)) else {
-        return (Cause::Unknown(Why::NobodyChanged), Confidence::Low, innocents);
+        return (Cause::Unknown(Why::NothingChanged), Confidence::Low, innocents);
     };
     let bytes = during.bytes_of(process.identity);
     let share = bytes / all.max(1.0);
     if share < limit::IO_SHARE || grown(process.identity) <= bytes * limit::STEADY {
-        let why = if before.seconds <= 0.0 { Why::NoBefore } else { Why::NobodyChanged };
+        let why = if before.seconds <= 0.0 { Why::NoBefore } else { Why::NothingChanged };
         return (Cause::Unknown(why), Confidence::Low, innocents);
     }
     let used = during.processes[&process.identity];

@@ -47,10 +47,7 @@ pub(super) fn disk(episode: &Episode, scene: &Scene<'_>) -> Answer {
 /// write to memory.
 fn unit_in_memory(scene: &Scene<'_>, from_ns: u64, gone: f64) -> Option<(Who, u64)> {
     let first = scene.samples.iter().find(|sample| sample.boottime_ns >= from_ns)?;
-    let held = |sample: &record::Sample, path: &str| {
-        let group = sample.groups.iter().find(|group| *group.path == *path)?;
-        group.counters.shmem_kib
-    };
+    let held = |sample: &record::Sample, path: &str| sample.group(path)?.counters.shmem_kib;
     let last = scene.samples.last()?;
     let grown = last.groups.iter().filter_map(|group| {
         let unit = unit(&group.path)?;
@@ -76,7 +73,7 @@ pub(super) fn tasks(episode: &Episode, scene: &Scene<'_>) -> Answer {
         *counts.entry(who(process)).or_default() += u64::from(process.threads.max(1));
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count);
-    let group = scope.and_then(|scope| sample.groups.iter().find(|group| *group.path == *scope));
+    let group = scope.and_then(|scope| sample.group(scope));
     let beat = scene.beats.iter().rfind(|beat| beat.at_ns <= episode.until_ns);
     let of_host =
         beat.and_then(|beat| if episode.resource == Resource::Files { beat.files } else { beat.tasks });
@@ -85,9 +82,8 @@ pub(super) fn tasks(episode: &Episode, scene: &Scene<'_>) -> Answer {
         None => of_host,
     };
     let refused = scope.map(|scope| {
-        let beats =
-            scene.beats.iter().filter(|beat| beat.at_ns >= episode.from_ns && beat.at_ns <= episode.until_ns);
-        beats.flat_map(|beat| &beat.units).filter(|unit| *unit.path == *scope).map(|unit| unit.refused).sum()
+        let units = scene.beats_of(episode).flat_map(|beat| &beat.units);
+        units.filter(|unit| *unit.path == *scope).map(|unit| unit.refused).sum()
     });
     let who = most.filter(|_| episode.resource == Resource::Tasks);
     // Who has most of the tasks of its own unit is meant; of a whole host that takes a good part of them.

@@ -30,32 +30,31 @@ struct Rise<'a> {
     base: &'a Sample,
     peak: &'a Sample,
     before: Levels,
-    after: Levels,
+    after: &'a Levels,
     limit_kib: u64,
 }
 
 /// Finds who filled the memory in an episode. A unit's episode concerns only its own processes.
 pub(super) fn judge(episode: &Episode, scene: &Scene<'_>) -> Answer {
-    let kill = scene.first_kill(episode);
+    let kill = scene.first_kill();
     let scope = episode.scope.as_deref();
-    let Some(peak) = peak(episode, scene, kill.as_ref().map(|(at_ns, _)| *at_ns)) else {
+    let Some(peak) = peak(episode, scene, kill.map(|(at_ns, _)| *at_ns)) else {
         return (Cause::Unknown(Why::NoSamples), Confidence::Low, Vec::new());
     };
-    let limit_kib = limit_kib(episode, peak, kill.as_ref().map(|(_, kill)| kill));
+    let limit_kib = limit_kib(episode, peak, kill.map(|(_, kill)| kill));
     let admits = |process: &Process| scope.is_none_or(|scope| is_below(process, scope));
+    let table = kill.and_then(|(_, kill)| in_table(kill, peak, scope));
+    let after = table.unwrap_or_else(|| levels(peak, admits));
     let rise = |seconds| {
         let base = base(episode, scene, peak, seconds)?;
-        let table = kill.as_ref().and_then(|(_, kill)| in_table(kill, peak, scope));
-        let after = table.unwrap_or_else(|| levels(peak, admits));
-        Some(Rise { base, peak, before: levels(base, admits), after, limit_kib })
+        Some(Rise { base, peak, before: levels(base, admits), after: &after, limit_kib })
     };
     let mut tried = None;
     for seconds in LOOKS_BACK_S {
         let Some(answer) = rise(seconds).map(|rise| rise.answer(episode, scene)) else { continue };
         if !matches!(answer.0, Cause::Unknown(_) | Cause::Thrash { .. }) {
-            let longer = rise(STORY_S).and_then(|rise| rise.retold(&answer.0, episode));
-            let cause = longer.filter(|_| seconds < STORY_S).unwrap_or(answer.0);
-            return (cause, answer.1, answer.2);
+            let longer = (seconds < STORY_S).then(|| rise(STORY_S)?.retold(&answer.0, episode)).flatten();
+            return (longer.unwrap_or(answer.0), answer.1, answer.2);
         }
         tried = tried.or(Some(answer));
     }
@@ -90,8 +89,7 @@ fn base<'a>(episode: &Episode, scene: &Scene<'a>, peak: &Sample, seconds: u64) -
 /// Memory in use, KiB, with swap.
 fn held(sample: &Sample, scope: Option<&str>) -> u64 {
     if let Some(scope) = scope {
-        let group = sample.groups.iter().find(|group| *group.path == *scope);
-        let held = group.and_then(|group| group.counters.memory_kib);
+        let held = sample.group(scope).and_then(|group| group.counters.memory_kib);
         return held.unwrap_or_else(|| {
             let below = sample.processes.iter().filter(|process| is_below(process, scope));
             below.map(Process::footprint_kib).fold(0, u64::saturating_add)
@@ -104,10 +102,7 @@ fn held(sample: &Sample, scope: Option<&str>) -> u64 {
 }
 
 fn limit_kib(episode: &Episode, peak: &Sample, kill: Option<&OomKill>) -> u64 {
-    let of_group = |path: &Arc<str>| {
-        let group = peak.groups.iter().find(|group| group.path == *path)?;
-        group.counters.limit_kib
-    };
+    let of_group = |path: &Arc<str>| peak.group(path)?.counters.limit_kib;
     let told = kill.filter(|kill| kill.oom_memcg.is_some()).and_then(|kill| kill.limit_kib);
     let own = episode.scope.as_ref().and_then(|path| of_group(path).or(told));
     own.or_else(|| peak.own_memory().map(|memory| memory.limit_kib)).unwrap_or(0)
@@ -144,22 +139,22 @@ impl Rise<'_> {
             && growth > needed
             && largest.is_none_or(|(most, _)| growth > most)
         {
-            return (cause, self.confidence(growth), self.innocents(None, scene, episode));
+            return (cause, self.confidence(growth), self.innocents(None, scene));
         }
         if let Some((comm, pid, peak_kib)) = self.spike(episode, scene)
             && peak_kib as i64 > needed
             && largest.is_none_or(|(most, _)| most < peak_kib as i64 / 2)
         {
             let spike = Cause::Spike { comm, pid, peak_kib };
-            return (spike, Confidence::Medium, self.innocents(None, scene, episode));
+            return (spike, Confidence::Medium, self.innocents(None, scene));
         }
         if let Some((growth, who)) = largest.filter(|(growth, _)| *growth > needed) {
-            return (self.cause(who), self.confidence(growth), self.innocents(Some(who), scene, episode));
+            return (self.cause(who), self.confidence(growth), self.innocents(Some(who), scene));
         }
-        let innocents = self.innocents(None, scene, episode);
+        let innocents = self.innocents(None, scene);
         match scene.thrash(episode) {
             Some(cause) => (cause, Confidence::Medium, innocents),
-            None => (Cause::Unknown(Why::NobodyChanged), Confidence::Low, innocents),
+            None => (Cause::Unknown(Why::NothingChanged), Confidence::Low, innocents),
         }
     }
 
@@ -226,10 +221,7 @@ impl Rise<'_> {
 
     /// Growth of shared memory and files in memory, KiB.
     fn shared(&self, episode: &Episode) -> Option<(Cause, i64)> {
-        let of_group = |sample: &Sample, path: &str| {
-            let group = sample.groups.iter().find(|group| *group.path == *path)?;
-            group.counters.shmem_kib
-        };
+        let of_group = |sample: &Sample, path: &str| sample.group(path)?.counters.shmem_kib;
         let of = |sample: &Sample| match &episode.scope {
             Some(path) => of_group(sample, path),
             None if sample.is_part_of_machine() => sample.host.cgroup_shmem_kib,
@@ -282,23 +274,18 @@ impl Rise<'_> {
     fn confidence(&self, growth: i64) -> Confidence {
         let all = held(self.peak, None) as i64 - held(self.base, None) as i64;
         let of_groups: i64 = self.after.iter().map(|(who, level)| self.growth(who, level).max(0)).sum();
-        let share = growth as f64 / all.max(of_groups).max(1) as f64;
-        match share {
-            share if share > 0.6 => Confidence::High,
-            share if share > 0.35 => Confidence::Medium,
-            _ => Confidence::Low,
-        }
+        Confidence::of_share(growth as f64 / all.max(of_groups).max(1) as f64)
     }
 
     /// Who was killed, who asked, and who is biggest, unless they are of the culprit's group.
-    fn innocents(&self, culprit: Option<&Who>, scene: &Scene<'_>, episode: &Episode) -> Vec<Innocent> {
+    fn innocents(&self, culprit: Option<&Who>, scene: &Scene<'_>) -> Vec<Innocent> {
         let mut innocents: Vec<Innocent> = Vec::new();
         let mut add = |who: Who, pid: Option<u32>, alibi| {
             if Some(&who) != culprit && !innocents.iter().any(|known| known.who == who) {
                 innocents.push(Innocent { who, pid, alibi });
             }
         };
-        for kill in scene.kills(episode) {
+        for (_, kill) in &scene.kills {
             for victim in &kill.victims {
                 let known = self.peak.processes.iter().rfind(|process| process.identity.pid == victim.pid);
                 if let Some(known) = known {

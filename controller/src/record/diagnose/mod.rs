@@ -24,11 +24,10 @@ pub(crate) mod verdict;
 
 use record::{BootId, Sample, Sources};
 
-pub(crate) use self::scene::{AFTER_S, DENSE_S, SPARSE_EVERY_S, SPARSE_S, WITHIN_S};
 use self::{
     beats::{Beat, Beats},
     episodes::Episode,
-    scene::Scene,
+    scene::{AFTER_S, DENSE_S, SPARSE_EVERY_S, SPARSE_S, Scene, WITHIN_S},
     trends::Trends,
     verdict::{Cause, Confidence, Resource, Stall, Unknown, Verdict, Who},
 };
@@ -167,15 +166,15 @@ impl Survey {
     /// Judges one episode with the samples around it, in order of time.
     pub(crate) fn judge(&self, found: &Found, samples: &[Sample], runs: &[KnownRun]) -> Option<Verdict> {
         let boot = self.boots.iter().find(|boot| boot.id == found.boot_id)?;
-        let scene = Scene { samples: samples.iter().collect(), beats: &boot.beats };
         let episode = &found.episode;
+        let scene = Scene::of(episode, samples, &boot.beats);
         let (cause, confidence, innocents) = match episode.resource {
             Resource::Memory => memory::judge(episode, &scene),
             Resource::Cpu => cpu::judge(episode, &scene),
             Resource::Io => io::judge(episode, &scene),
             Resource::Disk => limits::disk(episode, &scene),
             Resource::Tasks | Resource::Files => limits::tasks(episode, &scene),
-            Resource::Steal => (stolen(episode, &boot.beats), Confidence::High, Vec::new()),
+            Resource::Steal => (stolen(episode, &scene), Confidence::High, Vec::new()),
             Resource::Nothing => return None,
         };
         // As busy as before is no incident.
@@ -183,8 +182,7 @@ impl Survey {
             return None;
         }
         let last_ns = boot.beats.last().map_or(0, |beat| beat.at_ns);
-        let kills = scene.kills(episode);
-        let victims = kills.iter().flat_map(|kill| &kill.victims).map(|victim| {
+        let victims = scene.kills.iter().flat_map(|(_, kill)| &kill.victims).map(|victim| {
             let known = samples.iter().rev().flat_map(|sample| &sample.processes);
             let mut known = known.filter(|process| process.identity.pid == victim.pid);
             let who = known.next().map(actors::who);
@@ -203,7 +201,7 @@ impl Survey {
             innocents,
             symptoms: found.symptoms.clone(),
             run: run_before(runs, episode.from_ms),
-            unknown: self.unknown(episode, &boot.beats),
+            unknown: self.unknown(episode, &scene),
             cause,
             confidence,
         })
@@ -249,11 +247,9 @@ impl Survey {
         lacks.into_iter().filter(|(lacks, _)| *lacks).map(|(_, unknown)| unknown).collect()
     }
 
-    fn unknown(&self, episode: &Episode, beats: &[Beat]) -> Vec<Unknown> {
+    fn unknown(&self, episode: &Episode, scene: &Scene<'_>) -> Vec<Unknown> {
         let mut unknown = self.cannot_tell();
-        let within =
-            beats.iter().filter(|beat| beat.at_ns > episode.from_ns && beat.at_ns <= episode.until_ns);
-        let gap_s = within.map(|beat| beat.seconds).fold(0.0, f64::max);
+        let gap_s = scene.beats_of(episode).map(|beat| beat.seconds).fold(0.0, f64::max);
         if gap_s >= 3.0 {
             unknown.push(Unknown::Gap(gap_s as u64));
         }
@@ -277,10 +273,9 @@ fn weight(episode: &Episode) -> f64 {
     kind + episode.seconds
 }
 
-fn stolen(episode: &Episode, beats: &[Beat]) -> Cause {
-    let within = beats.iter().filter(|beat| beat.at_ns > episode.from_ns && beat.at_ns <= episode.until_ns);
+fn stolen(episode: &Episode, scene: &Scene<'_>) -> Cause {
     let (mut stolen, mut seconds) = (0.0, 0.0);
-    for beat in within {
+    for beat in scene.beats_of(episode) {
         (stolen, seconds) = (stolen + beat.steal.unwrap_or(0.0) * beat.seconds, seconds + beat.seconds);
     }
     Cause::Stolen { share: stolen / f64::max(seconds, 0.001) }

@@ -13,15 +13,15 @@ use super::{
 };
 
 /// How far before an episode samples are needed, s, for slow leaks.
-pub(crate) const SPARSE_S: u64 = 7_200;
+pub(super) const SPARSE_S: u64 = 7_200;
 /// How far before an episode every sample is needed, s.
-pub(crate) const DENSE_S: u64 = 90;
+pub(super) const DENSE_S: u64 = 90;
 /// Distance of samples that are kept further back, s.
-pub(crate) const SPARSE_EVERY_S: u64 = 20;
+pub(super) const SPARSE_EVERY_S: u64 = 20;
 /// How far behind the begin of an episode samples are kept, s.
-pub(crate) const WITHIN_S: u64 = 120;
+pub(super) const WITHIN_S: u64 = 120;
 /// How far behind its end, s.
-pub(crate) const AFTER_S: u64 = 5;
+pub(super) const AFTER_S: u64 = 5;
 
 /// The samples around one episode.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct Scene<'a> {
     pub(super) samples: Vec<&'a Sample>,
     /// The host in the window, also outside of the samples.
     pub(super) beats: &'a [Beat],
+    /// Kills in the kernel's log that belong to the episode, with their times, ns since boot.
+    pub(super) kills: Vec<(u64, OomKill)>,
 }
 
 /// Length of the time before an episode that is compared with it, and the gap between them, s.
@@ -39,6 +41,11 @@ const GAP_S: u64 = 3;
 const DURING_S: u64 = 60;
 
 impl<'a> Scene<'a> {
+    /// The scene of an episode.
+    pub(super) fn of(episode: &Episode, samples: &'a [Sample], beats: &'a [Beat]) -> Self {
+        Self { samples: samples.iter().collect(), beats, kills: kills(episode, samples) }
+    }
+
     /// Samples between two times, the second excluded, in ns since boot.
     pub(super) fn between(
         &self,
@@ -61,28 +68,12 @@ impl<'a> Scene<'a> {
         Usage::of(self.between(episode.from_ns, until_ns.saturating_add(1)))
     }
 
-    /// Kills in the kernel's log that belong to the episode, with their times: of its own control group, or of none.
-    pub(super) fn timed_kills(&self, episode: &Episode) -> Vec<(u64, OomKill)> {
-        let (from_ns, until_ns) =
-            (episode.from_ns.saturating_sub(2_000_000_000), episode.until_ns.saturating_add(2_000_000_000));
-        let events = self.samples.iter().flat_map(|sample| &sample.events);
-        let told = events
-            .filter(|event| event.kind == EventKind::Kernel && (from_ns..=until_ns).contains(&event.at_ns));
-        let kills = told.filter_map(|event| Some((event.at_ns, OomKill::parse(&event.text)?)));
-        kills.filter(|(_, kill)| kill.oom_memcg.is_some() == episode.scope.is_some()).collect()
+    /// The first kill in the kernel's log and its time.
+    pub(super) fn first_kill(&self) -> Option<&(u64, OomKill)> {
+        self.kills.iter().min_by_key(|(at_ns, _)| *at_ns)
     }
 
-    /// The kills without their times.
-    pub(super) fn kills(&self, episode: &Episode) -> Vec<OomKill> {
-        self.timed_kills(episode).into_iter().map(|(_, kill)| kill).collect()
-    }
-
-    /// The first kill and its time.
-    pub(super) fn first_kill(&self, episode: &Episode) -> Option<(u64, OomKill)> {
-        self.timed_kills(episode).into_iter().min_by_key(|(at_ns, _)| *at_ns)
-    }
-
-    /// File pages are read again and again, although nobody grew: who reads most?
+    /// Whether file pages are read again and again although no process grew, and which process reads most.
     pub(super) fn thrash(&self, episode: &Episode) -> Option<Cause> {
         let beats: Vec<_> = self.beats_of(episode).collect();
         let refaults = beats.iter().map(|beat| beat.refaults).sum::<f64>() / beats.len().max(1) as f64;
@@ -97,7 +88,8 @@ impl<'a> Scene<'a> {
         Some(Cause::Thrash { reader, read_bytes, refaults })
     }
 
-    fn beats_of(&self, episode: &Episode) -> impl Iterator<Item = &'a Beat> + use<'a> {
+    /// The beats of the episode.
+    pub(super) fn beats_of(&self, episode: &Episode) -> impl Iterator<Item = &'a Beat> + use<'a> {
         let (from_ns, until_ns) = (episode.from_ns, episode.until_ns);
         self.beats.iter().filter(move |beat| beat.at_ns >= from_ns && beat.at_ns <= until_ns)
     }
@@ -142,6 +134,17 @@ impl<'a> Scene<'a> {
         counts.truncate(3);
         counts
     }
+}
+
+/// Kills in the kernel's log that belong to an episode, with their times: of its own control group, or of none.
+fn kills(episode: &Episode, samples: &[Sample]) -> Vec<(u64, OomKill)> {
+    let (from_ns, until_ns) =
+        (episode.from_ns.saturating_sub(2_000_000_000), episode.until_ns.saturating_add(2_000_000_000));
+    let events = samples.iter().flat_map(|sample| &sample.events);
+    let told =
+        events.filter(|event| event.kind == EventKind::Kernel && (from_ns..=until_ns).contains(&event.at_ns));
+    let kills = told.filter_map(|event| Some((event.at_ns, OomKill::parse(&event.text)?)));
+    kills.filter(|(_, kill)| kill.oom_memcg.is_some() == episode.scope.is_some()).collect()
 }
 
 /// Functions in which every task waits, whatever it waits for.

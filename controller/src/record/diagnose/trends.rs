@@ -1,7 +1,7 @@
 //! Slow changes that have not run anything out yet: a process that leaks, and one that has left its usual CPU use. Looks at
 //! one sample in a while.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use record::{BootId, Identity, Sample};
 
@@ -40,8 +40,7 @@ pub(super) struct Trends {
     every_ns: u64,
     points: Vec<Point>,
     limit_kib: u64,
-    cpu: HashMap<Identity, Track>,
-    known: HashMap<Identity, Actor>,
+    processes: HashMap<Identity, Track>,
 }
 
 #[derive(Debug)]
@@ -51,9 +50,10 @@ struct Point {
     levels: Levels,
 }
 
-/// CPU use of a process at each point since it was first seen.
+/// A process, with its CPU use at each point since it was first seen.
 #[derive(Debug)]
 struct Track {
+    actor: Actor,
     first_point: usize,
     cpu_us: u64,
     cpus: Vec<f32>,
@@ -78,16 +78,16 @@ impl Trends {
         let point = self.points.len();
         for process in sample.processes.iter().filter(|process| !is_kernel(process)) {
             let cpu_us = process.cpu_us();
-            // A young process's control group and command line come later.
-            let known = self.known.entry(process.identity).or_insert_with(|| actor(process));
-            if known.who.unit.is_none() || known.command.is_none() {
-                *known = actor(process);
-            }
-            let track = self.cpu.entry(process.identity).or_insert(Track {
+            let track = self.processes.entry(process.identity).or_insert_with(|| Track {
+                actor: actor(process),
                 first_point: point,
                 cpu_us,
                 cpus: Vec::new(),
             });
+            // A young process's control group and command line come later.
+            if track.actor.who.unit.is_none() || track.actor.command.is_none() {
+                track.actor = actor(process);
+            }
             if track.first_point < point
                 && let Some(elapsed_us) = elapsed_us
             {
@@ -127,7 +127,7 @@ impl Trends {
         let alone = now_kib.saturating_sub(then_kib) as f64
             >= limit::ALONE * after.total().saturating_sub(before.map_or(0, Level::total)) as f64;
         let cause = if alone {
-            let actor = self.known.get(&largest)?.clone();
+            let actor = self.processes.get(&largest)?.actor.clone();
             Cause::Growth { actor, held_kib: (then_kib, now_kib), over_s: seconds, siblings }
         } else {
             Cause::Pool {
@@ -165,12 +165,12 @@ impl Trends {
     fn runaway(&self) -> Option<Trend> {
         let every_s = self.mean_step_s()?;
         let needed = (limit::RUNAWAY_SECONDS / every_s).ceil().max(2.0) as usize;
-        let found = self.cpu.iter().filter_map(|(identity, track)| {
+        let found = self.processes.iter().filter_map(|(identity, track)| {
             let (from, usual, now) = track.left_its_past(needed)?;
             Some((now, *identity, track.first_point + 1 + from, usual, track.cpus.len() - from))
         });
         let (now, identity, from, usual, length) = found.max_by(|a, b| a.0.total_cmp(&b.0))?;
-        let actor = self.known.get(&identity)?.clone();
+        let actor = self.processes.get(&identity)?.actor.clone();
         let siblings = self.siblings(&actor.who, identity, from);
         // All siblings have more work: that is load, not a runaway.
         if siblings.is_some_and(|(_, cpus)| cpus > f64::from(now) / 3.0) {
@@ -190,18 +190,17 @@ impl Trends {
 
     /// Number of siblings, and the CPUs that one of them used since a point.
     fn siblings(&self, of: &Who, left_out: Identity, from: usize) -> Option<(u64, f64)> {
-        let alike = self.known.iter().filter(|(identity, actor)| **identity != left_out && actor.who == *of);
-        let mut uses: BTreeMap<Identity, f64> = BTreeMap::new();
-        for (identity, _) in alike {
-            let Some(track) = self.cpu.get(identity) else { continue };
+        let alike = self
+            .processes
+            .iter()
+            .filter(|(identity, track)| **identity != left_out && track.actor.who == *of);
+        let uses = alike.filter_map(|(_, track)| {
             let since = from.saturating_sub(track.first_point + 1).min(track.cpus.len());
             let cpus = &track.cpus[since..];
-            if !cpus.is_empty() {
-                uses.insert(*identity, f64::from(cpus.iter().sum::<f32>()) / cpus.len() as f64);
-            }
-        }
-        let count = uses.len() as u64;
-        (count > 0).then(|| (count, uses.values().sum::<f64>() / count as f64))
+            (!cpus.is_empty()).then(|| f64::from(cpus.iter().sum::<f32>()) / cpus.len() as f64)
+        });
+        let uses: Vec<f64> = uses.collect();
+        (!uses.is_empty()).then(|| (uses.len() as u64, uses.iter().sum::<f64>() / uses.len() as f64))
     }
 }
 

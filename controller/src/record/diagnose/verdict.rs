@@ -90,7 +90,7 @@ pub(crate) enum Cause {
         /// Its maximum resident memory, KiB.
         peak_kib: u64,
     },
-    /// Nobody grew; file pages are read again and again.
+    /// No process grew, but file pages are read again and again.
     Thrash {
         /// Who reads most.
         reader: Option<Actor>,
@@ -188,7 +188,7 @@ pub(crate) enum Why {
     /// It was already so when the record or the window begins.
     NoBefore,
     /// No group of processes changed enough.
-    NobodyChanged,
+    NothingChanged,
     /// No sample was taken while it happened.
     NoSamples,
 }
@@ -204,7 +204,18 @@ pub(crate) enum Confidence {
     High,
 }
 
-/// Somebody who looks guilty and is not.
+impl Confidence {
+    /// Of a cause that explains this share of the change.
+    pub(super) fn of_share(share: f64) -> Self {
+        match share {
+            share if share > 0.6 => Self::High,
+            share if share > 0.35 => Self::Medium,
+            _ => Self::Low,
+        }
+    }
+}
+
+/// A suspect that is not the cause.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Innocent {
     /// The processes.
@@ -215,7 +226,7 @@ pub(crate) struct Innocent {
     pub alibi: Alibi,
 }
 
-/// Why somebody is innocent.
+/// Why a suspect is ruled out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Alibi {
     /// It was killed, and had this size for long, KiB.

@@ -319,7 +319,7 @@ impl Summary {
             self.see(sample);
         }
         self.exits(sample);
-        // Otherwise nobody knows what children left: no I/O of their parents counts.
+        // Otherwise it is unknown what children left: no I/O of their parents counts.
         if sample.sources.has(Sources::EXITS) {
             self.pass_on(sample);
         }

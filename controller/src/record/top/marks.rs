@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use proto::units::size;
+use proto::units::kib_size;
 use record::{
     BootId, Event, EventKind, GAP_INTERVALS, Sample,
     oom::{self, InferredKill, OomKill},
@@ -203,10 +203,6 @@ fn guessed(kill: &InferredKill) -> String {
 
 fn named(comm: &str, pid: u32) -> String {
     format!("{comm} ({pid})")
-}
-
-fn kib_size(kib: u64) -> String {
-    size(kib.saturating_mul(1_024))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
     record::oom::{Held, Holder, Kind, Memory, Named, Origin, Report},
     render::{
         Output, table,
-        text::{duration, local, passed, printable, size},
+        text::{bytes, duration, kib_size, local, passed, printable},
     },
 };
 
@@ -176,10 +176,6 @@ impl Words {
     }
 }
 
-fn kib_size(kib: u64) -> String {
-    size(kib.saturating_mul(1024))
-}
-
 /// The kernel's process table, largest first.
 fn rows(output: &Output, kill: &OomKill) -> Result<()> {
     if kill.table.is_empty() {
@@ -237,10 +233,6 @@ fn with(mut object: Value, more: Value) -> Value {
         object.extend(more);
     }
     object
-}
-
-fn bytes(kib: u64) -> u64 {
-    kib.saturating_mul(1024)
 }
 
 fn named_object(named: &Named) -> Value {

@@ -170,6 +170,11 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// The control group with this path.
+    pub fn group(&self, path: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| *group.path == *path)
+    }
+
     /// CPU use of the recorder, on average since its start, in millionths of one CPU.
     pub fn own_cpu_ppm(&self) -> u64 {
         let runs_us = self.boottime_ns.saturating_sub(self.own_start_ns) / 1_000;

@@ -1,9 +1,9 @@
 //! Who or what caused an incident, in words.
 
-use super::words::{cpu, kib, name, process, room};
+use super::words::{cpu, name, process, room};
 use crate::{
     record::diagnose::verdict::{Cause, Verdict, Why},
-    render::text::{duration, printable, size},
+    render::text::{duration, kib_size, printable, size},
 };
 
 /// The cause as the second half of a sentence.
@@ -18,20 +18,15 @@ pub(super) fn cause(verdict: &Verdict) -> String {
 fn of_memory(verdict: &Verdict) -> Option<String> {
     Some(match &verdict.cause {
         Cause::Pool { who, count, held_kib, each_kib, .. } => {
-            let from = if count.0 < count.1 {
-                format!("{} → {} × ", count.0, count.1)
-            } else {
-                format!("{} × ", count.1)
-            };
-            let (held, each) = (kib(held_kib.1), kib(*each_kib));
-            format!("{from}{} hold {held}{}, usually {each} each", name(who), room(verdict))
+            let (held, each) = (kib_size(held_kib.1), kib_size(*each_kib));
+            format!("{} {} hold {held}{}, usually {each} each", number(*count), name(who), room(verdict))
         }
         Cause::Growth { actor, held_kib, over_s, siblings } => {
-            let siblings = siblings.map(|(count, each)| others(count, "holds", "hold", &kib(each)));
+            let siblings = siblings.map(|(count, each)| others(count, "holds", "hold", &kib_size(each)));
             let over = duration((over_s * 1e3) as u64);
             let grew = match held_kib.0 {
-                0 => format!("started and grew to {} within {over}", kib(held_kib.1)),
-                before => format!("grew from {} to {} within {over}", kib(before), kib(held_kib.1)),
+                0 => format!("started and grew to {} within {over}", kib_size(held_kib.1)),
+                before => format!("grew from {} to {} within {over}", kib_size(before), kib_size(held_kib.1)),
             };
             format!("{} {grew}{}", process(actor), siblings.unwrap_or_default())
         }
@@ -43,12 +38,12 @@ fn of_memory(verdict: &Verdict) -> Option<String> {
             };
             format!(
                 "shared memory and files in memory{place} grew from {} to {}{writer}",
-                kib(held_kib.0),
-                kib(held_kib.1)
+                kib_size(held_kib.0),
+                kib_size(held_kib.1)
             )
         }
         Cause::Spike { comm, pid, peak_kib } => {
-            format!("{} ({pid}) took {} at most and is gone", printable(comm), kib(*peak_kib))
+            format!("{} ({pid}) took {} at most and is gone", printable(comm), kib_size(*peak_kib))
         }
         Cause::Thrash { reader, read_bytes, refaults } => {
             let reader = reader
@@ -81,12 +76,7 @@ fn of_cpu(verdict: &Verdict) -> Option<String> {
             format!("{parent} starts {rate:.0} × {} a second, which use {}", printable(comm), cpu(*cpus))
         }
         Cause::Many { who, count, cpus } => {
-            let from = if count.0 < count.1 {
-                format!("{} → {} × ", count.0, count.1)
-            } else {
-                format!("{} × ", count.1)
-            };
-            format!("{from}{} use {}, {} before", name(who), cpu(cpus.1), cpu(cpus.0))
+            format!("{} {} use {}, {} before", number(*count), name(who), cpu(cpus.1), cpu(cpus.0))
         }
         Cause::Throttled { cpus, share, who } => {
             let limit = cpus.map(|cpus| format!(" of {}", cpu(cpus))).unwrap_or_default();
@@ -106,7 +96,7 @@ fn of_cpu(verdict: &Verdict) -> Option<String> {
     })
 }
 
-/// Disks, file systems and limits, and nobody.
+/// Disks, file systems, limits, and no cause found.
 fn of_disks_and_limits(verdict: &Verdict) -> Option<String> {
     Some(match &verdict.cause {
         Cause::Transfer { actor, bytes, before, share } => {
@@ -148,9 +138,14 @@ fn of_disks_and_limits(verdict: &Verdict) -> Option<String> {
 fn reason(why: Why) -> &'static str {
     match why {
         Why::NoBefore => "it was already so when the record begins",
-        Why::NobodyChanged => "no group of processes changed enough to explain it",
+        Why::NothingChanged => "no group of processes changed enough to explain it",
         Why::NoSamples => "no sample was taken at that time",
     }
+}
+
+/// `25 → 150 ×`, or `150 ×` if there were as many before.
+fn number((before, now): (u64, u64)) -> String {
+    if before < now { format!("{before} → {now} ×") } else { format!("{now} ×") }
 }
 
 /// ` (3 others like it hold 30 MiB each)`

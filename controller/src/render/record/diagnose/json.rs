@@ -3,9 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{Subject, words};
-use crate::record::{
-    diagnose::verdict::{Actor, Alibi, Cause, Resource, Unknown, Verdict, Who, Why},
-    time::timestamp,
+use crate::{
+    record::{
+        diagnose::verdict::{Actor, Alibi, Cause, Resource, Unknown, Verdict, Who, Why},
+        time::timestamp,
+    },
+    render::text::bytes,
 };
 
 /// The object of a verdict.
@@ -125,7 +128,7 @@ fn cause(cause: &Cause) -> Value {
         }),
         Cause::Unknown(why) => json!({ "why": match why {
             Why::NoBefore => "no-before",
-            Why::NobodyChanged => "nobody-changed",
+            Why::NothingChanged => "nothing-changed",
             Why::NoSamples => "no-samples",
         } }),
     }
@@ -178,8 +181,4 @@ fn unknown(unknown: &Unknown) -> Value {
         Unknown::Groups => json!("units"),
         Unknown::Gap(seconds) => json!({ "gap_s": seconds }),
     }
-}
-
-fn bytes(kib: u64) -> u64 {
-    kib.saturating_mul(1024)
 }

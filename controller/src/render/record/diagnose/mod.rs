@@ -45,7 +45,7 @@ pub(crate) fn verdict(output: &Output, subject: &Subject, verdict: &Verdict, zon
         ("follows from it", words::symptoms(verdict)),
         ("run", words::run(verdict, zone)),
         ("what to do", words::advice(verdict)),
-        ("confidence", vec![words::confidence(verdict)]),
+        ("confidence", vec![confidence(verdict.confidence).to_owned()]),
         ("not known", words::unknown(&verdict.unknown)),
         ("see also", words::commands(verdict, subject, zone)),
     ];

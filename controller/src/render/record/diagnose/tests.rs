@@ -78,7 +78,7 @@ fn shown(verdict: &Verdict) -> String {
 fn the_sentence_comes_first_and_every_fact_has_a_line() {
     insta::assert_snapshot!(shown(&outage()), @r"
     web-1  2011-07-13 00:11:28  memory ran out, for 54.0 s: 25 → 150 × apache2 hold 5.1 GiB (there is 613 MiB of memory and 4.5 GiB of swap), usually 35 MiB each
-      evidence         2 processes killed for want of memory; memory 608 MiB of 613 MiB; swap 4.5 GiB of 4.5 GiB
+      evidence         2 processes killed because memory ran out; memory 608 MiB of 613 MiB; swap 4.5 GiB of 4.5 GiB
                        40.8 s all tasks waited for memory
                        CPU 99 % busy, 83 % in the kernel
                        tasks waited in swap_readpage (310 ×), balance_pgdat\x1b[2J (12 ×)

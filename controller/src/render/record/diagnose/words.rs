@@ -9,7 +9,7 @@ use crate::{
         names::unit,
         time::timestamp,
     },
-    render::text::{duration, local, printable, size},
+    render::text::{duration, kib_size, local, printable},
 };
 
 /// What ran out, who caused it, and since when.
@@ -55,16 +55,16 @@ pub(super) fn evidence(verdict: &Verdict) -> Vec<String> {
     let stall = &verdict.stall;
     let mut parts = Vec::new();
     if stall.kills > 0 {
-        parts.push(format!("{} killed for want of memory", count(stall.kills, "process", "processes")));
+        parts.push(format!("{} killed because memory ran out", count(stall.kills, "process", "processes")));
     }
     if let Some((used, limit)) = stall.memory_kib.filter(|_| verdict.scope.is_none()) {
-        parts.push(format!("memory {} of {}", kib(used), kib(limit)));
+        parts.push(format!("memory {} of {}", kib_size(used), kib_size(limit)));
     }
     if let Some((used, all)) = stall.swap_kib {
-        parts.push(format!("swap {} of {}", kib(used), kib(all)));
+        parts.push(format!("swap {} of {}", kib_size(used), kib_size(all)));
     }
     if let Some(shared) = stall.shmem_kib.filter(|kib| *kib > 16 << 10) {
-        parts.push(format!("shared memory {}", kib(shared)));
+        parts.push(format!("shared memory {}", kib_size(shared)));
     }
     let mut lines = vec![parts.join("; ")];
     let mut stood = Vec::new();
@@ -114,10 +114,12 @@ pub(super) fn innocents(verdict: &Verdict) -> Vec<String> {
         let pid = innocent.pid.map(|pid| format!(" ({pid})")).unwrap_or_default();
         let name = format!("{}{pid}", name(&innocent.who));
         match innocent.alibi {
-            Alibi::Killed(Some(held)) => format!("{name} was killed, but held {} all the time", kib(held)),
+            Alibi::Killed(Some(held)) => {
+                format!("{name} was killed, but held {} all the time", kib_size(held))
+            }
             Alibi::Killed(None) => format!("{name} was killed; that says nothing about the cause"),
             Alibi::Asked => format!("{name} only asked for the last page"),
-            Alibi::Constant(held) => format!("{name} holds most ({}), but did not grow", kib(held)),
+            Alibi::Constant(held) => format!("{name} holds most ({}), but did not grow", kib_size(held)),
             Alibi::Kernel(cpus) => format!("{name} uses {}, but works for others", cpu(cpus)),
             Alibi::Steady(cpus) => format!("{name} uses {}, as before", cpu(cpus)),
         }
@@ -161,7 +163,7 @@ pub(super) fn advice(verdict: &Verdict) -> Vec<String> {
             format!(
                 "limit the number of {} processes: {at_most} beside everything else, at {} each",
                 printable(&who.comm),
-                kib(*each_kib)
+                kib_size(*each_kib)
             )
         }
         Cause::Pool { who, .. } => {
@@ -212,11 +214,6 @@ pub(super) fn advice(verdict: &Verdict) -> Vec<String> {
 /// Whether a process belonged to a run of ours, which ends with its command.
 fn is_run(actor: &Actor) -> bool {
     actor.who.unit.as_deref().is_some_and(|unit| unit.starts_with("magpie-run-"))
-}
-
-/// How sure the verdict is.
-pub(super) fn confidence(verdict: &Verdict) -> String {
-    super::confidence(verdict.confidence).to_owned()
 }
 
 /// What cannot be known on this host.
@@ -271,18 +268,17 @@ pub(super) fn room(verdict: &Verdict) -> String {
     let Some((_, memory)) = verdict.stall.memory_kib.filter(|_| verdict.scope.is_none()) else {
         return String::new();
     };
-    let swap =
-        verdict.stall.swap_kib.map(|(_, swap)| format!(" and {} of swap", kib(swap))).unwrap_or_default();
-    format!(" (there is {} of memory{swap})", kib(memory))
+    let swap = verdict
+        .stall
+        .swap_kib
+        .map(|(_, swap)| format!(" and {} of swap", kib_size(swap)))
+        .unwrap_or_default();
+    format!(" (there is {} of memory{swap})", kib_size(memory))
 }
 
 /// `8 % of a CPU`, `1.4 CPUs`
 pub(super) fn cpu(cpus: f64) -> String {
     if cpus < 0.995 { format!("{:.0} % of a CPU", cpus * 100.0) } else { format!("{cpus:.1} CPUs") }
-}
-
-pub(super) fn kib(kib: u64) -> String {
-    size(kib.saturating_mul(1024))
 }
 
 fn count(count: u64, one: &str, many: &str) -> String {

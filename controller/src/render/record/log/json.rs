@@ -12,7 +12,7 @@ use crate::{
         marks::RunMark,
         names::unit,
     },
-    render::JSON_VERSION,
+    render::{JSON_VERSION, text::bytes},
 };
 
 /// One line of JSON.
@@ -277,8 +277,4 @@ impl<'a> ProcessLine<'a> {
 
 fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
-}
-
-fn bytes(kib: u64) -> u64 {
-    kib.saturating_mul(1024)
 }
